@@ -1,0 +1,6 @@
+//! camd
+
+pub mod config;
+pub mod frame;
+pub mod limits;
+pub mod source;

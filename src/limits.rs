@@ -1,0 +1,69 @@
+//! Every capacity and every constant of the wire formats, in one place, with the relations between them checked at
+//! compile time. What an administrator may change is in [`crate::config`]; what is here is a property of the program.
+
+use std::time::Duration;
+
+/// Client slots in the whole process. Each owns one frame buffer, taken at start.
+pub const MAX_CLIENTS: usize = 64;
+/// Extra slots without a frame buffer, in which clients above the limits are told so before they are closed.
+pub const REFUSAL_SLOTS: usize = 8;
+/// `[[listener]]` sections.
+pub const MAX_LISTENERS: usize = 16;
+/// Different JPEG qualities that the listeners may ask for in all.
+pub const MAX_PROFILES: usize = 8;
+
+/// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
+pub const FRAME_BYTES_MIN: usize = 64 * 1024;
+pub const FRAME_BYTES_DEFAULT: usize = 1024 * 1024;
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Capture buffers asked of the driver; V4L2's own limit is 32 (`VIDEO_MAX_FRAME`).
+pub const BUFFERS_MIN: u32 = 2;
+pub const BUFFERS_MAX: u32 = 32;
+/// With fewer buffers than this in the ring none is kept for late askers: two stay with the driver, as many drivers
+/// need that number queued to run at all.
+pub const BUFFERS_TO_HOLD_ONE: u32 = 3;
+
+/// Picture sizes, in pixels. JPEG itself ends at 65535.
+pub const DIMENSION_MIN: u16 = 16;
+pub const DIMENSION_MAX: u16 = 8192;
+pub const FPS_MAX: u16 = 240;
+
+/// pull: bytes of picture between two `ack`s.
+pub const PULL_PART: usize = 1380;
+/// HTTP: a request's head (request line and fields) in bytes; more is answered with 431.
+pub const REQUEST_HEAD: usize = 8192;
+/// HTTP: fields in a request's head; more is answered with 431.
+pub const REQUEST_FIELDS: usize = 64;
+/// HTTP: a request's body in bytes; more is answered with 413. Only `POST /controls` has one.
+pub const REQUEST_BODY: usize = 1024;
+/// What a slot can hold of its client's unread input.
+pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
+/// What a slot can hold of framing: response heads, part heads, announcements.
+pub const HEAD: usize = 768;
+
+/// Unsent bytes that the kernel may hold per connection (`TCP_NOTSENT_LOWAT`): with the default, hundreds of
+/// kilobytes of old pictures pile up in the send buffer of a slow client.
+pub const NOTSENT_LOWAT: u32 = 16 * 1024;
+
+/// Back-off between two tries to open a camera that failed.
+pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
+pub const REOPEN_MAX: Duration = Duration::from_secs(10);
+/// A running source without a frame for this long has failed.
+pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
+/// While there is no picture, the picture that says so is repeated at this interval, as a sign of life.
+pub const NO_PICTURE_INTERVAL: Duration = Duration::from_secs(1);
+/// A snapshot request is answered within this time, with 503 if there is no picture by then.
+pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
+/// How long a connection that is being closed may take to read our last words.
+pub const LINGER_CLOSE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(PULL_PART < FRAME_BYTES_MIN);
+const _: () =
+    assert!(FRAME_BYTES_MIN <= FRAME_BYTES_DEFAULT && FRAME_BYTES_DEFAULT <= FRAME_BYTES_MAX);
+// push writes the length as an int32.
+const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
+const _: () = assert!(BUFFERS_MIN < BUFFERS_TO_HOLD_ONE && BUFFERS_TO_HOLD_ONE <= BUFFERS_MAX);
+// Client indices are one byte of the mio token.
+const _: () = assert!(MAX_CLIENTS + REFUSAL_SLOTS <= u8::MAX as usize);
+const _: () = assert!(REOPEN_FIRST.as_nanos() <= REOPEN_MAX.as_nanos());

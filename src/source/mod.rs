@@ -1,0 +1,108 @@
+//! Where pictures come from. [`Source`] is the one interface of all kinds; `Camera` keeps one of them alive.
+
+pub mod no_picture;
+pub mod pattern;
+pub mod pipe;
+pub mod replay;
+pub mod v4l2;
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+use crate::frame::{Frame, PixelFormat};
+
+/// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(pub String);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a source agreed to deliver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Negotiated {
+    pub format: PixelFormat,
+    pub width: u16,
+    pub height: u16,
+    /// Frames per second that the source promises; `None` if it does not say.
+    pub fps: Option<f32>,
+    /// For a person: driver, card, what was picked and why.
+    pub description: String,
+}
+
+/// What one call of [`Source::capture`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// There is a newer picture to be had from [`Source::newest`].
+    pub fresh: bool,
+    /// Good pictures that a newer one replaced at once, or that the driver's sequence numbers say were lost.
+    pub dropped: u32,
+    /// Pictures that were damaged, truncated or too large.
+    pub bad: u32,
+}
+
+/// One control of a camera, as V4L2 describes it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Control {
+    /// The driver's name in lower case with `_` for each run of other characters, as `v4l2-ctl` prints it
+    /// ("white_balance_automatic").
+    pub name: String,
+    /// "integer", "boolean", "menu", "button", …
+    pub kind: &'static str,
+    pub minimum: i64,
+    pub maximum: i64,
+    pub step: i64,
+    pub default: i64,
+    /// `None` for a button or a control that cannot be read.
+    pub value: Option<i64>,
+    /// Menu entries: value and name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub menu: Vec<(i64, String)>,
+    /// Cannot be set now (read-only, inactive or grabbed).
+    pub locked: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlError {
+    /// The source has no control of that name.
+    Unknown,
+    /// The value is out of range or the control is locked; says which.
+    Refused(String),
+}
+
+/// A source of pictures.
+///
+/// Life: `start` (opens and begins), then `capture` whenever [`Source::fd`] turned readable or [`Source::deadline`]
+/// passed, until `stop` or a [`Fault`]. After a fault the owner calls `stop`, which must always succeed, close
+/// everything and allow another `start`. The clock is an argument: a source never asks for the time, except to date
+/// pictures whose driver dates them with a clock of its own.
+pub trait Source {
+    fn start(&mut self, now: Instant) -> Result<Negotiated, Fault>;
+
+    fn stop(&mut self);
+
+    /// What to poll (readable, edge-triggered) while started. `capture` drains it.
+    fn fd(&self) -> Option<RawFd>;
+
+    /// When to call `capture` even though nothing became readable.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Takes in everything that is ready without waiting and keeps the newest good picture.
+    fn capture(&mut self, now: Instant) -> Result<Captured, Fault>;
+
+    /// Lends the newest picture. `meta.sequence` is left 0 for the owner to number. `None` before the first picture,
+    /// after `stop`, and where the ring is too small to keep one between two captures.
+    fn newest(&mut self) -> Option<Frame<'_>>;
+
+    /// The picture lent last will not be asked for again unless there is a newer one: a ring too small to keep one
+    /// gives it back here.
+    fn release(&mut self);
+
+    fn controls(&self) -> Vec<Control>;
+
+    fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError>;
+}
