@@ -1,6 +1,14 @@
 //! camd
 
 pub mod config;
+pub mod daemon;
 pub mod frame;
+pub mod hub;
 pub mod limits;
+pub mod net;
+pub mod pages;
+pub mod protocol;
+pub mod rate;
+pub mod renditions;
+pub mod slot;
 pub mod source;
