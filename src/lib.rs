@@ -1,9 +1,11 @@
 //! camd
 
+pub mod codec;
 pub mod config;
 pub mod daemon;
 pub mod frame;
 pub mod hub;
+pub mod jpeg;
 pub mod limits;
 pub mod net;
 pub mod pages;

@@ -1,6 +1,7 @@
 //! Where pictures come from. [`Source`] is the one interface of all kinds; `Camera` keeps one of them alive.
 
 pub mod camera;
+mod canvas;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
