@@ -73,6 +73,8 @@ pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
 /// While there is no picture, the picture that says so is repeated at this interval, as a sign of life.
 pub const NO_PICTURE_INTERVAL: Duration = Duration::from_secs(1);
+/// Its JPEG quality: text stays sharp, and it is sent rarely.
+pub const NO_PICTURE_QUALITY: u8 = 80;
 /// A snapshot request is answered within this time, with 503 if there is no picture by then.
 pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection that is being closed may take to read our last words.

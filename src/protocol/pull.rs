@@ -111,7 +111,7 @@ impl Pull {
     }
 }
 
-pub(super) fn next_chunk(len: usize, at: Position, head: &mut Head) -> Chunk {
+pub(crate) fn next_chunk(len: usize, at: Position, head: &mut Head) -> Chunk {
     match at {
         Position::Start => {
             head.extend_from_slice(NEW_IMAGE).expect("9 bytes fit into an empty head");

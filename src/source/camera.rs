@@ -10,7 +10,7 @@ use super::{Captured, Control, ControlError, Fault, Negotiated, Source, no_pictu
 use crate::codec::Codec;
 use crate::config::{Config, SourceKind};
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
-use crate::limits::{NO_PICTURE_INTERVAL, REOPEN_FIRST, REOPEN_MAX};
+use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::rate::Rate;
 
 /// As `/state` names it.
@@ -292,13 +292,11 @@ impl<S: Source> Camera<S> {
     fn draw_card(&mut self, reason: &str) {
         let Settings { name, width, height, .. } = &self.settings;
         let mut codec = Codec::new();
-        for (width, height) in [(*width, *height), (320, 240)] {
-            match no_picture::render(width, height, name, reason, &mut codec, &mut self.card) {
-                Ok(()) => return,
-                Err(error) => debug!("no card of {width}x{height}: {error}"),
-            }
+        let card = no_picture::render(*width, *height, name, reason, NO_PICTURE_QUALITY, &mut codec, &mut self.card);
+        if let Err(error) = card {
+            warn!("no card to show in place of the picture: {error}");
+            self.card.clear();
         }
-        self.card.clear();
     }
 
     /// Lends the newest picture: the camera's, or the card while there is trouble. `None` before the first.
