@@ -1,5 +1,6 @@
 //! camd
 
+pub mod cli;
 pub mod config;
 pub mod frame;
 pub mod limits;
