@@ -1,6 +1,7 @@
 //! camd
 
 pub mod codec;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod frame;
