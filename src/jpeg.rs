@@ -491,3 +491,396 @@ const STANDARD_TABLES: [u8; 420] = [
     0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8,
     0xF9, 0xFA,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment: marker, length, content.
+    fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len() + 2).unwrap();
+        [&[PREFIX, marker], &length.to_be_bytes()[..], content].concat()
+    }
+
+    fn sof(marker: u8, width: u16, height: u16) -> Vec<u8> {
+        let [w1, w0] = width.to_be_bytes();
+        let [h1, h0] = height.to_be_bytes();
+        segment(marker, &[8, h1, h0, w1, w0, 1, 1, 0x11, 0])
+    }
+
+    fn scan(entropy: &[u8]) -> Vec<u8> {
+        [&segment(SOS, &[1, 1, 0, 0, 63, 0]), entropy].concat()
+    }
+
+    /// Not decodable, but with the markers of a picture of 640x480.
+    fn picture(parts: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = vec![PREFIX, SOI];
+        bytes.extend(parts.concat());
+        bytes.extend([PREFIX, EOI]);
+        bytes
+    }
+
+    fn plain() -> Vec<u8> {
+        picture(&[
+            &segment(APP0, b"JFIF\0"),
+            &segment(DQT, &[0; 65]),
+            &sof(SOF0, 640, 480),
+            &segment(DHT, &[0; 17]),
+            &scan(&[1, 2, 3, 0xFF, 0, 4]),
+        ])
+    }
+
+    #[test]
+    fn inspect_finds_size_and_end() {
+        let bytes = plain();
+        assert_eq!(
+            inspect(&bytes),
+            Ok(Inspected {
+                width: 640,
+                height: 480,
+                end: bytes.len(),
+                tables: None
+            })
+        );
+    }
+
+    #[test]
+    fn inspect_cuts_padding() {
+        let bytes = plain();
+        for padding in [&[0; 100][..], &[0xFF; 3], &[0xD9; 3], &[0xFF, 0, 0xD9]] {
+            let padded = [&bytes, padding].concat();
+            assert_eq!(inspect(&padded).unwrap().end, bytes.len(), "{padding:?}");
+        }
+    }
+
+    #[test]
+    fn inspect_passes_fill_bytes_and_a_thumbnail() {
+        let thumbnail = plain();
+        let bytes = picture(&[
+            &segment(0xE1, &thumbnail),
+            &[0xFF, 0xFF, 0xFF],
+            &sof(SOF0, 1280, 720),
+            &segment(DHT, &[0; 17]),
+            &scan(&[7]),
+        ]);
+        let found = inspect(&bytes).unwrap();
+        assert_eq!(
+            (found.width, found.height, found.end),
+            (1280, 720, bytes.len())
+        );
+    }
+
+    #[test]
+    fn inspect_does_not_read_the_scan() {
+        // A second SOI and a marker that cannot be: only a walk through the entropy-coded data would stumble.
+        let bytes = picture(&[
+            &sof(SOF0, 16, 16),
+            &segment(DHT, &[0; 17]),
+            &scan(&[0xFF, SOI, 0xFF, 0x02]),
+        ]);
+        assert_eq!(inspect(&bytes).unwrap().end, bytes.len());
+    }
+
+    #[test]
+    fn every_beginning_of_a_picture_is_an_error() {
+        let bytes = plain();
+        for n in 0..2 {
+            assert_eq!(inspect(&bytes[..n]), Err(Defect::NotJpeg));
+        }
+        for n in 2..bytes.len() {
+            assert_eq!(
+                inspect(&bytes[..n]),
+                Err(Defect::Truncated),
+                "{n} bytes of {}",
+                bytes.len()
+            );
+        }
+    }
+
+    #[test]
+    fn inspect_names_the_defect() {
+        assert_eq!(inspect(b"GIF89a"), Err(Defect::NotJpeg));
+        let sos = scan(&[1]);
+        let cases: [(&[&[u8]], Defect); 7] = [
+            (&[&sos], Defect::NoSize),
+            (&[&sof(SOF0, 0, 480), &sos], Defect::NoSize),
+            (&[&sof(SOF0, 640, 0), &sos], Defect::NoSize),
+            (&[&segment(SOF0, &[8, 1, 1, 1]), &sos], Defect::NoSize),
+            // No marker, EOI before a scan, a length below its own two bytes.
+            (&[&[0x12, 0x34], &sos], Defect::BadMarker(2)),
+            (&[], Defect::BadMarker(2)),
+            (&[&[0xFF, DQT, 0, 1], &sos], Defect::BadMarker(2)),
+        ];
+        for (parts, defect) in cases {
+            assert_eq!(inspect(&picture(parts)), Err(defect), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn missing_tables_are_seen_and_put_in() {
+        let (sof, sos) = (sof(SOF0, 640, 480), scan(&[1, 2, 3]));
+        let bare = picture(&[&sof, &sos]);
+        let at = 2 + sof.len();
+        assert_eq!(inspect(&bare).unwrap().tables, Some(at));
+
+        let mut out = FrameBuf::new(bare.len() + 420);
+        insert_tables(&bare, at, &mut out).unwrap();
+        assert_eq!(
+            out.as_slice(),
+            picture(&[&sof, &STANDARD_TABLES, &sos]).as_slice()
+        );
+        let found = inspect(out.as_slice()).unwrap();
+        assert_eq!((found.tables, found.end), (None, out.len()));
+
+        let mut small = FrameBuf::new(bare.len() + 419);
+        assert_eq!(
+            insert_tables(&bare, at, &mut small),
+            Err(Defect::TooBig {
+                needed: bare.len() + 420,
+                capacity: bare.len() + 419
+            })
+        );
+    }
+
+    #[test]
+    fn the_standard_tables_are_no_help_to_a_progressive_picture() {
+        let bytes = picture(&[&sof(0xC2, 640, 480), &scan(&[1])]);
+        assert_eq!(inspect(&bytes).unwrap().tables, None);
+    }
+
+    #[test]
+    fn the_standard_tables_are_well_formed() {
+        let mut rest = &STANDARD_TABLES[4..];
+        assert_eq!(STANDARD_TABLES[2..4], 418u16.to_be_bytes());
+        for class_and_number in [0x00, 0x10, 0x01, 0x11] {
+            assert_eq!(rest[0], class_and_number);
+            let counts = &rest[1..17];
+            // Kraft: the codes of a table, with the one of all ones kept free, fill the code space (C.2).
+            let used: u32 = (1..=16)
+                .map(|len| u32::from(counts[len - 1]) << (16 - len))
+                .sum();
+            assert!(used < 1 << 16);
+            let values: usize = counts.iter().map(|&n| usize::from(n)).sum();
+            let mut seen = rest[17..17 + values].to_vec();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), values, "a value twice");
+            rest = &rest[17 + values..];
+        }
+        assert!(rest.is_empty());
+    }
+
+    /// xorshift64*: reproducible from the seed.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+
+        fn below(&mut self, n: usize) -> usize {
+            (self.next() % n as u64) as usize
+        }
+
+        fn bytes(&mut self, n: usize) -> Vec<u8> {
+            (0..n).map(|_| self.next() as u8).collect()
+        }
+
+        /// Entropy-coded data as an encoder writes it: stuffed, with restart markers.
+        fn entropy(&mut self) -> Vec<u8> {
+            let mut out = Vec::new();
+            for _ in 0..self.below(300) {
+                match self.below(20) {
+                    0 => out.extend([0xFF, 0]),
+                    1 => out.extend([0xFF, RST0 + self.below(8) as u8]),
+                    _ => out.push(self.below(0xFF) as u8),
+                }
+            }
+            out
+        }
+
+        fn picture(&mut self) -> Vec<u8> {
+            let mut parts = vec![segment(APP0, b"JFIF\0")];
+            if self.below(2) == 0 {
+                let thumbnail = plain();
+                parts.push(segment(0xE1, &thumbnail));
+            }
+            parts.push(vec![0xFF; self.below(3)]);
+            let content = self.below(200);
+            parts.push(segment(COM, &self.bytes(content)));
+            parts.push(sof(SOF0, 640, 480));
+            for _ in 0..1 + self.below(3) {
+                parts.push(segment(DHT, &[0; 17]));
+                parts.push(scan(&self.entropy()));
+                parts.push(vec![0xFF; self.below(3)]);
+            }
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            picture(&parts)
+        }
+
+        /// Bytes between pictures, without an SOI, and not ending with what could begin one.
+        fn garbage(&mut self) -> Vec<u8> {
+            let n = self.below(60);
+            let mut out = self.bytes(n);
+            out.iter_mut()
+                .filter(|byte| **byte == SOI)
+                .for_each(|byte| *byte = 0);
+            out.extend([0xFF, 0x00, 0xFF, SOI, 0x00]);
+            out
+        }
+    }
+
+    /// Feeds `stream` in pieces whose sizes `piece` says, and collects the pictures.
+    fn split(
+        splitter: &mut Splitter,
+        stream: &[u8],
+        mut piece: impl FnMut() -> usize,
+    ) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut rest = stream;
+        while !rest.is_empty() {
+            let spare = splitter.spare();
+            let n = piece().min(spare.len()).min(rest.len());
+            spare[..n].copy_from_slice(&rest[..n]);
+            splitter.filled(n);
+            rest = &rest[n..];
+            while let Some(frame) = splitter.next_frame() {
+                frames.push(frame.to_vec());
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn however_the_stream_is_cut_the_pictures_are_the_same() {
+        for seed in 1..=500 {
+            let mut random = Random(seed);
+            let pictures: Vec<_> = (0..8).map(|_| random.picture()).collect();
+            let mut stream = Vec::new();
+            let mut garbage = 0;
+            for picture in &pictures {
+                if random.below(2) == 0 {
+                    let noise = random.garbage();
+                    garbage += noise.len() as u64;
+                    stream.extend(noise);
+                }
+                stream.extend(picture);
+            }
+            let largest = pictures.iter().map(Vec::len).max().unwrap();
+            // Exactly the room that is needed, or plenty.
+            let mut splitter = Splitter::new(largest + random.below(2) * 5000);
+            let limit = [1, 3, 50, 5000][random.below(4)];
+            let found = split(&mut splitter, &stream, || 1 + random.below(limit));
+            assert!(found == pictures, "seed {seed}");
+            let expected = SplitCounts {
+                frames: 8,
+                garbage,
+                ..SplitCounts::default()
+            };
+            assert_eq!(splitter.counts(), expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn noise_never_breaks_the_splitter_and_it_finds_the_next_picture() {
+        for seed in 1..=500 {
+            let mut random = Random(seed);
+            let mut splitter = Splitter::new(4000);
+            for _ in 0..20 {
+                let mut damaged = random.picture();
+                for _ in 0..1 + random.below(5) {
+                    let at = random.below(damaged.len());
+                    damaged[at] = [0xFF, EOI, SOI, random.next() as u8][random.below(4)];
+                }
+                damaged.truncate(1 + random.below(damaged.len()));
+                split(&mut splitter, &damaged, || 1 + random.below(100));
+            }
+            // A damaged length may swallow up to 64 KiB, and an oversized picture ends at the next SOI.
+            split(&mut splitter, &[0; 65536], || 4000);
+            let picture = plain();
+            split(&mut splitter, &picture, || 4000);
+            let found = split(&mut splitter, &picture, || 1 + random.below(100));
+            assert_eq!(found, [picture], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_oversized_picture_is_passed_over() {
+        let small = plain();
+        let large = picture(&[
+            &segment(0xE1, &[&small[..], &[0; 5000]].concat()),
+            &sof(SOF0, 640, 480),
+            &scan(&vec![7; 10_000]),
+        ]);
+        let stream = [&small[..], &large, &small].concat();
+        for piece in [1, 7, 1000] {
+            let mut splitter = Splitter::new(1000);
+            let found = split(&mut splitter, &stream, || piece);
+            assert_eq!(found, [small.clone(), small.clone()]);
+            let expected = SplitCounts {
+                frames: 2,
+                oversized: 1,
+                ..SplitCounts::default()
+            };
+            assert_eq!(splitter.counts(), expected);
+        }
+    }
+
+    #[test]
+    fn one_byte_more_than_the_buffer_is_oversized() {
+        let bytes = plain();
+        let mut splitter = Splitter::new(bytes.len());
+        assert_eq!(split(&mut splitter, &bytes, || 10).len(), 1);
+        let mut splitter = Splitter::new(bytes.len() - 1);
+        assert_eq!(split(&mut splitter, &bytes, || 10).len(), 0);
+        assert_eq!(splitter.counts().oversized, 1);
+    }
+
+    #[test]
+    fn a_picture_cut_off_by_the_next_is_bad() {
+        let bytes = plain();
+        // Within the scan, and between two segments.
+        let in_header = 2 + segment(APP0, b"JFIF\0").len();
+        for cut in [bytes.len() - 4, in_header] {
+            let stream = [&bytes[..cut], &bytes].concat();
+            let mut splitter = Splitter::new(1000);
+            assert_eq!(
+                split(&mut splitter, &stream, || 5),
+                std::slice::from_ref(&bytes)
+            );
+            assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
+        }
+    }
+
+    #[test]
+    fn a_new_stream_does_not_go_on_with_the_old_picture() {
+        let bytes = plain();
+        let mut splitter = Splitter::new(1000);
+        split(&mut splitter, &bytes[..30], || 30);
+        splitter.reset();
+        assert_eq!(
+            split(&mut splitter, &bytes, || 7),
+            std::slice::from_ref(&bytes)
+        );
+        assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
+    }
+
+    #[test]
+    fn newest_is_the_last_whole_picture() {
+        let (first, last) = (plain(), picture(&[&sof(SOF0, 1, 1), &scan(&[9])]));
+        let stream = [&first[..], &first, &last, &first[..20]].concat();
+        let mut splitter = Splitter::new(1000);
+        assert_eq!(splitter.newest(), None);
+        splitter.spare()[..stream.len()].copy_from_slice(&stream);
+        splitter.filled(stream.len());
+        assert_eq!(splitter.newest(), Some((&last[..], 2)));
+        assert_eq!(splitter.newest(), None);
+        assert_eq!(
+            split(&mut splitter, &first[20..], || 1000),
+            std::slice::from_ref(&first)
+        );
+    }
+}

@@ -1,5 +1,6 @@
 //! Where pictures come from. [`Source`] is the one interface of all kinds; `Camera` keeps one of them alive.
 
+mod canvas;
 mod decimate;
 pub mod no_picture;
 pub mod pattern;
