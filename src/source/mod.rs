@@ -2,6 +2,7 @@
 
 pub mod camera;
 mod canvas;
+mod decimate;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
@@ -29,6 +30,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
     pub format: PixelFormat,
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe).
     pub width: u16,
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
@@ -97,7 +99,13 @@ pub trait Source {
 
     fn stop(&mut self);
 
-    /// What to poll (readable, edge-triggered) while started. `capture` drains it.
+    /// What to poll (readable, edge-triggered) while started. `capture` drains it, and is to be called for every event
+    /// on it: a camera in trouble says so by an error or hang-up event, and only `capture` tells what it is.
+    ///
+    /// To be registered after `start`, followed by one `capture`: what came in between makes no event. And a picture
+    /// found by a `capture` that no event asked for (that first one, or one for the deadline) may mean that the
+    /// descriptor is deaf: v4l2loopback (0.12, Debian 12) joins a poll's wait queue only if nothing is readable when it
+    /// is registered. The owner then deregisters and registers it anew; elsewhere that does no harm.
     fn fd(&self) -> Option<RawFd>;
 
     /// When to call `capture` even though nothing became readable.
