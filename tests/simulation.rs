@@ -28,7 +28,7 @@ use fastrand::Rng;
 
 const SEEDS: u64 = 1500;
 const FAULTY_STEPS: u32 = 250;
-const CALM_STEPS: u32 = 120;
+const CALM_STEPS: u32 = 250;
 const FRAME_BYTES: usize = 64 * 1024;
 /// Between two steps of the world.
 const STEP: Duration = Duration::from_millis(40);
@@ -42,6 +42,8 @@ const ROOM: usize = 2 * FRAME_BYTES;
 struct Wire {
     to_server: VecDeque<u8>,
     client_closed: bool,
+    /// Closed both ways: what the server still writes is answered with a reset.
+    client_gone: bool,
     to_client: VecDeque<u8>,
     /// What the server's socket buffer holds at most.
     room: usize,
@@ -91,7 +93,7 @@ impl Write for ServerEnd {
         let cut = self.cut(wanted);
         let mut wire = self.wire.borrow_mut();
         assert!(!wire.server_shutdown, "written after shutdown");
-        if wire.reset {
+        if wire.reset || wire.client_gone {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let n = cut.min(wire.room - wire.to_client.len());
@@ -245,8 +247,9 @@ struct Client {
     id: Option<ClientId>,
     rng: Rng,
     received: Vec<u8>,
-    /// pull: the announced size while the picture comes, and whether the last part is acknowledged.
+    /// pull: the announced size while the picture comes, and the parts acknowledged of it.
     announced: Option<usize>,
+    acked: usize,
     http_head_seen: bool,
     /// Cannot be held to account any more: it broke the rules, or was closed.
     over: bool,
@@ -299,7 +302,7 @@ impl Client {
             wire.wants_room = false;
             wire.writable_event = true;
         }
-        let whole = !wire.wants_room;
+        let whole = !wire.wants_room && !wire.writable_event && wire.to_client.is_empty();
         let closed = wire.server_closed || wire.server_shutdown;
         drop(wire);
         while self.parse(whole) {}
@@ -332,7 +335,7 @@ impl Client {
 
     fn hang_up(&mut self) {
         let mut wire = self.wire.borrow_mut();
-        wire.client_closed = true;
+        (wire.client_closed, wire.client_gone) = (true, true);
         wire.readable_event = true;
         self.over = true;
     }
@@ -368,10 +371,9 @@ impl Client {
             self.send(b"ack");
             return false;
         };
-        let parts = self.received.len().div_ceil(1380);
         assert!(self.received.len() <= size, "more bytes than announced");
         if self.received.len() == size {
-            self.announced = None;
+            (self.announced, self.acked) = (None, 0);
             let jpeg = std::mem::take(&mut self.received);
             self.check(&jpeg);
             // The last part's ack is optional; tokens come glued and with white space.
@@ -381,10 +383,9 @@ impl Client {
                 _ => b"ack\r\n\0 new_request\n",
             };
             self.send(again);
-        } else if self.received.len() == parts * 1380 {
+        } else if self.received.len() == (self.acked + 1) * 1380 {
+            self.acked += 1;
             self.send(b"ack");
-            // A part counts once: the next byte belongs to the next one.
-            return false;
         }
         false
     }
@@ -419,6 +420,10 @@ impl Client {
             return taken;
         }
         if self.received.len() < end + 4 + len {
+            return false;
+        }
+        if self.manner == Manner::Floods && head.starts_with("HTTP/1.1 431") {
+            self.over = true;
             return false;
         }
         if head.starts_with("HTTP/1.1 200") {
@@ -503,7 +508,7 @@ impl World {
     }
 
     fn connect(&mut self, kind: Kind, manner: Manner) {
-        let room = if manner == Manner::Fast { ROOM } else { self.rng.usize(64..40_000) };
+        let room = if manner == Manner::Fast { ROOM } else { self.rng.usize(900..40_000) };
         let wire = Rc::new(RefCell::new(Wire { room, ..Wire::default() }));
         let short = if manner == Manner::Fast { 0 } else { self.rng.u8(0..6) };
         let end = ServerEnd { wire: Rc::clone(&wire), rng: self.rng.fork(), short };
@@ -525,6 +530,7 @@ impl World {
             rng: self.rng.fork(),
             received: Vec::new(),
             announced: None,
+            acked: 0,
             http_head_seen: false,
             over: id.is_none(),
             last: 0,
@@ -674,7 +680,6 @@ fn run(seed: u64) -> (u32, u32, u64, u64) {
     // Everybody leaves.
     for client in &mut world.clients {
         client.hang_up();
-        client.wire.borrow_mut().reset |= client.kind == Kind::Push;
     }
     for _ in 0..100 {
         world.step(true, 0);
