@@ -393,11 +393,13 @@ fn what_does_not_fit_is_too_big_and_the_next_picture_is_none_the_worse() {
 }
 
 /// JPEGs by libjpeg-turbo's cjpeg, 75x53, in the samplings that cameras and programs use.
-const OTHERS: [(&str, &[u8]); 8] = [
+const OTHERS: [(&str, &[u8]); 9] = [
     ("410", include_bytes!("data/410.jpg")),
     ("411", include_bytes!("data/411.jpg")),
     ("422 by 2x2", include_bytes!("data/422-by-2x2.jpg")),
     ("440", include_bytes!("data/440.jpg")),
+    // Three scans, as these MCUs have more blocks than may be interleaved.
+    ("444 by 2x2", include_bytes!("data/444-by-2x2.jpg")),
     (
         "444 progressive",
         include_bytes!("data/444-progressive.jpg"),
