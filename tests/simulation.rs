@@ -26,7 +26,7 @@ use camd::source::camera::{Camera, Condition, Settings};
 use camd::source::{Captured, Control, ControlError, Fault, Negotiated, Source};
 use fastrand::Rng;
 
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 1000;
 const FAULTY_STEPS: u32 = 250;
 const CALM_STEPS: u32 = 250;
 const FRAME_BYTES: usize = 64 * 1024;
@@ -54,18 +54,19 @@ struct Wire {
     wants_room: bool,
     readable_event: bool,
     writable_event: bool,
+    /// One in so many calls is cut short although it need not be; 0 for never.
+    short: u8,
 }
 
 struct ServerEnd {
     wire: Rc<RefCell<Wire>>,
     rng: Rng,
-    /// One in so many calls is cut short although it need not be; 0 for never.
-    short: u8,
 }
 
 impl ServerEnd {
     fn cut(&mut self, n: usize) -> usize {
-        if self.short > 0 && n > 1 && self.rng.u8(0..self.short) == 0 { self.rng.usize(1..n) } else { n }
+        let short = self.wire.borrow().short;
+        if short > 0 && n > 1 && self.rng.u8(0..short) == 0 { self.rng.usize(1..n) } else { n }
     }
 }
 
@@ -101,7 +102,12 @@ impl Write for ServerEnd {
         if n == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        wire.to_client.extend(bufs.iter().flat_map(|b| b.iter()).take(n));
+        let mut left = n;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            wire.to_client.extend(&buf[..part]);
+            left -= part;
+        }
         Ok(n)
     }
 
@@ -131,7 +137,9 @@ fn picture(n: u64) -> Vec<u8> {
     let len = if n % 97 == 0 { FRAME_BYTES } else { rng.usize(16..6000) };
     let mut bytes = vec![0xff, 0xd8, b'S', b'I', b'M'];
     bytes.extend(n.to_le_bytes());
-    bytes.resize_with(len - 2, || rng.u8(..));
+    let start = bytes.len();
+    bytes.resize(len - 2, 0);
+    rng.fill(&mut bytes[start..]);
     bytes.extend([0xff, 0xd9]);
     bytes
 }
@@ -509,9 +517,9 @@ impl World {
 
     fn connect(&mut self, kind: Kind, manner: Manner) {
         let room = if manner == Manner::Fast { ROOM } else { self.rng.usize(900..40_000) };
-        let wire = Rc::new(RefCell::new(Wire { room, ..Wire::default() }));
         let short = if manner == Manner::Fast { 0 } else { self.rng.u8(0..6) };
-        let end = ServerEnd { wire: Rc::clone(&wire), rng: self.rng.fork(), short };
+        let wire = Rc::new(RefCell::new(Wire { room, short, ..Wire::default() }));
+        let end = ServerEnd { wire: Rc::clone(&wire), rng: self.rng.fork() };
         let listener = match kind {
             Kind::Stream | Kind::Snapshots => 0,
             Kind::Push => 1,
@@ -660,6 +668,7 @@ fn run(seed: u64) -> (u32, u32, u64, u64) {
     let newest = world.dice.borrow().made;
     for client in &mut world.clients {
         client.first_after = Some(newest);
+        client.wire.borrow_mut().short = 0;
     }
     for _ in 0..CALM_STEPS {
         world.step(true, 0);
