@@ -472,3 +472,180 @@ fn parse_settings(body: &[u8]) -> Result<Settings, Refusal> {
     }
     Ok(settings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    use std::time::Duration;
+
+    fn parse(input: &str) -> Parsed {
+        Http { policy: Policy { set_controls: true, ..Policy::default() }, ..Http::default() }.parse(input.as_bytes())
+    }
+
+    fn route(target: &str) -> Option<Route> {
+        match parse(&format!("GET {target} HTTP/1.0\r\n\r\n")) {
+            Parsed::Call(Call::Get(route), _) => Some(route),
+            _ => None,
+        }
+    }
+
+    fn status(input: &str) -> Option<Status> {
+        match parse(input) {
+            Parsed::Refused(refusal, _) | Parsed::Broken(refusal) => Some(refusal.status),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_way_to_ask_for_a_picture() {
+        for target in ["/stream", "/stream?x", "/?action=stream", "/?action=stream&1608856928650", "/?1&action=stream"] {
+            assert_eq!(route(target), Some(Route::Stream), "{target}");
+        }
+        for target in ["/snapshot", "/snapshot.jpg", "/snapshot.jpg?t=5", "/?action=snapshot", "/?action=snapshot&x"] {
+            assert_eq!(route(target), Some(Route::Snapshot), "{target}");
+        }
+        assert_eq!(route("http://box:8080/state"), Some(Route::State), "absolute form");
+        assert_eq!(route("http://box:8080"), Some(Route::Index), "absolute form without path");
+        assert_eq!(route("/?cache=17"), Some(Route::Index));
+        assert_eq!(route("/?action=command"), None);
+        assert_eq!(route("/streams"), None);
+        assert_eq!(route("/x?u=http://box/stream"), None, "a URL in the query is no absolute form");
+    }
+
+    #[test]
+    fn a_request_split_anywhere_is_the_same_request() {
+        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 26\r\n\r\nbrightness=-3&exposure=true";
+        let input = &input[..input.len() - 1];
+        for cut in 0..input.len() {
+            assert_eq!(parse(&input[..cut]), Parsed::Incomplete, "{}", &input[..cut]);
+        }
+        assert_eq!(status(input), Some(Status::BadRequest), "exposure=tru is no value");
+        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 15\r\n\r\nbrightness=-3&a=true";
+        assert_eq!(status(input), Some(Status::BadRequest), "the body ends where its length says");
+        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 20\r\n\r\nbrightness=-3&a=trueGET /";
+        let Parsed::Call(Call::SetControls(settings), used) = parse(input) else { panic!("{:?}", parse(input)) };
+        assert_eq!(used, input.len() - 5, "what follows is the next request's");
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert_eq!(settings, [("brightness", -3), ("a", 1)]);
+    }
+
+    #[test]
+    fn bad_requests_get_the_status_that_fits() {
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), Some(Status::BadRequest), "no Host");
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), Some(Status::BadRequest));
+        assert_eq!(status("GET /\r\n\r\n"), Some(Status::BadRequest), "HTTP/0.9");
+        assert_eq!(status("\x16\x03\x01\x02"), Some(Status::BadRequest), "a TLS hello, before any line end");
+        assert_eq!(status("GET / HTTP/2.0\r\n\r\n"), Some(Status::VersionNotSupported));
+        assert_eq!(status("GET /x HTTP/1.0\r\n\r\n"), Some(Status::NotFound));
+        assert_eq!(status("DELETE /x HTTP/1.0\r\n\r\n"), Some(Status::NotFound));
+        assert_eq!(status("POST / HTTP/1.0\r\nContent-Length: 1025\r\n\r\n"), Some(Status::ContentTooLarge));
+        for length in ["-1", "+1", "1x", "", "1, 2"] {
+            let input = format!("POST / HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(status(&input), Some(Status::BadRequest), "Content-Length: {length}");
+        }
+        let two = "POST /controls HTTP/1.0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\na=1&b=2";
+        assert_eq!(status(two), Some(Status::BadRequest));
+        let chunked = "POST /controls HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(status(chunked), Some(Status::LengthRequired));
+        let long = format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(REQUEST_HEAD));
+        assert_eq!(status(&long), Some(Status::HeadTooLarge));
+        assert_eq!(status(&"x".repeat(REQUEST_HEAD)), Some(Status::HeadTooLarge), "and it never ended");
+        let many = format!("GET / HTTP/1.0\r\n{}\r\n", "a: b\r\n".repeat(REQUEST_FIELDS + 1));
+        assert_eq!(status(&many), Some(Status::HeadTooLarge));
+        let Parsed::Refused(refusal, _) = parse("POST /stream HTTP/1.0\r\n\r\n") else { panic!("not refused") };
+        assert_eq!((refusal.status, refusal.allow), (Status::MethodNotAllowed, Some("GET, HEAD, OPTIONS")));
+    }
+
+    #[test]
+    fn a_page_of_another_site_cannot_set_controls() {
+        let post = |http: &mut Http, origin: &str| {
+            let input = format!("POST /controls HTTP/1.1\r\nHost: box:8080\r\n{origin}Content-Length: 3\r\n\r\na=1");
+            match http.parse(input.as_bytes()) {
+                Parsed::Call(..) => None,
+                Parsed::Refused(refusal, _) => Some(refusal.status),
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut http = Http { policy: Policy { allow_origin: None, set_controls: true }, ..Http::default() };
+        assert_eq!(post(&mut http, ""), None, "curl");
+        assert_eq!(post(&mut http, "Origin: http://box:8080\r\n"), None, "the own page");
+        assert_eq!(post(&mut http, "Origin: http://evil\r\n"), Some(Status::Forbidden));
+        assert_eq!(post(&mut http, "Origin: null\r\n"), Some(Status::Forbidden));
+        http.policy.allow_origin = Some("http://hub".try_into().expect("short"));
+        assert_eq!(post(&mut http, "Origin: http://hub\r\n"), None);
+        assert_eq!(post(&mut http, "Origin: http://hub2\r\n"), Some(Status::Forbidden));
+        http.policy.set_controls = false;
+        assert_eq!(post(&mut http, ""), Some(Status::Forbidden));
+    }
+
+    #[test]
+    fn connections_stay_as_the_version_says() {
+        for (input, stays) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
+        ] {
+            let mut http = Http::default();
+            assert!(matches!(http.parse(input.as_bytes()), Parsed::Call(..)), "{input}");
+            assert_eq!(!http.close, stays, "{input}");
+        }
+    }
+
+    fn meta() -> FrameMeta {
+        let wall = Duration::new(1_700_000_000, 45_000_999);
+        FrameMeta { sequence: 1, captured: Instant::now(), wall, width: 64, height: 48, live: true }
+    }
+
+    #[test]
+    fn a_stream_byte_for_byte() {
+        let mut http = Http::default();
+        http.parse(b"GET /stream HTTP/1.0\r\n\r\n");
+        let mut head = Head::new();
+        http.stream_head(&mut head);
+        let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\
+            Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\nConnection: close\r\n\r\n--camdframe\r\n";
+        assert_eq!(std::str::from_utf8(&head), Ok(expected));
+        head.clear();
+        let chunk = http.next_chunk(&meta(), 4711, &mut head);
+        let expected = "Content-Type: image/jpeg\r\nContent-Length: 4711\r\nX-Timestamp: 1700000000.045000\r\n\r\n";
+        assert_eq!(std::str::from_utf8(&head), Ok(expected));
+        assert_eq!(chunk, Chunk { payload: 4711, tail: b"\r\n--camdframe\r\n" });
+    }
+
+    #[test]
+    fn a_snapshot_byte_for_byte() {
+        let policy = Policy { allow_origin: Some("http://hub".try_into().expect("short")), set_controls: false };
+        let mut http = Http { policy, ..Http::default() };
+        http.parse(b"HEAD /snapshot HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        http.phase = Phase::Snapshot;
+        let mut head = Head::new();
+        let chunk = http.next_chunk(&meta(), 4711, &mut head);
+        let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: image/jpeg\r\n\
+            Content-Length: 4711\r\nX-Timestamp: 1700000000.045000\r\nAccess-Control-Allow-Origin: http://hub\r\n\
+            Access-Control-Expose-Headers: X-Timestamp\r\nVary: Origin\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(std::str::from_utf8(&head), Ok(expected));
+        assert_eq!(chunk.payload, 0, "HEAD has no body");
+    }
+
+    #[test]
+    fn the_longest_heads_fit() {
+        let longest = "x".repeat(ORIGIN);
+        let policy = Policy { allow_origin: Some(longest.as_str().try_into().expect("fits")), set_controls: true };
+        let mut http = Http { policy, close: true, ..Http::default() };
+        let all = [Status::Ok, Status::HeadTooLarge, Status::ServiceUnavailable, Status::VersionNotSupported];
+        for status in all {
+            let mut head = Head::new();
+            http.reply_head(status, METRICS, usize::MAX, Some(Route::Controls.methods()), &mut head);
+        }
+        http.options_head(Route::Controls, &mut Head::new());
+        http.stream_head(&mut Head::new());
+        let wall = Duration::MAX;
+        http.next_chunk(&FrameMeta { wall, ..meta() }, usize::MAX, &mut Head::new());
+        http.phase = Phase::Snapshot;
+        http.next_chunk(&FrameMeta { wall, ..meta() }, usize::MAX, &mut Head::new());
+    }
+}
