@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod devices;
 pub mod frame;
 pub mod jpeg;
 pub mod limits;
