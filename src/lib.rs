@@ -4,6 +4,7 @@ pub mod codec;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod devices;
 pub mod frame;
 pub mod hub;
 pub mod jpeg;
