@@ -31,7 +31,8 @@ const PICTURE_LIMIT: usize = limits::FRAME_BYTES_MAX;
 /// How often the progress line is written anew.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-#[derive(Clone, Debug)]
+/// `camd fetch`
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
     /// `pull://`, `push://` or `http://`.
     pub url: String,

@@ -119,7 +119,7 @@ fn fetch_from_each_kind_of_url() {
         // Nothing is said where no terminal is, unless something is wrong.
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{url}");
         for number in 1..=count {
-            let file = folder.path().join(format!("{number:06}.jpg"));
+            let file = folder.path().join(format!("camd-{number:06}.jpg"));
             let picture =
                 fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             assert!(

@@ -13,7 +13,7 @@ use super::FetchError;
 pub enum Output {
     /// One file, replaced as a whole by each picture. What is not a regular file (`/dev/null`, a FIFO) is written to.
     File(PathBuf),
-    /// Numbered files, 000001.jpg and so on, after those which are there already.
+    /// Numbered files, camd-000001.jpg and so on, after those which are there already.
     Dir(PathBuf),
     /// The JPEGs one after the other, which is what others call an MJPEG stream.
     Stdout,
@@ -108,7 +108,7 @@ impl Sink {
             }
             Sink::Dir { path, last } => {
                 *last += 1;
-                let file = path.join(format!("{last:06}.jpg"));
+                let file = path.join(format!("camd-{last:06}.jpg"));
                 replace(&file, picture).map_err(|error| failed(&file, &error))?;
                 Ok(Saved::Written)
             }
@@ -146,14 +146,14 @@ fn replace(path: &Path, picture: &[u8]) -> io::Result<()> {
     result
 }
 
-/// The highest N of the files `N.jpg` in the folder.
+/// The highest N of the files `camd-N.jpg` in the folder.
 fn last_number(path: &Path) -> io::Result<u64> {
     let mut last = 0;
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let number = name
             .to_str()
-            .and_then(|name| name.strip_suffix(".jpg"))
+            .and_then(|name| name.strip_prefix("camd-")?.strip_suffix(".jpg"))
             .and_then(|stem| stem.parse::<u32>().ok());
         last = last.max(u64::from(number.unwrap_or(0)));
     }
