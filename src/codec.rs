@@ -231,7 +231,8 @@ impl Codec {
         })
     }
 
-    /// Encodes the JPEG `jpeg` again at `quality` into `out`, in its own size and sampling, without its metadata.
+    /// Encodes the JPEG `jpeg` again at `quality` into `out`, in its own size and sampling (4:4:4 if it is RGB, or in a
+    /// sampling that only exists in theory), without its metadata.
     ///
     /// Damage within the picture is passed on as libjpeg shows it (many UVC cameras leave extra bytes before a marker,
     /// in every frame); a damaged header, or an end before EOI, is an error. After an error `out` is empty.
@@ -527,6 +528,7 @@ fn transcode(
     } else {
         let line = &mut rows[..count * usize::from(width)];
         from.start();
+        to.set_sampling(&[(1, 1); COMPONENTS]);
         to.start();
         while from.read_line(line) {
             to.write_line(line);
@@ -620,11 +622,15 @@ impl Compressor<'_> {
     /// Starts a picture whose samples come with [`Compressor::write_mcu_row`].
     fn start_raw(&mut self, factors: &[Factors]) {
         self.0.raw_data_in = 1;
+        self.set_sampling(factors);
+        self.start();
+    }
+
+    fn set_sampling(&mut self, factors: &[Factors]) {
         for (component, &(h, v)) in self.components_mut().iter_mut().zip(factors) {
             component.h_samp_factor = h;
             component.v_samp_factor = v;
         }
-        self.start();
     }
 
     fn components_mut(&mut self) -> &mut [jpeg_component_info] {
