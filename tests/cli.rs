@@ -335,6 +335,7 @@ fn the_examples_of_the_help_are_valid() {
             // Usage has placeholders in capitals; what follows a pipe or two spaces is not camd's.
             let line = line.split("  ").next().unwrap_or(line);
             let line = line.split(" | ").next().unwrap_or(line);
+            let line = line.split(" > ").next().unwrap_or(line);
             if !line.contains("[") && !line.contains("URL") && !line.contains("COMMAND") {
                 command(line);
                 examples += 1;
