@@ -10,6 +10,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::config::{self, DEFAULT_PATH, nearest};
+use crate::fetch::{FetchError, FetchOptions, Output};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -25,49 +26,16 @@ pub enum Command {
     Devices {
         json: bool,
     },
-    Fetch(Fetch),
+    /// See [`crate::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
+    Fetch(FetchOptions),
     /// Print [`help`].
     Help(Topic),
     /// Print [`VERSION`].
     Version,
 }
 
-/// `camd fetch`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetch {
-    /// Begins with one of [`SCHEMES`]; the rest is unchecked.
-    pub url: String,
-    /// Pictures to fetch; `None`: until stopped.
-    pub count: Option<u64>,
-    pub output: Output,
-    /// Without a whole picture for that long, fetching fails.
-    pub timeout: Duration,
-}
-
-/// Where fetched pictures go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// One after another.
-    Stdout,
-    /// `-o PATH`. A path that ends with `/`, or that is a folder ([`Output::is_folder`]), takes numbered files
-    /// ([`Output::numbered`]); any other is one file that takes all pictures one after another, as `replay` reads it.
-    Path(PathBuf),
-}
-
-impl Output {
-    /// Without `-o`: one picture goes to this file, several are numbered in the working directory.
-    pub const SNAPSHOT: &str = "snapshot.jpg";
-
-    /// Whether numbered files go into `path`, which need not exist yet if it ends with `/`.
-    pub fn is_folder(path: &Path) -> bool {
-        path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir()
-    }
-
-    /// The name of picture `number`, from 1, in a folder; names sort as the pictures came.
-    pub fn numbered(number: u64) -> String {
-        format!("camd-{number:06}.jpg")
-    }
-}
+/// Without `-o`: one picture goes to this file, several are numbered in the working directory.
+const SNAPSHOT: &str = "snapshot.jpg";
 
 /// What a URL given to `camd fetch` begins with.
 pub const SCHEMES: [&str; 3] = ["pull://", "push://", "http://"];
@@ -126,6 +94,18 @@ pub enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
+    }
+}
+
+impl From<&FetchError> for Exit {
+    fn from(error: &FetchError) -> Exit {
+        match error {
+            FetchError::Url(_) => Exit::Usage,
+            FetchError::NoPicture(_) => Exit::Nothing,
+            FetchError::Connection(_) | FetchError::Protocol(_) | FetchError::File(_) => {
+                Exit::Failure
+            }
+        }
     }
 }
 
@@ -242,14 +222,14 @@ URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
   push://HOST:PORT           take each picture (camd's push listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
-  http://HOST:PORT/snapshot  one picture per request
+  http://HOST:PORT/snapshot  one picture
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
-  -o, --output PATH   FILE: all pictures one after another, as ffplay and camd's
-                      replay read them; DIR (a folder, or a name that ends with
-                      /, which is created): camd-000001.jpg, camd-000002.jpg, …;
-                      -: standard output
+  -o, --output PATH   FILE: each picture takes the place of the one before, as a
+                      whole; DIR (a folder, or a name that ends with /, which is
+                      created): camd-000001.jpg, camd-000002.jpg, …, after those
+                      that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
       --timeout S     give up when no picture came for S seconds, 0.1 to 86400
                       [default: 10]
@@ -258,17 +238,17 @@ Options:
 Examples:
   camd fetch http://box:8080/snapshot -o now.jpg
   camd fetch pull://box:8082 -n 100 -o pictures/
-  camd fetch push://box:8081 -n 0 -o clip.mjpeg
+  camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
 
 Progress is shown on standard error if that is a terminal.
 
 Exit codes:
-  0  all COUNT pictures are written; with -n 0: stopped by SIGINT or SIGTERM, or
-     the reader of standard output is gone
+  0  all COUNT pictures are written, or the reader of standard output is gone;
+     with -n 0: the server has ended the stream in good order
   1  not connected, connection lost, not a picture, could not be written
   2  wrong command line
-  3  connected, but no picture within the timeout
+  3  connected, but no picture within the timeout, or the server has none
 ";
 
 /// What `--help` prints.
@@ -378,20 +358,19 @@ fn parse_devices(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
 fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let topic = Topic::Fetch;
     let mut url = None;
-    let mut count = Some(1);
+    let mut count = 1;
     let mut output = None;
     let mut timeout = FETCH_TIMEOUT;
     while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
         match arg {
             Arg::Short('n') | Arg::Long("count") => {
                 let value = value(parser, topic)?;
-                let number: u64 = value.to_str().and_then(|v| v.parse().ok()).ok_or_else(|| {
+                count = value.to_str().and_then(|v| v.parse().ok()).ok_or_else(|| {
                     let value = value.display();
                     topic.error(format!(
                         "-n \"{value}\": allowed: a number of pictures, or 0: until stopped"
                     ))
                 })?;
-                count = (number != 0).then_some(number);
             }
             Arg::Short('o') | Arg::Long("output") => {
                 let value = value(parser, topic)?;
@@ -400,10 +379,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
                         topic.error("-o \"\": allowed: a file, a folder, or - for standard output")
                     );
                 }
-                output = Some(match value == "-" {
-                    true => Output::Stdout,
-                    false => Output::Path(value.into()),
-                });
+                output = Some(Output::from_arg(&value));
             }
             Arg::Long("timeout") => {
                 let value = value(parser, topic)?;
@@ -429,14 +405,14 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     };
     let output = match (output, count) {
         (Some(output), _) => output,
-        (None, Some(1)) => Output::Path(Output::SNAPSHOT.into()),
-        (None, Some(_)) => Output::Path("./".into()),
+        (None, 1) => Output::File(SNAPSHOT.into()),
         // Nobody wants a folder to fill up because an option was forgotten.
-        (None, None) => {
+        (None, 0) => {
             return Err(topic.error("-n 0 needs -o: a file, a folder, or - for standard output"));
         }
+        (None, _) => Output::Dir(".".into()),
     };
-    Ok(Command::Fetch(Fetch {
+    Ok(Command::Fetch(FetchOptions {
         url,
         count,
         output,

@@ -1,10 +1,11 @@
 //! camd
 
-pub mod codec;
 pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod daemon;
 pub mod devices;
+pub mod fetch;
 pub mod frame;
 pub mod hub;
 pub mod jpeg;

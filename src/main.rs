@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use camd::cli::{self, Command, Exit};
 use camd::config::{self, Config, ListenerConfig, ProtocolKind};
 use camd::daemon;
+use camd::fetch::{self, FetchOptions};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
         Command::Check { config } => cli::check(&config, &mut out),
         Command::Help(topic) => out.write_all(cli::help(topic).as_bytes()).map(|()| Exit::Success),
         Command::Version => writeln!(out, "{}", cli::VERSION).map(|()| Exit::Success),
-        _ => todo!(),
+        Command::Fetch(options) => return fetch(&options),
+        Command::Devices { .. } => todo!(),
     };
     match exit {
         Ok(exit) => exit.into(),
@@ -68,6 +70,16 @@ fn serve(path: PathBuf) -> ExitCode {
         }
     };
     run(config, Some(path), |_| {})
+}
+
+fn fetch(options: &FetchOptions) -> ExitCode {
+    match fetch::run(options) {
+        Ok(_) => Exit::Success.into(),
+        Err(error) => {
+            eprintln!("camd: {error}");
+            Exit::from(&error).into()
+        }
+    }
 }
 
 fn demo() -> ExitCode {

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use camd::cli::{Command, Exit, Fetch, Output, Topic, VERSION, check, help, parse};
+use camd::cli::{Command, Exit, Topic, VERSION, check, help, parse};
 use camd::config::setting::SETTINGS;
+use camd::fetch::{FetchOptions, Output};
 
 /// Arguments as a shell splits them, without quoting.
 fn command(line: &str) -> Command {
@@ -69,19 +70,19 @@ fn devices() {
 
 #[test]
 fn fetching() {
-    let one = Fetch {
+    let one = FetchOptions {
         url: "pull://box:8082".into(),
-        count: Some(1),
-        output: Output::Path("snapshot.jpg".into()),
+        count: 1,
+        output: Output::File("snapshot.jpg".into()),
         timeout: Duration::from_secs(10),
     };
     assert_eq!(
         command("fetch pull://box:8082"),
         Command::Fetch(one.clone())
     );
-    let several = Fetch {
-        count: Some(20),
-        output: Output::Path("./".into()),
+    let several = FetchOptions {
+        count: 20,
+        output: Output::Dir(".".into()),
         ..one.clone()
     };
     for line in [
@@ -93,32 +94,42 @@ fn fetching() {
     }
     assert_eq!(
         command("fetch push://[::1]:8081 -n 0 -o - --timeout 0.5"),
-        Command::Fetch(Fetch {
+        Command::Fetch(FetchOptions {
             url: "push://[::1]:8081".into(),
-            count: None,
+            count: 0,
             output: Output::Stdout,
             timeout: Duration::from_millis(500),
         })
     );
     assert_eq!(
         command("fetch http://box:8080/stream?a=b -n 2 --output clip.mjpeg --timeout 86400"),
-        Command::Fetch(Fetch {
+        Command::Fetch(FetchOptions {
             url: "http://box:8080/stream?a=b".into(),
-            count: Some(2),
-            output: Output::Path("clip.mjpeg".into()),
+            count: 2,
+            output: Output::File("clip.mjpeg".into()),
             timeout: Duration::from_secs(86400),
         })
     );
 }
 
 #[test]
-fn fetched_files() {
-    assert!(Output::is_folder(Path::new("/")));
-    assert!(Output::is_folder(Path::new(env!("CARGO_TARGET_TMPDIR"))));
-    assert!(Output::is_folder(Path::new("not/there/yet/")));
-    assert!(!Output::is_folder(Path::new("not/there/yet")));
-    assert_eq!(Output::numbered(1), "camd-000001.jpg");
-    assert_eq!(Output::numbered(1_234_567), "camd-1234567.jpg");
+fn where_fetched_pictures_go() {
+    let output = |arg: &str| match command(&format!("fetch push://box -o {arg}")) {
+        Command::Fetch(options) => options.output,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(output("-"), Output::Stdout);
+    assert_eq!(output("/"), Output::Dir("/".into()));
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    assert_eq!(output(folder), Output::Dir(folder.into()));
+    assert_eq!(
+        output("not/there/yet/"),
+        Output::Dir("not/there/yet/".into())
+    );
+    assert_eq!(
+        output("not/there/yet"),
+        Output::File("not/there/yet".into())
+    );
 }
 
 #[test]
@@ -324,6 +335,7 @@ fn the_examples_of_the_help_are_valid() {
             // Usage has placeholders in capitals; what follows a pipe or two spaces is not camd's.
             let line = line.split("  ").next().unwrap_or(line);
             let line = line.split(" | ").next().unwrap_or(line);
+            let line = line.split(" > ").next().unwrap_or(line);
             if !line.contains("[") && !line.contains("URL") && !line.contains("COMMAND") {
                 command(line);
                 examples += 1;
