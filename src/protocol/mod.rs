@@ -67,9 +67,15 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::UnknownToken { first } => {
-                write!(f, "expected new_request or ack, got '{}'", first.escape_ascii())
+                write!(
+                    f,
+                    "expected new_request or ack, got '{}'",
+                    first.escape_ascii()
+                )
             }
-            Violation::TooManyRequests => f.write_str("more than one new_request ahead of its picture"),
+            Violation::TooManyRequests => {
+                f.write_str("more than one new_request ahead of its picture")
+            }
             Violation::EarlyAck => f.write_str("ack for a part that has not been sent whole"),
         }
     }

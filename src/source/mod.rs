@@ -153,14 +153,23 @@ impl AnySource {
     pub fn new(camera: &CameraConfig, frame_bytes: usize) -> Self {
         match camera.source {
             SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, frame_bytes)),
-            SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(camera.command.clone(), frame_bytes, camera.fps)),
+            SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(
+                camera.command.clone(),
+                frame_bytes,
+                camera.fps,
+            )),
             SourceKind::Replay => {
-                let path = camera.path.clone().expect("the configuration has a path for source = \"replay\"");
+                let path = camera
+                    .path
+                    .clone()
+                    .expect("the configuration has a path for source = \"replay\"");
                 AnySource::Replay(replay::Replay::new(path, camera.fps, frame_bytes))
             }
-            SourceKind::Pattern => {
-                AnySource::Pattern(pattern::Pattern::new(camera.width, camera.height, camera.fps))
-            }
+            SourceKind::Pattern => AnySource::Pattern(pattern::Pattern::new(
+                camera.width,
+                camera.height,
+                camera.fps,
+            )),
         }
     }
 }
