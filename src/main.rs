@@ -19,6 +19,11 @@ fn main() -> ExitCode {
     };
     let mut out = io::stdout().lock();
     let exit = match command {
+        Command::Fetch(options) => {
+            // It writes pictures to standard output by itself.
+            drop(out);
+            return fetch(&options);
+        }
         Command::Serve { config: path } => return serve(path),
         Command::Demo => return demo(),
         Command::Check { config } => cli::check(&config, &mut out),
