@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             .write_all(cli::help(topic).as_bytes())
             .map(|()| Exit::Success),
         Command::Version => writeln!(out, "{}", cli::VERSION).map(|()| Exit::Success),
-        Command::Devices { .. } => todo!(),
+        Command::Devices { json } => devices(json, &mut out),
     };
     match exit {
         Ok(exit) => exit.into(),
