@@ -211,11 +211,11 @@ impl Daemon {
         }
         self.camera.set_viewers(self.hub.viewers(), now);
         again |= self.register_camera(now);
-        if let Some((interval, next)) = &mut self.watchdog {
-            if *next <= now {
-                *next = now + *interval;
-                notify(&[NotifyState::Watchdog]);
-            }
+        if let Some((interval, next)) = &mut self.watchdog
+            && *next <= now
+        {
+            *next = now + *interval;
+            notify(&[NotifyState::Watchdog]);
         }
         again || more_to_accept
     }
@@ -358,48 +358,22 @@ impl Daemon {
         }
         self.hub.reconfigure(&config);
         self.camera.reconfigure(Settings::of(&config));
-        if same_source(&config.camera, &self.config.camera) {
-            for (name, value) in &config.camera.controls {
-                if !self
-                    .config
-                    .camera
-                    .controls
-                    .contains(&(name.clone(), *value))
-                {
-                    if let Err(error) = self.camera.set_control(name, *value) {
-                        warn!("camera.controls: {name} = {value}: {error:?}");
-                    }
-                }
-            }
-        }
-        if config.camera != self.config.camera
-            && !only_settings(&config.camera, &self.config.camera)
-        {
+        if !same_source(&config.camera, &self.config.camera) {
             info!("the camera is opened anew");
-            self.camera.replace(
-                AnySource::new(&config.camera, config.limits.frame_bytes),
-                now,
-            );
+            let source = AnySource::new(&config.camera, config.limits.frame_bytes);
+            self.camera.replace(source, now);
         }
         self.config = config;
         info!("{}: read again", path.display());
     }
 }
 
+/// Whether the two differ at most in what the source itself does not know.
 fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
-    only_settings(
-        a,
-        &CameraConfig {
-            controls: a.controls.clone(),
-            ..b.clone()
-        },
-    )
-}
-
-fn only_settings(a: &CameraConfig, b: &CameraConfig) -> bool {
+    let CameraConfig { name, linger, .. } = a.clone();
     *a == CameraConfig {
-        name: a.name.clone(),
-        linger: a.linger,
+        name,
+        linger,
         ..b.clone()
     }
 }

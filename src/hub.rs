@@ -2,6 +2,7 @@
 //! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
 
 use std::io::Write;
+use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
@@ -34,6 +35,7 @@ pub struct Listener {
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
     profile: Profile,
+    policy: Rc<Policy>,
     /// Connections that found no slot.
     pub refused: u64,
     /// Connections that broke the protocol.
@@ -48,6 +50,7 @@ impl Listener {
             config: config.clone(),
             address: String::new(),
             profile: Profile::of(config),
+            policy: policy(config),
             refused: 0,
             violations: 0,
             past_frames: 0,
@@ -55,17 +58,7 @@ impl Listener {
     }
 
     fn protocol(&self) -> Protocol {
-        let mut protocol = Protocol::new(self.config.protocol);
-        if let Protocol::Http(http) = &mut protocol {
-            http.policy = Policy {
-                allow_origin: self.config.allow_origin.as_deref().map(|origin| {
-                    heapless::String::try_from(origin)
-                        .expect("the configuration bounds it by limits::ORIGIN")
-                }),
-                set_controls: self.config.set_controls,
-            };
-        }
-        protocol
+        Protocol::new(self.config.protocol, &self.policy)
     }
 }
 
@@ -129,6 +122,7 @@ impl<S: Stream> Hub<S> {
         for (listener, config) in self.listeners.iter_mut().zip(&config.listeners) {
             listener.config = config.clone();
             listener.profile = Profile::of(config);
+            listener.policy = policy(config);
         }
         self.limits = config.limits.clone();
         self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
@@ -406,6 +400,13 @@ impl<S: Stream> Hub<S> {
             }
         }
     }
+}
+
+fn policy(listener: &ListenerConfig) -> Rc<Policy> {
+    Rc::new(Policy {
+        allow_origin: listener.allow_origin.clone(),
+        set_controls: listener.set_controls,
+    })
 }
 
 fn id<S: Stream>(index: usize, slot: &Slot<S>) -> ClientId {

@@ -383,10 +383,9 @@ impl<S: Stream> Slot<S> {
         if self
             .deadline(limits)
             .is_some_and(|deadline| deadline <= now)
+            && let Some(reason) = self.on_deadline(now, limits)
         {
-            if let Some(reason) = self.on_deadline(now, limits) {
-                return Turn::Closed(reason);
-            }
+            return Turn::Closed(reason);
         }
         let mut reads = 0;
         loop {

@@ -32,10 +32,11 @@
 //! Responses carry no Date: a board without a clock battery does not know it (RFC 9110, 6.6.1).
 
 use std::fmt::{self, Write};
+use std::rc::Rc;
 
 use super::{Chunk, Head};
 use crate::frame::FrameMeta;
-use crate::limits::{CONTROL_NAME, ORIGIN, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS};
+use crate::limits::{CONTROL_NAME, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS};
 
 /// Separates the parts of a stream.
 pub const BOUNDARY: &str = "camdframe";
@@ -134,7 +135,7 @@ pub type Settings = heapless::Vec<(heapless::String<CONTROL_NAME>, i64), SETTING
 pub enum Call {
     Get(Route),
     Options(Route),
-    SetControls(Settings),
+    SetControls(Box<Settings>),
 }
 
 /// A request that is refused, and what to tell the client.
@@ -160,7 +161,7 @@ impl Refusal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Access-Control-Allow-Origin; `None`: CORS is off.
-    pub allow_origin: Option<heapless::String<ORIGIN>>,
+    pub allow_origin: Option<String>,
     /// POST `/controls` is allowed.
     pub set_controls: bool,
 }
@@ -180,7 +181,7 @@ pub enum Phase {
 /// The state of an HTTP connection beyond its slot's.
 #[derive(Debug, Default)]
 pub struct Http {
-    pub policy: Policy,
+    pub policy: Rc<Policy>,
     pub phase: Phase,
     /// The connection ends with the current reply.
     pub close: bool,
@@ -204,6 +205,13 @@ pub enum Parsed {
 }
 
 impl Http {
+    pub fn new(policy: Rc<Policy>) -> Self {
+        Http {
+            policy,
+            ..Http::default()
+        }
+    }
+
     /// Takes in one request: sets what the reply depends on, and says what is wanted.
     pub fn parse(&mut self, input: &[u8]) -> Parsed {
         // Cheaper than a full parse for each byte of a slow client.
@@ -303,7 +311,7 @@ impl Http {
                     ));
                 }
                 self.check_origin(fields)?;
-                Ok(Call::SetControls(parse_settings(body)?))
+                Ok(Call::SetControls(Box::new(parse_settings(body)?)))
             }
             (_, route) => Err(Refusal {
                 allow: Some(route.methods()),
@@ -582,10 +590,10 @@ mod tests {
 
     fn parse(input: &str) -> Parsed {
         Http {
-            policy: Policy {
+            policy: Rc::new(Policy {
                 set_controls: true,
                 ..Policy::default()
-            },
+            }),
             ..Http::default()
         }
         .parse(input.as_bytes())
@@ -757,32 +765,36 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let mut http = Http {
-            policy: Policy {
-                allow_origin: None,
-                set_controls: true,
-            },
-            ..Http::default()
+        let http = |allow_origin: Option<&str>, set_controls| {
+            let allow_origin = allow_origin.map(str::to_owned);
+            Http::new(Rc::new(Policy {
+                allow_origin,
+                set_controls,
+            }))
         };
-        assert_eq!(post(&mut http, ""), None, "curl");
+        let mut closed = http(None, true);
+        assert_eq!(post(&mut closed, ""), None, "curl");
         assert_eq!(
-            post(&mut http, "Origin: http://box:8080\r\n"),
+            post(&mut closed, "Origin: http://box:8080\r\n"),
             None,
             "the own page"
         );
         assert_eq!(
-            post(&mut http, "Origin: http://evil\r\n"),
+            post(&mut closed, "Origin: http://evil\r\n"),
             Some(Status::Forbidden)
         );
-        assert_eq!(post(&mut http, "Origin: null\r\n"), Some(Status::Forbidden));
-        http.policy.allow_origin = Some("http://hub".try_into().expect("short"));
-        assert_eq!(post(&mut http, "Origin: http://hub\r\n"), None);
         assert_eq!(
-            post(&mut http, "Origin: http://hub2\r\n"),
+            post(&mut closed, "Origin: null\r\n"),
             Some(Status::Forbidden)
         );
-        http.policy.set_controls = false;
-        assert_eq!(post(&mut http, ""), Some(Status::Forbidden));
+        let mut open = http(Some("http://hub"), true);
+        assert_eq!(post(&mut open, "Origin: http://hub\r\n"), None);
+        assert_eq!(
+            post(&mut open, "Origin: http://hub2\r\n"),
+            Some(Status::Forbidden)
+        );
+        let mut read_only = http(Some("*"), false);
+        assert_eq!(post(&mut read_only, ""), Some(Status::Forbidden));
     }
 
     #[test]
@@ -845,10 +857,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_byte_for_byte() {
-        let policy = Policy {
-            allow_origin: Some("http://hub".try_into().expect("short")),
+        let policy = Rc::new(Policy {
+            allow_origin: Some("http://hub".into()),
             set_controls: false,
-        };
+        });
         let mut http = Http {
             policy,
             ..Http::default()
@@ -866,11 +878,10 @@ mod tests {
 
     #[test]
     fn the_longest_heads_fit() {
-        let longest = "x".repeat(ORIGIN);
-        let policy = Policy {
-            allow_origin: Some(longest.as_str().try_into().expect("fits")),
+        let policy = Rc::new(Policy {
+            allow_origin: Some("x".repeat(crate::limits::ORIGIN)),
             set_controls: true,
-        };
+        });
         let mut http = Http {
             policy,
             close: true,

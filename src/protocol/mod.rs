@@ -15,6 +15,7 @@ pub mod pull;
 pub mod push;
 
 use std::fmt;
+use std::rc::Rc;
 
 use crate::config::ProtocolKind;
 use crate::frame::FrameMeta;
@@ -90,11 +91,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    pub fn new(kind: ProtocolKind) -> Self {
+    /// `policy` is that of the listener, for http.
+    pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>) -> Self {
         match kind {
             ProtocolKind::Pull => Protocol::Pull(pull::Pull::default()),
             ProtocolKind::Push => Protocol::Push,
-            ProtocolKind::Http => Protocol::Http(http::Http::default()),
+            ProtocolKind::Http => Protocol::Http(http::Http::new(Rc::clone(policy))),
         }
     }
 
