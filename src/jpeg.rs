@@ -583,7 +583,9 @@ mod tests {
 
     #[test]
     fn every_beginning_of_a_picture_is_an_error() {
-        let bytes = plain();
+        // With a thumbnail: its EOI is not the picture's.
+        let plain = plain();
+        let bytes = picture(&[&segment(0xE1, &plain), &plain[2..plain.len() - 2]]);
         for n in 0..2 {
             assert_eq!(inspect(&bytes[..n]), Err(Defect::NotJpeg));
         }

@@ -519,6 +519,57 @@ fn a_jpeg_for_printing_is_an_error() {
 }
 
 #[test]
+fn a_jpeg_made_to_cost_much_is_an_error() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let source = include_bytes!("data/progressive.jpg");
+    let after = |marker: u8, from: usize| {
+        let at = source[from..]
+            .windows(2)
+            .position(|pair| pair == [0xFF, marker]);
+        from + at.unwrap()
+    };
+
+    // Its last scan again and again: no larger than a picture, but each is a pass over all of it.
+    let mut last = after(0xDA, 0);
+    while let Some(next) = source[last + 2..]
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xDA])
+    {
+        last += 2 + next;
+    }
+    let scan = &source[last..source.len() - 2];
+    let many = |n| {
+        let mut bytes = source[..last].to_vec();
+        bytes.extend(scan.repeat(n));
+        bytes.extend([0xFF, 0xD9]);
+        bytes
+    };
+    codec.transcode(&many(10), 80, &mut out).unwrap();
+    assert!(matches!(
+        codec.transcode(&many(100), 80, &mut out),
+        Err(CodecError::Unsupported(_))
+    ));
+
+    // A size that would take more memory than a small board has, and one that is not served at all.
+    let size = after(0xC2, 0) + 5;
+    for (side, large) in [(8192u16, false), (8193, true)] {
+        let mut bytes = source.to_vec();
+        bytes[size..][..2].copy_from_slice(&side.to_be_bytes());
+        bytes[size + 2..][..2].copy_from_slice(&side.to_be_bytes());
+        let error = codec.transcode(&bytes, 80, &mut out).unwrap_err();
+        match error {
+            CodecError::Size { width, height } => {
+                assert!(large);
+                assert_eq!((width, height), (side.into(), side.into()));
+            }
+            CodecError::Unsupported(_) => assert!(!large),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
 fn a_jpeg_that_breaks_off_is_an_error() {
     let mut codec = Codec::new();
     let mut out = FrameBuf::new(1 << 20);
