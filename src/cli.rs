@@ -206,7 +206,7 @@ Options:
 
 Examples:
   camd devices
-  camd devices --json | jq '.[].controls'
+  camd devices --json | jq '.cameras[].controls'
 
 Exit codes: 0 there is a camera, 1 the devices could not be read, 2 wrong
 command line, 3 there is no camera. Not allowed to open one? Join the group

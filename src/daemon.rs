@@ -17,7 +17,9 @@ use sd_notify::NotifyState;
 
 use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
 use crate::hub::{ClientId, Hub};
-use crate::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, MAX_CLIENTS, MAX_LISTENERS, REARM, REFUSAL_SLOTS};
+use crate::limits::{
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, MAX_CLIENTS, MAX_LISTENERS, REARM, REFUSAL_SLOTS,
+};
 use crate::net::{Acceptor, Connection};
 use crate::source::AnySource;
 use crate::source::camera::{Camera, Settings};
@@ -49,7 +51,10 @@ impl From<Token> for Ready {
             Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
             Token(n) => {
                 let [index, low, high, ..] = (n - FIRST_CLIENT).to_le_bytes();
-                Ready::Client(ClientId { index, generation: u16::from_le_bytes([low, high]) })
+                Ready::Client(ClientId {
+                    index,
+                    generation: u16::from_le_bytes([low, high]),
+                })
             }
         }
     }
@@ -82,10 +87,18 @@ struct Daemon {
 
 /// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP. `ready` is called with the listeners' addresses once
 /// all are open.
-pub fn run(config: Config, path: Option<PathBuf>, ready: impl FnOnce(&[(ListenerConfig, String)])) -> io::Result<()> {
+pub fn run(
+    config: Config,
+    path: Option<PathBuf>,
+    ready: impl FnOnce(&[(ListenerConfig, String)]),
+) -> io::Result<()> {
     let mut daemon = Daemon::new(config, path)?;
-    let addresses: Vec<_> =
-        daemon.hub.listeners().iter().map(|listener| (listener.config.clone(), listener.address.clone())).collect();
+    let addresses: Vec<_> = daemon
+        .hub
+        .listeners()
+        .iter()
+        .map(|listener| (listener.config.clone(), listener.address.clone()))
+        .collect();
     ready(&addresses);
     notify(&[NotifyState::Ready]);
     daemon.run()
@@ -102,16 +115,26 @@ impl Daemon {
         let now = Instant::now();
         let poll = Poll::new()?;
         let signals = open_signals()?;
-        poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        poll.registry().register(
+            &mut SourceFd(&signals.as_raw_fd()),
+            SIGNALS,
+            Interest::READABLE,
+        )?;
         let mut hub = Hub::new(&config, now);
         let mut listening = Vec::new();
         for (index, acceptor) in open_listeners(&config)?.into_iter().enumerate() {
             let mut acceptor = acceptor;
             acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
             let address = acceptor.address();
-            info!("listening: {} on {address}", config.listeners[index].protocol.name());
+            info!(
+                "listening: {} on {address}",
+                config.listeners[index].protocol.name()
+            );
             hub.set_address(index, address);
-            listening.push(Listening { acceptor, ready: true });
+            listening.push(Listening {
+                acceptor,
+                ready: true,
+            });
         }
         let source = AnySource::new(&config.camera, config.limits.frame_bytes);
         let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 2, now));
@@ -136,7 +159,11 @@ impl Daemon {
         let mut events = Events::with_capacity(MAX_CLIENTS + REFUSAL_SLOTS + MAX_LISTENERS + 2);
         let mut again = true;
         loop {
-            let timeout = if again { Some(Duration::ZERO) } else { self.timeout() };
+            let timeout = if again {
+                Some(Duration::ZERO)
+            } else {
+                self.timeout()
+            };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -151,9 +178,11 @@ impl Daemon {
                     Ready::Acceptor(index) => self.listening[index].ready = true,
                     Ready::Client(client) => {
                         // A broken connection is told by the next read or write, whatever it was waiting for.
-                        let broken = event.is_error() || (event.is_read_closed() && event.is_write_closed());
+                        let broken =
+                            event.is_error() || (event.is_read_closed() && event.is_write_closed());
                         let (readable, writable) = (event.is_readable(), event.is_writable());
-                        self.hub.mark(client, readable || broken, writable || broken);
+                        self.hub
+                            .mark(client, readable || broken, writable || broken);
                     }
                 }
             }
@@ -182,11 +211,11 @@ impl Daemon {
         }
         self.camera.set_viewers(self.hub.viewers(), now);
         again |= self.register_camera(now);
-        if let Some((interval, next)) = &mut self.watchdog {
-            if *next <= now {
-                *next = now + *interval;
-                notify(&[NotifyState::Watchdog]);
-            }
+        if let Some((interval, next)) = &mut self.watchdog
+            && *next <= now
+        {
+            *next = now + *interval;
+            notify(&[NotifyState::Watchdog]);
         }
         again || more_to_accept
     }
@@ -194,7 +223,13 @@ impl Daemon {
     fn timeout(&self) -> Option<Duration> {
         let rearm = self.registered.map(|_| self.rearm);
         let watchdog = self.watchdog.map(|(_, next)| next);
-        let next = [self.camera.deadline(), self.hub.deadline(), self.accept_retry, rearm, watchdog];
+        let next = [
+            self.camera.deadline(),
+            self.hub.deadline(),
+            self.accept_retry,
+            rearm,
+            watchdog,
+        ];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
@@ -218,7 +253,11 @@ impl Daemon {
         self.rearm = now + REARM;
         let Some((fd, _)) = current else { return false };
         let interest = Interest::READABLE | Interest::PRIORITY;
-        if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), CAMERA, interest) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut SourceFd(&fd), CAMERA, interest)
+        {
             warn!("camera: poll: {error}");
         }
         // What came before the registration is not told.
@@ -230,7 +269,9 @@ impl Daemon {
     fn accept(&mut self, now: Instant) -> bool {
         if self.accept_retry.is_some_and(|at| at <= now) {
             self.accept_retry = None;
-            self.listening.iter_mut().for_each(|listening| listening.ready = true);
+            self.listening
+                .iter_mut()
+                .for_each(|listening| listening.ready = true);
         }
         let mut more = false;
         for index in 0..self.listening.len() {
@@ -243,7 +284,9 @@ impl Daemon {
                         Ok(client) => self.register_client(client),
                         Err(connection) => drop(connection),
                     },
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => self.listening[index].ready = false,
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        self.listening[index].ready = false
+                    }
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     // The peer was quicker than we were.
                     Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
@@ -262,7 +305,9 @@ impl Daemon {
     }
 
     fn register_client(&mut self, client: ClientId) {
-        let Some(stream) = self.hub.stream(client) else { return };
+        let Some(stream) = self.hub.stream(client) else {
+            return;
+        };
         if let Err(error) = stream.register(self.poll.registry(), client_token(client)) {
             // Only a lack of kernel memory or of epoll watches; without events its deadlines end it.
             warn!("client: poll: {error}");
@@ -293,42 +338,44 @@ impl Daemon {
             }
         };
         if config.limits.frame_bytes != self.config.limits.frame_bytes {
-            warn!("limits.frame_bytes changes with the next start only: buffers are taken at start");
+            warn!(
+                "limits.frame_bytes changes with the next start only: buffers are taken at start"
+            );
             config.limits.frame_bytes = self.config.limits.frame_bytes;
         }
         let places = |config: &Config| -> Vec<_> {
-            config.listeners.iter().map(|listener| (listener.protocol, listener.bind.clone())).collect()
+            config
+                .listeners
+                .iter()
+                .map(|listener| (listener.protocol, listener.bind.clone()))
+                .collect()
         };
         if places(&config) != places(&self.config) {
-            warn!("[[listener]]: all of them stay as they are until the next start: number, protocol or bind changed");
+            warn!(
+                "[[listener]]: all of them stay as they are until the next start: number, protocol or bind changed"
+            );
             config.listeners = self.config.listeners.clone();
         }
         self.hub.reconfigure(&config);
         self.camera.reconfigure(Settings::of(&config));
-        if same_source(&config.camera, &self.config.camera) {
-            for (name, value) in &config.camera.controls {
-                if !self.config.camera.controls.contains(&(name.clone(), *value)) {
-                    if let Err(error) = self.camera.set_control(name, *value) {
-                        warn!("camera.controls: {name} = {value}: {error:?}");
-                    }
-                }
-            }
-        }
-        if config.camera != self.config.camera && !only_settings(&config.camera, &self.config.camera) {
+        if !same_source(&config.camera, &self.config.camera) {
             info!("the camera is opened anew");
-            self.camera.replace(AnySource::new(&config.camera, config.limits.frame_bytes), now);
+            let source = AnySource::new(&config.camera, config.limits.frame_bytes);
+            self.camera.replace(source, now);
         }
         self.config = config;
         info!("{}: read again", path.display());
     }
 }
 
+/// Whether the two differ at most in what the source itself does not know.
 fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
-    only_settings(a, &CameraConfig { controls: a.controls.clone(), ..b.clone() })
-}
-
-fn only_settings(a: &CameraConfig, b: &CameraConfig) -> bool {
-    *a == CameraConfig { name: a.name.clone(), linger: a.linger, ..b.clone() }
+    let CameraConfig { name, linger, .. } = a.clone();
+    *a == CameraConfig {
+        name,
+        linger,
+        ..b.clone()
+    }
 }
 
 /// Signals become events; children are started with their own mask, see [`crate::source::pipe`].
@@ -338,7 +385,10 @@ fn open_signals() -> io::Result<SignalFd> {
         mask.add(signal);
     }
     mask.thread_block()?;
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
 }
 
 /// Opens all listeners of the configuration, in its order. A socket that the supervisor passes is used in place of
@@ -356,8 +406,11 @@ fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
             }
         };
         let is_free = |index: &usize| opened[*index].is_none();
-        let by_address = (0..opened.len()).find(|i| is_free(i) && same_place(&config.listeners[*i].bind, &bind));
-        let by_name = || (0..opened.len()).find(|i| is_free(i) && config.listeners[*i].protocol.name() == name);
+        let by_address =
+            (0..opened.len()).find(|i| is_free(i) && same_place(&config.listeners[*i].bind, &bind));
+        let by_name = || {
+            (0..opened.len()).find(|i| is_free(i) && config.listeners[*i].protocol.name() == name)
+        };
         match by_address.or_else(by_name) {
             Some(index) => opened[index] = Some(acceptor),
             None => error!(
@@ -372,7 +425,10 @@ fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
             Some(acceptor) => acceptor,
             None => Acceptor::bind(&listener.bind).map_err(|error| {
                 let (protocol, bind) = (listener.protocol.name(), &listener.bind);
-                io::Error::new(error.kind(), format!("cannot listen on {bind} for {protocol}: {error}"))
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {bind} for {protocol}: {error}"),
+                )
             })?,
         };
         acceptors.push(acceptor);

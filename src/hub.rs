@@ -2,6 +2,7 @@
 //! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
 
 use std::io::Write;
+use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
@@ -34,6 +35,7 @@ pub struct Listener {
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
     profile: Profile,
+    policy: Rc<Policy>,
     /// Connections that found no slot.
     pub refused: u64,
     /// Connections that broke the protocol.
@@ -48,6 +50,7 @@ impl Listener {
             config: config.clone(),
             address: String::new(),
             profile: Profile::of(config),
+            policy: policy(config),
             refused: 0,
             violations: 0,
             past_frames: 0,
@@ -55,16 +58,7 @@ impl Listener {
     }
 
     fn protocol(&self) -> Protocol {
-        let mut protocol = Protocol::new(self.config.protocol);
-        if let Protocol::Http(http) = &mut protocol {
-            http.policy = Policy {
-                allow_origin: self.config.allow_origin.as_deref().map(|origin| {
-                    heapless::String::try_from(origin).expect("the configuration bounds it by limits::ORIGIN")
-                }),
-                set_controls: self.config.set_controls,
-            };
-        }
-        protocol
+        Protocol::new(self.config.protocol, &self.policy)
     }
 }
 
@@ -89,7 +83,11 @@ impl<S: Stream> Hub<S> {
         let mut slots = heapless::Vec::new();
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
-            let capacity = if refusal { REFUSAL_BODY } else { config.limits.frame_bytes };
+            let capacity = if refusal {
+                REFUSAL_BODY
+            } else {
+                config.limits.frame_bytes
+            };
             let pushed = slots.push(Slot::new(capacity, refusal, now));
             assert!(pushed.is_ok(), "the table has that capacity");
         }
@@ -112,11 +110,19 @@ impl<S: Stream> Hub<S> {
     /// listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the allow_origin and
     /// set_controls under which they came.
     pub fn reconfigure(&mut self, config: &Config) {
-        assert_eq!(self.limits.frame_bytes, config.limits.frame_bytes, "buffers are taken at start");
-        assert_eq!(self.listeners.len(), config.listeners.len(), "listeners are opened at start");
+        assert_eq!(
+            self.limits.frame_bytes, config.limits.frame_bytes,
+            "buffers are taken at start"
+        );
+        assert_eq!(
+            self.listeners.len(),
+            config.listeners.len(),
+            "listeners are opened at start"
+        );
         for (listener, config) in self.listeners.iter_mut().zip(&config.listeners) {
             listener.config = config.clone();
             listener.profile = Profile::of(config);
+            listener.policy = policy(config);
         }
         self.limits = config.limits.clone();
         self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
@@ -128,17 +134,26 @@ impl<S: Stream> Hub<S> {
 
     /// The taken slots.
     pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Slot<S>)> + Clone {
-        self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_free()).map(|(index, slot)| (id(index, slot), slot))
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| !slot.is_free())
+            .map(|(index, slot)| (id(index, slot), slot))
     }
 
     /// Connections of a listener that hold a picture slot.
     pub fn connected(&self, listener: usize) -> usize {
-        self.clients().filter(|(_, slot)| !slot.refusal && slot.listener == listener).count()
+        self.clients()
+            .filter(|(_, slot)| !slot.refusal && slot.listener == listener)
+            .count()
     }
 
     /// Pictures sent whole to all clients of a listener.
     pub fn frames_sent(&self, listener: usize) -> u64 {
-        let current = self.clients().filter(|(_, slot)| slot.listener == listener).map(|(_, slot)| slot.stats.frames);
+        let current = self
+            .clients()
+            .filter(|(_, slot)| slot.listener == listener)
+            .map(|(_, slot)| slot.stats.frames);
         self.listeners[listener].past_frames + current.sum::<u64>()
     }
 
@@ -157,22 +172,39 @@ impl<S: Stream> Hub<S> {
 
     /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
     /// is possible, or where the protocol has no words for it.
-    pub fn admit(&mut self, stream: S, peer: Peer, listener: usize, now: Instant) -> Result<ClientId, S> {
+    pub fn admit(
+        &mut self,
+        stream: S,
+        peer: Peer,
+        listener: usize,
+        now: Instant,
+    ) -> Result<ClientId, S> {
         let room = self.connected(listener) < self.listeners[listener].config.clients;
         let mut slots = self.slots.iter_mut().enumerate();
-        let mut found = slots.find(|(_, slot)| slot.is_free() && !slot.refusal).filter(|_| room);
+        let mut found = slots
+            .find(|(_, slot)| slot.is_free() && !slot.refusal)
+            .filter(|_| room);
         let info = &mut self.listeners[listener];
         if found.is_none() {
             info.refused += 1;
             if info.refused.is_power_of_two() {
                 let (limit, refused) = (info.config.clients, info.refused);
-                warn!("{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)", info.address);
+                warn!(
+                    "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
+                    info.address
+                );
             }
             if info.config.protocol == ProtocolKind::Http {
-                found = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.is_free() && slot.refusal);
+                found = self
+                    .slots
+                    .iter_mut()
+                    .enumerate()
+                    .find(|(_, slot)| slot.is_free() && slot.refusal);
             }
         }
-        let Some((index, slot)) = found else { return Err(stream) };
+        let Some((index, slot)) = found else {
+            return Err(stream);
+        };
         debug!("{}: {peer} connected", info.address);
         slot.open(stream, peer, listener, info.protocol(), now);
         self.marked[index] = true;
@@ -205,7 +237,10 @@ impl<S: Stream> Hub<S> {
 
     /// When a client will be late.
     pub fn deadline(&self) -> Option<Instant> {
-        self.slots.iter().filter_map(|slot| slot.deadline(&self.limits)).min()
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.deadline(&self.limits))
+            .min()
     }
 
     /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
@@ -213,7 +248,9 @@ impl<S: Stream> Hub<S> {
     pub fn turn<C: Source>(&mut self, now: Instant, camera: &mut Camera<C>) -> bool {
         let mut again = false;
         for index in 0..self.slots.len() {
-            let late = self.slots[index].deadline(&self.limits).is_some_and(|deadline| deadline <= now);
+            let late = self.slots[index]
+                .deadline(&self.limits)
+                .is_some_and(|deadline| deadline <= now);
             if std::mem::take(&mut self.marked[index]) || late {
                 self.serve(index, now, camera);
                 again |= self.marked[index];
@@ -238,8 +275,13 @@ impl<S: Stream> Hub<S> {
                         continue;
                     }
                     let profile = self.listeners[slot.listener].profile;
-                    let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta)) else { return };
-                    let Some(jpeg) = self.renditions.get(&frame, profile) else { return };
+                    let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta))
+                    else {
+                        return;
+                    };
+                    let Some(jpeg) = self.renditions.get(&frame, profile) else {
+                        return;
+                    };
                     if let Err(reason) = slot.offer(&frame.meta, jpeg, now) {
                         return self.close(index, reason);
                     }
@@ -265,28 +307,55 @@ impl<S: Stream> Hub<S> {
         slot.close();
     }
 
-    fn answer<C: Source>(&mut self, index: usize, call: Call, now: Instant, camera: &mut Camera<C>) {
+    fn answer<C: Source>(
+        &mut self,
+        index: usize,
+        call: Call,
+        now: Instant,
+        camera: &mut Camera<C>,
+    ) {
         let (status, content_type) = self.write_page(call, now, camera);
         self.slots[index].reply(status, content_type, self.page.as_slice());
     }
 
-    fn write_page<C: Source>(&mut self, call: Call, now: Instant, camera: &mut Camera<C>) -> (Status, &'static str) {
+    fn write_page<C: Source>(
+        &mut self,
+        call: Call,
+        now: Instant,
+        camera: &mut Camera<C>,
+    ) -> (Status, &'static str) {
         // The page is written while all slots can be seen, and then copied to the one that asked.
         let mut page = std::mem::replace(&mut self.page, FrameBuf::new(0));
         page.clear();
         let (status, content_type, written) = match call {
-            Call::Get(Route::State) => (Status::Ok, http::JSON, pages::state(self, camera, now, &mut page)),
-            Call::Get(Route::Metrics) => (Status::Ok, http::METRICS, pages::metrics(self, camera, now, &mut page)),
+            Call::Get(Route::State) => (
+                Status::Ok,
+                http::JSON,
+                pages::state(self, camera, now, &mut page),
+            ),
+            Call::Get(Route::Metrics) => (
+                Status::Ok,
+                http::METRICS,
+                pages::metrics(self, camera, now, &mut page),
+            ),
             Call::Get(Route::Healthz) => match camera.condition() {
-                Condition::Live | Condition::Idle => (Status::Ok, http::TEXT, page.write_all(b"ok\n")),
-                Condition::Starting => {
-                    (Status::ServiceUnavailable, http::TEXT, page.write_all(b"no picture yet\n"))
+                Condition::Live | Condition::Idle => {
+                    (Status::Ok, http::TEXT, page.write_all(b"ok\n"))
                 }
-                Condition::Fault => {
-                    (Status::ServiceUnavailable, http::TEXT, writeln!(page, "no picture: {}", camera.reason()))
-                }
+                Condition::Starting => (
+                    Status::ServiceUnavailable,
+                    http::TEXT,
+                    page.write_all(b"no picture yet\n"),
+                ),
+                Condition::Fault => (
+                    Status::ServiceUnavailable,
+                    http::TEXT,
+                    writeln!(page, "no picture: {}", camera.reason()),
+                ),
             },
-            Call::Get(Route::Controls) => (Status::Ok, http::JSON, pages::controls(camera, &mut page)),
+            Call::Get(Route::Controls) => {
+                (Status::Ok, http::JSON, pages::controls(camera, &mut page))
+            }
             Call::SetControls(settings) => {
                 let refused = settings.iter().find_map(|(name, value)| {
                     let error = camera.set_control(name, *value).err()?;
@@ -295,12 +364,15 @@ impl<S: Stream> Hub<S> {
                 match refused {
                     None => (Status::Ok, http::JSON, pages::controls(camera, &mut page)),
                     Some((name, _, ControlError::Unknown)) => {
-                        let text = writeln!(page, "{name}: no such control; GET /controls lists them");
+                        let text =
+                            writeln!(page, "{name}: no such control; GET /controls lists them");
                         (Status::NotFound, http::TEXT, text)
                     }
-                    Some((name, value, ControlError::Refused(why))) => {
-                        (Status::BadRequest, http::TEXT, writeln!(page, "{name} = {value}: {why}"))
-                    }
+                    Some((name, value, ControlError::Refused(why))) => (
+                        Status::BadRequest,
+                        http::TEXT,
+                        writeln!(page, "{name} = {value}: {why}"),
+                    ),
                 }
             }
             Call::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(pages::INDEX)),
@@ -330,7 +402,17 @@ impl<S: Stream> Hub<S> {
     }
 }
 
+fn policy(listener: &ListenerConfig) -> Rc<Policy> {
+    Rc::new(Policy {
+        allow_origin: listener.allow_origin.clone(),
+        set_controls: listener.set_controls,
+    })
+}
+
 fn id<S: Stream>(index: usize, slot: &Slot<S>) -> ClientId {
     let index = u8::try_from(index).expect("limits asserts that slot indices fit a byte");
-    ClientId { index, generation: slot.generation }
+    ClientId {
+        index,
+        generation: slot.generation,
+    }
 }

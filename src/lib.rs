@@ -4,6 +4,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod daemon;
+pub mod devices;
 pub mod fetch;
 pub mod frame;
 pub mod hub;

@@ -41,7 +41,7 @@ pub const REQUEST_BODY: usize = 1024;
 pub const SETTINGS: usize = 16;
 pub const CONTROL_NAME: usize = 64;
 /// HTTP: bytes in `allow_origin`.
-pub const ORIGIN: usize = 200;
+pub const ORIGIN: usize = 256;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.

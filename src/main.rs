@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use camd::cli::{self, Command, Exit};
 use camd::config::{self, Config, ListenerConfig, ProtocolKind};
-use camd::daemon;
 use camd::fetch::{self, FetchOptions};
+use camd::{daemon, devices};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
@@ -19,13 +19,19 @@ fn main() -> ExitCode {
     };
     let mut out = io::stdout().lock();
     let exit = match command {
+        Command::Fetch(options) => {
+            // It writes pictures to standard output by itself.
+            drop(out);
+            return fetch(&options);
+        }
         Command::Serve { config: path } => return serve(path),
         Command::Demo => return demo(),
         Command::Check { config } => cli::check(&config, &mut out),
-        Command::Help(topic) => out.write_all(cli::help(topic).as_bytes()).map(|()| Exit::Success),
+        Command::Help(topic) => out
+            .write_all(cli::help(topic).as_bytes())
+            .map(|()| Exit::Success),
         Command::Version => writeln!(out, "{}", cli::VERSION).map(|()| Exit::Success),
-        Command::Fetch(options) => return fetch(&options),
-        Command::Devices { .. } => todo!(),
+        Command::Devices { json } => devices(json, &mut out),
     };
     match exit {
         Ok(exit) => exit.into(),
@@ -40,9 +46,35 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     Exit::Failure.into()
 }
 
+fn devices(json: bool, out: &mut impl Write) -> io::Result<Exit> {
+    let defaults = Config::default().camera;
+    let survey = devices::list((defaults.width, defaults.height));
+    if json {
+        survey.write_json(out)?
+    } else {
+        survey.write(out)?
+    }
+    Ok(if survey.cameras.is_empty() {
+        Exit::Nothing
+    } else {
+        Exit::Success
+    })
+}
+
+fn fetch(options: &FetchOptions) -> ExitCode {
+    match fetch::run(options) {
+        Ok(_) => Exit::Success.into(),
+        Err(error) => {
+            eprintln!("camd: {error}");
+            Exit::from(&error).into()
+        }
+    }
+}
+
 /// Logs on standard error; without time where the journal adds its own.
 fn init_log() {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    let mut builder =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
     if std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal() {
         // The journal reads the level from a "<4>" in front (sd-daemon(3)).
         builder.format(|out, record| {
@@ -72,16 +104,6 @@ fn serve(path: PathBuf) -> ExitCode {
     run(config, Some(path), |_| {})
 }
 
-fn fetch(options: &FetchOptions) -> ExitCode {
-    match fetch::run(options) {
-        Ok(_) => Exit::Success.into(),
-        Err(error) => {
-            eprintln!("camd: {error}");
-            Exit::from(&error).into()
-        }
-    }
-}
-
 fn demo() -> ExitCode {
     init_log();
     run(config::demo_config(), None, |listeners| {
@@ -90,7 +112,11 @@ fn demo() -> ExitCode {
     })
 }
 
-fn run(config: Config, path: Option<PathBuf>, ready: impl FnOnce(&[(ListenerConfig, String)])) -> ExitCode {
+fn run(
+    config: Config,
+    path: Option<PathBuf>,
+    ready: impl FnOnce(&[(ListenerConfig, String)]),
+) -> ExitCode {
     match daemon::run(config, path, ready) {
         Ok(()) => Exit::Success.into(),
         Err(error) => fail(&error),
@@ -104,13 +130,25 @@ fn say_what_to_try(listeners: &[(ListenerConfig, String)]) -> io::Result<()> {
         match listener.protocol {
             ProtocolKind::Http => {
                 writeln!(out, "  in a browser        http://{address}/")?;
-                writeln!(out, "  in a player         ffplay -f mjpeg http://{address}/stream")?;
-                writeln!(out, "  one picture         curl -o snapshot.jpg http://{address}/snapshot")?;
+                writeln!(
+                    out,
+                    "  in a player         ffplay -f mjpeg http://{address}/stream"
+                )?;
+                writeln!(
+                    out,
+                    "  one picture         curl -o snapshot.jpg http://{address}/snapshot"
+                )?;
             }
             protocol => {
                 let scheme = protocol.name();
-                writeln!(out, "  {scheme}, to a file     camd fetch {scheme}://{address}")?;
-                writeln!(out, "  {scheme}, to a player   camd fetch {scheme}://{address} -n 0 -o - | ffplay -")?;
+                writeln!(
+                    out,
+                    "  {scheme}, to a file     camd fetch {scheme}://{address}"
+                )?;
+                writeln!(
+                    out,
+                    "  {scheme}, to a player   camd fetch {scheme}://{address} -n 0 -o - | ffplay -"
+                )?;
             }
         }
     }

@@ -32,7 +32,10 @@ impl Acceptor {
             Bind::Tcp(address) => Ok(Acceptor::Tcp(TcpListener::bind(*address)?)),
             Bind::Unix(path) => {
                 remove_stale(path)?;
-                Ok(Acceptor::Unix(UnixListener::bind(path)?, Some(path.clone())))
+                Ok(Acceptor::Unix(
+                    UnixListener::bind(path)?,
+                    Some(path.clone()),
+                ))
             }
         }
     }
@@ -46,31 +49,47 @@ impl Acceptor {
         // SAFETY: the caller's promise.
         let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
         if !socket.is_listener()? {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "is not a listening stream socket"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "is not a listening stream socket",
+            ));
         }
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         if let Some(inet) = address.as_socket() {
-            return Ok((Acceptor::Tcp(TcpListener::from_std(socket.into())), Bind::Tcp(inet)));
+            return Ok((
+                Acceptor::Tcp(TcpListener::from_std(socket.into())),
+                Bind::Tcp(inet),
+            ));
         }
         match address.as_pathname() {
             Some(path) => {
                 let bind = Bind::Unix(path.to_owned());
-                let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)));
+                let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(
+                    OwnedFd::from(socket),
+                ));
                 Ok((Acceptor::Unix(listener, None), bind))
             }
-            None => Err(io::Error::new(ErrorKind::InvalidInput, "is neither TCP nor a Unix socket with a path")),
+            None => Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "is neither TCP nor a Unix socket with a path",
+            )),
         }
     }
 
     /// Where it listens, for the log.
     pub fn address(&self) -> String {
         match self {
-            Acceptor::Tcp(listener) => listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string()),
+            Acceptor::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|e| e.to_string(), |a| a.to_string()),
             Acceptor::Unix(listener, _) => {
                 let address = listener.local_addr().ok();
                 let path = address.as_ref().and_then(|a| a.as_pathname());
-                path.map_or_else(|| "unix:?".to_owned(), |path| format!("unix:{}", path.display()))
+                path.map_or_else(
+                    || "unix:?".to_owned(),
+                    |path| format!("unix:{}", path.display()),
+                )
             }
         }
     }
@@ -137,7 +156,11 @@ fn prepare(stream: &TcpStream) {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     let keepalive = socket.set_tcp_keepalive(&keepalive);
-    for (option, result) in [("TCP_NODELAY", nodelay), ("TCP_NOTSENT_LOWAT", lowat), ("SO_KEEPALIVE", keepalive)] {
+    for (option, result) in [
+        ("TCP_NODELAY", nodelay),
+        ("TCP_NOTSENT_LOWAT", lowat),
+        ("SO_KEEPALIVE", keepalive),
+    ] {
         if let Err(error) = result {
             log::debug!("{option}: {error}");
         }

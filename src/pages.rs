@@ -82,7 +82,9 @@ struct Client<'a> {
 }
 
 fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
-    since.map(|since| now.saturating_duration_since(since)).map(|age| age.as_millis() as u64)
+    since
+        .map(|since| now.saturating_duration_since(since))
+        .map(|age| age.as_millis() as u64)
 }
 
 pub fn state<S: Stream, C: Source>(
@@ -91,7 +93,8 @@ pub fn state<S: Stream, C: Source>(
     now: Instant,
     page: &mut impl Write,
 ) -> io::Result<()> {
-    let (settings, negotiated, counters) = (camera.settings(), camera.negotiated(), camera.counters());
+    let (settings, negotiated, counters) =
+        (camera.settings(), camera.negotiated(), camera.counters());
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
@@ -111,15 +114,19 @@ pub fn state<S: Stream, C: Source>(
             reopens: counters.reopens,
             age_ms: ms(camera.captured(), now),
         },
-        listeners: hub.listeners().iter().enumerate().map(|(index, listener)| Listener {
-            protocol: listener.config.protocol.name(),
-            bind: &listener.address,
-            clients: hub.connected(index),
-            limit: listener.config.clients,
-            frames: hub.frames_sent(index),
-            refused: listener.refused,
-            violations: listener.violations,
-        }),
+        listeners: hub
+            .listeners()
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| Listener {
+                protocol: listener.config.protocol.name(),
+                bind: &listener.address,
+                clients: hub.connected(index),
+                limit: listener.config.clients,
+                frames: hub.frames_sent(index),
+                refused: listener.refused,
+                violations: listener.violations,
+            }),
         clients: hub.clients().map(|(id, slot)| {
             let listener = &hub.listeners()[slot.listener];
             Client {
@@ -155,34 +162,101 @@ pub fn metrics<S: Stream, C: Source>(
     let counters = camera.counters();
     let live = camera.condition() == Condition::Live;
     let uptime = now.saturating_duration_since(hub.started());
-    metric(page, "camd_uptime_seconds", "gauge", "Time since the start.", uptime.as_secs_f64())?;
-    metric(page, "camd_camera_up", "gauge", "1 while pictures come.", u8::from(live))?;
-    metric(page, "camd_camera_fps", "gauge", "Pictures per second, lately.", camera.fps(now))?;
-    metric(page, "camd_camera_frames_total", "counter", "Pictures taken in.", counters.frames)?;
+    metric(
+        page,
+        "camd_uptime_seconds",
+        "gauge",
+        "Time since the start.",
+        uptime.as_secs_f64(),
+    )?;
+    metric(
+        page,
+        "camd_camera_up",
+        "gauge",
+        "1 while pictures come.",
+        u8::from(live),
+    )?;
+    metric(
+        page,
+        "camd_camera_fps",
+        "gauge",
+        "Pictures per second, lately.",
+        camera.fps(now),
+    )?;
+    metric(
+        page,
+        "camd_camera_frames_total",
+        "counter",
+        "Pictures taken in.",
+        counters.frames,
+    )?;
     let dropped = "Good pictures replaced by a newer one, or lost by the driver.";
-    metric(page, "camd_camera_dropped_total", "counter", dropped, counters.dropped)?;
+    metric(
+        page,
+        "camd_camera_dropped_total",
+        "counter",
+        dropped,
+        counters.dropped,
+    )?;
     let bad = counters.bad + hub.encode_failures();
-    metric(page, "camd_camera_bad_total", "counter", "Damaged or oversized pictures.", bad)?;
-    metric(page, "camd_camera_reopens_total", "counter", "Openings after a fault.", counters.reopens)?;
-    let age = camera.captured().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-    metric(page, "camd_camera_age_seconds", "gauge", "Since the newest picture came in.", age.as_secs_f64())?;
+    metric(
+        page,
+        "camd_camera_bad_total",
+        "counter",
+        "Damaged or oversized pictures.",
+        bad,
+    )?;
+    metric(
+        page,
+        "camd_camera_reopens_total",
+        "counter",
+        "Openings after a fault.",
+        counters.reopens,
+    )?;
+    let age = camera
+        .captured()
+        .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+    metric(
+        page,
+        "camd_camera_age_seconds",
+        "gauge",
+        "Since the newest picture came in.",
+        age.as_secs_f64(),
+    )?;
 
     type Value<S> = fn(&Hub<S>, usize) -> u64;
     let per_listener: [(&str, &str, &str, Value<S>); 4] = [
-        ("camd_clients", "gauge", "Connections.", |hub, index| hub.connected(index) as u64),
-        ("camd_frames_sent_total", "counter", "Pictures sent whole.", |hub, index| hub.frames_sent(index)),
-        ("camd_refused_total", "counter", "Connections that found no slot.", |hub, index| {
-            hub.listeners()[index].refused
+        ("camd_clients", "gauge", "Connections.", |hub, index| {
+            hub.connected(index) as u64
         }),
-        ("camd_violations_total", "counter", "Connections that broke the protocol.", |hub, index| {
-            hub.listeners()[index].violations
-        }),
+        (
+            "camd_frames_sent_total",
+            "counter",
+            "Pictures sent whole.",
+            |hub, index| hub.frames_sent(index),
+        ),
+        (
+            "camd_refused_total",
+            "counter",
+            "Connections that found no slot.",
+            |hub, index| hub.listeners()[index].refused,
+        ),
+        (
+            "camd_violations_total",
+            "counter",
+            "Connections that broke the protocol.",
+            |hub, index| hub.listeners()[index].violations,
+        ),
     ];
     for (name, kind, help, value) in per_listener {
         describe(page, name, kind, help)?;
         for (index, listener) in hub.listeners().iter().enumerate() {
             let (protocol, bind) = (listener.config.protocol.name(), Label(&listener.address));
-            writeln!(page, "{name}{{protocol=\"{protocol}\",listener=\"{bind}\"}} {}", value(hub, index))?;
+            writeln!(
+                page,
+                "{name}{{protocol=\"{protocol}\",listener=\"{bind}\"}} {}",
+                value(hub, index)
+            )?;
         }
     }
     Ok(())
@@ -192,7 +266,13 @@ fn describe(page: &mut impl Write, name: &str, kind: &str, help: &str) -> io::Re
     writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
-fn metric(page: &mut impl Write, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) -> io::Result<()> {
+fn metric(
+    page: &mut impl Write,
+    name: &str,
+    kind: &str,
+    help: &str,
+    value: impl std::fmt::Display,
+) -> io::Result<()> {
     describe(page, name, kind, help)?;
     writeln!(page, "{name} {value}")
 }

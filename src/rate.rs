@@ -18,7 +18,10 @@ pub struct Rate {
 
 impl Rate {
     pub fn tick(&mut self, now: Instant) {
-        if self.last_event.is_some_and(|last| now.saturating_duration_since(last) > STALE) {
+        if self
+            .last_event
+            .is_some_and(|last| now.saturating_duration_since(last) > STALE)
+        {
             *self = Rate::default();
         }
         self.last_event = Some(now);
@@ -38,7 +41,9 @@ impl Rate {
     /// 0 until the first window is full, and when nothing has come for a while.
     pub fn per_second(&self, now: Instant) -> f32 {
         match self.last_event {
-            Some(last) if now.saturating_duration_since(last) <= STALE => (self.per_second * 100.0).round() / 100.0,
+            Some(last) if now.saturating_duration_since(last) <= STALE => {
+                (self.per_second * 100.0).round() / 100.0
+            }
             _ => 0.0,
         }
     }
@@ -57,8 +62,16 @@ mod tests {
         }
         let end = start + Duration::from_millis(2400);
         assert_eq!(rate.per_second(end), 25.0);
-        assert_eq!(rate.per_second(end + STALE + WINDOW), 0.0, "nothing came any more");
+        assert_eq!(
+            rate.per_second(end + STALE + WINDOW),
+            0.0,
+            "nothing came any more"
+        );
         rate.tick(end + STALE + WINDOW);
-        assert_eq!(rate.per_second(end + STALE + WINDOW), 0.0, "a pause is not averaged in");
+        assert_eq!(
+            rate.per_second(end + STALE + WINDOW),
+            0.0,
+            "a pause is not averaged in"
+        );
     }
 }

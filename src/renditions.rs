@@ -20,7 +20,9 @@ impl Profile {
     pub fn of(listener: &ListenerConfig) -> Self {
         Profile {
             quality: listener.quality,
-            raw_quality: listener.quality.unwrap_or(listener.protocol.default_quality()),
+            raw_quality: listener
+                .quality
+                .unwrap_or(listener.protocol.default_quality()),
         }
     }
 }
@@ -51,11 +53,22 @@ impl Renditions {
         for listener in listeners {
             let quality = Profile::of(listener).raw_quality;
             if !made.iter().any(|r: &Rendition| r.quality == quality) {
-                let rendition = Rendition { quality, sequence: 0, jpeg: FrameBuf::new(frame_bytes) };
-                assert!(made.push(rendition).is_ok(), "more than {MAX_PROFILES} qualities in a checked configuration");
+                let rendition = Rendition {
+                    quality,
+                    sequence: 0,
+                    jpeg: FrameBuf::new(frame_bytes),
+                };
+                assert!(
+                    made.push(rendition).is_ok(),
+                    "more than {MAX_PROFILES} qualities in a checked configuration"
+                );
             }
         }
-        Renditions { codec: Codec::new(), made, failed: 0 }
+        Renditions {
+            codec: Codec::new(),
+            made,
+            failed: 0,
+        }
     }
 
     /// The frame's JPEG for a profile; `None` if it cannot be made.
@@ -83,7 +96,10 @@ impl Renditions {
                 self.failed += 1;
                 // Once in a while, as a broken camera can do this with each frame.
                 if self.failed.is_power_of_two() {
-                    warn!("picture not encoded at quality {quality}: {error} ({} so far)", self.failed);
+                    warn!(
+                        "picture not encoded at quality {quality}: {error} ({} so far)",
+                        self.failed
+                    );
                 }
             }
         }

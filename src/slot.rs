@@ -49,7 +49,9 @@ impl fmt::Display for CloseReason {
         match self {
             CloseReason::Done => f.write_str("done"),
             CloseReason::Io(kind) => write!(f, "{kind}"),
-            CloseReason::Violation(violation) => write!(f, "violation of the protocol: {violation}"),
+            CloseReason::Violation(violation) => {
+                write!(f, "violation of the protocol: {violation}")
+            }
             CloseReason::WriteTimeout => f.write_str("took no byte for write_timeout_s"),
             CloseReason::AckTimeout => f.write_str("sent no ack for ack_timeout_s"),
             CloseReason::HeadTimeout => f.write_str("sent no request for head_timeout_s"),
@@ -111,7 +113,10 @@ impl Outgoing {
     fn reset(&mut self) {
         self.head.clear();
         self.sent = 0;
-        self.begin(Chunk { payload: 0, tail: b"" });
+        self.begin(Chunk {
+            payload: 0,
+            tail: b"",
+        });
     }
 
     fn left(&self) -> usize {
@@ -119,7 +124,11 @@ impl Outgoing {
     }
 
     fn advance(&mut self, mut n: usize) {
-        assert!(n <= self.left(), "the stream took {n} of {} bytes", self.left());
+        assert!(
+            n <= self.left(),
+            "the stream took {n} of {} bytes",
+            self.left()
+        );
         let mut take = |have: usize| {
             let part = n.min(have);
             n -= part;
@@ -234,11 +243,23 @@ impl<S: Stream> Slot<S> {
     ///
     /// # Panics
     /// If the slot is not free.
-    pub fn open(&mut self, stream: S, peer: Peer, listener: usize, protocol: Protocol, now: Instant) {
+    pub fn open(
+        &mut self,
+        stream: S,
+        peer: Peer,
+        listener: usize,
+        protocol: Protocol,
+        now: Instant,
+    ) {
         assert!(self.is_free(), "the slot is taken");
         self.generation = self.generation.wrapping_add(1);
-        self.state = if self.refusal { State::Idle } else { protocol.initial_state() };
-        (self.stream, self.peer, self.listener, self.protocol) = (Some(stream), peer, listener, protocol);
+        self.state = if self.refusal {
+            State::Idle
+        } else {
+            protocol.initial_state()
+        };
+        (self.stream, self.peer, self.listener, self.protocol) =
+            (Some(stream), peer, listener, protocol);
         // What a new connection has to say or room for is found out by trying.
         (self.readable, self.writable, self.eof, self.closing) = (true, true, false, false);
         (self.stalled, self.since, self.sequence, self.stats) = (None, now, 0, Stats::default());
@@ -260,9 +281,21 @@ impl<S: Stream> Slot<S> {
 
     fn check(&self) {
         let holds = self.out.left() > 0 || !self.frame.is_empty();
-        assert!(self.state == State::Sending || !holds, "{:?} holds {} bytes", self.state, self.frame.len());
-        assert!(!self.closing || self.state == State::Idle, "closing while {:?}", self.state);
-        assert!(self.out.end <= self.frame.len() || self.state != State::Sending, "a chunk ends behind its picture");
+        assert!(
+            self.state == State::Sending || !holds,
+            "{:?} holds {} bytes",
+            self.state,
+            self.frame.len()
+        );
+        assert!(
+            !self.closing || self.state == State::Idle,
+            "closing while {:?}",
+            self.state
+        );
+        assert!(
+            self.out.end <= self.frame.len() || self.state != State::Sending,
+            "a chunk ends behind its picture"
+        );
     }
 
     /// A readiness event. Acts on nothing.
@@ -304,7 +337,13 @@ impl<S: Stream> Slot<S> {
 
     /// Only a live picture will do: a snapshot must not be the card that says there is none.
     pub fn wants_live(&self) -> bool {
-        matches!(&self.protocol, Protocol::Http(Http { phase: Phase::Snapshot, .. }))
+        matches!(
+            &self.protocol,
+            Protocol::Http(Http {
+                phase: Phase::Snapshot,
+                ..
+            })
+        )
     }
 
     /// Whether this picture would be news to the client. A snapshot is: it is asked for, not followed.
@@ -321,7 +360,9 @@ impl<S: Stream> Slot<S> {
             _ if self.out.left() > 0 => None,
             (Protocol::Pull(_), State::Sending) => Some(limits.ack_timeout),
             (Protocol::Http(_), State::Idle) => Some(limits.head_timeout),
-            (Protocol::Http(http), State::AnnouncePending) if http.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
+            (Protocol::Http(http), State::AnnouncePending) if http.phase == Phase::Snapshot => {
+                Some(SNAPSHOT_WAIT)
+            }
             _ => None,
         };
         let waiting = waiting.map(|patience| self.since + patience);
@@ -339,10 +380,12 @@ impl<S: Stream> Slot<S> {
     }
 
     fn run(&mut self, now: Instant, limits: &LimitsConfig) -> Turn {
-        if self.deadline(limits).is_some_and(|deadline| deadline <= now) {
-            if let Some(reason) = self.on_deadline(now, limits) {
-                return Turn::Closed(reason);
-            }
+        if self
+            .deadline(limits)
+            .is_some_and(|deadline| deadline <= now)
+            && let Some(reason) = self.on_deadline(now, limits)
+        {
+            return Turn::Closed(reason);
         }
         let mut reads = 0;
         loop {
@@ -369,7 +412,11 @@ impl<S: Stream> Slot<S> {
                 return Turn::Closed(CloseReason::Io(e.kind()));
             }
         }
-        if self.wants_frame() { Turn::WantsFrame } else { Turn::Wait }
+        if self.wants_frame() {
+            Turn::WantsFrame
+        } else {
+            Turn::Wait
+        }
     }
 
     /// Writes from the slot's own copy, chunk after chunk as far as the protocol goes on by itself.
@@ -382,7 +429,10 @@ impl<S: Stream> Slot<S> {
                 return Ok(());
             }
             let stream = self.stream.as_mut().expect("only a taken slot is advanced");
-            let taken = self.out.write(stream, self.frame.as_slice()).map_err(|e| CloseReason::Io(e.kind()))?;
+            let taken = self
+                .out
+                .write(stream, self.frame.as_slice())
+                .map_err(|e| CloseReason::Io(e.kind()))?;
             self.on_written(taken, now);
         }
         if self.out.left() == 0 && self.out.sent == self.frame.len() {
@@ -415,7 +465,9 @@ impl<S: Stream> Slot<S> {
         match &mut self.protocol {
             Protocol::Pull(pull) => self.state = pull.on_frame_done(),
             Protocol::Push => self.state = State::AnnouncePending,
-            Protocol::Http(http) if http.phase == Phase::Stream => self.state = State::AnnouncePending,
+            Protocol::Http(http) if http.phase == Phase::Stream => {
+                self.state = State::AnnouncePending
+            }
             Protocol::Http(http) => {
                 http.phase = Phase::Request;
                 self.state = State::Idle;
@@ -432,7 +484,9 @@ impl<S: Stream> Slot<S> {
     fn begin_closing(&mut self) -> Result<(), CloseReason> {
         self.closing = true;
         let stream = self.stream.as_mut().expect("only a taken slot is advanced");
-        stream.shutdown_write().map_err(|e| CloseReason::Io(e.kind()))
+        stream
+            .shutdown_write()
+            .map_err(|e| CloseReason::Io(e.kind()))
     }
 
     /// Lends a picture that goes out straight away as far as the socket takes it; what it does not take is copied.
@@ -440,11 +494,25 @@ impl<S: Stream> Slot<S> {
     ///
     /// # Panics
     /// If the slot does not want a picture.
-    pub fn offer(&mut self, meta: &FrameMeta, jpeg: &[u8], now: Instant) -> Result<(), CloseReason> {
-        assert!(self.wants_frame(), "a picture for a slot that is {:?}", self.state);
-        let chunk = self.protocol.next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
+    pub fn offer(
+        &mut self,
+        meta: &FrameMeta,
+        jpeg: &[u8],
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        assert!(
+            self.wants_frame(),
+            "a picture for a slot that is {:?}",
+            self.state
+        );
+        let chunk = self
+            .protocol
+            .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
         self.out.begin(chunk);
-        let stream = self.stream.as_mut().expect("only a taken slot wants pictures");
+        let stream = self
+            .stream
+            .as_mut()
+            .expect("only a taken slot wants pictures");
         let taken = match self.out.write(stream, jpeg) {
             Ok(taken) => taken,
             Err(e) => return Err(CloseReason::Io(e.kind())),
@@ -487,16 +555,22 @@ impl<S: Stream> Slot<S> {
                 Ok(Input::NeedsMore)
             }
             Protocol::Pull(pull) => {
-                let (used, token) = pull::next_token(&self.input).map_err(CloseReason::Violation)?;
+                let (used, token) =
+                    pull::next_token(&self.input).map_err(CloseReason::Violation)?;
                 consume(&mut self.input, used);
-                let Some(token) = token else { return Ok(Input::NeedsMore) };
+                let Some(token) = token else {
+                    return Ok(Input::NeedsMore);
+                };
                 let moment = match self.state {
                     State::Idle => Moment::Idle,
                     State::AnnouncePending => Moment::AnnouncePending,
                     State::Sending if chunk_done => Moment::AwaitingAck,
                     State::Sending => Moment::MidChunk,
                 };
-                match pull.on_token(moment, token).map_err(CloseReason::Violation)? {
+                match pull
+                    .on_token(moment, token)
+                    .map_err(CloseReason::Violation)?
+                {
                     Action::Nothing => {}
                     Action::Announce => self.state = State::AnnouncePending,
                     Action::NextPart => self.next_part(),
@@ -530,18 +604,29 @@ impl<S: Stream> Slot<S> {
 
     fn next_part(&mut self) {
         // Pull's parts do not depend on the picture, which was told in the announcement.
-        let Protocol::Pull(_) = &self.protocol else { unreachable!("only pull sends parts") };
+        let Protocol::Pull(_) = &self.protocol else {
+            unreachable!("only pull sends parts")
+        };
         self.out.head.clear();
-        let chunk = pull::next_chunk(self.frame.len(), Position::Sent(self.out.sent), &mut self.out.head);
+        let chunk = pull::next_chunk(
+            self.frame.len(),
+            Position::Sent(self.out.sent),
+            &mut self.out.head,
+        );
         self.out.begin(chunk);
     }
 
     /// The requests that a slot can answer by itself: it knows how a picture gets to its client.
     fn on_call(&mut self, call: Call, now: Instant) -> Input {
-        let Protocol::Http(http) = &mut self.protocol else { unreachable!("only http has calls") };
+        let Protocol::Http(http) = &mut self.protocol else {
+            unreachable!("only http has calls")
+        };
         if self.refusal {
             http.close = true;
-            self.refuse(Refusal::new(Status::ServiceUnavailable, "all client slots are taken"));
+            self.refuse(Refusal::new(
+                Status::ServiceUnavailable,
+                "all client slots are taken",
+            ));
             return Input::Acted;
         }
         match call {
@@ -574,12 +659,17 @@ impl<S: Stream> Slot<S> {
     fn refuse(&mut self, refusal: Refusal) {
         let mut body = heapless::String::<{ crate::limits::REFUSAL_BODY }>::new();
         // Cut if too long: it is for a person's eyes.
-        let _ = fmt::write(&mut body, format_args!("{}: {}\n", refusal.status, refusal.reason));
+        let _ = fmt::write(
+            &mut body,
+            format_args!("{}: {}\n", refusal.status, refusal.reason),
+        );
         self.reply_with(refusal.status, http::TEXT, body.as_bytes(), refusal.allow);
     }
 
     fn reply_with(&mut self, status: Status, content_type: &str, body: &[u8], allow: Option<&str>) {
-        let Protocol::Http(http) = &mut self.protocol else { unreachable!("only http is replied to") };
+        let Protocol::Http(http) = &mut self.protocol else {
+            unreachable!("only http is replied to")
+        };
         http.phase = Phase::Request;
         self.out.reset();
         let body = &body[..body.len().min(self.frame.capacity())];
@@ -591,7 +681,10 @@ impl<S: Stream> Slot<S> {
     }
 
     fn begin_reply(&mut self) {
-        self.out.begin(Chunk { payload: self.frame.len(), tail: b"" });
+        self.out.begin(Chunk {
+            payload: self.frame.len(),
+            tail: b"",
+        });
         self.picture = false;
         self.state = State::Sending;
     }
@@ -614,7 +707,10 @@ impl<S: Stream> Slot<S> {
         loop {
             match stream.read(&mut chunk[..room]) {
                 Ok(0) => self.eof = true,
-                Ok(n) => self.input.extend_from_slice(&chunk[..n]).expect("no more was read than there is room for"),
+                Ok(n) => self
+                    .input
+                    .extend_from_slice(&chunk[..n])
+                    .expect("no more was read than there is room for"),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
@@ -624,20 +720,29 @@ impl<S: Stream> Slot<S> {
     }
 
     fn on_deadline(&mut self, now: Instant, limits: &LimitsConfig) -> Option<CloseReason> {
-        if self.stalled.is_some_and(|since| since + limits.write_timeout <= now) {
+        if self
+            .stalled
+            .is_some_and(|since| since + limits.write_timeout <= now)
+        {
             return Some(CloseReason::WriteTimeout);
         }
         match (&mut self.protocol, self.state) {
             _ if self.closing => Some(CloseReason::Done),
             (Protocol::Pull(_), _) => Some(CloseReason::AckTimeout),
             (Protocol::Http(_), State::AnnouncePending) => {
-                self.refuse(Refusal::new(Status::ServiceUnavailable, "no picture within 2 s"));
+                self.refuse(Refusal::new(
+                    Status::ServiceUnavailable,
+                    "no picture within 2 s",
+                ));
                 None
             }
             (Protocol::Http(http), _) if !self.input.is_empty() => {
                 http.close = true;
                 self.input.clear();
-                self.refuse(Refusal::new(Status::RequestTimeout, "the request's head took too long"));
+                self.refuse(Refusal::new(
+                    Status::RequestTimeout,
+                    "the request's head took too long",
+                ));
                 None
             }
             _ => Some(CloseReason::HeadTimeout),

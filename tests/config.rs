@@ -713,6 +713,12 @@ fn sources_have_what_they_need() {
             "camd.toml:3: camera.path: \"\" is not valid; allowed: the path of a folder of JPEGs, or of one MJPEG file"
         ]
     );
+    assert_eq!(
+        errors("[camera]\nsource = \"replay\"\npath = 1\n"),
+        [
+            "camd.toml:3: camera.path: found an integer; allowed: the path of a folder of JPEGs, or of one MJPEG file"
+        ]
+    );
     for command in ["[]", "[\"\", \"a\"]"] {
         assert_eq!(
             errors(&format!(
@@ -747,6 +753,8 @@ fn two_listeners_on_one_address() {
         ("0.0.0.0:80", "127.0.0.1:80"),
         ("127.0.0.1:80", "0.0.0.0:80"),
         ("[::]:80", "[::1]:80"),
+        ("127.0.0.1:80", "[::]:80"),
+        ("[::]:80", "0.0.0.0:80"),
         ("unix:/run/s", "unix:/run/s"),
     ] {
         let expected = format!(
@@ -825,6 +833,13 @@ fn as_many_qualities_as_there_are_encoders() {
     good(&with_default(80));
     let expected = "camd.toml:41: listener.quality: 80 is one quality too many; allowed: at most 8 different ones in all listeners, defaults included";
     assert_eq!(errors(&with_default(8)), [expected]);
+}
+
+#[test]
+fn qualities_of_the_original_protocols() {
+    assert_eq!(ProtocolKind::Pull.default_quality(), 50);
+    assert_eq!(ProtocolKind::Push.default_quality(), 80);
+    assert_eq!(ProtocolKind::Http.default_quality(), 80);
 }
 
 #[test]

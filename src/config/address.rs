@@ -4,12 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::Bind;
+use crate::limits::ORIGIN;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
 const UNIX_PATH_MAX: usize = 107;
-
-/// Bytes of an origin: `HEAD` must hold it together with the rest of a response's head.
-const ORIGIN_MAX: usize = 256;
 
 impl Bind {
     /// `IPv4:port`, `[IPv6]:port` or `unix:/absolute/path`. Host names are not looked up: at boot the resolver may not
@@ -25,8 +23,8 @@ impl Bind {
         }
     }
 
-    /// Whether the kernel refuses to listen on both: the same port of the same address, or of an address and of the
-    /// wildcard of its family, `SO_REUSEADDR` or not (socket(7)).
+    /// Whether the kernel refuses to listen on both: the same port of the same address, or of an address and of a
+    /// wildcard that covers it, `SO_REUSEADDR` or not (socket(7)). `[::]` covers IPv4 as well (ipv6(7), bindv6only).
     pub(super) fn collides(&self, other: &Bind) -> bool {
         match (self, other) {
             (Bind::Unix(a), Bind::Unix(b)) => a == b,
@@ -37,10 +35,11 @@ impl Bind {
 }
 
 fn collide(a: &SocketAddr, b: &SocketAddr) -> bool {
-    let wildcard = |ip: IpAddr| ip.is_unspecified();
+    let covers = |wildcard: IpAddr, ip: IpAddr| {
+        wildcard.is_unspecified() && (wildcard.is_ipv6() || ip.is_ipv4())
+    };
     let same_port = a.port() == b.port() && a.port() != 0;
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    same_port && same_family && (a.ip() == b.ip() || wildcard(a.ip()) || wildcard(b.ip()))
+    same_port && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
 }
 
 /// Whether this is a value for Access-Control-Allow-Origin: `*`, or one origin as browsers serialise it,
@@ -75,5 +74,5 @@ pub(super) fn is_allow_origin(text: &str) -> bool {
     let port_ok = port.is_none_or(|port| {
         port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
-    text.len() <= ORIGIN_MAX && scheme_ok && host_ok && port_ok
+    text.len() <= ORIGIN && scheme_ok && host_ok && port_ok
 }

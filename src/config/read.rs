@@ -155,13 +155,12 @@ impl Reader<'_> {
         errors.iter().map(error).collect()
     }
 
-    /// The text is not all TOML: what else was found wrong on the same lines, or missing, may be a consequence of it.
+    /// The text is not all TOML: what seems to be missing may be there. One complaint of a line is enough.
     fn doubt(&mut self, syntax_errors: impl Iterator<Item = ConfigError>) {
+        self.errors.retain(|e| !e.message.starts_with(MISSING));
         let mut lines = BTreeSet::new();
-        let syntax: Vec<_> = syntax_errors.filter(|e| lines.insert(e.line)).collect();
         self.errors
-            .retain(|e| !e.message.starts_with(MISSING) && !lines.contains(&e.line));
-        self.errors.extend(syntax);
+            .extend(syntax_errors.filter(|e| lines.insert(e.line)));
     }
 
     fn root(&mut self, root: &DeTable<'_>) {
@@ -250,8 +249,7 @@ impl Reader<'_> {
             let what = format!("none; allowed: 1 to {MAX_LISTENERS} sections [[listener]]");
             self.error(value.span().start, name, what);
         }
-        let mut qualities = BTreeSet::new();
-        let mut clients = 0;
+        let mut read = Vec::new();
         for (index, section) in sections.iter().enumerate() {
             let at = section.span().start;
             let DeValue::Table(table) = section.get_ref() else {
@@ -268,60 +266,61 @@ impl Reader<'_> {
             }
             self.config.listeners.push(neutral_listener());
             self.section(Section::Listener, table, at);
-            self.only(table);
+            read.push((at, table));
+        }
+        let listeners = std::mem::take(&mut self.config.listeners);
+        for (this, (_, table)) in listeners.iter().zip(&read) {
+            self.only(this.protocol, table);
+        }
+        self.together(&listeners, &read);
+        self.config.listeners = listeners;
+    }
 
-            let [before @ .., this] = self.config.listeners.as_slice() else {
-                unreachable!("a listener was appended above");
-            };
-            let place = |key: &str| table.get(key).map_or(at, |value| value.span().start);
-            let mut found = Vec::new();
-            if let Some(other) = before.iter().find(|other| other.bind.collides(&this.bind)) {
-                found.push((
-                    "bind",
-                    format!(
-                        "{:?} is taken by another listener ({:?}); allowed: each address and port once",
-                        this.bind.to_string(),
-                        other.bind.to_string()
-                    ),
-                ));
+    /// What the listeners share: addresses, client slots, encoders. `read` has the place and the text of each.
+    fn together(&mut self, listeners: &[ListenerConfig], read: &[(usize, &DeTable<'_>)]) {
+        let mut clients = 0;
+        let mut qualities = BTreeSet::new();
+        // With a wrong quality or protocol their number is a guess.
+        let mut count_qualities =
+            !self.failed("listener.quality") && !self.failed("listener.protocol");
+        for (index, (this, (at, table))) in listeners.iter().zip(read).enumerate() {
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+
+            let mut before = listeners[..index].iter();
+            if let Some(other) = before.find(|other| other.bind.collides(&this.bind)) {
+                let what = format!(
+                    "{:?} is taken by another listener ({:?}); allowed: each address and port once",
+                    this.bind.to_string(),
+                    other.bind.to_string()
+                );
+                self.error(place("bind"), "listener.bind", what);
             }
+
             let within = clients <= MAX_CLIENTS;
             clients += this.clients;
             if within && clients > MAX_CLIENTS {
-                found.push((
-                    "clients",
-                    format!(
-                        "{clients} in all listeners so far; allowed: at most {MAX_CLIENTS} in all"
-                    ),
-                ));
+                let what = format!(
+                    "{clients} in all listeners so far; allowed: at most {MAX_CLIENTS} in all"
+                );
+                self.error(place("clients"), "listener.clients", what);
             }
+
             // What raw pictures are encoded at: the protocol's default counts as well.
-            let quality = this
-                .quality
-                .unwrap_or_else(|| this.protocol.default_quality());
+            let default = this.protocol.default_quality();
+            let quality = this.quality.unwrap_or(default);
             qualities.insert(quality);
-            // With a wrong quality or protocol the count is a guess. Said once is enough.
-            let sure = !self.failed("listener.quality") && !self.failed("listener.protocol");
-            if qualities.len() > MAX_PROFILES && sure {
-                found.push((
-                    "quality",
-                    format!(
-                        "{quality} is one quality too many; allowed: at most {MAX_PROFILES} different ones in all listeners, defaults included"
-                    ),
-                ));
-            }
-            let found = found.into_iter().map(|(key, what)| (place(key), key, what));
-            for (at, key, what) in found.collect::<Vec<_>>() {
-                self.error(at, format!("{name}.{key}"), what);
+            if count_qualities && qualities.len() > MAX_PROFILES {
+                let what = format!(
+                    "{quality} is one quality too many; allowed: at most {MAX_PROFILES} different ones in all listeners, defaults included"
+                );
+                self.error(place("quality"), "listener.quality", what);
+                count_qualities = false;
             }
         }
     }
 
-    /// Keys that mean nothing for the protocol of the last listener.
-    fn only(&mut self, table: &DeTable<'_>) {
-        let Some(protocol) = self.config.listeners.last().map(|l| l.protocol) else {
-            return;
-        };
+    /// Keys that mean nothing for the protocol of their listener.
+    fn only(&mut self, protocol: ProtocolKind, table: &DeTable<'_>) {
         for setting in Section::Listener.settings() {
             let (Some(only), Some(value)) = (setting.only, table.get(setting.key)) else {
                 continue;

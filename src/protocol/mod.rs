@@ -15,6 +15,7 @@ pub mod pull;
 pub mod push;
 
 use std::fmt;
+use std::rc::Rc;
 
 use crate::config::ProtocolKind;
 use crate::frame::FrameMeta;
@@ -67,9 +68,15 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::UnknownToken { first } => {
-                write!(f, "expected new_request or ack, got '{}'", first.escape_ascii())
+                write!(
+                    f,
+                    "expected new_request or ack, got '{}'",
+                    first.escape_ascii()
+                )
             }
-            Violation::TooManyRequests => f.write_str("more than one new_request ahead of its picture"),
+            Violation::TooManyRequests => {
+                f.write_str("more than one new_request ahead of its picture")
+            }
             Violation::EarlyAck => f.write_str("ack for a part that has not been sent whole"),
         }
     }
@@ -84,11 +91,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    pub fn new(kind: ProtocolKind) -> Self {
+    /// `policy` is that of the listener, for http.
+    pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>) -> Self {
         match kind {
             ProtocolKind::Pull => Protocol::Pull(pull::Pull::default()),
             ProtocolKind::Push => Protocol::Push,
-            ProtocolKind::Http => Protocol::Http(http::Http::default()),
+            ProtocolKind::Http => Protocol::Http(http::Http::new(Rc::clone(policy))),
         }
     }
 

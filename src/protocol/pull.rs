@@ -37,9 +37,14 @@ pub const NEW_IMAGE: &[u8] = b"newImage:";
 /// Finds the first token in `input`. Gives how many bytes are done with (what is ignored, and the token), and the token
 /// if there is a whole one; the bytes of a token's beginning stay for the next call.
 pub fn next_token(input: &[u8]) -> Result<(usize, Option<Token>), Violation> {
-    let skipped = input.iter().take_while(|b| matches!(b, b'\r' | b'\n' | b' ' | 0)).count();
+    let skipped = input
+        .iter()
+        .take_while(|b| matches!(b, b'\r' | b'\n' | b' ' | 0))
+        .count();
     let rest = &input[skipped..];
-    let Some(&first) = rest.first() else { return Ok((skipped, None)) };
+    let Some(&first) = rest.first() else {
+        return Ok((skipped, None));
+    };
     for (bytes, token) in [(NEW_REQUEST, Token::NewRequest), (ACK, Token::Ack)] {
         if rest.starts_with(bytes) {
             return Ok((skipped + bytes.len(), Some(token)));
@@ -107,18 +112,29 @@ impl Pull {
     /// The last part is written: what the connection's state is now.
     pub fn on_frame_done(&mut self) -> State {
         self.spare_ack = true;
-        if std::mem::take(&mut self.remembered) { State::AnnouncePending } else { State::Idle }
+        if std::mem::take(&mut self.remembered) {
+            State::AnnouncePending
+        } else {
+            State::Idle
+        }
     }
 }
 
 pub(crate) fn next_chunk(len: usize, at: Position, head: &mut Head) -> Chunk {
     match at {
         Position::Start => {
-            head.extend_from_slice(NEW_IMAGE).expect("9 bytes fit into an empty head");
+            head.extend_from_slice(NEW_IMAGE)
+                .expect("9 bytes fit into an empty head");
             write!(head, "{len}").expect("20 digits fit behind them");
-            Chunk { payload: 0, tail: b"" }
+            Chunk {
+                payload: 0,
+                tail: b"",
+            }
         }
-        Position::Sent(sent) => Chunk { payload: (len - sent).min(PULL_PART), tail: b"" },
+        Position::Sent(sent) => Chunk {
+            payload: (len - sent).min(PULL_PART),
+            tail: b"",
+        },
     }
 }
 
@@ -142,7 +158,10 @@ mod tests {
     fn tokens_may_run_together_with_white_space_between() {
         use Token::{Ack, NewRequest};
         assert_eq!(tokens(b"new_requestackack"), Ok(vec![NewRequest, Ack, Ack]));
-        assert_eq!(tokens(b"\r\n new_request\0ack\r\n"), Ok(vec![NewRequest, Ack]));
+        assert_eq!(
+            tokens(b"\r\n new_request\0ack\r\n"),
+            Ok(vec![NewRequest, Ack])
+        );
         assert_eq!(tokens(b""), Ok(vec![]));
     }
 
@@ -150,17 +169,35 @@ mod tests {
     fn a_split_token_waits_for_its_rest() {
         for token in [NEW_REQUEST, ACK] {
             for cut in 1..token.len() {
-                assert_eq!(next_token(&token[..cut]), Ok((0, None)), "{:?}", &token[..cut]);
+                assert_eq!(
+                    next_token(&token[..cut]),
+                    Ok((0, None)),
+                    "{:?}",
+                    &token[..cut]
+                );
             }
         }
-        assert_eq!(next_token(b"\nnew_"), Ok((1, None)), "the white space is done with, the beginning is not");
+        assert_eq!(
+            next_token(b"\nnew_"),
+            Ok((1, None)),
+            "the white space is done with, the beginning is not"
+        );
     }
 
     #[test]
     fn other_bytes_are_a_violation_at_the_first_that_cannot_be() {
-        assert_eq!(next_token(b"GET / HTTP/1.1"), Err(Violation::UnknownToken { first: b'G' }));
-        assert_eq!(next_token(b"acc"), Err(Violation::UnknownToken { first: b'a' }));
-        assert_eq!(next_token(b"new-request"), Err(Violation::UnknownToken { first: b'n' }));
+        assert_eq!(
+            next_token(b"GET / HTTP/1.1"),
+            Err(Violation::UnknownToken { first: b'G' })
+        );
+        assert_eq!(
+            next_token(b"acc"),
+            Err(Violation::UnknownToken { first: b'a' })
+        );
+        assert_eq!(
+            next_token(b"new-request"),
+            Err(Violation::UnknownToken { first: b'n' })
+        );
     }
 
     #[test]
@@ -168,35 +205,74 @@ mod tests {
         use Moment::*;
         for moment in [AnnouncePending, MidChunk, AwaitingAck] {
             let mut pull = Pull::default();
-            assert_eq!(pull.on_token(moment, Token::NewRequest), Ok(Action::Nothing), "{moment:?}: remembered");
-            assert_eq!(pull.on_token(moment, Token::NewRequest), Err(Violation::TooManyRequests), "{moment:?}");
-            assert_eq!(pull.on_frame_done(), State::AnnouncePending, "{moment:?}: served after the picture");
+            assert_eq!(
+                pull.on_token(moment, Token::NewRequest),
+                Ok(Action::Nothing),
+                "{moment:?}: remembered"
+            );
+            assert_eq!(
+                pull.on_token(moment, Token::NewRequest),
+                Err(Violation::TooManyRequests),
+                "{moment:?}"
+            );
+            assert_eq!(
+                pull.on_frame_done(),
+                State::AnnouncePending,
+                "{moment:?}: served after the picture"
+            );
             assert_eq!(pull.on_frame_done(), State::Idle, "{moment:?}: once");
         }
         let mut pull = Pull::default();
         assert_eq!(pull.on_token(Idle, Token::NewRequest), Ok(Action::Announce));
         assert_eq!(pull.on_token(AwaitingAck, Token::Ack), Ok(Action::NextPart));
-        assert_eq!(pull.on_token(MidChunk, Token::Ack), Err(Violation::EarlyAck));
-        assert_eq!(pull.on_token(Idle, Token::Ack), Ok(Action::Nothing), "the last part's");
+        assert_eq!(
+            pull.on_token(MidChunk, Token::Ack),
+            Err(Violation::EarlyAck)
+        );
+        assert_eq!(
+            pull.on_token(Idle, Token::Ack),
+            Ok(Action::Nothing),
+            "the last part's"
+        );
     }
 
     #[test]
     fn the_last_parts_ack_may_cross_the_next_announcement() {
         let mut pull = Pull::default();
-        assert_eq!(pull.on_token(Moment::AwaitingAck, Token::NewRequest), Ok(Action::Nothing));
+        assert_eq!(
+            pull.on_token(Moment::AwaitingAck, Token::NewRequest),
+            Ok(Action::Nothing)
+        );
         assert_eq!(pull.on_frame_done(), State::AnnouncePending);
-        assert_eq!(pull.on_token(Moment::MidChunk, Token::Ack), Ok(Action::Nothing), "belongs to the picture before");
-        assert_eq!(pull.on_token(Moment::MidChunk, Token::Ack), Err(Violation::EarlyAck), "that one does not");
+        assert_eq!(
+            pull.on_token(Moment::MidChunk, Token::Ack),
+            Ok(Action::Nothing),
+            "belongs to the picture before"
+        );
+        assert_eq!(
+            pull.on_token(Moment::MidChunk, Token::Ack),
+            Err(Violation::EarlyAck),
+            "that one does not"
+        );
     }
 
     #[test]
     fn announcement_then_parts_of_1380() {
         let mut head = Head::new();
-        assert_eq!(next_chunk(3000, Position::Start, &mut head), Chunk { payload: 0, tail: b"" });
+        assert_eq!(
+            next_chunk(3000, Position::Start, &mut head),
+            Chunk {
+                payload: 0,
+                tail: b""
+            }
+        );
         assert_eq!(head.as_slice(), b"newImage:3000");
         let mut head = Head::new();
         for (sent, part) in [(0, 1380), (1380, 1380), (2760, 240)] {
-            assert_eq!(next_chunk(3000, Position::Sent(sent), &mut head).payload, part);
+            assert_eq!(
+                next_chunk(3000, Position::Sent(sent), &mut head).payload,
+                part
+            );
             assert!(head.is_empty());
         }
     }

@@ -24,7 +24,9 @@ pub const HEADER: usize = 8;
 /// # Panics
 /// If `len` does not fit an int32; [`crate::limits`] asserts that no frame is that large.
 pub fn header(len: usize) -> [u8; HEADER] {
-    let n = i32::try_from(len).expect("frames are at most FRAME_BYTES_MAX, checked against i32 in limits").to_le_bytes();
+    let n = i32::try_from(len)
+        .expect("frames are at most FRAME_BYTES_MAX, checked against i32 in limits")
+        .to_le_bytes();
     let mut out = [0; HEADER];
     out[..4].copy_from_slice(&n);
     out[4..].copy_from_slice(&n);
@@ -40,8 +42,12 @@ pub fn parse_header(bytes: [u8; HEADER], limit: usize) -> Option<usize> {
 }
 
 pub(super) fn next_chunk(len: usize, head: &mut Head) -> Chunk {
-    head.extend_from_slice(&header(len)).expect("8 bytes fit into an empty head");
-    Chunk { payload: len, tail: b"" }
+    head.extend_from_slice(&header(len))
+        .expect("8 bytes fit into an empty head");
+    Chunk {
+        payload: len,
+        tail: b"",
+    }
 }
 
 #[cfg(test)]
@@ -62,13 +68,23 @@ mod tests {
         assert_eq!(parse_header(header(101), 100), None, "over the limit");
         assert_eq!(parse_header([0; 8], 100), None, "zero");
         assert_eq!(parse_header([0xff; 8], 100), None, "negative");
-        assert_eq!(parse_header([5, 0, 0, 0, 6, 0, 0, 0], 100), None, "the numbers differ");
+        assert_eq!(
+            parse_header([5, 0, 0, 0, 6, 0, 0, 0], 100),
+            None,
+            "the numbers differ"
+        );
     }
 
     #[test]
     fn one_chunk_carries_the_whole_picture() {
         let mut head = Head::new();
-        assert_eq!(next_chunk(300, &mut head), Chunk { payload: 300, tail: b"" });
+        assert_eq!(
+            next_chunk(300, &mut head),
+            Chunk {
+                payload: 300,
+                tail: b""
+            }
+        );
         assert_eq!(head.as_slice(), [0x2c, 1, 0, 0, 0x2c, 1, 0, 0]);
     }
 }

@@ -166,19 +166,37 @@ impl<S: Source> Camera<S> {
     /// again can have the same number, but has to be registered anew. After registering, [`Camera::run`] must be
     /// called once as if it were readable: an edge-triggered poll does not tell what was there before.
     pub fn fd(&self) -> Option<(RawFd, u64)> {
-        self.negotiated.as_ref().and_then(|_| self.source.fd()).map(|fd| (fd, self.epoch))
+        self.negotiated
+            .as_ref()
+            .and_then(|_| self.source.fd())
+            .map(|fd| (fd, self.epoch))
     }
 
     /// When [`Camera::run`] has something to do without any readiness.
     pub fn deadline(&self) -> Option<Instant> {
-        let source = self.negotiated.as_ref().and_then(|_| self.source.deadline());
-        let card = self.trouble.as_ref().map(|trouble| trouble.next_card).filter(|_| self.unwatched.is_none());
-        [source, card, self.retry, self.switch_off()].into_iter().flatten().min()
+        let source = self
+            .negotiated
+            .as_ref()
+            .and_then(|_| self.source.deadline());
+        let card = self
+            .trouble
+            .as_ref()
+            .map(|trouble| trouble.next_card)
+            .filter(|_| self.unwatched.is_none());
+        [source, card, self.retry, self.switch_off()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When an unwatched source goes off. A fault keeps it on, or being retried: only so is its end noticed.
     fn switch_off(&self) -> Option<Instant> {
-        match (self.unwatched, self.settings.linger, &self.negotiated, &self.trouble) {
+        match (
+            self.unwatched,
+            self.settings.linger,
+            &self.negotiated,
+            &self.trouble,
+        ) {
             (Some(since), Some(linger), Some(_), None) => Some(since + linger),
             _ => None,
         }
@@ -205,7 +223,9 @@ impl<S: Source> Camera<S> {
         if self.retry.is_some_and(|at| at <= now) {
             self.start(now);
         }
-        if self.negotiated.is_some() && (readable || self.source.deadline().is_some_and(|at| at <= now)) {
+        if self.negotiated.is_some()
+            && (readable || self.source.deadline().is_some_and(|at| at <= now))
+        {
             match self.source.capture(now) {
                 Ok(captured) => fresh |= self.on_captured(captured, now),
                 Err(fault) => self.on_fault(fault, now),
@@ -265,7 +285,10 @@ impl<S: Source> Camera<S> {
         self.last_captured = Some(now);
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
-            info!("camera: pictures again after {} s", now.saturating_duration_since(trouble.since).as_secs());
+            info!(
+                "camera: pictures again after {} s",
+                now.saturating_duration_since(trouble.since).as_secs()
+            );
         }
         true
     }
@@ -280,19 +303,41 @@ impl<S: Source> Camera<S> {
         if self.reason() == fault.0 {
             debug!("camera: still {fault}");
         } else {
-            warn!("camera: {fault}; trying again every {} to {} s", REOPEN_FIRST.as_secs(), REOPEN_MAX.as_secs());
+            warn!(
+                "camera: {fault}; trying again every {} to {} s",
+                REOPEN_FIRST.as_secs(),
+                REOPEN_MAX.as_secs()
+            );
             self.draw_card(&fault.0);
         }
         self.retry = Some(now + backoff);
         // The card goes out at once, so that viewers see that the picture stands still, and why.
-        self.trouble = Some(Trouble { reason: fault.0, since, backoff, next_card: now });
+        self.trouble = Some(Trouble {
+            reason: fault.0,
+            since,
+            backoff,
+            next_card: now,
+        });
     }
 
     /// Drawing takes memory and time as no frame does, but a fault is no frame.
     fn draw_card(&mut self, reason: &str) {
-        let Settings { name, width, height, .. } = &self.settings;
+        let Settings {
+            name,
+            width,
+            height,
+            ..
+        } = &self.settings;
         let mut codec = Codec::new();
-        let card = no_picture::render(*width, *height, name, reason, NO_PICTURE_QUALITY, &mut codec, &mut self.card);
+        let card = no_picture::render(
+            *width,
+            *height,
+            name,
+            reason,
+            NO_PICTURE_QUALITY,
+            &mut codec,
+            &mut self.card,
+        );
         if let Err(error) = card {
             warn!("no card to show in place of the picture: {error}");
             self.card.clear();
@@ -307,12 +352,17 @@ impl<S: Source> Camera<S> {
                 let meta = FrameMeta {
                     sequence: self.sequence,
                     captured: self.card_captured,
-                    wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+                    wall: SystemTime::now()
+                        .duration_since(UNIX_EPOCH)
+                        .unwrap_or_default(),
                     width: self.settings.width,
                     height: self.settings.height,
                     live: false,
                 };
-                Some(Frame { meta, picture: Picture::Jpeg(self.card.as_slice()) })
+                Some(Frame {
+                    meta,
+                    picture: Picture::Jpeg(self.card.as_slice()),
+                })
             }
             None => {
                 let mut frame = self.source.newest()?;
@@ -339,7 +389,10 @@ impl<S: Source> Camera<S> {
 
     /// Changes what does not touch the source.
     pub fn reconfigure(&mut self, settings: Settings) {
-        self.settings = Settings { frame_bytes: self.settings.frame_bytes, ..settings };
+        self.settings = Settings {
+            frame_bytes: self.settings.frame_bytes,
+            ..settings
+        };
     }
 
     /// Puts another source in the place of this one; the clients stay.

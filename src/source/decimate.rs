@@ -87,6 +87,8 @@ mod tests {
                 "{rate} of {fps} from {camera}"
             );
             let gaps: Vec<u32> = kept.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            // The first may be a quarter of an interval short.
+            let gaps = &gaps[1..];
             let spread = gaps.iter().max().unwrap() - gaps.iter().min().unwrap();
             assert!(spread <= 1, "gaps {gaps:?} at {fps} from {camera}");
         }

@@ -129,8 +129,12 @@ pub trait Source {
 
 /// The sources that a configuration can name. A new kind is a variant here, a file beside this one, and its keys in
 /// [`crate::config`].
+// Their sizes differ, but there is one of them in the process.
+#[allow(clippy::large_enum_variant)]
 pub enum AnySource {
     V4l2(v4l2::V4l2),
+    Pipe(pipe::Pipe),
+    Replay(replay::Replay),
     Pattern(pattern::Pattern),
 }
 
@@ -139,6 +143,8 @@ macro_rules! each {
     ($any:expr, $source:ident => $call:expr) => {
         match $any {
             AnySource::V4l2($source) => $call,
+            AnySource::Pipe($source) => $call,
+            AnySource::Replay($source) => $call,
             AnySource::Pattern($source) => $call,
         }
     };
@@ -149,13 +155,23 @@ impl AnySource {
     pub fn new(camera: &CameraConfig, frame_bytes: usize) -> Self {
         match camera.source {
             SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, frame_bytes)),
-            SourceKind::Pipe => todo!(),
+            SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(
+                camera.command.clone(),
+                frame_bytes,
+                camera.fps,
+            )),
             SourceKind::Replay => {
-todo!()
- }
-            SourceKind::Pattern => {
-                AnySource::Pattern(pattern::Pattern::new(camera.width, camera.height, camera.fps))
+                let path = camera
+                    .path
+                    .clone()
+                    .expect("the configuration has a path for source = \"replay\"");
+                AnySource::Replay(replay::Replay::new(path, camera.fps, frame_bytes))
             }
+            SourceKind::Pattern => AnySource::Pattern(pattern::Pattern::new(
+                camera.width,
+                camera.height,
+                camera.fps,
+            )),
         }
     }
 }

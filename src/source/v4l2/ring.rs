@@ -253,7 +253,9 @@ impl<D: Driver> Ring<D> {
         copy: &mut FrameBuf,
         captured: &mut Captured,
     ) -> Result<(), Fault> {
-        let held = match self.judge(filled, now, copy) {
+        let at = self.epoch.date(&filled, now);
+        let wanted = self.decimator.wants(at);
+        let held = match self.judge(filled, at, now, wanted || captured.fresh, copy) {
             Verdict::Good(held) => held,
             Verdict::Surplus => {
                 self.good(now);
@@ -268,8 +270,12 @@ impl<D: Driver> Ring<D> {
             }
         };
         self.good(now);
-        self.decimator.kept(held.captured);
-        captured.dropped += u32::from(captured.fresh);
+        // One that comes too early replaces one that nobody has seen yet all the same: the newest wins. One of the two
+        // was surplus, so that neither counts as dropped.
+        if wanted {
+            self.decimator.kept(at);
+            captured.dropped += u32::from(captured.fresh);
+        }
         captured.fresh = true;
         let old = self.held.replace(held).and_then(|held| held.buffer());
         if let Some(index) = old {
@@ -298,15 +304,21 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    fn judge(&self, filled: Filled, now: Instant, copy: &mut FrameBuf) -> Verdict {
+    fn judge(
+        &self,
+        filled: Filled,
+        captured: Instant,
+        now: Instant,
+        wanted: bool,
+        copy: &mut FrameBuf,
+    ) -> Verdict {
         if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
             return Verdict::Bad(Reason::Flagged);
         }
         let Some(data) = self.data(&filled, 0) else {
             return Verdict::Bad(Reason::Empty);
         };
-        let captured = self.epoch.date(&filled, now);
-        if !self.decimator.wants(captured) {
+        if !wanted {
             return Verdict::Surplus;
         }
         let (width, height, kind) = if self.layout.format == PixelFormat::Mjpeg {

@@ -204,9 +204,9 @@ fn the_newest_is_kept_and_all_others_go_back_at_once() {
     for mark in 1..=3 {
         b.camera().fill(&jpeg_of(mark));
     }
-    // At 240 fps one in 4 ms is wanted; undated pictures all count as taken now, so only one of three is.
+    // Undated, they all count as taken now: only one is wanted at 240 fps, and the newest it is.
     assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
-    assert_eq!(b.newest(), Some(jpeg_of(1)));
+    assert_eq!(b.newest(), Some(jpeg_of(3)));
     assert_eq!(b.camera().out(), 1);
     b.camera().fill(&jpeg_of(4));
     assert_eq!(b.capture_at(20), Ok(got(true, 0, 0)));
