@@ -133,7 +133,7 @@ fn pages_have_their_types_and_lengths() {
         assert!(!page.body.is_empty(), "{target}");
     }
     let page = camd.get("/");
-    assert!(page.text().contains("/stream"), "{}", page.text());
+    assert!(page.text().contains("src=\"stream\""), "{}", page.text());
     assert!(page.text().contains("viewport"), "it works on a phone");
 }
 
@@ -455,7 +455,11 @@ fn bad_requests_are_answered_and_closed() {
         ),
         ("POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: -1\r\n\r\n".to_owned(), 400),
         ("POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: +1\r\n\r\n1".to_owned(), 400),
-        ("POST /controls HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 411),
+        (
+            "POST /controls HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            411,
+        ),
+        ("GET /state HTTP/2.0\r\nHost: test\r\n\r\n".to_owned(), 505),
         (
             "POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: 1025\r\n\r\n".to_owned(),
             413,
@@ -517,6 +521,63 @@ fn wrong_places_and_methods_keep_the_connection() {
             assert!(allow.contains("GET") && !allow.contains(method), "{allow}");
         }
     }
+}
+
+/// The answer to `POST /controls` with this body and these further fields.
+fn post(camd: &Camd, body: &str, more: &str) -> common::Response {
+    request(
+        camd.http(),
+        &format!(
+            "POST /controls HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{more}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    )
+}
+
+#[test]
+fn controls_are_set_by_whom_it_is_allowed() {
+    let camd = Camd::start(&format!(
+        "[camera]\nsource = \"pattern\"\n{}",
+        http_listener("set_controls = true")
+    ));
+    // The test pattern has none.
+    assert_eq!(camd.get("/controls").text(), "[]\n");
+    let own = "Origin: http://test\r\n";
+    for (body, more, status) in [
+        ("brightness=1", "", 404),
+        ("brightness=1&contrast=true", own, 404),
+        ("", "", 400),
+        ("brightness", "", 400),
+        ("brightness=high", "", 400),
+        ("brightness=1&", "", 400),
+        // A page of another site, in the browser of somebody who may.
+        ("brightness=1", "Origin: http://elsewhere\r\n", 403),
+        ("brightness=1", "Origin: null\r\n", 403),
+    ] {
+        let answer = post(&camd, body, more);
+        assert_eq!(answer.status, status, "{body} {more}: {}", answer.text());
+        assert!(!answer.body.is_empty(), "a reason for a person");
+    }
+
+    let camd = Camd::start(&format!(
+        "[camera]\nsource = \"pattern\"\n{}",
+        http_listener("set_controls = false")
+    ));
+    assert_eq!(post(&camd, "brightness=1", "").status, 403);
+    assert_eq!(camd.get("/controls").status, 200);
+
+    let camd = Camd::start(&format!(
+        "[camera]\nsource = \"pattern\"\n{}",
+        http_listener("set_controls = true\nallow_origin = \"http://elsewhere\"")
+    ));
+    assert_eq!(
+        post(&camd, "brightness=1", "Origin: http://elsewhere\r\n").status,
+        404
+    );
+    assert_eq!(
+        post(&camd, "brightness=1", "Origin: http://third\r\n").status,
+        403
+    );
 }
 
 #[test]

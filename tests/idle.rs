@@ -116,7 +116,8 @@ fn reload(camd: &mut Camd, config: &str) {
     fs::write(camd.config_path(), config).expect("the configuration file");
     camd.signal(Signal::SIGHUP);
     camd.wait_log("a word about the reload", |log| {
-        log.get(before..).is_some_and(|new| new.contains("reload"))
+        log.get(before..)
+            .is_some_and(|new| new.contains("read again") || new.contains("stay in force"))
     });
 }
 
@@ -187,6 +188,10 @@ fn sighup_changes_timeouts_and_tells_what_needs_a_restart() {
     assert_closed(&mut early);
     // An address cannot change under a running server, and that is said.
     let log = camd.log();
-    assert!(log[before..].contains("restart"), "{}", &log[before..]);
+    assert!(
+        log[before..].contains("until the next start"),
+        "{}",
+        &log[before..]
+    );
     Stream::open(camd.http(), "/stream").next();
 }

@@ -179,7 +179,7 @@ fn fetch_says_in_one_line_why_it_fails() {
     let pull = format!("push://{}", camd.pull());
     let mut codes = HashSet::new();
     for (address, why) in [
-        ("ftp://camera/", "scheme"),
+        ("push://:8081", "no host"),
         ("push://127.0.0.1:1", "127.0.0.1 port 1"),
         // The server's own reason.
         (&snapshot, "/dev/video-missing"),
