@@ -52,7 +52,9 @@ def decode(pictures, size):
         input=b"".join(pictures), capture_output=True, timeout=60,
     )  # fmt: skip
     # The one remark that is about ffmpeg and not about the picture: full-range JPEG is called deprecated by swscale.
-    remarks = [line for line in ffmpeg.stderr.decode(errors="replace").splitlines() if "deprecated pixel format" not in line]
+    remarks = [
+        line for line in ffmpeg.stderr.decode(errors="replace").splitlines() if "deprecated pixel format" not in line
+    ]
     area = size[0] * size[1]
     if ffmpeg.returncode or remarks or len(ffmpeg.stdout) != len(pictures) * area:
         raise ProtocolError(

@@ -36,7 +36,7 @@ class Guest:
     def __init__(self, lab, programs, log, ports=(), counted=False):
         """Boots with `programs` (host paths) added to /bin. `counted` makes one instruction 2 ns of guest time."""
         self.log = Path(log)
-        self.ports = dict(zip(ports, free_ports(len(ports))))
+        self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
         self._number = 0
         self._input = b""
         self._folder = Path(tempfile.mkdtemp(prefix="camd-lab-"))

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import http.client
 import json
 import re
 import sys
@@ -94,9 +95,7 @@ class Session:
             "until [ -s /run/camd.pid ]; do sleep 0.1; done"
         )
         self.pid = int(self.guest.run("cat /run/camd.pid"))
-        self.guest.wait_for(
-            f"kill -0 {self.pid} || exit 0; netstat -ltn | grep -q ':{PULL} '", 20, "camd listens"
-        )
+        self.guest.wait_for(f"kill -0 {self.pid} || exit 0; netstat -ltn | grep -q ':{PULL} '", 20, "camd listens")
         check(self.alive(), f"camd ended at start: {self.log()}")
 
     def port(self, port):
@@ -122,7 +121,11 @@ class Session:
         self.viewers = []
 
     def state(self):
-        status, _, body = get(self.port(HTTP), "/state")
+        try:
+            status, _, body = get(self.port(HTTP), "/state")
+        except (OSError, http.client.HTTPException) as error:
+            check(self.alive(), "camd ended")
+            raise Failure(f"/state: {error}") from None
         check(status == 200, f"/state is answered with {status}")
         return json.loads(body)["camera"]
 
@@ -317,7 +320,7 @@ def fault(lab, camera, script, counters, after=None):
         return any(state[name] > before[name] for name in counters)
 
     if after:
-        after(session)
+        after(session, before)
     wait_until(shown, RECOVERY_SECONDS, lambda: f"{' or '.join(counters)} above {before}: {session.state()}")
     session.wait_state("live")
     live = time.monotonic() - started
@@ -338,14 +341,16 @@ def add_fault(camera, name, script, counters, after=None):
     test(f"{camera.name}: {name}")(lambda lab: fault(lab, camera, script, counters, after))
 
 
-def replug(session):
-    """After an unbind: waits until camd let go of the old device (else the new one gets another number), then binds."""
+def replug(session, _before):
+    """After an unbind: waits until camd let go of the device (else the new one gets another number), then binds."""
     wait_until(lambda: not session.holds_camera(), RECOVERY_SECONDS, "camd closes the device that is gone")
-    session.guest.run("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind; until [ -c /dev/video0 ]; do sleep 0.1; done")
+    session.guest.run(
+        "echo vivid.0 >/sys/bus/platform/drivers/vivid/bind; until [ -c /dev/video0 ]; do sleep 0.1; done"
+    )
 
 
-def no_more_drops(session):
-    wait_until(lambda: session.state()["dropped"] > 0, RECOVERY_SECONDS, "dropped buffers are counted")
+def no_more_drops(session, before):
+    wait_until(lambda: session.state()["dropped"] > before["dropped"], RECOVERY_SECONDS, "dropped buffers are counted")
     session.guest.run(control("Percentage of Dropped Buffers", 0))
 
 
@@ -357,7 +362,9 @@ for camera in (SINGLE, MULTI):
     # These two are met only when streaming begins: the fatal error makes camd begin again.
     add_fault(camera, "REQBUFS fails at reopening", control("Inject VIDIOC_REQBUFS Error") + FATAL, ["reopens"])
     add_fault(camera, "STREAMON fails at reopening", control("Inject VIDIOC_STREAMON Error") + FATAL, ["reopens"])
-    add_fault(camera, "half of the buffers dropped", control("Percentage of Dropped Buffers", 50), ["dropped"], no_more_drops)
+    add_fault(
+        camera, "half of the buffers dropped", control("Percentage of Dropped Buffers", 50), ["dropped"], no_more_drops
+    )
     add_fault(camera, "fatal streaming error", FATAL, ["reopens"])
     add_fault(camera, "disconnect", control("Disconnect"), ["reopens"])
     add_fault(camera, "unbind and bind", "echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind", ["reopens"], replug)
