@@ -764,3 +764,7 @@ fn consume(input: &mut heapless::Vec<u8, INPUT>, used: usize) {
         input.truncate(input.len() - used);
     }
 }
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;
