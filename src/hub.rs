@@ -300,6 +300,9 @@ impl<S: Stream> Hub<S> {
         match reason {
             CloseReason::Violation(_) => {
                 listener.violations += 1;
+                warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            CloseReason::WriteTimeout | CloseReason::AckTimeout => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),

@@ -318,6 +318,21 @@ fn pull_closes_who_breaks_the_rules() {
 }
 
 #[test]
+fn an_ack_glued_to_the_one_before_is_early() {
+    let mut bench = Bench::new(ProtocolKind::Pull);
+    bench.says(b"new_request");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg(5000)).expect("the stream is fine");
+    bench.says(b"ackack");
+    bench.takes(&[ALL]);
+    assert_turn!(
+        bench.advance(),
+        Turn::Closed(CloseReason::Violation(Violation::EarlyAck))
+    );
+}
+
+#[test]
 fn late_acks_and_late_readers_are_closed() {
     let mut bench = Bench::new(ProtocolKind::Pull);
     bench.says(b"new_request");
