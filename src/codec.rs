@@ -609,8 +609,8 @@ impl Compressor<'_> {
         // SAFETY: the object was created, and is idle: `run` leaves it so.
         unsafe {
             sys::jpeg_set_defaults(cinfo);
-            // The last 1: no quantizer above 255, as baseline JPEG demands.
-            sys::jpeg_set_quality(cinfo, quality.clamp(1, 100).into(), 1);
+            // It clamps the quality itself. The last 1: no quantizer above 255, as baseline JPEG demands.
+            sys::jpeg_set_quality(cinfo, quality.into(), 1);
         }
     }
 
