@@ -417,7 +417,7 @@ mod tests {
 
     /// 64x48, or 32x48 for an odd `mark`.
     fn jpeg_of(mark: u8) -> Vec<u8> {
-        let width = if mark % 2 == 0 { 64 } else { 32 };
+        let width = if mark.is_multiple_of(2) { 64 } else { 32 };
         vec![
             0xFF, 0xD8, 0xFF, 0xC4, 0x00, 0x03, 0x00, // SOI, DHT
             0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, width, 0x01, 0x01, 0x11,
@@ -467,7 +467,7 @@ mod tests {
                 let mark = jpeg[jpeg.len() - 3];
                 assert_eq!(
                     replay.newest().unwrap().meta.width,
-                    if mark % 2 == 0 { 64 } else { 32 }
+                    if mark.is_multiple_of(2) { 64 } else { 32 }
                 );
                 marks.push(mark);
             }
