@@ -1,1 +1,582 @@
-//! (being written)
+//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{Level, log};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, getpid, getppid};
+
+use super::decimate::Decimator;
+use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
+use crate::jpeg::{self, SplitCounts, Splitter};
+use crate::limits;
+
+/// A program may take longer to its first picture than from one to the next: an interpreter, a camera's handshake.
+const FIRST_PICTURE: Duration = Duration::from_secs(15);
+/// Between the end of a program's output and that of the program itself: it closes its files before it can be waited
+/// for.
+const EXIT_GRACE: Duration = Duration::from_millis(200);
+const EXIT_POLL: Duration = Duration::from_millis(10);
+/// `stop` waits this long for the program to end on SIGTERM, and for the kernel to clear it away after SIGKILL.
+const TERM_GRACE: Duration = Duration::from_millis(200);
+const KILL_GRACE: Duration = Duration::from_millis(50);
+const STOP_POLL: Duration = Duration::from_millis(5);
+/// Read of stderr in one `capture`; a program that logs faster than that is read on at the next turn of the loop.
+const STDERR_PER_CAPTURE: usize = 16 * 1024;
+/// Of a line of stderr; the rest of a longer one is cut.
+const LINE: usize = 512;
+
+const STDOUT: Token = Token(0);
+const STDERR: Token = Token(1);
+
+/// A program that writes JPEGs.
+///
+/// It runs in a process group of its own, so that all it started can be ended with it.
+pub struct Pipe {
+    command: Vec<String>,
+    fps: u16,
+    splitter: Splitter,
+    /// The newest picture: the splitter's buffer moves on.
+    picture: FrameBuf,
+    meta: Option<FrameMeta>,
+    running: Option<Running>,
+    /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
+    unreaped: Option<Child>,
+}
+
+struct Running {
+    child: Child,
+    stdout: ChildStdout,
+    stderr: Stderr,
+    /// Both pipes behind one descriptor for the owner: an epoll set is readable when something in it is.
+    poll: Poll,
+    events: Events,
+    stdout_ready: bool,
+    decimator: Decimator,
+    /// Of the splitter, as far as they have been reported.
+    counts: SplitCounts,
+    /// When there has to be a picture.
+    stall: Instant,
+    last_look: Instant,
+    /// stdout came to its end at that time.
+    ended: Option<Instant>,
+}
+
+impl Pipe {
+    /// `command` is the program and its arguments.
+    pub fn new(command: Vec<String>, frame_bytes: usize, fps: u16) -> Pipe {
+        Pipe {
+            command,
+            fps,
+            splitter: Splitter::new(frame_bytes),
+            picture: FrameBuf::new(frame_bytes),
+            meta: None,
+            running: None,
+            unreaped: None,
+        }
+    }
+
+    fn program(&self) -> &str {
+        self.command.first().map_or("", String::as_str)
+    }
+
+    fn spawn(&self) -> Result<Child, Fault> {
+        let Some((program, arguments)) = self.command.split_first() else {
+            return Err(Fault(
+                "camera.command is empty: it must name a program".into(),
+            ));
+        };
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let parent = getpid();
+        // SAFETY: this runs in the child between fork and exec, where only async-signal-safe functions may be called:
+        // prctl and getppid are bare system calls, and nothing is allocated.
+        unsafe {
+            command.pre_exec(move || {
+                // camd may be killed where it cannot clean up (kill -9, the OOM killer): the program would go on and
+                // keep the camera from the next camd.
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // It may have happened just before.
+                match getppid() == parent {
+                    true => Ok(()),
+                    false => Err(Errno::ESRCH.into()),
+                }
+            });
+        }
+        command
+            .spawn()
+            .map_err(|error| Fault(format!("cannot run {program:?} (camera.command): {error}")))
+    }
+
+    fn run(&mut self, now: Instant) -> Result<Running, Fault> {
+        if let Some(mut child) = self.unreaped.take()
+            && !matches!(child.try_wait(), Ok(Some(_)))
+        {
+            let fault = Fault(format!(
+                "{}: process {} was killed but hangs in the kernel; its camera may need to be unplugged",
+                self.program(),
+                child.id()
+            ));
+            self.unreaped = Some(child);
+            return Err(fault);
+        }
+        let mut child = self.spawn()?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            unreachable!("both were asked for as pipes");
+        };
+        match watch(&stdout, &stderr) {
+            Ok(poll) => Ok(Running {
+                child,
+                stdout,
+                stderr: Stderr::new(stderr),
+                poll,
+                events: Events::with_capacity(2),
+                stdout_ready: false,
+                decimator: Decimator::new(self.fps),
+                counts: SplitCounts::default(),
+                stall: now + FIRST_PICTURE,
+                last_look: now,
+                ended: None,
+            }),
+            Err(error) => {
+                self.unreaped = end(child);
+                Err(Fault(format!(
+                    "{}: its output cannot be polled: {error}",
+                    self.program()
+                )))
+            }
+        }
+    }
+}
+
+/// A set of both pipes, made non-blocking.
+fn watch(stdout: &ChildStdout, stderr: &ChildStderr) -> io::Result<Poll> {
+    let poll = Poll::new()?;
+    for (fd, token) in [(stdout.as_fd(), STDOUT), (stderr.as_fd(), STDERR)] {
+        fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        poll.registry()
+            .register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
+    }
+    Ok(poll)
+}
+
+/// Whether the child is dead, and of what. It stays a zombie: as long as it is one, the kernel gives its process id, which
+/// is its group's too, to nobody else, so that the group can still be killed.
+fn status(child: &Child) -> Option<WaitStatus> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(group(child)), flags) {
+        Ok(WaitStatus::StillAlive) | Err(_) => None,
+        Ok(status) => Some(status),
+    }
+}
+
+fn group(child: &Child) -> Pid {
+    // Process ids are below 2^22.
+    Pid::from_raw(child.id() as i32)
+}
+
+/// Ends the child and all that it started. SIGTERM first, as some programs must put their camera back into a sane state
+/// (gphoto2, raspivid); but nothing else of camd moves meanwhile, so that the wait is short, and SIGKILL follows for all
+/// that is left of the group. A child that even this cannot end within [`KILL_GRACE`] is given back.
+fn end(mut child: Child) -> Option<Child> {
+    let group = group(&child);
+    let wait = |limit: Duration, done: &mut dyn FnMut() -> bool| {
+        let polls = limit.as_millis() / STOP_POLL.as_millis();
+        for _ in 0..polls {
+            if done() {
+                return true;
+            }
+            thread::sleep(STOP_POLL);
+        }
+        done()
+    };
+    // Errors: there is nothing left to signal.
+    if status(&child).is_none() {
+        let _ = killpg(group, Signal::SIGTERM);
+        wait(TERM_GRACE, &mut || status(&child).is_some());
+    }
+    let _ = killpg(group, Signal::SIGKILL);
+    // An error means that somebody else reaped it.
+    match wait(KILL_GRACE, &mut || !matches!(child.try_wait(), Ok(None))) {
+        true => None,
+        false => Some(child),
+    }
+}
+
+impl Running {
+    /// Reads what there is of pictures.
+    fn read(
+        &mut self,
+        now: Instant,
+        splitter: &mut Splitter,
+        newest: &mut Newest,
+    ) -> io::Result<Captured> {
+        let mut captured = Captured::default();
+        // Within one picture's size of bytes at a time: a program that writes faster than it can be read must not keep
+        // the caller for ever.
+        let mut room = newest.picture.capacity();
+        while self.stdout_ready && room > 0 {
+            let spare = splitter.spare();
+            let most = spare.len().min(room);
+            match self.stdout.read(&mut spare[..most]) {
+                Ok(0) => {
+                    self.stdout_ready = false;
+                    self.ended = Some(now);
+                    splitter.reset();
+                }
+                Ok(n) => {
+                    room -= n;
+                    splitter.filled(n);
+                    while let Some(jpeg) = splitter.next_frame() {
+                        self.take_in(now, jpeg, newest, &mut captured);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let counts = splitter.counts();
+        let bad = counts.bad + counts.oversized - self.counts.bad - self.counts.oversized;
+        captured.bad += u32::try_from(bad).unwrap_or(u32::MAX);
+        self.counts = counts;
+        Ok(captured)
+    }
+
+    fn take_in(&mut self, now: Instant, jpeg: &[u8], newest: &mut Newest, captured: &mut Captured) {
+        let wanted = self.decimator.wants(now);
+        if wanted || captured.fresh {
+            if newest.take(now, jpeg).is_err() {
+                captured.bad += 1;
+                return;
+            }
+            if wanted {
+                self.decimator.kept(now);
+            }
+            captured.dropped += u32::from(captured.fresh);
+            captured.fresh = true;
+        }
+        self.stall = now + limits::CAPTURE_STALL;
+    }
+
+    /// Why the program gives no pictures any more, if so.
+    fn trouble(&mut self, now: Instant) -> Option<String> {
+        let dead = || status(&self.child).map(|status| describe(&status));
+        let what = match self.ended {
+            Some(ended) => match dead() {
+                Some(how) => how,
+                None if now.saturating_duration_since(ended) < EXIT_GRACE => return None,
+                None => "closed its output but runs on".to_string(),
+            },
+            None if now < self.stall => return None,
+            None => match dead() {
+                Some(how) => format!("{how}, and what it started writes no pictures"),
+                None => "wrote no picture for too long".to_string(),
+            },
+        };
+        self.stderr.drain();
+        Some(what)
+    }
+}
+
+fn describe(status: &WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, code) => format!("ended with exit status {code}"),
+        WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
+        other => format!("ended ({other:?})"),
+    }
+}
+
+/// Where the newest picture goes.
+struct Newest<'a> {
+    picture: &'a mut FrameBuf,
+    meta: &'a mut Option<FrameMeta>,
+}
+
+impl Newest<'_> {
+    fn take(&mut self, now: Instant, jpeg: &[u8]) -> Result<(), jpeg::Defect> {
+        let found = jpeg::inspect(jpeg)?;
+        let whole = &jpeg[..found.end];
+        match found.tables {
+            Some(at) => jpeg::insert_tables(whole, at, self.picture)?,
+            None => self.picture.copy_tail(whole, 0),
+        }
+        *self.meta = Some(FrameMeta {
+            sequence: 0,
+            captured: now,
+            wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            width: found.width,
+            height: found.height,
+            live: true,
+        });
+        Ok(())
+    }
+}
+
+impl Source for Pipe {
+    fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
+        self.stop();
+        let mut running = self.run(now)?;
+        running.counts = self.splitter.counts();
+        let description = format!(
+            "output of {:?}, process {}",
+            self.program(),
+            running.child.id()
+        );
+        self.running = Some(running);
+        Ok(Negotiated {
+            format: PixelFormat::Mjpeg,
+            width: 0,
+            height: 0,
+            fps: None,
+            description,
+        })
+    }
+
+    fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let Running {
+                child, mut stderr, ..
+            } = running;
+            if let Some(child) = end(child) {
+                self.unreaped = Some(child);
+            }
+            stderr.drain();
+        }
+        self.splitter.reset();
+        self.picture.clear();
+        self.meta = None;
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.running.as_ref()?.poll.as_raw_fd())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let running = self.running.as_ref()?;
+        Some(if running.stdout_ready || running.stderr.ready {
+            running.last_look
+        } else if running.ended.is_some() {
+            running.last_look + EXIT_POLL
+        } else {
+            running.stall
+        })
+    }
+
+    fn capture(&mut self, now: Instant) -> Result<Captured, Fault> {
+        let Some(running) = &mut self.running else {
+            return Ok(Captured::default());
+        };
+        running.last_look = now;
+        let failed =
+            |error: io::Error| Fault(format!("reading the output of camera.command: {error}"));
+        match running.poll.poll(&mut running.events, Some(Duration::ZERO)) {
+            Ok(()) => {}
+            // It is asked again at the next event or deadline; the set stays readable.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+        for event in &running.events {
+            match event.token() {
+                STDOUT => running.stdout_ready = true,
+                _ => running.stderr.ready = true,
+            }
+        }
+        running.stderr.read(STDERR_PER_CAPTURE);
+        let mut newest = Newest {
+            picture: &mut self.picture,
+            meta: &mut self.meta,
+        };
+        let captured = running
+            .read(now, &mut self.splitter, &mut newest)
+            .map_err(failed)?;
+        // The last picture before the end is still one; the fault can wait for the deadline.
+        if !captured.fresh
+            && let Some(what) = running.trouble(now)
+        {
+            let last = Printable(running.stderr.last());
+            let colon = if last.0.is_empty() { "" } else { ": " };
+            let program = self.command.first().map_or("", String::as_str);
+            return Err(Fault(format!("{program} {what}{colon}{last}")));
+        }
+        Ok(captured)
+    }
+
+    fn newest(&mut self) -> Option<Frame<'_>> {
+        Some(Frame {
+            meta: self.meta?,
+            picture: Picture::Jpeg(self.picture.as_slice()),
+        })
+    }
+
+    fn release(&mut self) {}
+
+    fn controls(&self) -> Vec<Control> {
+        Vec::new()
+    }
+
+    fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
+        Err(ControlError::Unknown)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The program's stderr, on its way to the log.
+struct Stderr {
+    pipe: ChildStderr,
+    ready: bool,
+    lines: Lines,
+}
+
+impl Stderr {
+    fn new(pipe: ChildStderr) -> Stderr {
+        Stderr {
+            pipe,
+            ready: false,
+            lines: Lines::default(),
+        }
+    }
+
+    /// Reads as long as there is something and it was not too much.
+    fn read(&mut self, mut room: usize) {
+        let mut chunk = [0; 1024];
+        while self.ready && room > 0 {
+            match self.pipe.read(&mut chunk) {
+                Ok(n) if n > 0 => {
+                    room = room.saturating_sub(n);
+                    self.lines.push(&chunk[..n], |line, level| {
+                        log!(target: "camd::pipe", level, "{}", Printable(line));
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing now, or nothing ever.
+                _ => self.ready = false,
+            }
+        }
+    }
+
+    /// The last words.
+    fn drain(&mut self) {
+        self.ready = true;
+        self.read(STDERR_PER_CAPTURE);
+    }
+
+    fn last(&self) -> &[u8] {
+        &self.lines.last[..self.lines.last_len]
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+struct Lines {
+    line: [u8; LINE],
+    /// Bytes of the line, including those that did not fit.
+    len: usize,
+    /// A CR came last: an LF may follow and belong to it.
+    cr: bool,
+    /// The last line that was not empty.
+    last: [u8; LINE],
+    last_len: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Lines {
+            line: [0; LINE],
+            len: 0,
+            cr: false,
+            last: [0; LINE],
+            last_len: 0,
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8], Level)) {
+        for &byte in bytes {
+            // A line that ends with CR alone is to be overwritten by the next one on a terminal: ffmpeg's progress,
+            // twice a second for ever.
+            if std::mem::take(&mut self.cr) {
+                let level = if byte == b'\n' {
+                    Level::Warn
+                } else {
+                    Level::Debug
+                };
+                self.end(level, &mut emit);
+                if byte == b'\n' {
+                    continue;
+                }
+            }
+            match byte {
+                b'\n' => self.end(Level::Warn, &mut emit),
+                b'\r' => self.cr = true,
+                _ => {
+                    if let Some(place) = self.line.get_mut(self.len) {
+                        *place = byte;
+                    }
+                    self.len = self.len.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, level: Level, emit: &mut impl FnMut(&[u8], Level)) {
+        let len = std::mem::take(&mut self.len).min(LINE);
+        if len > 0 {
+            emit(&self.line[..len], level);
+            self.last[..len].copy_from_slice(&self.line[..len]);
+            self.last_len = len;
+        }
+    }
+}
+
+/// Text of unknown origin for a log: invalid UTF-8 replaced, control characters escaped.
+struct Printable<'a>(&'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c.is_control() {
+                    true => write!(f, "{}", c.escape_default())?,
+                    false => f.write_char(c)?,
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "pipe_tests.rs"]
+mod tests;

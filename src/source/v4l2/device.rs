@@ -1,0 +1,707 @@
+//! One V4L2 device node and its system calls, as they are in `linux/videodev2.h`: safe functions around the raw
+//! structures that the `v4l` crate generates from that header.
+//!
+//! Of that crate only the bindings are used (`v4l::v4l2`, `v4l::v4l_sys`). Its own types are for single-planar devices,
+//! and they unwrap what drivers say: a card name that is not UTF-8, a menu entry in Latin-1, a control type younger than
+//! the crate or an error from `close` would end the process.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem::{self, size_of};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::time::Duration;
+
+use nix::libc;
+use v4l::v4l_sys::*;
+use v4l::v4l2::{self, vidioc};
+
+/// Memory planes of a buffer that camd can use. V4L2 allows 8, but no format camd knows has more than Y, Cb and Cr.
+pub const PLANES: usize = 3;
+
+// The size of the structure is part of an ioctl's number. `v4l2_buffer` has a `struct timeval` in it: 88 bytes where
+// pointers have 8; on 32-bit systems 68, or 80 where the C library's time_t has 64 bits (musl; kernels since 5.6 take
+// both).
+const _: () = assert!(if cfg!(target_pointer_width = "64") {
+    size_of::<v4l2_buffer>() == 88
+} else {
+    size_of::<v4l2_buffer>() == 68 || size_of::<v4l2_buffer>() == 80
+});
+const _: () = assert!(
+    size_of::<v4l2_plane>()
+        == if cfg!(target_pointer_width = "64") {
+            64
+        } else {
+            60
+        }
+);
+const _: () = assert!(size_of::<v4l2_ext_control>() == 20);
+
+/// A structure of `videodev2.h`.
+///
+/// # Safety
+/// Implement it only for C structures for which all bytes zero is a valid value.
+unsafe trait Plain {}
+
+macro_rules! plain {
+    ($($name:ty),* $(,)?) => { $(
+        // SAFETY: integers, arrays and unions of them, and raw pointers; NULL is what V4L2 expects in unused ones.
+        unsafe impl Plain for $name {}
+    )* };
+}
+
+plain!(
+    v4l2_buffer,
+    v4l2_capability,
+    v4l2_ext_control,
+    v4l2_ext_controls,
+    v4l2_fmtdesc,
+    v4l2_format,
+    v4l2_frmivalenum,
+    v4l2_frmsizeenum,
+    v4l2_plane,
+    v4l2_query_ext_ctrl,
+    v4l2_querymenu,
+    v4l2_requestbuffers,
+    v4l2_streamparm,
+    std::os::raw::c_int,
+);
+
+fn zeroed<T: Plain>() -> T {
+    // SAFETY: that is what `Plain` promises.
+    unsafe { mem::zeroed() }
+}
+
+/// A system call that failed, for [`super::super::Fault`]'s text.
+#[derive(Debug)]
+pub struct Failure {
+    pub call: &'static str,
+    pub error: io::Error,
+}
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub fn errno(&self) -> i32 {
+        self.error.raw_os_error().unwrap_or(0)
+    }
+
+    /// What the errno means here, as the system's own text ("No such device") says little.
+    pub fn explain(&self, path: &Path) -> String {
+        let path = path.display();
+        let Failure { call, error } = self;
+        let hint = match self.errno() {
+            libc::ENODEV | libc::ENXIO => ": unplugged, or its driver was unloaded",
+            libc::ENOENT => ": no camera is plugged in there (`camd devices` lists what is)",
+            libc::EACCES | libc::EPERM => ": the user camd runs as must be in the group \"video\"",
+            libc::EBUSY => ": another program uses it",
+            libc::ENOTTY => ": it is not a V4L2 device, or does not support this",
+            libc::EIO => ": the driver gave up streaming",
+            libc::ENOSPC => ": not enough USB bandwidth for this format, size and rate",
+            libc::ENOMEM => ": the driver got no memory for its buffers",
+            _ => "",
+        };
+        format!("{call} on {path}: {error}{hint}")
+    }
+}
+
+/// What VIDIOC_QUERYCAP says.
+#[derive(Clone, Debug)]
+pub struct Capability {
+    pub driver: String,
+    pub card: String,
+    pub bus: String,
+    /// `V4L2_CAP_*` of this node.
+    pub flags: u32,
+}
+
+impl Capability {
+    /// Why no pictures can be taken from this node; `None` if they can.
+    pub fn unfit(&self) -> Option<String> {
+        let capture = self.flags & (V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_VIDEO_CAPTURE_MPLANE) != 0;
+        if capture && self.flags & V4L2_CAP_STREAMING != 0 {
+            return None;
+        }
+        let what = if capture {
+            "it captures by read() only, camd needs streaming I/O"
+        } else if self.driver == "v4l2 loopback" {
+            "a loopback device that no program writes to"
+        } else if self.flags & (V4L2_CAP_VIDEO_M2M | V4L2_CAP_VIDEO_M2M_MPLANE) != 0 {
+            "a codec or scaler, not a camera"
+        } else if self.flags & V4L2_CAP_META_CAPTURE != 0 {
+            "a metadata node, not the camera's picture node beside it"
+        } else if self.flags & (V4L2_CAP_VIDEO_OUTPUT | V4L2_CAP_VIDEO_OUTPUT_MPLANE) != 0 {
+            "a video output"
+        } else {
+            "not a camera"
+        };
+        Some(format!("{} ({}): {what}", self.card, self.driver))
+    }
+}
+
+/// One entry of VIDIOC_ENUM_FMT.
+#[derive(Clone, Debug)]
+pub struct FormatDescription {
+    pub fourcc: u32,
+    pub description: String,
+}
+
+/// VIDIOC_ENUM_FRAMESIZES for one format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    Discrete(Vec<(u32, u32)>),
+    /// (width, height): smallest, largest, step. A step of (1, 1) for a continuous range.
+    Range {
+        min: (u32, u32),
+        max: (u32, u32),
+        step: (u32, u32),
+    },
+    /// The driver does not say.
+    Unknown,
+}
+
+/// VIDIOC_ENUM_FRAMEINTERVALS for one format and size, in frames per second.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rates {
+    Discrete(Vec<f64>),
+    Range { min: f64, max: f64 },
+    Unknown,
+}
+
+/// What VIDIOC_S_FMT settled on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    pub fourcc: u32,
+    pub width: u32,
+    pub height: u32,
+    /// Memory planes in a buffer; 1 on single-planar devices.
+    pub planes: usize,
+    pub bytesperline: [u32; PLANES],
+    pub sizeimage: [u32; PLANES],
+}
+
+/// The bytes that a buffer's memory plane holds: V4L2's data_offset, and what is left of bytesused behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: usize,
+    pub bytes: usize,
+}
+
+/// A buffer that VIDIOC_DQBUF returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    pub index: u32,
+    pub flags: u32,
+    pub sequence: u32,
+    /// On the clock that `flags` tells.
+    pub timestamp: Duration,
+    pub planes: [Extent; PLANES],
+}
+
+/// Where VIDIOC_QUERYBUF says the planes of a buffer are to be mapped: offset and length.
+type Mappable = [(u32, usize); PLANES];
+
+/// An open device node.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+    path: PathBuf,
+    capability: Capability,
+}
+
+impl Device {
+    /// Opens without ever waiting: neither the open itself nor a later DQBUF.
+    pub fn open(path: &Path) -> Result<Device> {
+        let failed = |call| move |error| Failure { call, error };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(failed("open"))?;
+        let mut raw: v4l2_capability = zeroed();
+        ioctl(
+            file.as_raw_fd(),
+            "VIDIOC_QUERYCAP",
+            vidioc::VIDIOC_QUERYCAP,
+            &mut raw,
+        )?;
+        // A driver with several nodes tells the whole set in `capabilities`, and this node's in `device_caps`.
+        let flags = match raw.capabilities & V4L2_CAP_DEVICE_CAPS {
+            0 => raw.capabilities,
+            _ => raw.device_caps,
+        };
+        Ok(Device {
+            file,
+            path: path.to_path_buf(),
+            capability: Capability {
+                driver: text(&raw.driver),
+                card: text(&raw.card),
+                bus: text(&raw.bus_info),
+                flags,
+            },
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    /// Whether V4L2's multi-planar structures must be used. A driver that offers both gets the simpler ones.
+    pub fn multiplanar(&self) -> bool {
+        self.capability.flags & V4L2_CAP_VIDEO_CAPTURE == 0
+    }
+
+    fn buf_type(&self) -> u32 {
+        if self.multiplanar() {
+            v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
+        } else {
+            v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE
+        }
+    }
+
+    fn call<T: Plain>(
+        &self,
+        name: &'static str,
+        request: vidioc::_IOC_TYPE,
+        arg: &mut T,
+    ) -> Result<()> {
+        ioctl(self.as_raw_fd(), name, request, arg)
+    }
+
+    /// Calls `fill` for index 0, 1, … until it fails. Drivers end their lists with EINVAL; the bound is for those that
+    /// do not end them.
+    fn enumerate<T>(mut fill: impl FnMut(u32) -> Result<T>) -> Vec<T> {
+        (0..256).map_while(|index| fill(index).ok()).collect()
+    }
+
+    pub fn formats(&self) -> Vec<FormatDescription> {
+        Self::enumerate(|index| {
+            let mut raw: v4l2_fmtdesc = zeroed();
+            raw.index = index;
+            raw.type_ = self.buf_type();
+            self.call("VIDIOC_ENUM_FMT", vidioc::VIDIOC_ENUM_FMT, &mut raw)?;
+            Ok(FormatDescription {
+                fourcc: raw.pixelformat,
+                description: text(&raw.description),
+            })
+        })
+    }
+
+    pub fn sizes(&self, fourcc: u32) -> Sizes {
+        let mut range = None;
+        let discrete = Self::enumerate(|index| {
+            let mut raw: v4l2_frmsizeenum = zeroed();
+            raw.index = index;
+            raw.pixel_format = fourcc;
+            self.call(
+                "VIDIOC_ENUM_FRAMESIZES",
+                vidioc::VIDIOC_ENUM_FRAMESIZES,
+                &mut raw,
+            )?;
+            if raw.type_ == v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_DISCRETE {
+                // SAFETY: `type_` says that this is the field in use; both are plain integers.
+                let size = unsafe { raw.__bindgen_anon_1.discrete };
+                return Ok((size.width, size.height));
+            }
+            // SAFETY: as above.
+            let all = unsafe { raw.__bindgen_anon_1.stepwise };
+            range = Some(Sizes::Range {
+                min: (all.min_width, all.min_height),
+                max: (all.max_width, all.max_height),
+                step: (all.step_width.max(1), all.step_height.max(1)),
+            });
+            // A range is the only entry.
+            Err(Failure {
+                call: "",
+                error: io::ErrorKind::Other.into(),
+            })
+        });
+        match (range, discrete.is_empty()) {
+            (Some(range), _) => range,
+            (None, false) => Sizes::Discrete(discrete),
+            (None, true) => Sizes::Unknown,
+        }
+    }
+
+    pub fn rates(&self, fourcc: u32, (width, height): (u32, u32)) -> Rates {
+        let mut range = None;
+        let discrete = Self::enumerate(|index| {
+            let mut raw: v4l2_frmivalenum = zeroed();
+            raw.index = index;
+            raw.pixel_format = fourcc;
+            raw.width = width;
+            raw.height = height;
+            self.call(
+                "VIDIOC_ENUM_FRAMEINTERVALS",
+                vidioc::VIDIOC_ENUM_FRAMEINTERVALS,
+                &mut raw,
+            )?;
+            if raw.type_ == v4l2_frmivaltypes_V4L2_FRMIVAL_TYPE_DISCRETE {
+                // SAFETY: `type_` says that this is the field in use; both are plain integers.
+                return Ok(per_second(unsafe { raw.__bindgen_anon_1.discrete }));
+            }
+            // SAFETY: as above.
+            let all = unsafe { raw.__bindgen_anon_1.stepwise };
+            // The longest interval is the lowest rate.
+            range = Some((per_second(all.max), per_second(all.min)));
+            Err(Failure {
+                call: "",
+                error: io::ErrorKind::Other.into(),
+            })
+        });
+        match range {
+            Some((Some(min), Some(max))) => Rates::Range { min, max },
+            _ if discrete.is_empty() => Rates::Unknown,
+            _ => Rates::Discrete(discrete.into_iter().flatten().collect()),
+        }
+    }
+
+    /// VIDIOC_S_FMT. The driver answers with what it really does, which may differ in everything.
+    pub fn set_format(&self, fourcc: u32, width: u32, height: u32) -> Result<Granted> {
+        let mut raw: v4l2_format = zeroed();
+        raw.type_ = self.buf_type();
+        let field = v4l2_field_V4L2_FIELD_ANY;
+        if self.multiplanar() {
+            // SAFETY: `raw` is zeroed, and the multi-planar buffer type makes this the field in use, here and below.
+            let pix = unsafe { &mut raw.fmt.pix_mp };
+            (pix.width, pix.height, pix.pixelformat, pix.field) = (width, height, fourcc, field);
+        } else {
+            // SAFETY: `raw` is zeroed, and the single-planar buffer type makes this the field in use, here and below.
+            let pix = unsafe { &mut raw.fmt.pix };
+            (pix.width, pix.height, pix.pixelformat, pix.field) = (width, height, fourcc, field);
+        }
+        self.call("VIDIOC_S_FMT", vidioc::VIDIOC_S_FMT, &mut raw)?;
+        let mut granted = Granted::default();
+        if self.multiplanar() {
+            // SAFETY: see above. The structure is packed: its fields are copied, not borrowed.
+            let pix = unsafe { raw.fmt.pix_mp };
+            (granted.fourcc, granted.width, granted.height) =
+                (pix.pixelformat, pix.width, pix.height);
+            granted.planes = usize::from(pix.num_planes);
+            let planes = pix.plane_fmt;
+            for (i, plane) in planes
+                .into_iter()
+                .take(granted.planes.min(PLANES))
+                .enumerate()
+            {
+                granted.bytesperline[i] = plane.bytesperline;
+                granted.sizeimage[i] = plane.sizeimage;
+            }
+        } else {
+            // SAFETY: see above.
+            let pix = unsafe { raw.fmt.pix };
+            (granted.fourcc, granted.width, granted.height) =
+                (pix.pixelformat, pix.width, pix.height);
+            granted.planes = 1;
+            granted.bytesperline[0] = pix.bytesperline;
+            granted.sizeimage[0] = pix.sizeimage;
+        }
+        Ok(granted)
+    }
+
+    /// VIDIOC_S_PARM: asks for a rate and tells the one that is set; `None` if the driver has no say in it.
+    pub fn set_rate(&self, fps: u16) -> Option<f64> {
+        let mut raw: v4l2_streamparm = zeroed();
+        raw.type_ = self.buf_type();
+        raw.parm.capture = v4l2_captureparm {
+            timeperframe: v4l2_fract {
+                numerator: 1,
+                denominator: u32::from(fps),
+            },
+            // SAFETY: plain integers.
+            ..unsafe { mem::zeroed() }
+        };
+        self.call("VIDIOC_S_PARM", vidioc::VIDIOC_S_PARM, &mut raw)
+            .ok()?;
+        // SAFETY: the capture buffer type makes this the field in use.
+        let capture = unsafe { raw.parm.capture };
+        if capture.capability & V4L2_CAP_TIMEPERFRAME == 0 {
+            return None;
+        }
+        per_second(capture.timeperframe)
+    }
+
+    /// VIDIOC_REQBUFS: tells how many buffers there are, which may be more or fewer.
+    pub fn request_buffers(&self, count: u32) -> Result<u32> {
+        let mut raw: v4l2_requestbuffers = zeroed();
+        raw.count = count;
+        raw.type_ = self.buf_type();
+        raw.memory = v4l2_memory_V4L2_MEMORY_MMAP;
+        self.call("VIDIOC_REQBUFS", vidioc::VIDIOC_REQBUFS, &mut raw)?;
+        Ok(raw.count)
+    }
+
+    fn buffer_call(
+        &self,
+        name: &'static str,
+        request: vidioc::_IOC_TYPE,
+        index: u32,
+    ) -> Result<(v4l2_buffer, [v4l2_plane; VIDEO_MAX_PLANES as usize])> {
+        let mut planes: [v4l2_plane; VIDEO_MAX_PLANES as usize] = std::array::from_fn(|_| zeroed());
+        let mut raw: v4l2_buffer = zeroed();
+        raw.index = index;
+        raw.type_ = self.buf_type();
+        raw.memory = v4l2_memory_V4L2_MEMORY_MMAP;
+        if self.multiplanar() {
+            // The kernel writes as many planes as there are, and not more than this many.
+            raw.m.planes = planes.as_mut_ptr();
+            raw.length = VIDEO_MAX_PLANES;
+        }
+        self.call(name, request, &mut raw)?;
+        Ok((raw, planes))
+    }
+
+    /// Maps a buffer's memory planes, for reading only.
+    pub fn map_buffer(&self, index: u32) -> Result<[Mapping; PLANES]> {
+        let (raw, planes) = self.buffer_call("VIDIOC_QUERYBUF", vidioc::VIDIOC_QUERYBUF, index)?;
+        let mut wanted: Mappable = Default::default();
+        if self.multiplanar() {
+            for (want, plane) in wanted
+                .iter_mut()
+                .zip(&planes[..(raw.length as usize).min(PLANES)])
+            {
+                // SAFETY: with V4L2_MEMORY_MMAP this is the field in use; all of them are plain integers.
+                *want = (unsafe { plane.m.mem_offset }, plane.length as usize);
+            }
+        } else {
+            // SAFETY: as above.
+            wanted[0] = (unsafe { raw.m.offset }, raw.length as usize);
+        }
+        let mut maps: [Mapping; PLANES] = Default::default();
+        for (map, (offset, length)) in maps.iter_mut().zip(wanted) {
+            if length > 0 {
+                *map = Mapping::new(self.as_raw_fd(), offset, length).map_err(|error| Failure {
+                    call: "mmap",
+                    error,
+                })?;
+            }
+        }
+        Ok(maps)
+    }
+
+    /// VIDIOC_QBUF: gives a buffer to the driver.
+    pub fn queue(&self, index: u32) -> Result<()> {
+        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, index)?;
+        Ok(())
+    }
+
+    /// VIDIOC_DQBUF: takes the oldest filled buffer; `None` when there is none.
+    pub fn dequeue(&self) -> Result<Option<Filled>> {
+        let (raw, planes) = match self.buffer_call("VIDIOC_DQBUF", vidioc::VIDIOC_DQBUF, 0) {
+            Ok(done) => done,
+            Err(failure) if failure.errno() == libc::EAGAIN => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let mut filled = Filled {
+            index: raw.index,
+            flags: raw.flags,
+            sequence: raw.sequence,
+            timestamp: Duration::new(
+                raw.timestamp.tv_sec.max(0) as u64,
+                raw.timestamp.tv_usec.clamp(0, 999_999) as u32 * 1000,
+            ),
+            planes: Default::default(),
+        };
+        if self.multiplanar() {
+            for (extent, plane) in filled.planes.iter_mut().zip(&planes) {
+                extent.offset = plane.data_offset as usize;
+                extent.bytes = plane.bytesused.saturating_sub(plane.data_offset) as usize;
+            }
+        } else {
+            filled.planes[0].bytes = raw.bytesused as usize;
+        }
+        Ok(Some(filled))
+    }
+
+    pub fn stream_on(&self) -> Result<()> {
+        let mut kind = self.buf_type() as std::os::raw::c_int;
+        self.call("VIDIOC_STREAMON", vidioc::VIDIOC_STREAMON, &mut kind)
+    }
+
+    pub fn stream_off(&self) -> Result<()> {
+        let mut kind = self.buf_type() as std::os::raw::c_int;
+        self.call("VIDIOC_STREAMOFF", vidioc::VIDIOC_STREAMOFF, &mut kind)
+    }
+
+    /// VIDIOC_QUERY_EXT_CTRL: the first control with an id above `id`, compound ones left out.
+    pub fn next_control(&self, id: u32) -> Result<v4l2_query_ext_ctrl> {
+        let mut raw: v4l2_query_ext_ctrl = zeroed();
+        raw.id = id | V4L2_CTRL_FLAG_NEXT_CTRL;
+        self.call(
+            "VIDIOC_QUERY_EXT_CTRL",
+            vidioc::VIDIOC_QUERY_EXT_CTRL,
+            &mut raw,
+        )?;
+        Ok(raw)
+    }
+
+    /// VIDIOC_QUERYMENU: the name of an entry, or its number in an integer menu.
+    pub fn menu_entry(&self, id: u32, index: u32, integer: bool) -> Result<String> {
+        let mut raw: v4l2_querymenu = zeroed();
+        raw.id = id;
+        raw.index = index;
+        self.call("VIDIOC_QUERYMENU", vidioc::VIDIOC_QUERYMENU, &mut raw)?;
+        // SAFETY: both are plain integers, and the structure is packed: they are copied, not borrowed.
+        let (name, value) = unsafe { (raw.__bindgen_anon_1.name, raw.__bindgen_anon_1.value) };
+        Ok(if integer {
+            value.to_string()
+        } else {
+            text(&name)
+        })
+    }
+
+    fn ext_control(
+        &self,
+        name: &'static str,
+        request: vidioc::_IOC_TYPE,
+        control: &mut v4l2_ext_control,
+    ) -> Result<()> {
+        let mut raw: v4l2_ext_controls = zeroed();
+        raw.__bindgen_anon_1.which = V4L2_CTRL_WHICH_CUR_VAL;
+        raw.count = 1;
+        // Valid during the call, as `control` is borrowed for longer.
+        raw.controls = control;
+        self.call(name, request, &mut raw)
+    }
+
+    /// VIDIOC_G_EXT_CTRLS for one control of 64 (`wide`) or 32 bits.
+    pub fn control(&self, id: u32, wide: bool) -> Result<i64> {
+        let mut control: v4l2_ext_control = zeroed();
+        control.id = id;
+        self.ext_control(
+            "VIDIOC_G_EXT_CTRLS",
+            vidioc::VIDIOC_G_EXT_CTRLS,
+            &mut control,
+        )?;
+        // SAFETY: the control's type says which field is in use; both are plain integers.
+        Ok(unsafe {
+            if wide {
+                control.__bindgen_anon_1.value64
+            } else {
+                i64::from(control.__bindgen_anon_1.value)
+            }
+        })
+    }
+
+    /// VIDIOC_S_EXT_CTRLS for one control of 64 (`wide`) or 32 bits.
+    pub fn set_control(&self, id: u32, wide: bool, value: i64) -> Result<()> {
+        let mut control: v4l2_ext_control = zeroed();
+        control.id = id;
+        if wide {
+            control.__bindgen_anon_1.value64 = value;
+        } else {
+            // A bitmask of 32 bits may come as a positive number above i32::MAX; the range has been checked.
+            control.__bindgen_anon_1.value = value as i32;
+        }
+        self.ext_control(
+            "VIDIOC_S_EXT_CTRLS",
+            vidioc::VIDIOC_S_EXT_CTRLS,
+            &mut control,
+        )
+    }
+}
+
+impl AsRawFd for Device {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// # Panics
+/// If `request` is not a number for `T`: the kernel would write past it.
+fn ioctl<T: Plain>(
+    fd: RawFd,
+    name: &'static str,
+    request: vidioc::_IOC_TYPE,
+    arg: &mut T,
+) -> Result<()> {
+    // _IOC_SIZE: 14 bits from bit 16 on.
+    assert!(
+        (request >> 16) as usize & 0x3fff == size_of::<T>(),
+        "{name} with a structure of another call"
+    );
+    loop {
+        // SAFETY: the kernel writes at most the number's size behind `arg`, which is that of `T` (asserted). `Plain`
+        // structures stay valid whatever is written. Those with pointers get theirs from this module, to memory that
+        // outlives the call.
+        match unsafe { v4l2::ioctl(fd, request, ptr::from_mut(arg).cast()) } {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map_err(|error| Failure { call: name, error }),
+        }
+    }
+}
+
+/// A string of `videodev2.h`: up to the first NUL, in whatever encoding the device's maker chose.
+pub fn text(bytes: &[u8]) -> String {
+    let end = bytes
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).trim().to_string()
+}
+
+fn per_second(interval: v4l2_fract) -> Option<f64> {
+    (interval.numerator != 0 && interval.denominator != 0)
+        .then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
+}
+
+/// One plane of a buffer in our address space; nothing where a buffer has no such plane.
+#[derive(Debug)]
+pub struct Mapping {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(fd: RawFd, offset: u32, length: usize) -> io::Result<Mapping> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            v4l2::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                fd,
+                offset as libc::off_t,
+            )
+        }?;
+        Ok(Mapping { start, length })
+    }
+
+    /// The plane's bytes. They are stable only while the buffer is dequeued.
+    pub fn bytes(&self) -> &[u8] {
+        if self.length == 0 {
+            return &[];
+        }
+        // SAFETY: the mapping lasts as long as `self`, and is readable over `length`. Nothing writes to a buffer between
+        // DQBUF and QBUF, and `Ring` reads none other. (v4l2loopback's writer can, as all its readers share one ring:
+        // what is read twice may differ then, but every length is checked where the bytes are used.)
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
+    }
+}
+
+impl Default for Mapping {
+    fn default() -> Self {
+        Mapping {
+            start: ptr::null_mut(),
+            length: 0,
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.length > 0 {
+            // SAFETY: made by `new` with this length, and no slice of it outlives `self`. It can only fail for wrong
+            // arguments.
+            let _ = unsafe { v4l2::munmap(self.start, self.length) };
+        }
+    }
+}

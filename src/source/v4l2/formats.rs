@@ -1,0 +1,337 @@
+//! Pixel formats: V4L2's codes for them, which one to ask for, and where the planes lie in a buffer.
+
+use std::fmt::Write;
+
+use super::device::{Device, Granted, PLANES, Sizes};
+use crate::frame::PixelFormat;
+use crate::limits;
+
+const fn fourcc(code: &[u8; 4]) -> u32 {
+    u32::from_le_bytes(*code)
+}
+
+/// The V4L2 codes that camd knows, in the order in which it prefers them where a device has several of one format.
+const CODES: [(u32, PixelFormat); 11] = [
+    (fourcc(b"MJPG"), PixelFormat::Mjpeg),
+    // The same to us. Drivers differ in which of the two they call a Motion-JPEG.
+    (fourcc(b"JPEG"), PixelFormat::Mjpeg),
+    (fourcc(b"YU12"), PixelFormat::Yu12),
+    // With a memory plane of its own for each colour plane (V4L2_PIX_FMT_YUV420M).
+    (fourcc(b"YM12"), PixelFormat::Yu12),
+    (fourcc(b"NV12"), PixelFormat::Nv12),
+    (fourcc(b"NM12"), PixelFormat::Nv12),
+    (fourcc(b"YUYV"), PixelFormat::Yuyv),
+    (fourcc(b"UYVY"), PixelFormat::Uyvy),
+    (fourcc(b"RGB3"), PixelFormat::Rgb24),
+    (fourcc(b"BGR3"), PixelFormat::Bgr24),
+    (fourcc(b"GREY"), PixelFormat::Grey),
+];
+
+/// The format with this V4L2 code, if camd can serve it.
+pub fn known(code: u32) -> Option<PixelFormat> {
+    CODES
+        .iter()
+        .find(|(c, _)| *c == code)
+        .map(|&(_, format)| format)
+}
+
+/// A V4L2 code as text.
+pub fn code_name(code: u32) -> String {
+    code.to_le_bytes().escape_ascii().to_string()
+}
+
+/// What a device offers, as far as camd can use it, in the device's order.
+pub struct Offer {
+    pub code: u32,
+    pub format: PixelFormat,
+    pub sizes: Sizes,
+}
+
+impl Sizes {
+    fn offers(&self, size: (u32, u32)) -> bool {
+        match self {
+            Sizes::Discrete(all) => all.contains(&size),
+            &Sizes::Range { min, max, step } => {
+                let fits = |v: u32, min: u32, max: u32, step: u32| {
+                    (min..=max).contains(&v) && (v - min).is_multiple_of(step)
+                };
+                fits(size.0, min.0, max.0, step.0) && fits(size.1, min.1, max.1, step.1)
+            }
+            // It may; S_FMT will tell.
+            Sizes::Unknown => true,
+        }
+    }
+}
+
+pub fn offers(device: &Device) -> Vec<Offer> {
+    device
+        .formats()
+        .into_iter()
+        .filter_map(|one| {
+            Some(Offer {
+                code: one.fourcc,
+                format: known(one.fourcc)?,
+                sizes: device.sizes(one.fourcc),
+            })
+        })
+        .collect()
+}
+
+/// The offer to ask for: of the wanted format, or of the first one of [`PixelFormat::ALL`]; one that has the wanted size
+/// comes before any that has not.
+pub fn choose(offers: &[Offer], wanted: Option<PixelFormat>, size: (u32, u32)) -> Option<&Offer> {
+    let rank = |offer: &Offer| {
+        let preference = PixelFormat::ALL.iter().position(|&f| f == offer.format);
+        let variant = CODES.iter().position(|&(code, _)| code == offer.code);
+        (!offer.sizes.offers(size), preference, variant)
+    };
+    offers
+        .iter()
+        .filter(|offer| wanted.is_none_or(|format| format == offer.format))
+        .min_by_key(|offer| rank(offer))
+}
+
+/// "mjpeg 640x480 1280x720, yuyv 640x480", for a person.
+pub fn describe(offers: &[Offer]) -> String {
+    let mut text = String::new();
+    for (i, offer) in offers.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "{}{}",
+            if i > 0 { ", " } else { "" },
+            offer.format.name()
+        );
+        let _ = match &offer.sizes {
+            Sizes::Discrete(all) => all.iter().try_for_each(|(w, h)| write!(text, " {w}x{h}")),
+            Sizes::Range { min, max, .. } => {
+                write!(text, " {}x{} to {}x{}", min.0, min.1, max.0, max.1)
+            }
+            Sizes::Unknown => Ok(()),
+        };
+    }
+    text
+}
+
+/// One plane of a picture within a buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlaneLayout {
+    /// Which of the buffer's memory planes it is in, and where.
+    pub memory: usize,
+    pub offset: usize,
+    pub stride: usize,
+    /// Up to the last pixel of the last line.
+    pub length: usize,
+}
+
+/// Where a picture lies in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub format: PixelFormat,
+    pub width: u16,
+    pub height: u16,
+    /// Unused ones have length 0; all of them for MJPEG.
+    pub planes: [PlaneLayout; PLANES],
+    /// The least number of bytes for a whole picture in each memory plane.
+    pub needed: [usize; PLANES],
+}
+
+impl Layout {
+    /// Errors say what the driver got wrong.
+    pub fn new(granted: &Granted) -> Result<Layout, String> {
+        let code = code_name(granted.fourcc);
+        let format = known(granted.fourcc)
+            .ok_or_else(|| format!("pixel format {code} is not one camd can serve"))?;
+        let side = |value: u32| {
+            u16::try_from(value)
+                .ok()
+                .filter(|v| (limits::DIMENSION_MIN..=limits::DIMENSION_MAX).contains(v))
+                .ok_or_else(|| {
+                    format!(
+                        "{}x{} is not within {} to {} pixels a side",
+                        granted.width,
+                        granted.height,
+                        limits::DIMENSION_MIN,
+                        limits::DIMENSION_MAX
+                    )
+                })
+        };
+        let (width, height) = (side(granted.width)?, side(granted.height)?);
+        let (w, h) = (usize::from(width), usize::from(height));
+        let (half_w, half_h) = (w.div_ceil(2), h.div_ceil(2));
+        // Bytes in a line and lines, for each plane.
+        let shape: [(usize, usize); PLANES] = match format {
+            PixelFormat::Mjpeg => Default::default(),
+            PixelFormat::Yuyv | PixelFormat::Uyvy => [(half_w * 4, h), (0, 0), (0, 0)],
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => [(w * 3, h), (0, 0), (0, 0)],
+            PixelFormat::Grey => [(w, h), (0, 0), (0, 0)],
+            PixelFormat::Nv12 => [(w, h), (half_w * 2, half_h), (0, 0)],
+            PixelFormat::Yu12 => [(w, h), (half_w, half_h), (half_w, half_h)],
+        };
+        let colour_planes = shape.iter().filter(|(line, _)| *line > 0).count().max(1);
+        if granted.planes != 1 && granted.planes != colour_planes {
+            return Err(format!("{code} in {} memory planes", granted.planes));
+        }
+        let mut planes = [PlaneLayout::default(); PLANES];
+        let mut needed = [0; PLANES];
+        let mut next = 0;
+        for (i, &(line, lines)) in shape.iter().enumerate().filter(|(_, shape)| shape.0 > 0) {
+            let memory = if granted.planes == 1 { 0 } else { i };
+            let stride = match granted.bytesperline[memory] as usize {
+                // Some drivers leave it out where lines are not padded.
+                0 => line,
+                // In one memory plane V4L2 tells the stride of Y; that of Cb and Cr is half of it in YUV420.
+                y if i > 0 && memory == 0 && format == PixelFormat::Yu12 => y / 2,
+                stride => stride,
+            };
+            if stride < line {
+                return Err(format!(
+                    "{code} with {stride} bytes per line for {w} pixels"
+                ));
+            }
+            let offset = if memory == i { 0 } else { next };
+            planes[i] = PlaneLayout {
+                memory,
+                offset,
+                stride,
+                length: stride * (lines - 1) + line,
+            };
+            needed[memory] = offset + planes[i].length;
+            next = offset + stride * lines;
+        }
+        Ok(Layout {
+            format,
+            width,
+            height,
+            planes,
+            needed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(code: &[u8; 4], sizes: &[(u32, u32)]) -> Offer {
+        let code = fourcc(code);
+        Offer {
+            code,
+            format: known(code).unwrap(),
+            sizes: Sizes::Discrete(sizes.to_vec()),
+        }
+    }
+
+    fn granted(code: &[u8; 4], width: u32, height: u32, bytesperline: &[u32]) -> Granted {
+        let mut granted = Granted {
+            fourcc: fourcc(code),
+            width,
+            height,
+            planes: bytesperline.len(),
+            ..Default::default()
+        };
+        granted.bytesperline[..bytesperline.len()].copy_from_slice(bytesperline);
+        granted
+    }
+
+    #[test]
+    fn every_format_has_a_code() {
+        for format in PixelFormat::ALL {
+            assert!(
+                CODES.iter().any(|&(_, known)| known == format),
+                "{}",
+                format.name()
+            );
+        }
+    }
+
+    #[test]
+    fn auto_prefers_jpeg_but_the_wanted_size_more() {
+        let vga = (640, 480);
+        let camera = [
+            offer(b"YUYV", &[vga, (320, 240)]),
+            offer(b"MJPG", &[vga, (1280, 720)]),
+        ];
+        assert_eq!(
+            choose(&camera, None, vga).unwrap().format,
+            PixelFormat::Mjpeg
+        );
+        assert_eq!(
+            choose(&camera, None, (320, 240)).unwrap().format,
+            PixelFormat::Yuyv
+        );
+        assert_eq!(
+            choose(&camera, None, (800, 600)).unwrap().format,
+            PixelFormat::Mjpeg
+        );
+        assert_eq!(
+            choose(&camera, Some(PixelFormat::Yuyv), (1280, 720))
+                .unwrap()
+                .format,
+            PixelFormat::Yuyv
+        );
+        assert!(choose(&camera, Some(PixelFormat::Nv12), vga).is_none());
+        assert_eq!(
+            describe(&camera),
+            "yuyv 640x480 320x240, mjpeg 640x480 1280x720"
+        );
+    }
+
+    #[test]
+    fn a_range_offers_what_its_steps_meet() {
+        let range = Sizes::Range {
+            min: (32, 32),
+            max: (3840, 2160),
+            step: (16, 2),
+        };
+        assert!(range.offers((640, 480)));
+        assert!(!range.offers((650, 480)) && !range.offers((640, 481)) && !range.offers((16, 480)));
+    }
+
+    #[test]
+    fn padded_lines_shift_the_chroma_planes() {
+        let layout = Layout::new(&granted(b"YU12", 100, 50, &[128])).unwrap();
+        let plane = |memory, offset, stride, length| PlaneLayout {
+            memory,
+            offset,
+            stride,
+            length,
+        };
+        assert_eq!(layout.planes[0], plane(0, 0, 128, 128 * 49 + 100));
+        assert_eq!(layout.planes[1], plane(0, 6400, 64, 64 * 24 + 50));
+        assert_eq!(layout.planes[2], plane(0, 8000, 64, 64 * 24 + 50));
+        assert_eq!(layout.needed, [8000 + 64 * 24 + 50, 0, 0]);
+    }
+
+    #[test]
+    fn colour_planes_in_memory_of_their_own() {
+        let layout = Layout::new(&granted(b"NM12", 64, 48, &[64, 96])).unwrap();
+        assert_eq!(
+            layout.planes[1],
+            PlaneLayout {
+                memory: 1,
+                offset: 0,
+                stride: 96,
+                length: 96 * 23 + 64
+            }
+        );
+        assert_eq!(layout.needed, [64 * 48, 96 * 23 + 64, 0]);
+        assert!(Layout::new(&granted(b"NM12", 64, 48, &[64, 64, 64])).is_err());
+    }
+
+    #[test]
+    fn odd_sizes_round_chroma_up_and_lines_may_be_unpadded() {
+        let layout = Layout::new(&granted(b"YUYV", 33, 17, &[0])).unwrap();
+        assert_eq!(layout.needed, [68 * 17, 0, 0]);
+        let layout = Layout::new(&granted(b"NV12", 33, 17, &[34])).unwrap();
+        assert_eq!(layout.needed, [34 * 17 + 34 * 8 + 34, 0, 0]);
+    }
+
+    #[test]
+    fn what_a_driver_must_not_say() {
+        assert!(Layout::new(&granted(b"YUYV", 640, 480, &[640])).is_err());
+        assert!(Layout::new(&granted(b"H264", 640, 480, &[0])).is_err());
+        assert!(Layout::new(&granted(b"GREY", 70_000, 480, &[0])).is_err());
+        assert!(Layout::new(&granted(b"GREY", 640, 0, &[0])).is_err());
+    }
+}

@@ -1,0 +1,459 @@
+//! The ring of capture buffers: keeps the newest good one, and gives all others back to the driver at once.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use v4l::v4l_sys::{
+    V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC,
+};
+
+use super::device::{Failure, Filled, PLANES};
+use super::formats::Layout;
+use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
+use crate::jpeg;
+use crate::limits;
+use crate::source::decimate::Decimator;
+use crate::source::{Captured, Fault};
+
+/// The driver's side of the ring: the kernel, or a scripted one in tests.
+pub trait Driver {
+    fn path(&self) -> &Path;
+
+    /// Buffers in the ring.
+    fn count(&self) -> u32;
+
+    /// The oldest filled buffer; `None` when there is none.
+    fn dequeue(&mut self) -> Result<Option<Filled>, Failure>;
+
+    fn queue(&mut self, index: u32) -> Result<(), Failure>;
+
+    /// A memory plane of a buffer that is not queued.
+    fn plane(&self, index: u32, plane: usize) -> &[u8];
+}
+
+/// How the driver's clock (CLOCK_MONOTONIC) and [`Instant`] relate: a moment on both.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch {
+    pub instant: Instant,
+    pub monotonic: Duration,
+}
+
+/// A time stamp further back than this is a broken driver's: no buffer waits that long.
+const OLDEST: Duration = Duration::from_secs(10);
+
+impl Epoch {
+    /// When the picture was taken; `now` if the driver does not say, or if it cannot be.
+    fn date(&self, filled: &Filled, now: Instant) -> Instant {
+        if filled.flags & V4L2_BUF_FLAG_TIMESTAMP_MASK != V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC {
+            return now;
+        }
+        let at = if filled.timestamp >= self.monotonic {
+            self.instant.checked_add(filled.timestamp - self.monotonic)
+        } else {
+            self.instant.checked_sub(self.monotonic - filled.timestamp)
+        };
+        // `now` was asked for before the buffer was: a picture may well be a little younger.
+        at.filter(|&at| at <= now && now - at <= OLDEST)
+            .unwrap_or(now)
+    }
+}
+
+/// What a buffer turned out to be.
+enum Verdict {
+    Good(Held),
+    /// Good, but more than `fps`.
+    Surplus,
+    Bad(Reason),
+}
+
+/// Why a picture is bad, for the person who reads why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Flagged,
+    Empty,
+    Short { got: usize, needed: usize },
+    Jpeg(jpeg::Defect),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::Flagged => f.write_str("the driver flagged it as damaged"),
+            Reason::Empty => f.write_str("it was empty"),
+            Reason::Short { got, needed } => write!(f, "{got} bytes of {needed}"),
+            Reason::Jpeg(defect) => defect.fmt(f),
+        }
+    }
+}
+
+/// The picture kept.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    filled: Filled,
+    captured: Instant,
+    wall: Duration,
+    width: u16,
+    height: u16,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// That many bytes of the buffer's first plane.
+    Jpeg(usize),
+    /// In the ring's own copy, with Huffman tables; the buffer went back to the driver.
+    Copied,
+    Raw,
+}
+
+impl Held {
+    /// The buffer that is not the driver's because of this picture.
+    fn buffer(&self) -> Option<u32> {
+        (self.kind != Kind::Copied).then_some(self.filled.index)
+    }
+}
+
+/// Invariant, asserted at the end of each call: every buffer is queued with the driver, but for the one that the held
+/// picture is in. (In between, one more is being looked at.)
+pub struct Ring<D> {
+    driver: D,
+    layout: Layout,
+    epoch: Epoch,
+    decimator: Decimator,
+    /// Of the pictures, JPEG only.
+    frame_bytes: usize,
+    queued: u32,
+    held: Option<Held>,
+    /// V4L2's sequence number of the last buffer seen.
+    sequence: Option<u32>,
+    /// When a good picture came last, or the ring was started.
+    last_good: Instant,
+    /// The bad ones since.
+    bad_since: u32,
+    last_bad: Option<Reason>,
+    /// When [`Ring::capture`] looked last.
+    last_look: Instant,
+    /// There may be more to dequeue.
+    more: bool,
+    /// A QBUF failed where nobody could be told.
+    failed: Option<Fault>,
+}
+
+impl<D: Driver> Ring<D> {
+    /// A ring whose buffers are all queued and streaming. What is in them already is thrown away: v4l2loopback hands
+    /// each new reader some pictures of minutes ago.
+    pub fn new(
+        driver: D,
+        layout: Layout,
+        epoch: Epoch,
+        fps: u16,
+        frame_bytes: usize,
+        now: Instant,
+    ) -> Result<Ring<D>, Fault> {
+        let mut ring = Ring {
+            queued: driver.count(),
+            driver,
+            layout,
+            epoch,
+            decimator: Decimator::new(fps),
+            frame_bytes,
+            held: None,
+            sequence: None,
+            last_good: now,
+            bad_since: 0,
+            last_bad: None,
+            last_look: now,
+            more: false,
+            failed: None,
+        };
+        for _ in 0..ring.driver.count() {
+            let Some(filled) = ring.dequeue()? else {
+                break;
+            };
+            ring.queue(filled.index)?;
+        }
+        ring.check();
+        Ok(ring)
+    }
+
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    fn check(&self) {
+        let out = u32::from(self.held.and_then(|held| held.buffer()).is_some());
+        assert!(
+            self.queued + out == self.driver.count(),
+            "{} buffers queued and {out} held of {}",
+            self.queued,
+            self.driver.count()
+        );
+    }
+
+    fn fault(&self, failure: &Failure) -> Fault {
+        Fault(failure.explain(self.driver.path()))
+    }
+
+    fn dequeue(&mut self) -> Result<Option<Filled>, Fault> {
+        let filled = self
+            .driver
+            .dequeue()
+            .map_err(|failure| self.fault(&failure))?;
+        if let Some(filled) = &filled {
+            let ours = self.held.and_then(|held| held.buffer()) == Some(filled.index);
+            if filled.index >= self.driver.count() || ours {
+                return Err(Fault(format!(
+                    "VIDIOC_DQBUF on {}: the driver gave buffer {}, which it did not have",
+                    self.driver.path().display(),
+                    filled.index
+                )));
+            }
+            self.queued -= 1;
+        }
+        Ok(filled)
+    }
+
+    fn queue(&mut self, index: u32) -> Result<(), Fault> {
+        self.driver
+            .queue(index)
+            .map_err(|failure| self.fault(&failure))?;
+        self.queued += 1;
+        Ok(())
+    }
+
+    /// Dequeues until there is nothing more. `copy` is where a JPEG without Huffman tables gets them; what it holds
+    /// belongs to the ring until the next call.
+    pub fn capture(&mut self, now: Instant, copy: &mut FrameBuf) -> Result<Captured, Fault> {
+        if let Some(fault) = self.failed.take() {
+            return Err(fault);
+        }
+        let mut captured = Captured::default();
+        self.last_look = now;
+        // Twice the ring: a driver that returns buffers as fast as it gets them must not keep the caller for ever.
+        self.more = true;
+        for _ in 0..2 * self.driver.count() {
+            let Some(filled) = self.dequeue()? else {
+                self.more = false;
+                break;
+            };
+            captured.dropped += self.lost_before(filled.sequence);
+            self.take_in(filled, now, copy, &mut captured)?;
+        }
+        self.check();
+        if now.saturating_duration_since(self.last_good) >= limits::CAPTURE_STALL {
+            return Err(self.stalled());
+        }
+        Ok(captured)
+    }
+
+    fn take_in(
+        &mut self,
+        filled: Filled,
+        now: Instant,
+        copy: &mut FrameBuf,
+        captured: &mut Captured,
+    ) -> Result<(), Fault> {
+        let at = self.epoch.date(&filled, now);
+        let wanted = self.decimator.wants(at);
+        let held = match self.judge(filled, at, now, wanted || captured.fresh, copy) {
+            Verdict::Good(held) => held,
+            Verdict::Surplus => {
+                self.good(now);
+                return self.queue(filled.index);
+            }
+            Verdict::Bad(reason) => {
+                log::debug!("{}: bad picture: {reason}", self.driver.path().display());
+                captured.bad += 1;
+                self.bad_since = self.bad_since.saturating_add(1);
+                self.last_bad = Some(reason);
+                return self.queue(filled.index);
+            }
+        };
+        self.good(now);
+        // One that comes too early replaces one that nobody has seen yet all the same: the newest wins. One of the two
+        // was surplus, so that neither counts as dropped.
+        if wanted {
+            self.decimator.kept(at);
+            captured.dropped += u32::from(captured.fresh);
+        }
+        captured.fresh = true;
+        let old = self.held.replace(held).and_then(|held| held.buffer());
+        if let Some(index) = old {
+            self.queue(index)?;
+        }
+        if held.buffer().is_none() {
+            self.queue(filled.index)?;
+        }
+        Ok(())
+    }
+
+    fn good(&mut self, now: Instant) {
+        self.last_good = now;
+        self.bad_since = 0;
+    }
+
+    /// How many pictures the driver lost before the one with this number. Numbers that stand still or go back say
+    /// nothing: some drivers do not count.
+    fn lost_before(&mut self, sequence: u32) -> u32 {
+        let Some(last) = self.sequence.replace(sequence) else {
+            return 0;
+        };
+        match sequence.wrapping_sub(last) {
+            0 | 0x8000_0000.. => 0,
+            step => step - 1,
+        }
+    }
+
+    fn judge(
+        &self,
+        filled: Filled,
+        captured: Instant,
+        now: Instant,
+        wanted: bool,
+        copy: &mut FrameBuf,
+    ) -> Verdict {
+        if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
+            return Verdict::Bad(Reason::Flagged);
+        }
+        let Some(data) = self.data(&filled, 0) else {
+            return Verdict::Bad(Reason::Empty);
+        };
+        if !wanted {
+            return Verdict::Surplus;
+        }
+        let (width, height, kind) = if self.layout.format == PixelFormat::Mjpeg {
+            match self.judge_jpeg(data, copy) {
+                Ok(good) => good,
+                Err(defect) => return Verdict::Bad(Reason::Jpeg(defect)),
+            }
+        } else {
+            for (plane, &needed) in self.layout.needed.iter().enumerate() {
+                let got = self.data(&filled, plane).map_or(0, <[u8]>::len);
+                if got < needed {
+                    return Verdict::Bad(Reason::Short { got, needed });
+                }
+            }
+            (self.layout.width, self.layout.height, Kind::Raw)
+        };
+        // The wall clock may be set at any time: it is asked anew for each picture.
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let wall = wall.saturating_sub(now - captured);
+        Verdict::Good(Held {
+            filled,
+            captured,
+            wall,
+            width,
+            height,
+            kind,
+        })
+    }
+
+    fn judge_jpeg(
+        &self,
+        data: &[u8],
+        copy: &mut FrameBuf,
+    ) -> Result<(u16, u16, Kind), jpeg::Defect> {
+        let found = jpeg::inspect(data)?;
+        if found.end > self.frame_bytes {
+            return Err(jpeg::Defect::TooBig {
+                needed: found.end,
+                capacity: self.frame_bytes,
+            });
+        }
+        let kind = match found.tables {
+            None => Kind::Jpeg(found.end),
+            Some(at) => {
+                jpeg::insert_tables(&data[..found.end], at, copy)?;
+                Kind::Copied
+            }
+        };
+        Ok((found.width, found.height, kind))
+    }
+
+    /// What the driver says is in a memory plane; `None` if that is nothing, or lies outside of it.
+    fn data(&self, filled: &Filled, plane: usize) -> Option<&[u8]> {
+        let extent = filled.planes[plane];
+        let end = extent.offset.checked_add(extent.bytes)?;
+        self.driver
+            .plane(filled.index, plane)
+            .get(extent.offset..end)
+            .filter(|data| !data.is_empty())
+    }
+
+    fn stalled(&self) -> Fault {
+        let path = self.driver.path().display();
+        let seconds = limits::CAPTURE_STALL.as_secs();
+        Fault(match self.last_bad {
+            Some(reason) if self.bad_since > 0 => format!(
+                "{path}: {} damaged pictures and no good one for {seconds} s; the last: {reason}",
+                self.bad_since
+            ),
+            _ => format!("{path}: no picture for {seconds} s"),
+        })
+    }
+
+    /// See [`crate::source::Source::deadline`]. `recheck` is how long the descriptor's silence is trusted.
+    pub fn deadline(&self, recheck: Duration) -> Instant {
+        if self.more || self.failed.is_some() {
+            self.last_look
+        } else {
+            (self.last_look + recheck).min(self.last_good + limits::CAPTURE_STALL)
+        }
+    }
+
+    pub fn newest<'a>(&'a self, copy: &'a FrameBuf) -> Option<Frame<'a>> {
+        let held = self.held.as_ref()?;
+        let picture = match held.kind {
+            Kind::Jpeg(length) => Picture::Jpeg(&self.data(&held.filled, 0)?[..length]),
+            Kind::Copied => Picture::Jpeg(copy.as_slice()),
+            Kind::Raw => {
+                let mut planes = [Plane::default(); PLANES];
+                for (plane, place) in planes.iter_mut().zip(&self.layout.planes) {
+                    if place.length > 0 {
+                        let data = self.data(&held.filled, place.memory)?;
+                        plane.data = &data[place.offset..place.offset + place.length];
+                        plane.stride = place.stride;
+                    }
+                }
+                Picture::Raw(RawPicture {
+                    format: self.layout.format,
+                    width: held.width,
+                    height: held.height,
+                    planes,
+                })
+            }
+        };
+        Some(Frame {
+            meta: FrameMeta {
+                sequence: 0,
+                captured: held.captured,
+                wall: held.wall,
+                width: held.width,
+                height: held.height,
+                live: true,
+            },
+            picture,
+        })
+    }
+
+    pub fn release(&mut self) {
+        if self.driver.count() >= limits::BUFFERS_TO_HOLD_ONE {
+            return;
+        }
+        if let Some(index) = self.held.and_then(|held| held.buffer()) {
+            self.held = None;
+            if let Err(fault) = self.queue(index) {
+                // The buffer is lost, and with it the ring: `capture` says so.
+                self.failed = Some(fault);
+                return;
+            }
+        }
+        self.check();
+    }
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

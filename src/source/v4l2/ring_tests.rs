@@ -1,0 +1,637 @@
+//! The ring over a scripted driver that keeps the books a kernel would: a buffer that is queued twice, or read while it
+//! is the driver's, fails the test.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+
+use nix::libc;
+
+use super::*;
+use crate::source::v4l2::device::{Extent, Granted};
+
+const SOI_TO_SOS: &[u8] = &[
+    0xFF, 0xD8, // SOI
+    0xFF, 0xC4, 0x00, 0x03, 0x00, // DHT: there is one
+    0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, 0x40, 0x01, 0x01, 0x11,
+    0x00, // SOF0: 64x48
+    0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00, // SOS
+];
+
+fn jpeg_of(mark: u8) -> Vec<u8> {
+    [SOI_TO_SOS, &[mark], &[0xFF, 0xD9]].concat()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Driver,
+    Ring,
+}
+
+struct Fake {
+    place: Vec<At>,
+    memory: Vec<[Vec<u8>; PLANES]>,
+    /// Filled buffers, or an errno.
+    ready: VecDeque<Result<Filled, i32>>,
+    queue_error: Option<i32>,
+    next: u32,
+    reads: Cell<u32>,
+}
+
+impl Fake {
+    fn new(count: usize) -> Fake {
+        Fake {
+            place: vec![At::Driver; count],
+            memory: vec![[vec![0; 256], vec![0; 256], vec![0; 256]]; count],
+            ready: VecDeque::new(),
+            queue_error: None,
+            next: 0,
+            reads: Cell::new(0),
+        }
+    }
+
+    /// The camera fills the next free buffer; tells which.
+    fn fill(&mut self, data: &[u8]) -> &mut Filled {
+        let index = (0..self.place.len())
+            .map(|i| (self.next as usize + i) % self.place.len())
+            .find(|&i| {
+                self.place[i] == At::Driver
+                    && !self
+                        .ready
+                        .iter()
+                        .any(|r| matches!(r, Ok(f) if f.index as usize == i))
+            })
+            .expect("the script fills more buffers than are queued");
+        self.memory[index][0][..data.len()].copy_from_slice(data);
+        let sequence = self.next;
+        self.next += 1;
+        self.ready.push_back(Ok(Filled {
+            index: index as u32,
+            sequence,
+            planes: [
+                Extent {
+                    offset: 0,
+                    bytes: data.len(),
+                },
+                Extent::default(),
+                Extent::default(),
+            ],
+            ..Default::default()
+        }));
+        match self.ready.back_mut() {
+            Some(Ok(filled)) => filled,
+            _ => unreachable!(),
+        }
+    }
+
+    fn out(&self) -> usize {
+        self.place.iter().filter(|&&at| at == At::Ring).count()
+    }
+}
+
+impl Driver for Fake {
+    fn path(&self) -> &Path {
+        Path::new("/dev/fake")
+    }
+
+    fn count(&self) -> u32 {
+        self.place.len() as u32
+    }
+
+    fn dequeue(&mut self) -> Result<Option<Filled>, Failure> {
+        match self.ready.pop_front() {
+            None => Ok(None),
+            Some(Ok(filled)) => {
+                if let Some(place) = self.place.get_mut(filled.index as usize) {
+                    *place = At::Ring;
+                }
+                Ok(Some(filled))
+            }
+            Some(Err(errno)) => Err(Failure {
+                call: "VIDIOC_DQBUF",
+                error: io::Error::from_raw_os_error(errno),
+            }),
+        }
+    }
+
+    fn queue(&mut self, index: u32) -> Result<(), Failure> {
+        if let Some(errno) = self.queue_error {
+            return Err(Failure {
+                call: "VIDIOC_QBUF",
+                error: io::Error::from_raw_os_error(errno),
+            });
+        }
+        let place = &mut self.place[index as usize];
+        assert_eq!(*place, At::Ring, "buffer {index} queued twice");
+        *place = At::Driver;
+        Ok(())
+    }
+
+    fn plane(&self, index: u32, plane: usize) -> &[u8] {
+        assert_eq!(
+            self.place[index as usize],
+            At::Ring,
+            "buffer {index} read while the driver has it"
+        );
+        self.reads.set(self.reads.get() + 1);
+        &self.memory[index as usize][plane]
+    }
+}
+
+struct Bench {
+    ring: Ring<Fake>,
+    copy: FrameBuf,
+    start: Instant,
+}
+
+fn bench_of(driver: Fake, fourcc: &[u8; 4], fps: u16) -> Bench {
+    let granted = Granted {
+        fourcc: u32::from_le_bytes(*fourcc),
+        width: 16,
+        height: 16,
+        planes: 1,
+        ..Default::default()
+    };
+    // Room on both sides of it: `Instant` may be close to the system's start.
+    let start = Instant::now() + Duration::from_secs(100);
+    let epoch = Epoch {
+        instant: start,
+        monotonic: Duration::from_secs(1000),
+    };
+    let layout = Layout::new(&granted).unwrap();
+    Bench {
+        ring: Ring::new(driver, layout, epoch, fps, 600, start).unwrap(),
+        copy: FrameBuf::new(600),
+        start,
+    }
+}
+
+fn bench(count: usize) -> Bench {
+    bench_of(Fake::new(count), b"MJPG", 240)
+}
+
+impl Bench {
+    fn camera(&mut self) -> &mut Fake {
+        &mut self.ring.driver
+    }
+
+    fn capture_at(&mut self, ms: u64) -> Result<Captured, Fault> {
+        self.ring
+            .capture(self.start + Duration::from_millis(ms), &mut self.copy)
+    }
+
+    fn newest(&self) -> Option<Vec<u8>> {
+        match self.ring.newest(&self.copy)?.picture {
+            Picture::Jpeg(bytes) => Some(bytes.to_vec()),
+            Picture::Raw(_) => panic!("a raw picture from an MJPEG camera"),
+        }
+    }
+}
+
+fn got(fresh: bool, dropped: u32, bad: u32) -> Captured {
+    Captured {
+        fresh,
+        dropped,
+        bad,
+    }
+}
+
+#[test]
+fn the_newest_is_kept_and_all_others_go_back_at_once() {
+    let mut b = bench(4);
+    assert_eq!(b.capture_at(1), Ok(got(false, 0, 0)));
+    assert_eq!(b.newest(), None);
+    for mark in 1..=3 {
+        b.camera().fill(&jpeg_of(mark));
+    }
+    // Undated, they all count as taken now: only one is wanted at 240 fps, and the newest it is.
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+    assert_eq!(b.newest(), Some(jpeg_of(3)));
+    assert_eq!(b.camera().out(), 1);
+    b.camera().fill(&jpeg_of(4));
+    assert_eq!(b.capture_at(20), Ok(got(true, 0, 0)));
+    assert_eq!(b.newest(), Some(jpeg_of(4)));
+    assert_eq!(b.camera().out(), 1);
+    // Nothing new: the same one, still to be had.
+    assert_eq!(b.capture_at(30), Ok(got(false, 0, 0)));
+    b.ring.release();
+    assert_eq!(b.newest(), Some(jpeg_of(4)));
+}
+
+/// Dates a buffer at this many ms after the bench's start.
+fn date(filled: &mut Filled, ms: u64) {
+    filled.flags |= V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
+    filled.timestamp = Duration::from_secs(1000) + Duration::from_millis(ms);
+}
+
+#[test]
+fn a_picture_replaced_before_anybody_saw_it_was_dropped() {
+    let mut b = bench(4);
+    for mark in 1..=3 {
+        date(b.camera().fill(&jpeg_of(mark)), 10 * u64::from(mark));
+    }
+    assert_eq!(b.capture_at(31), Ok(got(true, 2, 0)));
+    assert_eq!(b.newest(), Some(jpeg_of(3)));
+    assert_eq!(b.camera().out(), 1);
+}
+
+#[test]
+fn gaps_in_the_drivers_numbers_count_and_nonsense_does_not() {
+    let mut b = bench(4);
+    for (i, (sequence, dropped)) in [
+        (7, 0),
+        (8, 0),
+        (11, 2),
+        (11, 0),
+        (3, 0),
+        (4, 0),
+        (u32::MAX, 0),
+        (1, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        b.camera().fill(&jpeg_of(1)).sequence = sequence;
+        assert_eq!(
+            b.capture_at(10 * (i as u64 + 1)),
+            Ok(got(true, dropped, 0)),
+            "{sequence}"
+        );
+    }
+}
+
+#[test]
+fn bad_pictures_are_counted_and_go_back_and_the_good_one_stays() {
+    let mut b = bench(4);
+    b.camera().fill(&jpeg_of(9));
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+    let whole = jpeg_of(1);
+    b.camera().fill(&whole).flags |= V4L2_BUF_FLAG_ERROR;
+    b.camera().fill(&whole).planes[0].bytes = 0;
+    b.camera().fill(&whole[..whole.len() - 2]);
+    assert_eq!(b.capture_at(20), Ok(got(false, 0, 3)));
+    // More than its memory holds; no JPEG at all.
+    b.camera().fill(&whole).planes[0].bytes = 100_000;
+    b.camera().fill(&[0; 100]);
+    assert_eq!(b.capture_at(30), Ok(got(false, 0, 2)));
+    assert_eq!(b.newest(), Some(jpeg_of(9)));
+    assert_eq!(b.camera().out(), 1);
+}
+
+#[test]
+fn a_bad_picture_does_not_use_up_the_turn_of_a_good_one() {
+    let mut b = bench_of(Fake::new(4), b"MJPG", 10);
+    b.camera().fill(&jpeg_of(1)).flags |= V4L2_BUF_FLAG_ERROR;
+    b.camera().fill(&jpeg_of(2));
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 1)));
+}
+
+#[test]
+fn padding_is_cut_and_the_size_is_the_pictures_own() {
+    let mut b = bench(4);
+    let padded = [jpeg_of(5), vec![0; 40]].concat();
+    b.camera().fill(&padded);
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+    assert_eq!(b.newest(), Some(jpeg_of(5)));
+    let meta = b.ring.newest(&b.copy).unwrap().meta;
+    assert_eq!((meta.width, meta.height, meta.live), (64, 48, true));
+}
+
+#[test]
+fn a_picture_without_huffman_tables_is_copied_with_them_and_its_buffer_goes_back() {
+    let mut b = bench(4);
+    let whole = jpeg_of(5);
+    let bare = [&whole[..2], &whole[7..]].concat();
+    b.camera().fill(&bare);
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+    assert_eq!(b.camera().out(), 0);
+    let sent = b.newest().unwrap();
+    assert_eq!(sent.len(), bare.len() + 420);
+    assert_eq!(jpeg::inspect(&sent).unwrap().tables, None);
+    // And back to an ordinary one.
+    b.camera().fill(&whole);
+    assert_eq!(b.capture_at(20), Ok(got(true, 0, 0)));
+    assert_eq!(b.newest(), Some(whole));
+    assert_eq!(b.camera().out(), 1);
+}
+
+#[test]
+fn larger_than_frame_bytes_is_bad_with_and_without_tables() {
+    let mut b = bench(4);
+    let whole = jpeg_of(5);
+    let bare = [&whole[..2], &whole[7..]].concat();
+    b.ring.frame_bytes = whole.len();
+    b.copy = FrameBuf::new(whole.len());
+    b.camera().fill(&whole);
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+    b.camera().fill(&bare);
+    assert_eq!(b.capture_at(20), Ok(got(false, 0, 1)));
+    b.ring.frame_bytes -= 1;
+    b.camera().fill(&whole);
+    assert_eq!(b.capture_at(30), Ok(got(false, 0, 1)));
+    let Err(Fault(why)) = b.capture_at(6000) else {
+        panic!("no fault");
+    };
+    assert!(why.contains("limits.frame_bytes"), "{why}");
+}
+
+#[test]
+fn more_pictures_than_fps_go_back_unread_and_count_as_nothing() {
+    let mut b = bench_of(Fake::new(4), b"MJPG", 15);
+    let mut fresh = Vec::new();
+    for i in 0..90_u64 {
+        let ms = 1000 * i / 30;
+        date(b.camera().fill(&jpeg_of(i as u8)), ms);
+        let captured = b.capture_at(ms).unwrap();
+        assert_eq!((captured.dropped, captured.bad), (0, 0));
+        if captured.fresh {
+            fresh.push(i);
+        }
+        assert_eq!(b.camera().out(), 1);
+    }
+    assert_eq!(fresh, (0..90).step_by(2).collect::<Vec<_>>());
+    // One look at whether there are bytes, and the walk of those kept.
+    assert_eq!(b.camera().reads.get(), 90);
+}
+
+#[test]
+fn a_ring_of_two_keeps_its_picture_only_until_release() {
+    let mut b = bench(2);
+    b.camera().fill(&jpeg_of(1));
+    assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+    assert_eq!(b.newest(), Some(jpeg_of(1)));
+    b.ring.release();
+    assert_eq!(b.newest(), None);
+    assert_eq!(b.camera().out(), 0);
+    b.ring.release();
+    b.camera().fill(&jpeg_of(2));
+    b.camera().fill(&jpeg_of(3));
+    assert!(b.capture_at(20).unwrap().fresh);
+    assert_eq!(b.camera().out(), 1);
+}
+
+#[test]
+fn a_refused_give_back_in_release_is_the_next_captures_fault() {
+    let mut b = bench(2);
+    b.camera().fill(&jpeg_of(1));
+    assert!(b.capture_at(10).unwrap().fresh);
+    b.camera().queue_error = Some(libc::ENODEV);
+    b.ring.release();
+    assert!(b.ring.deadline(RECHECK) <= b.start + Duration::from_millis(10));
+    let Err(Fault(why)) = b.capture_at(11) else {
+        panic!("no fault");
+    };
+    assert!(
+        why.starts_with("VIDIOC_QBUF on /dev/fake: ") && why.contains("unplugged"),
+        "{why}"
+    );
+}
+
+const RECHECK: Duration = Duration::from_secs(1);
+
+#[test]
+fn faults_name_the_call_the_device_and_the_reason() {
+    for (errno, text) in [
+        (libc::EIO, "gave up"),
+        (libc::ENODEV, "unplugged"),
+        (libc::EINVAL, "Invalid"),
+    ] {
+        let mut b = bench(4);
+        b.camera().ready.push_back(Err(errno));
+        let Err(Fault(why)) = b.capture_at(10) else {
+            panic!("no fault");
+        };
+        assert!(
+            why.starts_with("VIDIOC_DQBUF on /dev/fake: ") && why.contains(text),
+            "{why}"
+        );
+
+        let mut b = bench(4);
+        b.camera().fill(&[0; 4]);
+        b.camera().queue_error = Some(errno);
+        let Err(Fault(why)) = b.capture_at(10) else {
+            panic!("no fault");
+        };
+        assert!(
+            why.starts_with("VIDIOC_QBUF on /dev/fake: ") && why.contains(text),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn a_buffer_that_the_driver_cannot_have_is_a_fault_not_a_panic() {
+    let mut b = bench(4);
+    b.camera().fill(&jpeg_of(1)).index = 4;
+    assert!(b.capture_at(10).unwrap_err().0.contains("buffer 4"));
+
+    let mut b = bench(4);
+    let mine = b.camera().fill(&jpeg_of(1)).index;
+    assert!(b.capture_at(10).unwrap().fresh);
+    b.camera().fill(&jpeg_of(2)).index = mine;
+    assert!(b.capture_at(20).is_err());
+}
+
+#[test]
+fn silence_is_a_fault_after_the_stall_time_and_is_checked_by_deadline() {
+    let mut b = bench(4);
+    let at = |ms| b.start + Duration::from_millis(ms);
+    assert_eq!(b.ring.deadline(RECHECK), at(1000));
+    assert_eq!(b.capture_at(1000), Ok(got(false, 0, 0)));
+    b.camera().fill(&jpeg_of(1));
+    assert_eq!(b.capture_at(1500), Ok(got(true, 0, 0)));
+    for ms in [2500, 3500, 4500, 5500] {
+        assert_eq!(
+            b.ring.deadline(RECHECK),
+            b.start + Duration::from_millis(ms)
+        );
+        assert_eq!(b.capture_at(ms), Ok(got(false, 0, 0)));
+    }
+    assert_eq!(
+        b.ring.deadline(RECHECK),
+        b.start + Duration::from_millis(6500)
+    );
+    assert_eq!(b.capture_at(6499), Ok(got(false, 0, 0)));
+    assert_eq!(
+        b.capture_at(6500),
+        Err(Fault("/dev/fake: no picture for 5 s".into()))
+    );
+}
+
+#[test]
+fn only_bad_pictures_are_a_fault_too_with_the_last_ones_reason() {
+    let mut b = bench(4);
+    for ms in (100..5000).step_by(100) {
+        b.camera().fill(&[0; 50]);
+        assert_eq!(b.capture_at(ms), Ok(got(false, 0, 1)));
+    }
+    let Err(Fault(why)) = b.capture_at(5000) else {
+        panic!("no fault");
+    };
+    assert!(
+        why.contains("49 damaged pictures") && why.contains("no SOI"),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_lay_in_the_ring_before_the_start_is_thrown_away() {
+    let mut stale = Fake::new(4);
+    stale.fill(&jpeg_of(1));
+    stale.fill(&jpeg_of(2));
+    let mut b = bench_of(stale, b"MJPG", 30);
+    assert_eq!(b.camera().out(), 0);
+    assert_eq!(b.capture_at(10), Ok(got(false, 0, 0)));
+    assert_eq!(b.newest(), None);
+}
+
+#[test]
+fn an_endless_supply_ends_the_call_and_asks_for_another_at_once() {
+    struct Flood(Fake);
+    impl Driver for Flood {
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+        fn count(&self) -> u32 {
+            self.0.count()
+        }
+        fn dequeue(&mut self) -> Result<Option<Filled>, Failure> {
+            self.0.fill(&[1, 2, 3]);
+            self.0.dequeue()
+        }
+        fn queue(&mut self, index: u32) -> Result<(), Failure> {
+            self.0.queue(index)
+        }
+        fn plane(&self, index: u32, plane: usize) -> &[u8] {
+            self.0.plane(index, plane)
+        }
+    }
+    let b = bench(4);
+    let (layout, epoch, now) = (b.ring.layout, b.ring.epoch, b.start);
+    let mut ring = Ring::new(Flood(Fake::new(4)), layout, epoch, 30, 600, now).unwrap();
+    let mut copy = FrameBuf::new(600);
+    assert_eq!(ring.capture(now, &mut copy), Ok(got(false, 0, 8)));
+    assert_eq!(ring.deadline(RECHECK), now);
+}
+
+#[test]
+fn pictures_are_dated_by_the_driver_where_that_makes_sense() {
+    let mut b = bench(4);
+    let now = b.start + Duration::from_secs(20);
+    let ms = |ms| b.start + Duration::from_millis(ms);
+    let mut filled = Filled::default();
+    let mut dated = |at: Duration, flags| {
+        filled.timestamp = at;
+        filled.flags = flags;
+        b.ring.epoch.date(&filled, now)
+    };
+    let monotonic = V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
+    let second = Duration::from_secs(1);
+    assert_eq!(dated(second * 1015, monotonic), ms(15_000));
+    // Unknown and copied ones are on no clock of ours; the future, the far past and zero cannot be.
+    assert_eq!(dated(second * 1015, 0), now);
+    assert_eq!(
+        dated(second * 1015, v4l::v4l_sys::V4L2_BUF_FLAG_TIMESTAMP_COPY),
+        now
+    );
+    assert_eq!(dated(second * 1021, monotonic), now);
+    assert_eq!(dated(second * 1009, monotonic), now);
+    assert_eq!(dated(Duration::ZERO, monotonic), now);
+    assert_eq!(dated(Duration::MAX, monotonic), now);
+
+    date(b.camera().fill(&jpeg_of(1)), 30);
+    assert!(b.capture_at(50).unwrap().fresh);
+    let meta = b.ring.newest(&b.copy).unwrap().meta;
+    assert_eq!(meta.captured, b.start + Duration::from_millis(30));
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let age = wall - meta.wall;
+    assert!(
+        age >= Duration::from_millis(20) && age < Duration::from_secs(60),
+        "{age:?}"
+    );
+}
+
+#[test]
+fn raw_pictures_are_lent_plane_by_plane_and_must_be_whole() {
+    let mut driver = Fake::new(3);
+    for memory in &mut driver.memory {
+        memory[0] = vec![0; 16 * 16 * 3 / 2];
+    }
+    let mut b = bench_of(driver, b"YU12", 30);
+    let bytes: Vec<u8> = (0..384_u32).map(|i| i as u8).collect();
+    b.camera().fill(&bytes[..383]);
+    assert_eq!(b.capture_at(10), Ok(got(false, 0, 1)));
+    b.camera().fill(&bytes);
+    assert_eq!(b.capture_at(100), Ok(got(true, 0, 0)));
+    let Some(Frame {
+        picture: Picture::Raw(raw),
+        meta,
+    }) = b.ring.newest(&b.copy)
+    else {
+        panic!("no raw picture");
+    };
+    assert_eq!(
+        (raw.format, raw.width, raw.height),
+        (PixelFormat::Yu12, 16, 16)
+    );
+    assert_eq!((meta.width, meta.height), (16, 16));
+    let planes = raw.planes.map(|plane| (plane.data.to_vec(), plane.stride));
+    assert_eq!(planes[0], (bytes[..256].to_vec(), 16));
+    assert_eq!(planes[1], (bytes[256..320].to_vec(), 8));
+    assert_eq!(planes[2], (bytes[320..].to_vec(), 8));
+}
+
+#[test]
+fn planes_in_memory_of_their_own_behind_a_data_offset() {
+    let granted = Granted {
+        fourcc: u32::from_le_bytes(*b"NM12"),
+        width: 16,
+        height: 16,
+        planes: 2,
+        bytesperline: [16, 16, 0],
+        ..Default::default()
+    };
+    let mut driver = Fake::new(3);
+    for memory in &mut driver.memory {
+        *memory = [vec![1; 300], vec![2; 200], Vec::new()];
+    }
+    let start = Instant::now();
+    let epoch = Epoch {
+        instant: start,
+        monotonic: Duration::ZERO,
+    };
+    let layout = Layout::new(&granted).unwrap();
+    let mut ring = Ring::new(driver, layout, epoch, 30, 600, start).unwrap();
+    let mut copy = FrameBuf::new(0);
+    let extents = |y, c| {
+        [
+            Extent {
+                offset: 44,
+                bytes: y,
+            },
+            Extent {
+                offset: 8,
+                bytes: c,
+            },
+            Extent::default(),
+        ]
+    };
+    ring.driver.fill(&[9; 4]).planes = extents(256, 127);
+    assert_eq!(ring.capture(start, &mut copy), Ok(got(false, 0, 1)));
+    ring.driver.fill(&[9; 50]).planes = extents(256, 128);
+    assert_eq!(ring.capture(start, &mut copy), Ok(got(true, 0, 0)));
+    let Some(Frame {
+        picture: Picture::Raw(raw),
+        ..
+    }) = ring.newest(&copy)
+    else {
+        panic!("no raw picture");
+    };
+    assert_eq!(raw.planes[0].data[..7], [9, 9, 9, 9, 9, 9, 1]);
+    assert_eq!((raw.planes[0].data.len(), raw.planes[0].stride), (256, 16));
+    assert_eq!(
+        (raw.planes[1].data, raw.planes[1].stride),
+        (&[2; 128][..], 16)
+    );
+    assert!(raw.planes[2].data.is_empty());
+}
