@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Config, ProtocolKind};
+use crate::config::Config;
+use crate::protocol::ProtocolKind;
 use crate::protocol::http::Policy;
 
 /// What the stream does at its next read or write. Without an entry it would block.

@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use camd::config::{Config, ListenerConfig, ProtocolKind, SourceKind};
+use camd::config::{Config, ListenerConfig, SourceKind};
 use camd::frame::{Frame, FrameMeta, Picture, PixelFormat};
 use camd::hub::{ClientId, Hub};
+use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition, Settings};
 use camd::source::{Captured, Control, ControlError, Fault, Negotiated, Source};
