@@ -38,7 +38,7 @@ const MESSAGE: usize = 80;
 const MCU_LINES: usize = 4 * DCTSIZE;
 /// `C_MAX_BLOCKS_IN_MCU` of jpeglib.h.
 const MCU_BLOCKS: usize = 10;
-/// `MAX_COMPONENTS` that this file passes on as they are: Y, Cb, Cr.
+/// The most that are passed on: Y, Cb, Cr.
 const COMPONENTS: usize = 3;
 /// The samples of one row of MCUs, all components: 4:2:0 and 4:4:4 need 24 per pixel of width, 4:4:0 needs 32, and each
 /// component is rounded up to whole blocks.
@@ -231,7 +231,8 @@ impl Codec {
         })
     }
 
-    /// Encodes the JPEG `jpeg` again at `quality` into `out`, in its own size and sampling, without its metadata.
+    /// Encodes the JPEG `jpeg` again at `quality` into `out`, in its own size and sampling (4:4:4 if it is RGB, or in a
+    /// sampling that only exists in theory), without its metadata.
     ///
     /// Damage within the picture is passed on as libjpeg shows it (many UVC cameras leave extra bytes before a marker,
     /// in every frame); a damaged header, or an end before EOI, is an error. After an error `out` is empty.
@@ -527,6 +528,7 @@ fn transcode(
     } else {
         let line = &mut rows[..count * usize::from(width)];
         from.start();
+        to.set_sampling(&[(1, 1); COMPONENTS]);
         to.start();
         while from.read_line(line) {
             to.write_line(line);
@@ -607,8 +609,8 @@ impl Compressor<'_> {
         // SAFETY: the object was created, and is idle: `run` leaves it so.
         unsafe {
             sys::jpeg_set_defaults(cinfo);
-            // The last 1: no quantizer above 255, as baseline JPEG demands.
-            sys::jpeg_set_quality(cinfo, quality.clamp(1, 100).into(), 1);
+            // It clamps the quality itself. The last 1: no quantizer above 255, as baseline JPEG demands.
+            sys::jpeg_set_quality(cinfo, quality.into(), 1);
         }
     }
 
@@ -620,11 +622,15 @@ impl Compressor<'_> {
     /// Starts a picture whose samples come with [`Compressor::write_mcu_row`].
     fn start_raw(&mut self, factors: &[Factors]) {
         self.0.raw_data_in = 1;
+        self.set_sampling(factors);
+        self.start();
+    }
+
+    fn set_sampling(&mut self, factors: &[Factors]) {
         for (component, &(h, v)) in self.components_mut().iter_mut().zip(factors) {
             component.h_samp_factor = h;
             component.v_samp_factor = v;
         }
-        self.start();
     }
 
     fn components_mut(&mut self) -> &mut [jpeg_component_info] {
@@ -771,6 +777,12 @@ unsafe fn bail(client_data: *mut c_void, error: CodecError) -> ! {
 
 unsafe extern "C-unwind" fn error_exit(cinfo: &mut jpeg_common_struct) {
     let client_data = cinfo.client_data;
+    // SAFETY: `err` is `Lib::error`.
+    if unsafe { (*cinfo.err).msg_code } == sys::JERR_NO_BACKING_STORE as c_int {
+        let error = CodecError::Unsupported("a progressive JPEG of this size");
+        // SAFETY: see above at "Callbacks".
+        unsafe { bail(client_data, error) };
+    }
     let mut text = [0u8; MESSAGE_MAX];
     // SAFETY: `err` is `Lib::error`, set up by `jpeg_std_error`.
     if let Some(format_message) = unsafe { (*cinfo.err).format_message } {
@@ -851,7 +863,7 @@ unsafe extern "C-unwind" fn limit_scans(cinfo: &mut jpeg_common_struct) {
         unsafe {
             bail(
                 cinfo.common.client_data,
-                CodecError::Unsupported("a JPEG of that many scans"),
+                CodecError::Unsupported("a progressive JPEG of this many scans"),
             )
         }
     }

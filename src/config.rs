@@ -1,10 +1,42 @@
 //! `/etc/camd.toml`: from TOML to a checked [`Config`].
+//!
+//! Each key is one row of [`setting::SETTINGS`]: its name, meaning, range, default and the field it sets. `read` walks
+//! the file along these rows and then checks what concerns several keys. A new key is a field here, a row there and a
+//! line in `config/camd.toml`, which ships every key; `tests/config.rs` holds the three together.
 
+mod address;
+mod read;
+pub mod setting;
+
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::frame::PixelFormat;
+use crate::protocol::ProtocolKind;
+
+/// Where `camd` looks for its configuration unless `--config` names another file.
+pub const DEFAULT_PATH: &str = "/etc/camd.toml";
+
+/// What `camd --demo` serves: pictures without a camera, reachable from this machine only.
+const DEMO: &str = r#"
+[camera]
+name = "camd demo"
+source = "pattern"
+
+[[listener]]
+protocol = "http"
+bind = "127.0.0.1:8080"
+
+[[listener]]
+protocol = "push"
+bind = "127.0.0.1:8081"
+
+[[listener]]
+protocol = "pull"
+bind = "127.0.0.1:8082"
+"#;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -44,6 +76,25 @@ pub enum SourceKind {
     Pattern,
 }
 
+impl SourceKind {
+    pub const ALL: [SourceKind; 4] = [
+        SourceKind::V4l2,
+        SourceKind::Pipe,
+        SourceKind::Replay,
+        SourceKind::Pattern,
+    ];
+
+    /// The name in `camera.source` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SourceKind::V4l2 => "v4l2",
+            SourceKind::Pipe => "pipe",
+            SourceKind::Replay => "replay",
+            SourceKind::Pattern => "pattern",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerConfig {
     pub protocol: ProtocolKind,
@@ -59,36 +110,22 @@ pub struct ListenerConfig {
     pub set_controls: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProtocolKind {
-    Http,
-    Pull,
-    Push,
-}
-
-impl ProtocolKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            ProtocolKind::Http => "http",
-            ProtocolKind::Pull => "pull",
-            ProtocolKind::Push => "push",
-        }
-    }
-
-    /// The JPEG quality for raw cameras when the listener names none: what the original systems used.
-    pub fn default_quality(self) -> u8 {
-        match self {
-            ProtocolKind::Pull => 50,
-            ProtocolKind::Push | ProtocolKind::Http => 80,
-        }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
+    /// Port 0 lets the kernel choose one.
     Tcp(SocketAddr),
     /// `unix:/absolute/path`
     Unix(PathBuf),
+}
+
+/// As it is written in the file.
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Tcp(address) => address.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -97,4 +134,92 @@ pub struct LimitsConfig {
     pub ack_timeout: Duration,
     pub write_timeout: Duration,
     pub head_timeout: Duration,
+}
+
+/// One thing wrong with a configuration; displayed as `file:line: key: what is wrong; allowed: what is`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: String,
+    /// From 1. `None`: the file as a whole, which could not be read.
+    pub line: Option<usize>,
+    /// The key's full name ("camera.width"). `None`: the text is no TOML there.
+    pub key: Option<String>,
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The configuration of an empty file.
+impl Default for Config {
+    fn default() -> Self {
+        built_in("", "defaults")
+    }
+}
+
+/// Reads the file at `path`; see [`parse`].
+pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    let file = path.display().to_string();
+    let error = |line, message| {
+        vec![ConfigError {
+            file: file.clone(),
+            line,
+            key: None,
+            message,
+        }]
+    };
+    let bytes = std::fs::read(path).map_err(|e| error(None, format!("cannot be read: {e}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        let line = line_at(&bytes, e.valid_up_to());
+        error(
+            Some(line),
+            "not valid UTF-8; save the file in that encoding".to_owned(),
+        )
+    })?;
+    parse(text, &file)
+}
+
+/// From TOML text to a checked configuration, or to everything that is wrong with it, in the order of the lines.
+/// `file` is the name that the errors carry.
+pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
+    read::read(text, file)
+}
+
+/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull on 8082.
+pub fn demo_config() -> Config {
+    built_in(DEMO, "demo")
+}
+
+/// # Panics
+/// If the text is wrong, which is camd's own: tests read every text given here.
+fn built_in(text: &str, name: &str) -> Config {
+    parse(text, name).unwrap_or_else(|errors| panic!("built-in configuration: {errors:?}"))
+}
+
+/// The one of `known` that `name` is most likely a slip of.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        // One slip in every three characters at most: beyond that it is another word.
+        .filter(|(distance, _)| distance * 3 <= name.chars().count())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// The line, from 1, that holds the byte at `offset`.
+fn line_at(text: &[u8], offset: usize) -> usize {
+    1 + memchr::memchr_iter(b'\n', &text[..offset]).count()
 }

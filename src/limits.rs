@@ -37,14 +37,34 @@ pub const REQUEST_HEAD: usize = 8192;
 pub const REQUEST_FIELDS: usize = 64;
 /// HTTP: a request's body in bytes; more is answered with 413. Only `POST /controls` has one.
 pub const REQUEST_BODY: usize = 1024;
+/// HTTP: controls set by one request, and bytes in a control's name.
+pub const SETTINGS: usize = 16;
+pub const CONTROL_NAME: usize = 64;
+/// HTTP: bytes in `allow_origin`.
+pub const ORIGIN: usize = 256;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.
 pub const HEAD: usize = 768;
+/// What a refusal slot can hold of its reply's body.
+pub const REFUSAL_BODY: usize = 256;
+/// What the state pages may take, in bytes; a slot's frame buffer holds them on the way out.
+pub const PAGE: usize = FRAME_BYTES_MIN;
 
 /// Unsent bytes that the kernel may hold per connection (`TCP_NOTSENT_LOWAT`): with the default, hundreds of
 /// kilobytes of old pictures pile up in the send buffer of a slow client.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
+
+/// TCP keep-alive: a peer that vanished without a word is gone after about `IDLE + INTERVAL × PROBES`.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// Connections accepted in one turn of the event loop.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// When the process has no descriptor or memory left for a connection, the next try to accept it.
+pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+/// A camera that is silent for this long is registered with the poll anew, see `daemon`.
+pub const REARM: Duration = Duration::from_secs(1);
 
 /// Back-off between two tries to open a camera that failed.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
@@ -53,6 +73,8 @@ pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
 /// While there is no picture, the picture that says so is repeated at this interval, as a sign of life.
 pub const NO_PICTURE_INTERVAL: Duration = Duration::from_secs(1);
+/// Its JPEG quality: text stays sharp, and it is sent rarely.
+pub const NO_PICTURE_QUALITY: u8 = 80;
 /// A snapshot request is answered within this time, with 503 if there is no picture by then.
 pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection that is being closed may take to read our last words.

@@ -1,1 +1,157 @@
-fn main() {}
+//! The `camd` program: does what the command line says, and nothing else is decided here.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use camd::cli::{self, Command, Exit};
+use camd::config::{self, Config, ListenerConfig};
+use camd::fetch::{self, FetchOptions};
+use camd::protocol::ProtocolKind;
+use camd::{daemon, devices};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("camd: {error}");
+            return Exit::Usage.into();
+        }
+    };
+    let mut out = io::stdout().lock();
+    let exit = match command {
+        Command::Fetch(options) => {
+            // It writes pictures to standard output by itself.
+            drop(out);
+            return fetch(&options);
+        }
+        Command::Serve { config: path } => return serve(path),
+        Command::Demo => return demo(),
+        Command::Check { config } => cli::check(&config, &mut out),
+        Command::Help(topic) => out
+            .write_all(cli::help(topic).as_bytes())
+            .map(|()| Exit::Success),
+        Command::Version => writeln!(out, "{}", cli::VERSION).map(|()| Exit::Success),
+        Command::Devices { json } => devices(json, &mut out),
+    };
+    match exit {
+        Ok(exit) => exit.into(),
+        // `camd --help | head`: the reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success.into(),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("camd: {error}");
+    Exit::Failure.into()
+}
+
+fn devices(json: bool, out: &mut impl Write) -> io::Result<Exit> {
+    let defaults = Config::default().camera;
+    let survey = devices::list((defaults.width, defaults.height));
+    if json {
+        survey.write_json(out)?
+    } else {
+        survey.write(out)?
+    }
+    Ok(if survey.cameras.is_empty() {
+        Exit::Nothing
+    } else {
+        Exit::Success
+    })
+}
+
+fn fetch(options: &FetchOptions) -> ExitCode {
+    match fetch::run(options) {
+        Ok(_) => Exit::Success.into(),
+        Err(error) => {
+            eprintln!("camd: {error}");
+            Exit::from(&error).into()
+        }
+    }
+}
+
+/// Logs on standard error; without time where the journal adds its own.
+fn init_log() {
+    let mut builder =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    if std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal() {
+        // The journal reads the level from a "<4>" in front (sd-daemon(3)).
+        builder.format(|out, record| {
+            let level = match record.level() {
+                log::Level::Error => 3,
+                log::Level::Warn => 4,
+                log::Level::Info => 6,
+                log::Level::Debug | log::Level::Trace => 7,
+            };
+            writeln!(out, "<{level}>{}", record.args())
+        });
+    }
+    builder.init();
+}
+
+fn serve(path: PathBuf) -> ExitCode {
+    init_log();
+    let config = match config::load(&path) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors {
+                eprintln!("{error}");
+            }
+            return Exit::Usage.into();
+        }
+    };
+    run(config, Some(path), |_| {})
+}
+
+fn demo() -> ExitCode {
+    init_log();
+    run(config::demo_config(), None, |listeners| {
+        // A closed standard output is no reason not to serve.
+        let _ = say_what_to_try(listeners);
+    })
+}
+
+fn run(
+    config: Config,
+    path: Option<PathBuf>,
+    ready: impl FnOnce(&[(ListenerConfig, String)]),
+) -> ExitCode {
+    match daemon::run(config, path, ready) {
+        Ok(()) => Exit::Success.into(),
+        Err(error) => fail(&error),
+    }
+}
+
+fn say_what_to_try(listeners: &[(ListenerConfig, String)]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "A moving test picture, until Ctrl-C:")?;
+    for (listener, address) in listeners {
+        match listener.protocol {
+            ProtocolKind::Http => {
+                writeln!(out, "  in a browser        http://{address}/")?;
+                writeln!(
+                    out,
+                    "  in a player         ffplay -f mjpeg http://{address}/stream"
+                )?;
+                writeln!(
+                    out,
+                    "  one picture         curl -o snapshot.jpg http://{address}/snapshot"
+                )?;
+            }
+            protocol => {
+                let scheme = protocol.name();
+                writeln!(
+                    out,
+                    "  {scheme}, to a file     camd fetch {scheme}://{address}"
+                )?;
+                writeln!(
+                    out,
+                    "  {scheme}, to a player   camd fetch {scheme}://{address} -n 0 -o - | ffplay -"
+                )?;
+            }
+        }
+    }
+    out.flush()
+}

@@ -104,3 +104,63 @@ fn glyph(character: char) -> [u8; CELL] {
         _ => glyph('?'),
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Reads back a line of text, as bright pixels on a darker ground; trailing spaces are left out.
+    pub fn read(canvas: &Canvas, x: usize, y: usize, scale: usize, ground: u8) -> String {
+        let cells = (canvas.width() - x) / (CELL * scale);
+        let mut text = String::new();
+        for cell in 0..cells {
+            let mut bits = [0u8; CELL];
+            for (row, bits) in bits.iter_mut().enumerate() {
+                for column in 0..CELL {
+                    let line = &canvas.planes[0][(y + row * scale) * canvas.width()..];
+                    let pixel = line[x + (cell * CELL + column) * scale];
+                    *bits |= u8::from(pixel > ground) << column;
+                }
+            }
+            let character = ('\u{20}'..'\u{ff}').find(|&c| glyph(c) == bits);
+            text.push(character.unwrap_or('\u{fffd}'));
+        }
+        text.trim_end().to_owned()
+    }
+
+    #[test]
+    fn text_can_be_read() {
+        for scale in 1..4 {
+            let mut canvas = Canvas::new(500, 50, BLACK);
+            canvas.text(5, 7, scale, 200, "Süd 12:34, /dev €");
+            assert_eq!(read(&canvas, 5, 7, scale, 0), "Süd 12:34, /dev ?");
+        }
+    }
+
+    #[test]
+    fn what_is_outside_is_cut_off() {
+        let mut canvas = Canvas::new(17, 9, BLACK);
+        canvas.text(12, 4, 3, 255, "WW");
+        canvas.text(400, 400, 3, 255, "W");
+        canvas.fill(10, 5, 100, 100, WHITE);
+        canvas.fill(17, 9, 1, 1, WHITE);
+        assert_eq!(canvas.planes[0][9 * 17 - 1], 255);
+    }
+
+    #[test]
+    fn a_rectangle_is_filled_to_its_edges() {
+        let mut canvas = Canvas::new(12, 10, BLACK);
+        canvas.fill(2, 4, 6, 2, Color(9, 8, 7));
+        let raw = canvas.picture();
+        for y in 0..10 {
+            for x in 0..12 {
+                let inside = (2..8).contains(&x) && (4..6).contains(&y);
+                let expected = if inside { (9, 8, 7) } else { (0, 128, 128) };
+                let [luma, cb, cr] = raw.planes;
+                let half = y / 2 * cb.stride + x / 2;
+                let got = (luma.data[y * luma.stride + x], cb.data[half], cr.data[half]);
+                assert_eq!(got, expected, "{x},{y}");
+            }
+        }
+    }
+}

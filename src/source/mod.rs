@@ -1,5 +1,6 @@
 //! Where pictures come from. [`Source`] is the one interface of all kinds; `Camera` keeps one of them alive.
 
+pub mod camera;
 mod canvas;
 mod decimate;
 pub mod no_picture;
@@ -12,6 +13,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
+use crate::config::{CameraConfig, SourceKind};
 use crate::frame::{Frame, PixelFormat};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
@@ -77,6 +79,15 @@ pub enum ControlError {
     Refused(String),
 }
 
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlError::Unknown => f.write_str("no such control"),
+            ControlError::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
 /// A source of pictures.
 ///
 /// Life: `start` (opens and begins), then `capture` whenever [`Source::fd`] turned readable or [`Source::deadline`]
@@ -114,4 +125,91 @@ pub trait Source {
     fn controls(&self) -> Vec<Control>;
 
     fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError>;
+}
+
+/// The sources that a configuration can name. A new kind is a variant here, a file beside this one, and its keys in
+/// [`crate::config`].
+// Their sizes differ, but there is one of them in the process.
+#[allow(clippy::large_enum_variant)]
+pub enum AnySource {
+    V4l2(v4l2::V4l2),
+    Pipe(pipe::Pipe),
+    Replay(replay::Replay),
+    Pattern(pattern::Pattern),
+}
+
+/// Calls the same method of whichever source it is.
+macro_rules! each {
+    ($any:expr, $source:ident => $call:expr) => {
+        match $any {
+            AnySource::V4l2($source) => $call,
+            AnySource::Pipe($source) => $call,
+            AnySource::Replay($source) => $call,
+            AnySource::Pattern($source) => $call,
+        }
+    };
+}
+
+impl AnySource {
+    /// The configured source, not yet started. Takes what memory it needs for frames of up to `frame_bytes`.
+    pub fn new(camera: &CameraConfig, frame_bytes: usize) -> Self {
+        match camera.source {
+            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, frame_bytes)),
+            SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(
+                camera.command.clone(),
+                frame_bytes,
+                camera.fps,
+            )),
+            SourceKind::Replay => {
+                let path = camera
+                    .path
+                    .clone()
+                    .expect("the configuration has a path for source = \"replay\"");
+                AnySource::Replay(replay::Replay::new(path, camera.fps, frame_bytes))
+            }
+            SourceKind::Pattern => AnySource::Pattern(pattern::Pattern::new(
+                camera.width,
+                camera.height,
+                camera.fps,
+            )),
+        }
+    }
+}
+
+impl Source for AnySource {
+    fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
+        each!(self, source => source.start(now))
+    }
+
+    fn stop(&mut self) {
+        each!(self, source => source.stop())
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        each!(self, source => source.fd())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        each!(self, source => source.deadline())
+    }
+
+    fn capture(&mut self, now: Instant) -> Result<Captured, Fault> {
+        each!(self, source => source.capture(now))
+    }
+
+    fn newest(&mut self) -> Option<Frame<'_>> {
+        each!(self, source => source.newest())
+    }
+
+    fn release(&mut self) {
+        each!(self, source => source.release())
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        each!(self, source => source.controls())
+    }
+
+    fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError> {
+        each!(self, source => source.set_control(name, value))
+    }
 }

@@ -226,3 +226,163 @@ impl Source for Pattern {
         Err(ControlError::Unknown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::canvas::tests::read;
+    use super::*;
+    use crate::codec::Codec;
+    use crate::frame::FrameBuf;
+    use crate::limits::FPS_MAX;
+
+    /// What the two lines of text say: the number, and the time.
+    fn texts(pattern: &Pattern) -> [std::string::String; 2] {
+        let Layout { scale, text_y, .. } = pattern.layout;
+        let line = CELL * scale;
+        [line / 3, line * 5 / 3].map(|y| read(&pattern.canvas, line, text_y + y, scale, 0))
+    }
+
+    fn luma(pattern: &mut Pattern) -> Vec<u8> {
+        match pattern.newest().unwrap().picture {
+            Picture::Raw(raw) => raw.planes[0].data.to_vec(),
+            Picture::Jpeg(_) => panic!("a raw picture"),
+        }
+    }
+
+    #[test]
+    fn a_frame_is_due_at_its_place_whatever_came_before() {
+        for fps in 1..=FPS_MAX {
+            let pattern = Pattern::new(16, 16, fps);
+            for number in (0..2000).chain(1_000_000_000..1_000_000_100) {
+                let due = pattern.due(number);
+                assert_eq!(pattern.number_at(due), number, "{fps} fps");
+                let before = due.checked_sub(Duration::from_nanos(1));
+                if let Some(before) = before {
+                    assert_eq!(pattern.number_at(before), number - 1, "{fps} fps");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_deadline_is_when_the_next_frame_is_due() {
+        let mut pattern = Pattern::new(64, 48, 30);
+        let start = Instant::now();
+        assert_eq!(pattern.deadline(), None);
+        assert_eq!(pattern.capture(start), Ok(Captured::default()));
+        pattern.start(start).unwrap();
+        assert!(pattern.newest().is_none());
+        for _ in 0..300 {
+            let deadline = pattern.deadline().unwrap();
+            // A little late, and once too early for the next: neither shifts the rest.
+            for (late, fresh) in [(900, true), (901, false)] {
+                let captured = pattern.capture(deadline + Duration::from_micros(late));
+                let expected = Captured {
+                    fresh,
+                    ..Captured::default()
+                };
+                assert_eq!(captured, Ok(expected));
+            }
+        }
+        assert_eq!(pattern.deadline(), Some(start + Duration::from_secs(10)));
+        assert_eq!(texts(&pattern)[0], "300");
+    }
+
+    #[test]
+    fn after_a_stall_frames_are_left_out() {
+        let mut pattern = Pattern::new(64, 48, 10);
+        let start = Instant::now();
+        pattern.start(start).unwrap();
+        pattern.capture(start).unwrap();
+        let late = start + Duration::from_millis(1050);
+        let captured = pattern.capture(late).unwrap();
+        assert!(captured.fresh);
+        assert_eq!(captured.dropped, 9);
+        assert_eq!(texts(&pattern)[0], "11");
+        assert_eq!(pattern.newest().unwrap().meta.captured, late);
+        assert_eq!(
+            pattern.deadline(),
+            Some(start + Duration::from_millis(1100))
+        );
+        assert!(!pattern.capture(late).unwrap().fresh);
+    }
+
+    #[test]
+    fn the_time_on_the_picture_is_the_pictures_time() {
+        let mut pattern = Pattern::new(640, 480, 30);
+        let now = Instant::now();
+        pattern.start(now).unwrap();
+        pattern.capture(now).unwrap();
+        let wall = pattern.newest().unwrap().meta.wall;
+        let time = &texts(&pattern)[1];
+        let numbers: Vec<u64> = time.split([':', '.']).map(|n| n.parse().unwrap()).collect();
+        let &[hours, minutes, seconds, millis] = &numbers[..] else {
+            panic!("{time}");
+        };
+        let shown = ((hours * 60 + minutes) * 60 + seconds) * 1000 + millis;
+        assert_eq!(u128::from(shown), wall.as_millis() % 86_400_000);
+        assert_eq!(time.len(), "hh:mm:ss.mmm".len());
+
+        pattern.draw(1, Duration::new(86_400 * 20_000 + 3_723, 45_999_999));
+        assert_eq!(texts(&pattern)[1], "01:02:03.045");
+    }
+
+    #[test]
+    fn each_picture_moves_and_the_bars_stay() {
+        let mut pattern = Pattern::new(320, 240, 30);
+        let now = Instant::now();
+        pattern.start(now).unwrap();
+        pattern.capture(now).unwrap();
+        let Layout {
+            band_y,
+            band_height,
+            ..
+        } = pattern.layout;
+        let band = band_y * 320..(band_y + band_height) * 320;
+        let mut before = luma(&mut pattern);
+        for _ in 0..600 {
+            let deadline = pattern.deadline().unwrap();
+            pattern.capture(deadline).unwrap();
+            let after = luma(&mut pattern);
+            assert!(before[..band.start] == after[..band.start]);
+            assert!(before[band.clone()] != after[band.clone()]);
+            before = after;
+        }
+    }
+
+    #[test]
+    fn stopped_it_has_no_picture_and_starts_again_from_one() {
+        let mut pattern = Pattern::new(320, 240, 30);
+        let now = Instant::now();
+        pattern.start(now).unwrap();
+        pattern.capture(now + Duration::from_secs(100)).unwrap();
+        assert_eq!(texts(&pattern)[0], "3001");
+        pattern.stop();
+        assert!(pattern.newest().is_none());
+        assert_eq!(pattern.deadline(), None);
+        pattern.start(now).unwrap();
+        pattern.capture(now).unwrap();
+        assert_eq!(texts(&pattern)[0], "1");
+    }
+
+    #[test]
+    fn every_size_can_be_drawn_and_encoded() {
+        let mut codec = Codec::new();
+        let mut out = FrameBuf::new(1 << 20);
+        for (width, height) in [(16, 16), (17, 400), (400, 17), (641, 479), (1280, 720)] {
+            let mut pattern = Pattern::new(width, height, 240);
+            let now = Instant::now();
+            let negotiated = pattern.start(now).unwrap();
+            assert_eq!((negotiated.width, negotiated.height), (width, height));
+            for frame in 0..500 {
+                pattern
+                    .capture(now + Duration::from_millis(5 * frame))
+                    .unwrap();
+            }
+            match pattern.newest().unwrap().picture {
+                Picture::Raw(raw) => codec.encode(&raw, 80, &mut out).unwrap(),
+                Picture::Jpeg(_) => panic!("a raw picture"),
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Where a listener listens, and which web pages may read from it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::Bind;
+use crate::limits::ORIGIN;
+
+/// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
+const UNIX_PATH_MAX: usize = 107;
+
+impl Bind {
+    /// `IPv4:port`, `[IPv6]:port` or `unix:/absolute/path`. Host names are not looked up: at boot the resolver may not
+    /// be there yet, and the answer may change.
+    pub(super) fn parse(text: &str) -> Option<Bind> {
+        match text.strip_prefix("unix:") {
+            None => text.parse().ok().map(Bind::Tcp),
+            Some(path) => {
+                let fits = path.len() <= UNIX_PATH_MAX && !path.contains('\0');
+                let named = Path::new(path).is_absolute() && !path.ends_with('/');
+                (fits && named).then(|| Bind::Unix(PathBuf::from(path)))
+            }
+        }
+    }
+
+    /// Whether the kernel refuses to listen on both: the same port of the same address, or of an address and of a
+    /// wildcard that covers it, `SO_REUSEADDR` or not (socket(7)). `[::]` covers IPv4 as well (ipv6(7), bindv6only).
+    pub(super) fn collides(&self, other: &Bind) -> bool {
+        match (self, other) {
+            (Bind::Unix(a), Bind::Unix(b)) => a == b,
+            (Bind::Tcp(a), Bind::Tcp(b)) => collide(a, b),
+            _ => false,
+        }
+    }
+}
+
+fn collide(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let covers = |wildcard: IpAddr, ip: IpAddr| {
+        wildcard.is_unspecified() && (wildcard.is_ipv6() || ip.is_ipv4())
+    };
+    let same_port = a.port() == b.port() && a.port() != 0;
+    same_port && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}
+
+/// Whether this is a value for Access-Control-Allow-Origin: `*`, or one origin as browsers serialise it,
+/// `scheme://host[:port]` (RFC 6454, 6.2). A path or a final slash would never equal what a browser compares it with.
+pub(super) fn is_allow_origin(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let (host, port) = match authority.rfind(':') {
+        // Colons inside brackets belong to an IPv6 address.
+        Some(i) if !authority[i..].contains(']') => (&authority[..i], Some(&authority[i + 1..])),
+        _ => (authority, None),
+    };
+    let host_ok = match host.strip_prefix('[') {
+        Some(v6) => v6
+            .strip_suffix(']')
+            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && host
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        }
+    };
+    let port_ok = port.is_none_or(|port| {
+        port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    text.len() <= ORIGIN && scheme_ok && host_ok && port_ok
+}

@@ -1,0 +1,560 @@
+//! The walk over a parsed file: along the rows, then what concerns several keys.
+//!
+//! Reading goes on after an error, with a neutral value in the wrong one's place, so that one run finds them all.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::setting::{Absent, Kind, SETTINGS, Section, Setting};
+use super::{
+    Bind, CameraConfig, Config, ConfigError, LimitsConfig, ListenerConfig, ProtocolKind,
+    SourceKind, line_at, nearest,
+};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_PROFILES};
+
+/// A file without `[[listener]]` sections has this one.
+const DEFAULT_LISTENER: &str = r#"
+protocol = "http"
+bind = "0.0.0.0:8080"
+"#;
+
+pub(super) fn read(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
+    let mut reader = Reader {
+        text,
+        file,
+        config: neutral(),
+        errors: Vec::new(),
+    };
+    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    if syntax_errors.is_empty() {
+        reader.root(root.get_ref());
+    } else {
+        // toml 1.2 recovers from most errors, but gives up the rest of the file at a key without "=". It gets a second
+        // look, without the lines it stumbled over.
+        let syntax_errors = reader.syntax(&syntax_errors);
+        let rest = without_lines(text, &syntax_errors);
+        let (root, more) = DeTable::parse_recoverable(&rest);
+        reader.root(root.get_ref());
+        let more = reader.syntax(&more);
+        reader.doubt(syntax_errors.into_iter().chain(more));
+    }
+    if reader.errors.is_empty() {
+        Ok(reader.config)
+    } else {
+        // Stable: the errors of one line stay in the order they were found in.
+        reader.errors.sort_by_key(|e| e.line);
+        Err(reader.errors)
+    }
+}
+
+/// The text with the lines of these errors blank; every byte that is left keeps its offset. With a wrong header goes
+/// all of its section, as its keys would seem to belong to the section before.
+fn without_lines(text: &str, errors: &[ConfigError]) -> String {
+    let wrong: BTreeSet<_> = errors.iter().filter_map(|e| e.line).collect();
+    let mut section = false;
+    let mut out = String::with_capacity(text.len());
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let wrong = wrong.contains(&(index + 1));
+        if line.trim_start().starts_with('[') {
+            section = wrong;
+        }
+        if wrong || section {
+            out.extend(line.bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }));
+        } else {
+            out += line;
+        }
+    }
+    out
+}
+
+/// What stands in a field until its key has been read. No check between keys complains of these values, so that a
+/// wrong value has no second error in its wake.
+fn neutral() -> Config {
+    Config {
+        camera: CameraConfig {
+            name: String::new(),
+            source: SourceKind::V4l2,
+            device: PathBuf::new(),
+            command: Vec::new(),
+            path: None,
+            width: 0,
+            height: 0,
+            fps: 0,
+            format: None,
+            buffers: 0,
+            linger: None,
+            controls: Vec::new(),
+        },
+        listeners: Vec::new(),
+        limits: LimitsConfig {
+            frame_bytes: 0,
+            ack_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            head_timeout: Duration::ZERO,
+        },
+    }
+}
+
+fn neutral_listener() -> ListenerConfig {
+    ListenerConfig {
+        // http knows every key, port 0 collides with nothing.
+        protocol: ProtocolKind::Http,
+        bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+        clients: 0,
+        quality: None,
+        allow_origin: None,
+        set_controls: true,
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    file: &'a str,
+    config: Config,
+    errors: Vec<ConfigError>,
+}
+
+/// What is wrong with one value: where (an element of it may have a line of its own), which, and what.
+struct Wrong {
+    at: usize,
+    /// Appended to the key's name.
+    below: String,
+    what: String,
+}
+
+impl Reader<'_> {
+    fn error(&mut self, at: usize, key: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(ConfigError {
+            file: self.file.to_owned(),
+            line: Some(line_at(self.text.as_bytes(), at)),
+            // A quoted key may contain anything; an error is one line.
+            key: Some(key.into().replace(char::is_control, "?")),
+            message: message.into(),
+        });
+    }
+
+    fn failed(&self, key: &str) -> bool {
+        self.errors.iter().any(|e| e.key.as_deref() == Some(key))
+    }
+
+    fn syntax(&self, errors: &[toml::de::Error]) -> Vec<ConfigError> {
+        let error = |e: &toml::de::Error| {
+            let at = e.span().map_or(0, |span| span.start);
+            ConfigError {
+                file: self.file.to_owned(),
+                line: Some(line_at(self.text.as_bytes(), at)),
+                key: None,
+                message: format!("not valid TOML: {}", e.message()),
+            }
+        };
+        errors.iter().map(error).collect()
+    }
+
+    /// The text is not all TOML: what seems to be missing may be there. One complaint of a line is enough.
+    fn doubt(&mut self, syntax_errors: impl Iterator<Item = ConfigError>) {
+        self.errors.retain(|e| !e.message.starts_with(MISSING));
+        let mut lines = BTreeSet::new();
+        self.errors
+            .extend(syntax_errors.filter(|e| lines.insert(e.line)));
+    }
+
+    fn root(&mut self, root: &DeTable<'_>) {
+        for (name, value) in root.iter() {
+            if !Section::ALL.iter().any(|s| s.name() == name.get_ref()) {
+                let at = name.span().start;
+                self.error(at, name.get_ref().as_ref(), unknown_section(name.get_ref()));
+            } else if name.get_ref() == Section::Listener.name() {
+                self.listeners(value);
+            }
+        }
+        self.single(Section::Camera, root);
+        self.single(Section::Limits, root);
+        if !root.contains_key(Section::Listener.name()) {
+            self.config.listeners.push(neutral_listener());
+            let table = built_in_table(DEFAULT_LISTENER);
+            self.section(Section::Listener, &table, 0);
+        }
+        self.camera_needs(root);
+    }
+
+    fn single(&mut self, section: Section, root: &DeTable<'_>) {
+        let Some(value) = root.get(section.name()) else {
+            self.section(section, &DeTable::new(), 0);
+            return;
+        };
+        let at = value.span().start;
+        match value.get_ref() {
+            DeValue::Table(table) => self.section(section, table, at),
+            other => {
+                let what = format!(
+                    "found {}; allowed: a section {}",
+                    kind_of(other),
+                    section.header()
+                );
+                self.error(at, section.name(), what);
+            }
+        }
+    }
+
+    /// Every key of one section, into the configuration (a listener's into the last).
+    fn section(&mut self, section: Section, table: &DeTable<'_>, at: usize) {
+        for name in table.keys() {
+            let known = section.settings().any(|s| s.key == name.get_ref());
+            if !known {
+                let key = format!("{}.{}", section.name(), name.get_ref());
+                self.error(name.span().start, key, unknown_key(section, name.get_ref()));
+            }
+        }
+        for setting in section.settings() {
+            let key = format!("{}.{}", section.name(), setting.key);
+            match (table.get(setting.key), setting.absent) {
+                (Some(value), _) => {
+                    for wrong in set(setting, &mut self.config, value)
+                        .err()
+                        .unwrap_or_default()
+                    {
+                        let what = format!("{}; allowed: {}", wrong.what, setting.kind);
+                        self.error(wrong.at, format!("{key}{}", wrong.below), what);
+                    }
+                }
+                (None, Absent::Default(default)) => {
+                    let value = DeValue::parse(default)
+                        .unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
+                    let result = set(setting, &mut self.config, &value);
+                    assert!(result.is_ok(), "built-in default of {key} is refused");
+                }
+                (None, Absent::Unset) => {}
+                (None, Absent::Required) => {
+                    self.error(at, key, format!("{MISSING}; allowed: {}", setting.kind));
+                }
+            }
+        }
+    }
+
+    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
+        let name = Section::Listener.name();
+        let DeValue::Array(sections) = value.get_ref() else {
+            let what = format!(
+                "found {}; allowed: sections [[listener]], in double brackets",
+                kind_of(value.get_ref())
+            );
+            return self.error(value.span().start, name, what);
+        };
+        if sections.is_empty() {
+            let what = format!("none; allowed: 1 to {MAX_LISTENERS} sections [[listener]]");
+            self.error(value.span().start, name, what);
+        }
+        let mut read = Vec::new();
+        for (index, section) in sections.iter().enumerate() {
+            let at = section.span().start;
+            let DeValue::Table(table) = section.get_ref() else {
+                let what = format!(
+                    "found {}; allowed: sections [[listener]]",
+                    kind_of(section.get_ref())
+                );
+                self.error(at, name, what);
+                continue;
+            };
+            if index == MAX_LISTENERS {
+                let what = format!("too many sections; allowed: at most {MAX_LISTENERS}");
+                self.error(at, name, what);
+            }
+            self.config.listeners.push(neutral_listener());
+            self.section(Section::Listener, table, at);
+            read.push((at, table));
+        }
+        let listeners = std::mem::take(&mut self.config.listeners);
+        for (this, (_, table)) in listeners.iter().zip(&read) {
+            self.only(this.protocol, table);
+        }
+        self.together(&listeners, &read);
+        self.config.listeners = listeners;
+    }
+
+    /// What the listeners share: addresses, client slots, encoders. `read` has the place and the text of each.
+    fn together(&mut self, listeners: &[ListenerConfig], read: &[(usize, &DeTable<'_>)]) {
+        let mut clients = 0;
+        let mut qualities = BTreeSet::new();
+        // With a wrong quality or protocol their number is a guess.
+        let mut count_qualities =
+            !self.failed("listener.quality") && !self.failed("listener.protocol");
+        for (index, (this, (at, table))) in listeners.iter().zip(read).enumerate() {
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+
+            let mut before = listeners[..index].iter();
+            if let Some(other) = before.find(|other| other.bind.collides(&this.bind)) {
+                let what = format!(
+                    "{:?} is taken by another listener ({:?}); allowed: each address and port once",
+                    this.bind.to_string(),
+                    other.bind.to_string()
+                );
+                self.error(place("bind"), "listener.bind", what);
+            }
+
+            let within = clients <= MAX_CLIENTS;
+            clients += this.clients;
+            if within && clients > MAX_CLIENTS {
+                let what = format!(
+                    "{clients} in all listeners so far; allowed: at most {MAX_CLIENTS} in all"
+                );
+                self.error(place("clients"), "listener.clients", what);
+            }
+
+            // What raw pictures are encoded at: the protocol's default counts as well.
+            let default = this.protocol.default_quality();
+            let quality = this.quality.unwrap_or(default);
+            qualities.insert(quality);
+            if count_qualities && qualities.len() > MAX_PROFILES {
+                let what = format!(
+                    "{quality} is one quality too many; allowed: at most {MAX_PROFILES} different ones in all listeners, defaults included"
+                );
+                self.error(place("quality"), "listener.quality", what);
+                count_qualities = false;
+            }
+        }
+    }
+
+    /// Keys that mean nothing for the protocol of their listener.
+    fn only(&mut self, protocol: ProtocolKind, table: &DeTable<'_>) {
+        for setting in Section::Listener.settings() {
+            let (Some(only), Some(value)) = (setting.only, table.get(setting.key)) else {
+                continue;
+            };
+            if only != protocol {
+                let what = format!(
+                    "means nothing for protocol {:?}; allowed: with {:?} only",
+                    protocol.name(),
+                    only.name()
+                );
+                self.error(
+                    value.span().start,
+                    format!("listener.{}", setting.key),
+                    what,
+                );
+            }
+        }
+    }
+
+    /// What the chosen source cannot do without.
+    fn camera_needs(&mut self, root: &DeTable<'_>) {
+        let section = Section::Camera.name();
+        let place = |key: &str| {
+            let section = root.get(section)?;
+            let value = section.get_ref().get(key).unwrap_or(section);
+            Some(value.span().start)
+        };
+        let camera = &self.config.camera;
+        match camera.source {
+            SourceKind::Replay if camera.path.is_none() && !self.failed("camera.path") => {
+                let what = format!(
+                    "{MISSING}, source \"replay\" needs it; allowed: a folder of JPEGs, or one MJPEG file"
+                );
+                self.error(place("path").unwrap_or(0), "camera.path", what);
+            }
+            SourceKind::Pipe
+                if camera
+                    .command
+                    .first()
+                    .is_none_or(|program| program.is_empty())
+                    && !self.failed("camera.command") =>
+            {
+                let what = "names no program, source \"pipe\" needs one; allowed: [\"program\", \"argument\", …]";
+                self.error(place("command").unwrap_or(0), "camera.command", what);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Errors that begin like this may vanish once the file is valid TOML.
+const MISSING: &str = "missing";
+
+fn built_in_table(text: &'static str) -> DeTable<'static> {
+    DeTable::parse(text)
+        .unwrap_or_else(|e| panic!("built-in section: {e}"))
+        .into_inner()
+}
+
+/// Checks one value against its row and puts it where it belongs.
+fn set(
+    setting: &Setting,
+    config: &mut Config,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), Vec<Wrong>> {
+    let wrong = |what: String| {
+        vec![Wrong {
+            at: value.span().start,
+            below: String::new(),
+            what,
+        }]
+    };
+    let type_error = || wrong(format!("found {}", kind_of(value.get_ref())));
+    match (&setting.kind, value.get_ref()) {
+        (Kind::Integer { min, max, set }, DeValue::Integer(number)) => {
+            let number = integer(number)
+                .filter(|number| (min..=max).contains(&number))
+                .ok_or_else(|| wrong(format!("{number} is out of range")))?;
+            set(config, number);
+        }
+        (Kind::Seconds { min, max, set }, DeValue::Integer(_) | DeValue::Float(_)) => {
+            let (written, seconds) = match value.get_ref() {
+                DeValue::Integer(number) => (number.to_string(), integer(number).map(|n| n as f64)),
+                DeValue::Float(number) => (number.to_string(), number.as_str().parse().ok()),
+                _ => return Err(type_error()),
+            };
+            let seconds = seconds
+                .filter(|seconds| (min..=max).contains(&seconds))
+                .ok_or_else(|| wrong(format!("{written} is out of range")))?;
+            set(config, Duration::from_secs_f64(seconds));
+        }
+        (Kind::Boolean { set }, DeValue::Boolean(yes)) => set(config, *yes),
+        (Kind::Choice { names, set }, DeValue::String(name)) => {
+            let index = names()
+                .iter()
+                .position(|known| known == name)
+                .ok_or_else(|| wrong(format!("{} is unknown", quoted(name))))?;
+            set(config, index);
+        }
+        (Kind::Text { set, .. }, DeValue::String(text)) => {
+            if !set(config, text) {
+                return Err(wrong(format!("{} is not valid", quoted(text))));
+            }
+        }
+        (Kind::Program { set }, DeValue::Array(words)) => {
+            set(config, all(words.iter().map(word))?);
+        }
+        (Kind::Controls { set }, DeValue::Table(table)) => {
+            let mut entries: Vec<_> = table.iter().collect();
+            // The map is sorted by name; the camera wants the order of the file.
+            entries.sort_by_key(|(name, _)| name.span().start);
+            let controls = entries
+                .into_iter()
+                .map(|(name, value)| control(name, value));
+            set(config, all(controls)?);
+        }
+        _ => return Err(type_error()),
+    }
+    Ok(())
+}
+
+/// All results, or all errors.
+fn all<T>(results: impl Iterator<Item = Result<T, Wrong>>) -> Result<Vec<T>, Vec<Wrong>> {
+    let mut good = Vec::new();
+    let mut wrong = Vec::new();
+    for result in results {
+        match result {
+            Ok(value) => good.push(value),
+            Err(error) => wrong.push(error),
+        }
+    }
+    if wrong.is_empty() {
+        Ok(good)
+    } else {
+        Err(wrong)
+    }
+}
+
+fn word(value: &Spanned<DeValue<'_>>) -> Result<String, Wrong> {
+    let what = match value.get_ref() {
+        DeValue::String(word) if !word.contains('\0') => return Ok(word.to_string()),
+        DeValue::String(word) => format!("{} contains a NUL", quoted(word)),
+        other => format!("found {} in the array", kind_of(other)),
+    };
+    Err(Wrong {
+        at: value.span().start,
+        below: String::new(),
+        what,
+    })
+}
+
+fn control(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(String, i64), Wrong> {
+    let at = name.span().start;
+    let (name, value) = (name.get_ref(), value.get_ref());
+    let wrong = |what| Wrong {
+        at,
+        below: format!(".{name}"),
+        what,
+    };
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(wrong(
+            "no name of a control (lower case, digits and _)".to_owned(),
+        ));
+    }
+    let number = match value {
+        DeValue::Boolean(on) => i64::from(*on),
+        DeValue::Integer(number) => {
+            integer(number).ok_or_else(|| wrong(format!("{number} is out of range")))?
+        }
+        other => return Err(wrong(format!("found {}", kind_of(other)))),
+    };
+    Ok((name.to_string(), number))
+}
+
+/// `None`: it does not fit.
+fn integer(number: &toml::de::DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// As a person would write it, control characters escaped, cut where it gets long.
+fn quoted(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+fn unknown_section(name: &str) -> String {
+    if let Some(setting) = SETTINGS.iter().find(|s| s.key == name) {
+        return format!(
+            "unknown section; it is a key of {}",
+            setting.section.header()
+        );
+    }
+    match nearest(name, Section::ALL.map(Section::name)) {
+        Some(near) => format!("unknown section; did you mean {near:?}?"),
+        None => {
+            let all = Section::ALL.map(Section::header).join(", ");
+            format!("unknown section; allowed: {all}")
+        }
+    }
+}
+
+fn unknown_key(section: Section, name: &str) -> String {
+    let keys = || section.settings().map(|s| s.key);
+    if let Some(elsewhere) = SETTINGS.iter().find(|s| s.key == name) {
+        return format!(
+            "unknown key here; it is a key of {}",
+            elsewhere.section.header()
+        );
+    }
+    match nearest(name, keys()) {
+        Some(near) => format!("unknown key; did you mean {near:?}?"),
+        None => {
+            let all = keys().collect::<Vec<_>>().join(", ");
+            format!("unknown key; allowed: {all}")
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Every key of the configuration: one row each, in the order of `config/camd.toml`.
+
+use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::address::is_allow_origin;
+use super::{Bind, Config, ListenerConfig, ProtocolKind, SourceKind};
+use crate::frame::PixelFormat;
+use crate::limits::{
+    BUFFERS_MAX, BUFFERS_MIN, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
+    FRAME_BYTES_MIN, MAX_CLIENTS,
+};
+
+/// One key.
+pub struct Setting {
+    pub section: Section,
+    pub key: &'static str,
+    /// What it means, for the person who edits the file.
+    pub doc: &'static str,
+    pub absent: Absent,
+    /// The only protocol whose listeners know this key; `None`: all do.
+    pub only: Option<ProtocolKind>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Camera,
+    /// May occur several times, and each occurrence has its own values.
+    Listener,
+    Limits,
+}
+
+impl Section {
+    pub const ALL: [Section; 3] = [Section::Camera, Section::Listener, Section::Limits];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Section::Camera => "camera",
+            Section::Listener => "listener",
+            Section::Limits => "limits",
+        }
+    }
+
+    /// The line that opens it in a file.
+    pub fn header(self) -> &'static str {
+        match self {
+            Section::Camera => "[camera]",
+            Section::Listener => "[[listener]]",
+            Section::Limits => "[limits]",
+        }
+    }
+
+    /// The rows of this section.
+    pub fn settings(self) -> impl Iterator<Item = &'static Setting> {
+        SETTINGS.iter().filter(move |s| s.section == self)
+    }
+}
+
+/// What holds for a key that the file does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// This TOML value.
+    Default(&'static str),
+    /// Nothing is set; the row's `doc` says what that means.
+    Unset,
+    /// An error: the section makes no sense without it.
+    Required,
+}
+
+/// What values a key takes, and the field that gets them. The setters may rely on the bounds beside them.
+pub enum Kind {
+    Integer {
+        min: i64,
+        max: i64,
+        set: fn(&mut Config, i64),
+    },
+    /// Seconds, as an integer or a float.
+    Seconds {
+        min: f64,
+        max: f64,
+        set: fn(&mut Config, Duration),
+    },
+    Boolean {
+        set: fn(&mut Config, bool),
+    },
+    /// One of these names; the setter gets its index.
+    Choice {
+        names: fn() -> Vec<&'static str>,
+        set: fn(&mut Config, usize),
+    },
+    /// A string; the setter returns false for one that is not as `allowed` says.
+    Text {
+        allowed: &'static str,
+        set: fn(&mut Config, &str) -> bool,
+    },
+    /// A program and its arguments.
+    Program {
+        set: fn(&mut Config, Vec<String>),
+    },
+    /// A table from V4L2 control names to integers or booleans, in the order of the file.
+    Controls {
+        set: fn(&mut Config, Vec<(String, i64)>),
+    },
+}
+
+/// What is allowed, as the errors and the help say it.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Integer { min, max, .. } => write!(f, "an integer from {min} to {max}"),
+            Kind::Seconds { min, max, .. } => write!(f, "seconds from {min} to {max}"),
+            Kind::Boolean { .. } => f.write_str("true or false"),
+            Kind::Choice { names, .. } => {
+                for (i, name) in names().iter().enumerate() {
+                    write!(f, "{}{name:?}", if i == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Kind::Text { allowed, .. } => f.write_str(allowed),
+            Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
+            Kind::Controls { .. } => {
+                f.write_str("names as `camd devices` prints them, with integers, true or false")
+            }
+        }
+    }
+}
+
+/// For `--help`: each key as it is written, what it means and what is allowed.
+pub fn reference() -> String {
+    let mut out = String::new();
+    for section in Section::ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{}{}",
+            if out.is_empty() { "" } else { "\n" },
+            section.header()
+        );
+        for s in section.settings() {
+            let value = match s.absent {
+                Absent::Default(value) => format!(" = {value}"),
+                Absent::Unset => " (not set)".to_owned(),
+                Absent::Required => " (must be set)".to_owned(),
+            };
+            let _ = writeln!(out, "  {}{value}", s.key);
+            let _ = writeln!(out, "      {}", s.doc);
+            let _ = writeln!(out, "      Allowed: {}.", s.kind);
+        }
+    }
+    out
+}
+
+/// The longest `camera.name`, in characters.
+const NAME_MAX: usize = 64;
+
+/// Shorter deadlines would close clients over ordinary radio links; longer ones are none.
+const TIMEOUT_MIN: f64 = 0.1;
+const TIMEOUT_MAX: f64 = 3600.0;
+
+/// The section that is being read is the last.
+fn listener(config: &mut Config) -> &mut ListenerConfig {
+    config
+        .listeners
+        .last_mut()
+        .expect("the reader appends a listener before it reads its keys")
+}
+
+pub static SETTINGS: [Setting; 22] = [
+    Setting {
+        section: Section::Camera,
+        key: "name",
+        doc: "What viewers see as the name of this camera.",
+        absent: Absent::Default(r#""camera""#),
+        only: None,
+        kind: Kind::Text {
+            allowed: "1 to 64 characters, no control characters",
+            set: |c, text| {
+                c.camera.name = text.to_owned();
+                (1..=NAME_MAX).contains(&text.chars().count())
+                    && !text.chars().any(char::is_control)
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "source",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, or a built-in moving picture.",
+        absent: Absent::Default(r#""v4l2""#),
+        only: None,
+        kind: Kind::Choice {
+            names: || SourceKind::ALL.map(SourceKind::name).to_vec(),
+            set: |c, index| c.camera.source = SourceKind::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "device",
+        doc: "v4l2: the device; the names in /dev/v4l/by-id/ and by-path/ stay the same when cameras are replugged.",
+        absent: Absent::Default(r#""/dev/video0""#),
+        only: None,
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                c.camera.device = PathBuf::from(text);
+                Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "command",
+        doc: "pipe: a program that writes JPEGs to its standard output, and its arguments; no shell is involved.",
+        absent: Absent::Default(
+            r#"["ffmpeg", "-f", "v4l2", "-input_format", "mjpeg", "-i", "/dev/video0", "-f", "image2pipe", "-vcodec", "copy", "-"]"#,
+        ),
+        only: None,
+        kind: Kind::Program {
+            set: |c, words| c.camera.command = words,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "path",
+        doc: "replay: a folder of JPEGs, or one MJPEG file; needed for that source only.",
+        absent: Absent::Unset,
+        only: None,
+        kind: Kind::Text {
+            allowed: "the path of a folder of JPEGs, or of one MJPEG file",
+            set: |c, text| {
+                c.camera.path = Some(PathBuf::from(text));
+                !text.is_empty() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "width",
+        doc: "Picture width in pixels; the camera gives the nearest it can.",
+        absent: Absent::Default("640"),
+        only: None,
+        kind: Kind::Integer {
+            min: DIMENSION_MIN as i64,
+            max: DIMENSION_MAX as i64,
+            set: |c, value| c.camera.width = value as u16,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "height",
+        doc: "Picture height in pixels; the camera gives the nearest it can.",
+        absent: Absent::Default("480"),
+        only: None,
+        kind: Kind::Integer {
+            min: DIMENSION_MIN as i64,
+            max: DIMENSION_MAX as i64,
+            set: |c, value| c.camera.height = value as u16,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "fps",
+        doc: "Pictures per second, at most; what a camera gives beyond it is left out.",
+        absent: Absent::Default("30"),
+        only: None,
+        kind: Kind::Integer {
+            min: 1,
+            max: FPS_MAX as i64,
+            set: |c, value| c.camera.fps = value as u16,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "format",
+        doc: "v4l2: the pixel format asked of the device; \"auto\" takes the one that costs least, MJPEG first.",
+        absent: Absent::Default(r#""auto""#),
+        only: None,
+        kind: Kind::Choice {
+            names: || {
+                std::iter::once("auto")
+                    .chain(PixelFormat::ALL.map(PixelFormat::name))
+                    .collect()
+            },
+            // "auto" is the first name.
+            set: |c, index| c.camera.format = index.checked_sub(1).map(|i| PixelFormat::ALL[i]),
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "buffers",
+        doc: "v4l2: capture buffers asked of the driver.",
+        absent: Absent::Default("4"),
+        only: None,
+        kind: Kind::Integer {
+            min: BUFFERS_MIN as i64,
+            max: BUFFERS_MAX as i64,
+            set: |c, value| c.camera.buffers = value as u32,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "linger_s",
+        doc: "The camera is switched off that long after the last viewer left; 0: never.",
+        absent: Absent::Default("5"),
+        only: None,
+        kind: Kind::Seconds {
+            min: 0.0,
+            max: 86400.0,
+            set: |c, value| c.camera.linger = (!value.is_zero()).then_some(value),
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "controls",
+        doc: "V4L2 controls set when the camera starts, in this order (some unlock others: automatic off first).",
+        absent: Absent::Default("{}"),
+        only: None,
+        kind: Kind::Controls {
+            set: |c, controls| c.camera.controls = controls,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "protocol",
+        doc: "What is spoken there: http for browsers, push and pull for programs.",
+        absent: Absent::Required,
+        only: None,
+        kind: Kind::Choice {
+            names: || ProtocolKind::ALL.map(ProtocolKind::name).to_vec(),
+            set: |c, index| listener(c).protocol = ProtocolKind::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "bind",
+        doc: "The address to listen on; 0.0.0.0 is every IPv4 address of this machine, port 0 any free port.",
+        absent: Absent::Required,
+        only: None,
+        kind: Kind::Text {
+            allowed: r#""IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            set: |c, text| match Bind::parse(text) {
+                Some(bind) => {
+                    listener(c).bind = bind;
+                    true
+                }
+                None => false,
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "clients",
+        doc: "Connections at the same time; all listeners together have 64.",
+        absent: Absent::Default("16"),
+        only: None,
+        kind: Kind::Integer {
+            min: 1,
+            max: MAX_CLIENTS as i64,
+            set: |c, value| listener(c).clients = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "quality",
+        doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http 80, push 80, pull 50.",
+        absent: Absent::Unset,
+        only: None,
+        kind: Kind::Integer {
+            min: 1,
+            max: 100,
+            set: |c, value| listener(c).quality = Some(value as u8),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "allow_origin",
+        doc: "http: the web pages of others whose scripts may read pictures and state (CORS); not set: none.",
+        absent: Absent::Unset,
+        only: Some(ProtocolKind::Http),
+        kind: Kind::Text {
+            allowed: r#""*" or one "scheme://host[:port]", without a path"#,
+            set: |c, text| {
+                listener(c).allow_origin = Some(text.to_owned());
+                is_allow_origin(text)
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "set_controls",
+        doc: "http: whether viewers may change the camera's controls (POST /controls).",
+        absent: Absent::Default("true"),
+        only: Some(ProtocolKind::Http),
+        kind: Kind::Boolean {
+            set: |c, value| listener(c).set_controls = value,
+        },
+    },
+    Setting {
+        section: Section::Limits,
+        key: "frame_bytes",
+        doc: "The largest JPEG in bytes; larger ones are dropped. Each client owns one buffer of this size.",
+        absent: Absent::Default("1048576"),
+        only: None,
+        kind: Kind::Integer {
+            min: FRAME_BYTES_MIN as i64,
+            max: FRAME_BYTES_MAX as i64,
+            set: |c, value| c.limits.frame_bytes = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Limits,
+        key: "ack_timeout_s",
+        doc: "pull: a client is closed that has not acknowledged a part for that long.",
+        absent: Absent::Default("10"),
+        only: None,
+        kind: Kind::Seconds {
+            min: TIMEOUT_MIN,
+            max: TIMEOUT_MAX,
+            set: |c, value| c.limits.ack_timeout = value,
+        },
+    },
+    Setting {
+        section: Section::Limits,
+        key: "write_timeout_s",
+        doc: "A client is closed that has taken no byte of its picture for that long.",
+        absent: Absent::Default("10"),
+        only: None,
+        kind: Kind::Seconds {
+            min: TIMEOUT_MIN,
+            max: TIMEOUT_MAX,
+            set: |c, value| c.limits.write_timeout = value,
+        },
+    },
+    Setting {
+        section: Section::Limits,
+        key: "head_timeout_s",
+        doc: "http: a client is closed that has not sent a whole request head within that time.",
+        absent: Absent::Default("5"),
+        only: None,
+        kind: Kind::Seconds {
+            min: TIMEOUT_MIN,
+            max: TIMEOUT_MAX,
+            set: |c, value| c.limits.head_timeout = value,
+        },
+    },
+];

@@ -1,0 +1,445 @@
+//! The event loop: mio, listeners, signals, timers and the supervisor's watchdog. The only reader of the clock.
+//!
+//! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
+//! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sd_notify::NotifyState;
+
+use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
+use crate::hub::{ClientId, Hub};
+use crate::limits::{
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, MAX_CLIENTS, MAX_LISTENERS, REARM, REFUSAL_SLOTS,
+};
+use crate::net::{Acceptor, Connection};
+use crate::source::AnySource;
+use crate::source::camera::{Camera, Settings};
+
+const SIGNALS: Token = Token(0);
+const CAMERA: Token = Token(1);
+const FIRST_ACCEPTOR: usize = 2;
+const FIRST_CLIENT: usize = 1 << 8;
+const _: () = assert!(FIRST_ACCEPTOR + MAX_LISTENERS <= FIRST_CLIENT);
+
+/// A client's token: index and generation, behind the others' tokens. 25 bits, so that it fits a 32-bit word.
+fn client_token(client: ClientId) -> Token {
+    Token((usize::from(client.generation) << 8 | usize::from(client.index)) + FIRST_CLIENT)
+}
+
+/// What an event is about.
+enum Ready {
+    Signals,
+    Camera,
+    Acceptor(usize),
+    Client(ClientId),
+}
+
+impl From<Token> for Ready {
+    fn from(token: Token) -> Self {
+        match token {
+            SIGNALS => Ready::Signals,
+            CAMERA => Ready::Camera,
+            Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
+            Token(n) => {
+                let [index, low, high, ..] = (n - FIRST_CLIENT).to_le_bytes();
+                Ready::Client(ClientId {
+                    index,
+                    generation: u16::from_le_bytes([low, high]),
+                })
+            }
+        }
+    }
+}
+
+/// A listening socket and whether it may have connections for us.
+struct Listening {
+    acceptor: Acceptor,
+    ready: bool,
+}
+
+struct Daemon {
+    poll: Poll,
+    signals: SignalFd,
+    hub: Hub<Connection>,
+    camera: Camera<AnySource>,
+    listening: Vec<Listening>,
+    config: Config,
+    /// Where `config` came from; `None` in the demo.
+    path: Option<PathBuf>,
+    /// The camera's descriptor in the poll, and which opening of it.
+    registered: Option<(RawFd, u64)>,
+    camera_ready: bool,
+    /// When the camera is registered anew unless it shows a sign of life before.
+    rearm: Instant,
+    accept_retry: Option<Instant>,
+    /// systemd's watchdog: how often it is fed, and when next.
+    watchdog: Option<(Duration, Instant)>,
+}
+
+/// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP. `ready` is called with the listeners' addresses once
+/// all are open.
+pub fn run(
+    config: Config,
+    path: Option<PathBuf>,
+    ready: impl FnOnce(&[(ListenerConfig, String)]),
+) -> io::Result<()> {
+    let mut daemon = Daemon::new(config, path)?;
+    let addresses: Vec<_> = daemon
+        .hub
+        .listeners()
+        .iter()
+        .map(|listener| (listener.config.clone(), listener.address.clone()))
+        .collect();
+    ready(&addresses);
+    notify(&[NotifyState::Ready]);
+    daemon.run()
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("supervisor not notified: {error}");
+    }
+}
+
+impl Daemon {
+    fn new(config: Config, path: Option<PathBuf>) -> io::Result<Self> {
+        let now = Instant::now();
+        let poll = Poll::new()?;
+        let signals = open_signals()?;
+        poll.registry().register(
+            &mut SourceFd(&signals.as_raw_fd()),
+            SIGNALS,
+            Interest::READABLE,
+        )?;
+        let mut hub = Hub::new(&config, now);
+        let mut listening = Vec::new();
+        for (index, acceptor) in open_listeners(&config)?.into_iter().enumerate() {
+            let mut acceptor = acceptor;
+            acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
+            let address = acceptor.address();
+            info!(
+                "listening: {} on {address}",
+                config.listeners[index].protocol.name()
+            );
+            hub.set_address(index, address);
+            listening.push(Listening {
+                acceptor,
+                ready: true,
+            });
+        }
+        let source = AnySource::new(&config.camera, config.limits.frame_bytes);
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 2, now));
+        Ok(Daemon {
+            poll,
+            signals,
+            hub,
+            camera: Camera::new(source, Settings::of(&config), now),
+            listening,
+            config,
+            path,
+            registered: None,
+            camera_ready: false,
+            rearm: now,
+            accept_retry: None,
+            watchdog,
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        // Every client, listener, camera and signal once is the most that one wait can tell.
+        let mut events = Events::with_capacity(MAX_CLIENTS + REFUSAL_SLOTS + MAX_LISTENERS + 2);
+        let mut again = true;
+        loop {
+            let timeout = if again {
+                Some(Duration::ZERO)
+            } else {
+                self.timeout()
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+            let now = Instant::now();
+            let mut signalled = false;
+            for event in &events {
+                match Ready::from(event.token()) {
+                    Ready::Signals => signalled = true,
+                    Ready::Camera => self.camera_ready = true,
+                    Ready::Acceptor(index) => self.listening[index].ready = true,
+                    Ready::Client(client) => {
+                        // A broken connection is told by the next read or write, whatever it was waiting for.
+                        let broken =
+                            event.is_error() || (event.is_read_closed() && event.is_write_closed());
+                        let (readable, writable) = (event.is_readable(), event.is_writable());
+                        self.hub
+                            .mark(client, readable || broken, writable || broken);
+                    }
+                }
+            }
+            if signalled && self.handle_signals(now)? {
+                info!("ending");
+                notify(&[NotifyState::Stopping]);
+                self.camera.shutdown();
+                self.hub.shutdown();
+                return Ok(());
+            }
+            again = self.turn(now);
+        }
+    }
+
+    /// One turn of everything that is not waiting. True if the next one must follow at once.
+    fn turn(&mut self, now: Instant) -> bool {
+        let fresh = self.camera.run(std::mem::take(&mut self.camera_ready), now);
+        if fresh {
+            self.rearm = now + REARM;
+            self.hub.on_frame();
+        }
+        let more_to_accept = self.accept(now);
+        let mut again = self.hub.turn(now, &mut self.camera);
+        if fresh {
+            self.camera.release();
+        }
+        self.camera.set_viewers(self.hub.viewers(), now);
+        again |= self.register_camera(now);
+        if let Some((interval, next)) = &mut self.watchdog
+            && *next <= now
+        {
+            *next = now + *interval;
+            notify(&[NotifyState::Watchdog]);
+        }
+        again || more_to_accept
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let rearm = self.registered.map(|_| self.rearm);
+        let watchdog = self.watchdog.map(|(_, next)| next);
+        let next = [
+            self.camera.deadline(),
+            self.hub.deadline(),
+            self.accept_retry,
+            rearm,
+            watchdog,
+        ];
+        let next = next.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Keeps the poll's idea of the camera's descriptor right. True if the camera has to be looked at once more.
+    fn register_camera(&mut self, now: Instant) -> bool {
+        let current = self.camera.fd();
+        let silent = current.is_some() && self.rearm <= now;
+        if current == self.registered && !silent {
+            return false;
+        }
+        if let (Some((fd, _)), true) = (current, current == self.registered) {
+            // v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration:
+            // once missed, it never wakes us. So a camera that is silent is registered anew.
+            if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+                warn!("camera: poll: {error}");
+            }
+        }
+        // A closed descriptor has left the poll by itself. Its number may be somebody else's by now.
+        self.registered = current;
+        self.rearm = now + REARM;
+        let Some((fd, _)) = current else { return false };
+        let interest = Interest::READABLE | Interest::PRIORITY;
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut SourceFd(&fd), CAMERA, interest)
+        {
+            warn!("camera: poll: {error}");
+        }
+        // What came before the registration is not told.
+        self.camera_ready = true;
+        true
+    }
+
+    /// Accepts what has come. True if there is more.
+    fn accept(&mut self, now: Instant) -> bool {
+        if self.accept_retry.is_some_and(|at| at <= now) {
+            self.accept_retry = None;
+            self.listening
+                .iter_mut()
+                .for_each(|listening| listening.ready = true);
+        }
+        let mut more = false;
+        for index in 0..self.listening.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.listening[index].ready {
+                    break;
+                }
+                match self.listening[index].acceptor.accept() {
+                    Ok((connection, peer)) => match self.hub.admit(connection, peer, index, now) {
+                        Ok(client) => self.register_client(client),
+                        Err(connection) => drop(connection),
+                    },
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        self.listening[index].ready = false
+                    }
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    // The peer was quicker than we were.
+                    Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(e) => {
+                        // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the
+                        // queue, and no new event will tell.
+                        error!("{}: accept: {e}", self.hub.listeners()[index].address);
+                        self.listening[index].ready = false;
+                        self.accept_retry = Some(now + ACCEPT_RETRY);
+                    }
+                }
+            }
+            more |= self.listening[index].ready;
+        }
+        more
+    }
+
+    fn register_client(&mut self, client: ClientId) {
+        let Some(stream) = self.hub.stream(client) else {
+            return;
+        };
+        if let Err(error) = stream.register(self.poll.registry(), client_token(client)) {
+            // Only a lack of kernel memory or of epoll watches; without events its deadlines end it.
+            warn!("client: poll: {error}");
+        }
+    }
+
+    /// True if it is time to end.
+    fn handle_signals(&mut self, now: Instant) -> io::Result<bool> {
+        while let Some(info) = self.signals.read_signal().map_err(io::Error::from)? {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(Signal::SIGHUP) => self.reload(now),
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes over from the file what can change while clients are connected, and says what cannot.
+    fn reload(&mut self, now: Instant) {
+        let Some(path) = &self.path else {
+            return info!("the demo has no configuration to read again");
+        };
+        let mut config = match config::load(path) {
+            Ok(config) => config,
+            Err(errors) => {
+                errors.iter().for_each(|error| error!("{error}"));
+                return error!("{}: the settings of before stay in force", path.display());
+            }
+        };
+        if config.limits.frame_bytes != self.config.limits.frame_bytes {
+            warn!(
+                "limits.frame_bytes changes with the next start only: buffers are taken at start"
+            );
+            config.limits.frame_bytes = self.config.limits.frame_bytes;
+        }
+        let places = |config: &Config| -> Vec<_> {
+            config
+                .listeners
+                .iter()
+                .map(|listener| (listener.protocol, listener.bind.clone()))
+                .collect()
+        };
+        if places(&config) != places(&self.config) {
+            warn!(
+                "[[listener]]: all of them stay as they are until the next start: number, protocol or bind changed"
+            );
+            config.listeners = self.config.listeners.clone();
+        }
+        self.hub.reconfigure(&config);
+        self.camera.reconfigure(Settings::of(&config));
+        if !same_source(&config.camera, &self.config.camera) {
+            info!("the camera is opened anew");
+            let source = AnySource::new(&config.camera, config.limits.frame_bytes);
+            self.camera.replace(source, now);
+        }
+        self.config = config;
+        info!("{}: read again", path.display());
+    }
+}
+
+/// Whether the two differ at most in what the source itself does not know.
+fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
+    let CameraConfig { name, linger, .. } = a.clone();
+    *a == CameraConfig {
+        name,
+        linger,
+        ..b.clone()
+    }
+}
+
+/// Signals become events; children are started with their own mask, see [`crate::source::pipe`].
+fn open_signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
+}
+
+/// Opens all listeners of the configuration, in its order. A socket that the supervisor passes is used in place of
+/// the listener that has its address, or else its protocol as name (`FileDescriptorName=` in the socket unit).
+fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
+    let mut opened: Vec<Option<Acceptor>> = config.listeners.iter().map(|_| None).collect();
+    for (fd, name) in sd_notify::listen_fds_with_names()? {
+        // SAFETY: sd_notify hands out the descriptors of LISTEN_FDS, which are ours by that protocol; nothing was
+        // opened before that could have taken their numbers, as they were open when the process began.
+        let (acceptor, bind) = match unsafe { Acceptor::from_fd(fd) } {
+            Ok(passed) => passed,
+            Err(error) => {
+                error!("socket {fd} ({name}) from the supervisor: {error}");
+                continue;
+            }
+        };
+        let is_free = |index: &usize| opened[*index].is_none();
+        let by_address =
+            (0..opened.len()).find(|i| is_free(i) && same_place(&config.listeners[*i].bind, &bind));
+        let by_name = || {
+            (0..opened.len()).find(|i| is_free(i) && config.listeners[*i].protocol.name() == name)
+        };
+        match by_address.or_else(by_name) {
+            Some(index) => opened[index] = Some(acceptor),
+            None => error!(
+                "socket {fd} ({name}, {}) from the supervisor fits no [[listener]] by bind or by FileDescriptorName=",
+                acceptor.address()
+            ),
+        }
+    }
+    let mut acceptors = Vec::new();
+    for (passed, listener) in opened.into_iter().zip(&config.listeners) {
+        let acceptor = match passed {
+            Some(acceptor) => acceptor,
+            None => Acceptor::bind(&listener.bind).map_err(|error| {
+                let (protocol, bind) = (listener.protocol.name(), &listener.bind);
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {bind} for {protocol}: {error}"),
+                )
+            })?,
+        };
+        acceptors.push(acceptor);
+    }
+    Ok(acceptors)
+}
+
+fn same_place(wanted: &Bind, passed: &Bind) -> bool {
+    match (wanted, passed) {
+        (Bind::Tcp(wanted), Bind::Tcp(passed)) => wanted == passed,
+        (Bind::Unix(wanted), Bind::Unix(passed)) => wanted.as_path() == Path::new(passed),
+        _ => false,
+    }
+}

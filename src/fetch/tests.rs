@@ -1,0 +1,824 @@
+//! Each test scripts a server on loopback: what it sends, in which pieces, and what it expects to be sent.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use super::*;
+
+/// A JPEG as far as a receiver looks: `size` bytes, SOI first, EOI last.
+fn jpeg(size: usize, seed: u8) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..size)
+        .map(|i| (i as u8).wrapping_mul(31) ^ seed)
+        .collect();
+    bytes[..2].copy_from_slice(&[0xFF, 0xD8]);
+    bytes[size - 2..].copy_from_slice(&[0xFF, 0xD9]);
+    bytes
+}
+
+/// A folder of its own, removed at the end of the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("camd-fetch-{}-{next}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    /// The files by name, with their content.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<_> = fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                (name, fs::read(entry.path()).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn pictures(&self) -> Vec<Vec<u8>> {
+        self.files().into_iter().map(|(_, bytes)| bytes).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Serves one connection by `script`; a panic in it fails the test when `fetch_from` joins.
+fn serve(script: impl FnOnce(TcpStream) + Send + 'static) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        script(stream);
+    });
+    (port, server)
+}
+
+/// Fetches into a new folder from a server with this script.
+fn fetch_from(
+    scheme: &str,
+    path: &str,
+    count: u64,
+    script: impl FnOnce(TcpStream) + Send + 'static,
+) -> (Result<Summary, FetchError>, Folder) {
+    let (port, server) = serve(script);
+    let folder = Folder::new();
+    let result = run(&FetchOptions {
+        url: format!("{scheme}://127.0.0.1:{port}{path}"),
+        count,
+        output: Output::Dir(folder.0.clone()),
+        timeout: Duration::from_secs(10),
+    });
+    if server.join().is_err() {
+        panic!("the server's script failed; the receiver says {result:?}");
+    }
+    (result, folder)
+}
+
+fn protocol_error(result: Result<Summary, FetchError>) -> String {
+    match result {
+        Err(FetchError::Protocol(text)) => text,
+        other => panic!("a protocol error was expected, got {other:?}"),
+    }
+}
+
+/// Sends in pieces of `size` bytes that do not merge on the way more than TCP pleases.
+fn send_in_pieces(stream: &mut TcpStream, bytes: &[u8], size: usize) {
+    for piece in bytes.chunks(size) {
+        if stream.write_all(piece).is_err() {
+            // The receiver has all it wants, or has refused what it got.
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&got),
+        String::from_utf8_lossy(bytes)
+    );
+}
+
+/// The request's head, up to and with the empty line.
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+// --- push ---
+
+fn push_wire(pictures: &[Vec<u8>]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for picture in pictures {
+        let length = (picture.len() as i32).to_le_bytes();
+        wire.extend([length, length].concat());
+        wire.extend(picture);
+    }
+    wire
+}
+
+#[test]
+fn push_split_and_glued() {
+    for piece in [1, 7, 8, 9, 100, usize::MAX] {
+        let pictures = [jpeg(300, 1), jpeg(4, 2), jpeg(301, 3)];
+        let wire = push_wire(&pictures);
+        let (result, folder) = fetch_from("push", "", 3, move |mut stream| {
+            send_in_pieces(&mut stream, &wire, piece.min(wire.len()));
+        });
+        let summary = result.unwrap();
+        assert_eq!((summary.pictures, summary.bytes), (3, 605));
+        assert_eq!(folder.pictures(), pictures);
+    }
+}
+
+#[test]
+fn push_lengths_that_lie_are_refused() {
+    let limit = PICTURE_LIMIT as i32;
+    for (first, second) in [
+        (0, 0),
+        (-1, -1),
+        (i32::MIN, i32::MIN),
+        (i32::MAX, i32::MAX),
+        (limit + 1, limit + 1),
+        (100, 101),
+        (100, 0),
+        (100, -100),
+    ] {
+        let (result, folder) = fetch_from("push", "", 1, move |mut stream| {
+            stream
+                .write_all(&[first.to_le_bytes(), second.to_le_bytes()].concat())
+                .unwrap();
+        });
+        let text = protocol_error(result);
+        assert!(text.contains(&format!("{first} and {second}")), "{text}");
+        assert!(folder.files().is_empty());
+    }
+}
+
+#[test]
+fn the_largest_picture_is_taken() {
+    let picture = jpeg(PICTURE_LIMIT, 9);
+    let wire = push_wire(std::slice::from_ref(&picture));
+    let (result, folder) = fetch_from("push", "", 1, move |mut stream| {
+        stream.write_all(&wire).unwrap();
+    });
+    assert_eq!(result.unwrap().bytes, PICTURE_LIMIT as u64);
+    assert_eq!(folder.pictures(), [picture]);
+}
+
+#[test]
+fn what_is_not_a_jpeg_is_refused() {
+    let (result, folder) = fetch_from("push", "", 1, |mut stream| {
+        stream.write_all(&push_wire(&[b"GIF89a".to_vec()])).unwrap();
+    });
+    assert!(protocol_error(result).contains("not a JPEG"));
+    assert!(folder.files().is_empty());
+}
+
+#[test]
+fn a_connection_that_ends_early_is_named() {
+    let whole = push_wire(&[jpeg(100, 1)]);
+    for (sent, what) in [
+        (0, "instead of sending a picture"),
+        (5, "within a push header"),
+        (50, "within a picture"),
+    ] {
+        let wire = whole[..sent].to_vec();
+        let (result, folder) = fetch_from("push", "", 1, move |mut stream| {
+            stream.write_all(&wire).unwrap();
+        });
+        match result {
+            Err(FetchError::Connection(text)) => assert!(text.contains(what), "{text}"),
+            other => panic!("{sent} bytes: {other:?}"),
+        }
+        assert!(folder.files().is_empty());
+    }
+}
+
+// --- pull ---
+
+/// Serves the pictures as the original does: announce, then a part for each ack.
+fn serve_pull(stream: &mut TcpStream, pictures: &[Vec<u8>], last_ack: bool) {
+    for (i, picture) in pictures.iter().enumerate() {
+        if i > 0 && last_ack {
+            expect(stream, b"ack");
+        }
+        expect(stream, b"new_request");
+        write!(stream, "newImage:{}", picture.len()).unwrap();
+        for part in picture.chunks(1380) {
+            expect(stream, b"ack");
+            send_in_pieces(stream, part, 1000);
+        }
+    }
+}
+
+#[test]
+fn pull_follows_the_original_sequence() {
+    let pictures = [jpeg(4, 1), jpeg(1380, 2), jpeg(1381, 3), jpeg(10_000, 4)];
+    let served = pictures.clone();
+    let (result, folder) = fetch_from("pull", "", 4, move |mut stream| {
+        serve_pull(&mut stream, &served, true);
+        // Nothing may follow the last picture but the end.
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
+    });
+    assert_eq!(result.unwrap().pictures, 4);
+    assert_eq!(folder.pictures(), pictures);
+}
+
+#[test]
+fn pull_size_split_at_every_point() {
+    let picture = jpeg(2345, 5);
+    let announcement = b"newImage:2345";
+    for split in 1..announcement.len() {
+        let served = picture.clone();
+        let (result, folder) = fetch_from("pull", "", 1, move |mut stream| {
+            expect(&mut stream, b"new_request");
+            stream.write_all(&announcement[..split]).unwrap();
+            // Long enough that the receiver sees the pieces apart; correct in either case.
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(&announcement[split..]).unwrap();
+            expect(&mut stream, b"ack");
+            stream.write_all(&served[..1380]).unwrap();
+            expect(&mut stream, b"ack");
+            stream.write_all(&served[1380..]).unwrap();
+        });
+        assert_eq!(result.unwrap().pictures, 1, "split at {split}");
+        assert_eq!(folder.pictures(), std::slice::from_ref(&picture));
+    }
+}
+
+#[test]
+fn pull_announcements_that_lie_are_refused() {
+    for (announcement, why) in [
+        ("newImage:0", "size that is not from 1"),
+        ("newImage:16777217", "size that is not from 1"),
+        (
+            "newImage:99999999999999999999999",
+            "size that is not from 1",
+        ),
+        ("newImage:-5", "without a decimal size"),
+        ("newImage: 5", "without a decimal size"),
+        ("\r\n\0 newImage:x", "without a decimal size"),
+        ("newimage:5", "expected, got \"newimage:5\""),
+        (
+            "HTTP/1.1 400 Bad Request\r\n\x1b[2J",
+            "got \"HTTP/1.1 400 Bad Request\"",
+        ),
+    ] {
+        let (result, folder) = fetch_from("pull", "", 1, move |mut stream| {
+            expect(&mut stream, b"new_request");
+            stream.write_all(announcement.as_bytes()).unwrap();
+        });
+        let text = protocol_error(result);
+        assert!(text.contains(why), "{announcement:?}: {text}");
+        assert!(folder.files().is_empty());
+    }
+}
+
+// --- HTTP ---
+
+/// Fetches `/stream` from a server that answers with exactly these bytes, in pieces of `piece` bytes, and closes.
+fn fetch_answer(
+    answer: impl Into<Vec<u8>>,
+    count: u64,
+    piece: usize,
+) -> (Result<Summary, FetchError>, Folder) {
+    let answer = answer.into();
+    fetch_from("http", "/stream?x", count, move |mut stream| {
+        let request = read_request(&mut stream);
+        assert!(
+            request.starts_with("GET /stream?x HTTP/1.0\r\nHost: 127.0.0.1:"),
+            "{request}"
+        );
+        send_in_pieces(&mut stream, &answer, piece.min(answer.len()));
+    })
+}
+
+/// An answer as camd gives it.
+fn camd_stream(pictures: &[Vec<u8>]) -> Vec<u8> {
+    let mut wire = b"HTTP/1.1 200 OK\r\n\
+        Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\n\
+        Cache-Control: no-store\r\n\r\n--camdframe\r\n"
+        .to_vec();
+    for picture in pictures {
+        wire.extend(
+            format!(
+                "Content-Type: image/jpeg\r\nContent-Length: {}\r\nX-Timestamp: 1.000001\r\n\r\n",
+                picture.len()
+            )
+            .bytes(),
+        );
+        wire.extend(picture);
+        wire.extend(b"\r\n--camdframe\r\n");
+    }
+    wire
+}
+
+#[test]
+fn multipart_split_and_glued() {
+    let mut pictures = [jpeg(500, 1), jpeg(4, 2), jpeg(501, 3)];
+    // A boundary within a picture of known length is a part of the picture.
+    pictures[0][100..115].copy_from_slice(b"\r\n--camdframe\r\n");
+    for piece in [1, 5, 64, usize::MAX] {
+        let (result, folder) = fetch_answer(camd_stream(&pictures), 3, piece);
+        assert_eq!(result.unwrap().pictures, 3);
+        assert_eq!(folder.pictures(), pictures);
+    }
+}
+
+#[test]
+fn multipart_of_other_servers() {
+    let picture = jpeg(400, 7);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // The head of the answer, what introduces each picture, what follows it.
+    for (content_type, before, after) in [
+        // A quoted boundary with other parameters around it; parts without a length.
+        (
+            "Multipart/X-Mixed-Replace; charset=x; Boundary=\"a b=c\"; q",
+            "--a b=c\r\nContent-Type: image/jpeg\r\n\r\n",
+            "\r\n",
+        ),
+        // Hyphens in the parameter already.
+        (
+            "multipart/x-mixed-replace;boundary=--ipcamera",
+            "--ipcamera\r\nContent-Length: 400\r\n\r\n",
+            "\r\n",
+        ),
+        // No line end between picture and boundary, lower-case field.
+        (
+            "multipart/x-mixed-replace;boundary=b",
+            "--b\r\ncontent-length:400\r\n\r\n",
+            "",
+        ),
+        // Bare line feeds, white space behind the boundary, no fields at all.
+        ("multipart/x-mixed-replace; boundary=b", "--b \t\n\n", "\n"),
+    ] {
+        let mut wire =
+            format!("HTTP/1.0 200 OK\r\nContent-Type: {content_type}\r\n\r\n").into_bytes();
+        for _ in 0..3 {
+            wire.extend(before.bytes());
+            wire.extend(&picture);
+            wire.extend(after.bytes());
+        }
+        wire.extend(before.lines().next().unwrap().trim_end().bytes());
+        wire.extend(b"--");
+        for piece in [1, 399, usize::MAX] {
+            // Endless, and the closing delimiter is its orderly end.
+            let (result, folder) = fetch_answer(wire.clone(), 0, piece);
+            assert_eq!(result.unwrap().pictures, 3, "{}", text(&wire));
+            assert_eq!(
+                folder.pictures(),
+                vec![picture.clone(); 3],
+                "{content_type}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_delimiter_split_at_every_point_ends_a_part_without_a_length() {
+    let picture = jpeg(50, 6);
+    let delimiter = b"\r\n--bound\r\n\r\n";
+    for split in 1..delimiter.len() {
+        let served = picture.clone();
+        let (result, folder) = fetch_from("http", "/", 2, move |mut stream| {
+            read_request(&mut stream);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=bound\r\n\r\n";
+            let start = [
+                head.as_bytes(),
+                &delimiter[2..],
+                &served,
+                &delimiter[..split],
+            ];
+            stream.write_all(&start.concat()).unwrap();
+            // Long enough that the receiver sees the pieces apart; correct in either case.
+            std::thread::sleep(Duration::from_millis(20));
+            let rest = [&delimiter[split..], &served, b"\n--bound--"];
+            stream.write_all(&rest.concat()).unwrap();
+        });
+        assert_eq!(result.unwrap().pictures, 2, "split at {split}");
+        assert_eq!(folder.pictures(), vec![picture.clone(); 2]);
+    }
+}
+
+#[test]
+fn a_preamble_is_skipped() {
+    let mut wire = camd_stream(&[jpeg(10, 1)]);
+    let at = wire.len() - b"\r\n--camdframe\r\n".len() - 10;
+    let head = String::from_utf8(wire[..at].to_vec()).unwrap();
+    let head = head.replacen(
+        "\r\n\r\n",
+        "\r\n\r\nThis is multipart.\r\n--camdfram\r\n",
+        1,
+    );
+    wire.splice(..at, head.into_bytes());
+    let (result, _folder) = fetch_answer(wire, 1, 3);
+    assert_eq!(result.unwrap().pictures, 1);
+}
+
+#[test]
+fn the_end_of_a_stream_before_the_count_is_an_error() {
+    let mut wire = camd_stream(&[jpeg(10, 1)]);
+    wire.truncate(wire.len() - 2);
+    wire.extend(b"--\r\n");
+    let (result, _folder) = fetch_answer(wire, 2, 100);
+    match result {
+        Err(FetchError::Connection(text)) => assert!(text.contains("after 1 of 2"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn multipart_that_lies_is_refused() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n";
+    for (body, why) in [
+        (
+            "--b\r\nContent-Length: 16777217\r\n\r\n".to_owned(),
+            "more than",
+        ),
+        (
+            "--b\r\nContent-Length: 18446744073709551617\r\n\r\n".to_owned(),
+            "more than",
+        ),
+        (
+            "--b\r\nContent-Length: -1\r\n\r\n".to_owned(),
+            "not a number",
+        ),
+        ("--b\r\nContent-Length: \r\n\r\n".to_owned(), "not a number"),
+        (
+            "--b\r\nContent-Length: 2\r\n\r\n\u{7f}\u{7f}trailing\r\n--b\r\n".to_owned(),
+            "not a JPEG",
+        ),
+        (
+            format!("--b\r\nX: {}\r\n\r\n", "x".repeat(9000)),
+            "larger than",
+        ),
+        (format!("--b\r\nX: {}", "x".repeat(9000)), "larger than"),
+        ("--b\r\n: :\r\n\r\n".to_owned(), "head of a part"),
+        (
+            format!("--b\r\n{}\r\n", "A: b\r\n".repeat(65)),
+            "head of a part",
+        ),
+        ("x".repeat(9000), "no boundary"),
+        ("x\r\n".repeat(3000), "no boundary"),
+    ] {
+        let (result, folder) = fetch_answer(format!("{head}{body}"), 1, usize::MAX);
+        let text = protocol_error(result);
+        assert!(text.contains(why), "{body:.60}: {text}");
+        assert!(folder.files().is_empty());
+    }
+}
+
+#[test]
+fn a_part_that_is_longer_than_its_length_is_refused() {
+    let mut wire = camd_stream(&[jpeg(10, 1)]);
+    let at = wire.len() - b"\r\n--camdframe\r\n".len();
+    wire.splice(at..at, *b"excess");
+    let (result, _folder) = fetch_answer(wire, 2, usize::MAX);
+    assert!(protocol_error(result).contains("no boundary"));
+}
+
+#[test]
+fn an_endless_part_without_a_length_is_cut_off() {
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n--b\r\n\r\n";
+    let (result, _folder) = fetch_from("http", "/", 1, move |mut stream| {
+        read_request(&mut stream);
+        stream.write_all(head.as_bytes()).unwrap();
+        // Until the receiver hangs up.
+        while stream.write_all(&[0xAA; 65536]).is_ok() {}
+    });
+    assert!(protocol_error(result).contains("more than"));
+}
+
+#[test]
+fn one_picture_with_and_without_a_length() {
+    let picture = jpeg(3000, 8);
+    for length in ["Content-Length: 3000\r\n", ""] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n{length}\r\n");
+        let wire = [head.as_bytes(), &picture].concat();
+        let (result, folder) = fetch_answer(wire.clone(), 1, 1000);
+        assert_eq!(result.unwrap().pictures, 1);
+        assert_eq!(folder.pictures(), std::slice::from_ref(&picture));
+
+        let (result, _folder) = fetch_answer(wire, 2, usize::MAX);
+        assert!(protocol_error(result).contains("-n 1"));
+    }
+}
+
+#[test]
+fn refusals_show_the_servers_reason() {
+    let (result, _folder) = fetch_answer(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 33\r\n\r\nno picture: \x1b[31m/dev/video0\nmore..",
+        1,
+        usize::MAX,
+    );
+    assert_eq!(
+        result.unwrap_err(),
+        FetchError::NoPicture(
+            "the server answered 503 Service Unavailable: no picture: ?[31m/dev/video0".to_owned()
+        )
+    );
+    for (answer, text) in [
+        (
+            "HTTP/1.0 404 Not Found\r\n\r\nno such page\r\n",
+            "the server answered 404 Not Found: no such page",
+        ),
+        (
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\n<html>",
+            "the server answered 404 Not Found",
+        ),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: https://cam/\r\nContent-Length: 0\r\n\r\n",
+            "the server answered 302 Found: it is at https://cam/",
+        ),
+    ] {
+        let (result, _folder) = fetch_answer(answer, 1, usize::MAX);
+        assert_eq!(protocol_error(result), text);
+    }
+}
+
+#[test]
+fn answers_that_are_not_pictures_are_refused() {
+    for (answer, why) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
+            "neither image/jpeg",
+        ),
+        ("HTTP/1.1 200 OK\r\n\r\n", "neither image/jpeg"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace\r\n\r\n",
+            "no boundary",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=\r\n\r\n",
+            "no boundary",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n--b\r\n",
+            "chunked",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 16777217\r\n\r\n",
+            "more than",
+        ),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not speak HTTP"),
+        ("\r\n\r\n", "does not speak HTTP"),
+    ] {
+        let (result, _folder) = fetch_answer(answer, 1, usize::MAX);
+        let text = protocol_error(result);
+        assert!(text.contains(why), "{answer}: {text}");
+    }
+}
+
+// --- time, files, connections ---
+
+#[test]
+fn a_silent_server_is_left_in_time() {
+    for (scheme, sent) in [
+        ("push", b"".as_slice()),
+        // Dribbling does not buy time: the deadline is for the whole picture.
+        ("push", &[100, 0, 0, 0, 100, 0, 0, 0]),
+        ("pull", b""),
+        ("pull", b"newImage:100"),
+        ("http", b"HTTP/1.1 200 OK\r\n"),
+    ] {
+        let (port, server) = serve(move |mut stream| {
+            stream.write_all(sent).unwrap();
+            // Until the receiver hangs up.
+            for _ in 0..100 {
+                std::thread::sleep(Duration::from_millis(100));
+                if scheme == "push" && !sent.is_empty() && stream.write_all(&[0]).is_err() {
+                    return;
+                }
+                stream.set_nonblocking(true).unwrap();
+                match stream.read(&mut [0; 4096]) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+                stream.set_nonblocking(false).unwrap();
+            }
+            panic!("the receiver did not hang up");
+        });
+        let folder = Folder::new();
+        let result = run(&FetchOptions {
+            url: format!("{scheme}://127.0.0.1:{port}"),
+            count: 1,
+            output: Output::File(folder.0.join("x.jpg")),
+            timeout: Duration::from_millis(300),
+        });
+        assert_eq!(
+            result,
+            Err(FetchError::NoPicture("no picture within 300ms".to_owned())),
+            "{scheme}"
+        );
+        assert!(folder.files().is_empty());
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn nobody_there_is_a_connection_error() {
+    // Bound and not listening any more: the port is free again.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let result = run(&FetchOptions {
+        url: format!("push://127.0.0.1:{port}"),
+        count: 1,
+        output: Output::Dir(std::env::temp_dir()),
+        timeout: Duration::from_secs(5),
+    });
+    match result {
+        Err(FetchError::Connection(text)) => {
+            assert!(
+                text.starts_with(&format!("127.0.0.1 port {port}: ")),
+                "{text}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn run_push_to(output: Output, pictures: Vec<Vec<u8>>) -> Result<Summary, FetchError> {
+    let count = pictures.len() as u64;
+    let (port, server) = serve(move |mut stream| {
+        // The receiver may leave before it took all.
+        let _ = stream.write_all(&push_wire(&pictures));
+    });
+    let result = run(&FetchOptions {
+        url: format!("push://127.0.0.1:{port}"),
+        count,
+        output,
+        timeout: Duration::from_secs(10),
+    });
+    server.join().unwrap();
+    result
+}
+
+#[test]
+fn a_file_holds_the_last_picture_alone() {
+    let folder = Folder::new();
+    let path = folder.0.join("x.jpg");
+    run_push_to(Output::File(path), vec![jpeg(900, 1), jpeg(30, 2)]).unwrap();
+    assert_eq!(folder.files(), [("x.jpg".to_owned(), jpeg(30, 2))]);
+}
+
+#[test]
+fn a_file_is_replaced_never_rewritten() {
+    let folder = Folder::new();
+    let path = folder.0.join("x.jpg");
+    fs::write(&path, b"old").unwrap();
+    let mut old = fs::File::open(&path).unwrap();
+    run_push_to(Output::File(path), vec![jpeg(900, 1)]).unwrap();
+    // A reader that opened the old file still has all of it.
+    let mut content = Vec::new();
+    old.read_to_end(&mut content).unwrap();
+    assert_eq!(content, b"old");
+    assert_eq!(folder.files(), [("x.jpg".to_owned(), jpeg(900, 1))]);
+}
+
+#[test]
+fn a_link_stays_and_its_target_is_replaced() {
+    let folder = Folder::new();
+    let link = folder.0.join("link.jpg");
+    fs::write(folder.0.join("target.jpg"), b"old").unwrap();
+    std::os::unix::fs::symlink("target.jpg", &link).unwrap();
+    run_push_to(Output::File(link.clone()), vec![jpeg(9, 1)]).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(folder.0.join("target.jpg")).unwrap(), jpeg(9, 1));
+}
+
+#[test]
+fn what_is_no_regular_file_is_written_to() {
+    let folder = Folder::new();
+    let fifo = folder.0.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::read(fifo).unwrap()
+    });
+    run_push_to(Output::File(fifo.clone()), vec![jpeg(9, 1), jpeg(8, 2)]).unwrap();
+    assert_eq!(reader.join().unwrap(), [jpeg(9, 1), jpeg(8, 2)].concat());
+    assert!(!fs::metadata(&fifo).unwrap().is_file());
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let folder = Folder::new();
+    let fifo = folder.0.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || {
+            let mut first = [0; 2];
+            fs::File::open(fifo)
+                .unwrap()
+                .read_exact(&mut first)
+                .unwrap();
+            first
+        }
+    });
+    // More than a pipe holds.
+    let summary = run_push_to(Output::File(fifo), vec![jpeg(100_000, 1); 10]).unwrap();
+    assert!(summary.pictures < 10);
+    assert_eq!(reader.join().unwrap(), [0xFF, 0xD8]);
+}
+
+#[test]
+fn numbers_go_on_after_those_that_are_there() {
+    let folder = Folder::new();
+    for name in ["camd-000041.jpg", "camd-9.jpg", "holiday.jpg", "000099.jpg"] {
+        fs::write(folder.0.join(name), b"mine").unwrap();
+    }
+    run_push_to(Output::Dir(folder.0.clone()), vec![jpeg(9, 1), jpeg(8, 2)]).unwrap();
+    let files = folder.files();
+    assert_eq!(files.len(), 6);
+    assert!(files.contains(&("camd-000042.jpg".to_owned(), jpeg(9, 1))));
+    assert!(files.contains(&("camd-000043.jpg".to_owned(), jpeg(8, 2))));
+    assert_eq!(
+        files
+            .iter()
+            .filter(|(_, content)| content == b"mine")
+            .count(),
+        4
+    );
+}
+
+#[test]
+fn a_folder_that_is_missing_is_made_and_a_file_in_its_place_is_an_error() {
+    let folder = Folder::new();
+    run_push_to(Output::Dir(folder.0.join("a/b")), vec![jpeg(9, 1)]).unwrap();
+    assert_eq!(
+        fs::read(folder.0.join("a/b/camd-000001.jpg")).unwrap(),
+        jpeg(9, 1)
+    );
+
+    fs::write(folder.0.join("file"), b"").unwrap();
+    for output in [
+        Output::Dir(folder.0.join("file")),
+        Output::File(folder.0.join("missing/x.jpg")),
+        Output::File(folder.0.join("file/x.jpg")),
+    ] {
+        // No connection is made for what cannot be written, or it is given up.
+        let url = match &output {
+            Output::File(path) if path.starts_with(folder.0.join("missing")) => None,
+            _ => Some("push://127.0.0.1:1"),
+        };
+        let result = match url {
+            None => run_push_to(output.clone(), vec![jpeg(9, 1)]),
+            Some(url) => run(&FetchOptions {
+                url: url.to_owned(),
+                count: 1,
+                output: output.clone(),
+                timeout: Duration::from_secs(5),
+            }),
+        };
+        assert!(
+            matches!(result, Err(FetchError::File(_))),
+            "{output:?}: {result:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_command_line_means() {
+    let folder = Folder::new();
+    let meant = |text: &str| Output::from_arg(text.as_ref());
+    assert_eq!(meant("-"), Output::Stdout);
+    assert_eq!(meant("x.jpg"), Output::File("x.jpg".into()));
+    assert_eq!(meant("new/"), Output::Dir("new/".into()));
+    let existing = folder.0.to_str().unwrap();
+    assert_eq!(meant(existing), Output::Dir(existing.into()));
+}

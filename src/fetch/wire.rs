@@ -1,0 +1,182 @@
+//! A TCP connection with a read buffer and one deadline.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use super::FetchError;
+
+/// Bytes asked of the kernel at once.
+const READ: usize = 64 * 1024;
+
+/// Invariant: `buffer[start..]` is what was received and not yet consumed.
+pub(super) struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Wire {
+    /// Tries the host's addresses one after the other, all within `timeout`.
+    pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> Result<Wire, FetchError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            FetchError::Connection(format!("{host} port {port}: {error}"))
+        };
+        let addresses = (host, port)
+            .to_socket_addrs()
+            .map_err(|error| failed(&error))?;
+        let deadline = Instant::now() + timeout;
+        let mut last = failed(&"the name has no address");
+        for address in addresses {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(stream) => {
+                    // pull waits for each of our three-byte answers: Nagle's algorithm would add a delayed ACK to
+                    // every part.
+                    stream.set_nodelay(true).map_err(|error| failed(&error))?;
+                    return Ok(Wire {
+                        stream,
+                        buffer: Vec::new(),
+                        start: 0,
+                        timeout,
+                        deadline,
+                    });
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    last = failed(&format!("no connection within {timeout:?}"));
+                }
+                Err(error) => last = failed(&error),
+            }
+        }
+        Err(last)
+    }
+
+    /// From now on the full time again.
+    pub(super) fn restart_timeout(&mut self) {
+        self.deadline = Instant::now() + self.timeout;
+    }
+
+    /// What has been received and not yet consumed.
+    pub(super) fn received(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// # Panics
+    /// If less than `n` bytes have been received.
+    pub(super) fn consume(&mut self, n: usize) {
+        assert!(
+            n <= self.received().len(),
+            "{n} bytes consumed of {} received",
+            self.received().len()
+        );
+        self.start += n;
+    }
+
+    /// Waits for more bytes; how many came, 0 at the end of the connection.
+    pub(super) fn fill(&mut self) -> Result<usize, FetchError> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let had = self.buffer.len();
+        self.buffer.resize(had + READ, 0);
+        let result = read(
+            &mut self.stream,
+            &mut self.buffer[had..],
+            self.deadline,
+            self.timeout,
+        );
+        self.buffer
+            .truncate(had + result.as_ref().copied().unwrap_or(0));
+        result
+    }
+
+    /// As [`Wire::fill`]; the end of the connection is an error that names what was cut off.
+    pub(super) fn fill_some(&mut self, what: &str) -> Result<(), FetchError> {
+        match self.fill()? {
+            0 => Err(ended(what)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends the next `n` bytes to `out`; `n` has been checked against a limit. The end of the connection is an
+    /// error that names what was cut off.
+    pub(super) fn read_exactly(
+        &mut self,
+        n: usize,
+        out: &mut Vec<u8>,
+        what: &str,
+    ) -> Result<(), FetchError> {
+        let buffered = n.min(self.received().len());
+        out.extend_from_slice(&self.received()[..buffered]);
+        self.consume(buffered);
+        let mut filled = out.len();
+        out.resize(filled + n - buffered, 0);
+        while filled < out.len() {
+            match read(
+                &mut self.stream,
+                &mut out[filled..],
+                self.deadline,
+                self.timeout,
+            )? {
+                0 => return Err(ended(what)),
+                got => filled += got,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        let left = remaining(self.deadline, self.timeout)?;
+        self.stream
+            .set_write_timeout(Some(left))
+            .and_then(|()| self.stream.write_all(bytes))
+            .map_err(|error| lost(&error, self.timeout))
+    }
+}
+
+fn read(
+    stream: &mut TcpStream,
+    into: &mut [u8],
+    deadline: Instant,
+    timeout: Duration,
+) -> Result<usize, FetchError> {
+    loop {
+        let left = remaining(deadline, timeout)?;
+        match stream
+            .set_read_timeout(Some(left))
+            .and_then(|()| stream.read(into))
+        {
+            Ok(got) => return Ok(got),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(lost(&error, timeout)),
+        }
+    }
+}
+
+/// The time left, never zero: a socket timeout of zero means "for ever".
+fn remaining(deadline: Instant, timeout: Duration) -> Result<Duration, FetchError> {
+    match deadline.checked_duration_since(Instant::now()) {
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(too_late(timeout)),
+    }
+}
+
+fn lost(error: &std::io::Error, timeout: Duration) -> FetchError {
+    match error.kind() {
+        // Linux reports a socket timeout as EAGAIN.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => too_late(timeout),
+        _ => FetchError::Connection(format!("the connection broke: {error}")),
+    }
+}
+
+fn too_late(timeout: Duration) -> FetchError {
+    FetchError::NoPicture(format!("no picture within {timeout:?}"))
+}
+
+fn ended(what: &str) -> FetchError {
+    FetchError::Connection(format!("the server closed the connection {what}"))
+}

@@ -1,0 +1,423 @@
+//! The slot table: admits clients, hands each new picture to those who wait for one, answers requests, and closes who
+//! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
+
+pub mod pages;
+
+use std::io::Write;
+use std::rc::Rc;
+use std::time::Instant;
+
+use log::{debug, info, warn};
+
+use crate::config::{Config, LimitsConfig, ListenerConfig};
+use crate::frame::FrameBuf;
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
+use crate::protocol::Protocol;
+use crate::protocol::ProtocolKind;
+use crate::protocol::http::{self, Call, Policy, Route, Status};
+use crate::renditions::{Profile, Renditions};
+use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
+use crate::source::camera::{Camera, Condition};
+use crate::source::{ControlError, Source};
+
+/// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
+const CALLS_PER_TURN: usize = 8;
+
+/// Names a connection: an event for one that is gone must not reach the next in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId {
+    pub index: u8,
+    pub generation: u16,
+}
+
+/// A listener as far as its clients are concerned.
+#[derive(Debug)]
+pub struct Listener {
+    pub config: ListenerConfig,
+    /// Where it really listens: with port 0 the system picks one.
+    pub address: String,
+    profile: Profile,
+    policy: Rc<Policy>,
+    /// Connections that found no slot.
+    pub refused: u64,
+    /// Connections that broke the protocol.
+    pub violations: u64,
+    /// Pictures that were sent whole over connections that have ended.
+    past_frames: u64,
+}
+
+impl Listener {
+    fn new(config: &ListenerConfig) -> Self {
+        Listener {
+            config: config.clone(),
+            address: String::new(),
+            profile: Profile::of(config),
+            policy: policy(config),
+            refused: 0,
+            violations: 0,
+            past_frames: 0,
+        }
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::new(self.config.protocol, &self.policy)
+    }
+}
+
+/// All clients of the process.
+///
+/// Invariant: the first [`MAX_CLIENTS`] slots hold pictures, the [`REFUSAL_SLOTS`] behind them do not; the number of
+/// taken picture slots of a listener never exceeds its `clients` at the time of admission.
+pub struct Hub<S> {
+    slots: heapless::Vec<Slot<S>, { MAX_CLIENTS + REFUSAL_SLOTS }>,
+    /// Slots to be advanced in this turn.
+    marked: [bool; MAX_CLIENTS + REFUSAL_SLOTS],
+    listeners: heapless::Vec<Listener, MAX_LISTENERS>,
+    limits: LimitsConfig,
+    renditions: Renditions,
+    page: FrameBuf,
+    started: Instant,
+}
+
+impl<S: Stream> Hub<S> {
+    /// Takes all memory that serving will need.
+    pub fn new(config: &Config, now: Instant) -> Self {
+        let mut slots = heapless::Vec::new();
+        for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
+            let refusal = index >= MAX_CLIENTS;
+            let capacity = if refusal {
+                REFUSAL_BODY
+            } else {
+                config.limits.frame_bytes
+            };
+            let pushed = slots.push(Slot::new(capacity, refusal, now));
+            assert!(pushed.is_ok(), "the table has that capacity");
+        }
+        Hub {
+            slots,
+            marked: [false; MAX_CLIENTS + REFUSAL_SLOTS],
+            listeners: config.listeners.iter().map(Listener::new).collect(),
+            limits: config.limits.clone(),
+            renditions: Renditions::new(&config.listeners, config.limits.frame_bytes),
+            page: FrameBuf::new(PAGE),
+            started: now,
+        }
+    }
+
+    pub fn set_address(&mut self, listener: usize, address: String) {
+        self.listeners[listener].address = address;
+    }
+
+    /// Takes over what may change while clients are connected: everything but the number, protocol and address of the
+    /// listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the allow_origin and
+    /// set_controls under which they came.
+    pub fn reconfigure(&mut self, config: &Config) {
+        assert_eq!(
+            self.limits.frame_bytes, config.limits.frame_bytes,
+            "buffers are taken at start"
+        );
+        assert_eq!(
+            self.listeners.len(),
+            config.listeners.len(),
+            "listeners are opened at start"
+        );
+        for (listener, config) in self.listeners.iter_mut().zip(&config.listeners) {
+            listener.config = config.clone();
+            listener.profile = Profile::of(config);
+            listener.policy = policy(config);
+        }
+        self.limits = config.limits.clone();
+        self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
+    }
+
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// The taken slots.
+    pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Slot<S>)> + Clone {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| !slot.is_free())
+            .map(|(index, slot)| (id(index, slot), slot))
+    }
+
+    /// Connections of a listener that hold a picture slot.
+    pub fn connected(&self, listener: usize) -> usize {
+        self.clients()
+            .filter(|(_, slot)| !slot.refusal && slot.listener == listener)
+            .count()
+    }
+
+    /// Pictures sent whole to all clients of a listener.
+    pub fn frames_sent(&self, listener: usize) -> u64 {
+        let current = self
+            .clients()
+            .filter(|(_, slot)| slot.listener == listener)
+            .map(|(_, slot)| slot.stats.frames);
+        self.listeners[listener].past_frames + current.sum::<u64>()
+    }
+
+    pub fn encode_failures(&self) -> u64 {
+        self.renditions.failed
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Clients for whom the camera must run.
+    pub fn viewers(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_viewer()).count()
+    }
+
+    /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
+    /// is possible, or where the protocol has no words for it.
+    pub fn admit(
+        &mut self,
+        stream: S,
+        peer: Peer,
+        listener: usize,
+        now: Instant,
+    ) -> Result<ClientId, S> {
+        let room = self.connected(listener) < self.listeners[listener].config.clients;
+        let mut slots = self.slots.iter_mut().enumerate();
+        let mut found = slots
+            .find(|(_, slot)| slot.is_free() && !slot.refusal)
+            .filter(|_| room);
+        let info = &mut self.listeners[listener];
+        if found.is_none() {
+            info.refused += 1;
+            if info.refused.is_power_of_two() {
+                let (limit, refused) = (info.config.clients, info.refused);
+                warn!(
+                    "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
+                    info.address
+                );
+            }
+            if info.config.protocol == ProtocolKind::Http {
+                found = self
+                    .slots
+                    .iter_mut()
+                    .enumerate()
+                    .find(|(_, slot)| slot.is_free() && slot.refusal);
+            }
+        }
+        let Some((index, slot)) = found else {
+            return Err(stream);
+        };
+        debug!("{}: {peer} connected", info.address);
+        slot.open(stream, peer, listener, info.protocol(), now);
+        self.marked[index] = true;
+        Ok(id(index, slot))
+    }
+
+    pub fn stream(&mut self, client: ClientId) -> Option<&mut S> {
+        self.slot(client)?.stream()
+    }
+
+    fn slot(&mut self, client: ClientId) -> Option<&mut Slot<S>> {
+        let slot = self.slots.get_mut(usize::from(client.index))?;
+        (slot.generation == client.generation && !slot.is_free()).then_some(slot)
+    }
+
+    /// A readiness event for a client; one for a client that is gone is nothing.
+    pub fn mark(&mut self, client: ClientId, readable: bool, writable: bool) {
+        if let Some(slot) = self.slot(client) {
+            slot.mark(readable, writable);
+            self.marked[usize::from(client.index)] = true;
+        }
+    }
+
+    /// The camera has a new picture: everyone who waits for one is served in the next [`Hub::turn`].
+    pub fn on_frame(&mut self) {
+        for (slot, marked) in self.slots.iter().zip(&mut self.marked) {
+            *marked |= slot.wants_frame();
+        }
+    }
+
+    /// When a client will be late.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.deadline(&self.limits))
+            .min()
+    }
+
+    /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
+    /// once, and only give way to the others.
+    pub fn turn<C: Source>(&mut self, now: Instant, camera: &mut Camera<C>) -> bool {
+        let mut again = false;
+        for index in 0..self.slots.len() {
+            let late = self.slots[index]
+                .deadline(&self.limits)
+                .is_some_and(|deadline| deadline <= now);
+            if std::mem::take(&mut self.marked[index]) || late {
+                self.serve(index, now, camera);
+                again |= self.marked[index];
+            }
+        }
+        again
+    }
+
+    fn serve<C: Source>(&mut self, index: usize, now: Instant, camera: &mut Camera<C>) {
+        for _ in 0..CALLS_PER_TURN {
+            let slot = &mut self.slots[index];
+            if slot.is_free() {
+                return;
+            }
+            match slot.advance(now, &self.limits) {
+                Turn::Wait => return,
+                Turn::Again => break,
+                Turn::WantsFrame => {
+                    if slot.wants_live() && camera.condition() == Condition::Fault {
+                        let reason = camera.reason().as_bytes();
+                        slot.reply(Status::ServiceUnavailable, http::TEXT, reason);
+                        continue;
+                    }
+                    let profile = self.listeners[slot.listener].profile;
+                    let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta))
+                    else {
+                        return;
+                    };
+                    let Some(jpeg) = self.renditions.get(&frame, profile) else {
+                        return;
+                    };
+                    if let Err(reason) = slot.offer(&frame.meta, jpeg, now) {
+                        return self.close(index, reason);
+                    }
+                }
+                Turn::Call(call) => self.answer(index, call, now, camera),
+                Turn::Closed(reason) => return self.close(index, reason),
+            }
+        }
+        self.marked[index] = true;
+    }
+
+    fn close(&mut self, index: usize, reason: CloseReason) {
+        let slot = &mut self.slots[index];
+        let listener = &mut self.listeners[slot.listener];
+        listener.past_frames += slot.stats.frames;
+        match reason {
+            CloseReason::Violation(_) => {
+                listener.violations += 1;
+                warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            CloseReason::WriteTimeout | CloseReason::AckTimeout => {
+                info!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
+        }
+        slot.close();
+    }
+
+    fn answer<C: Source>(
+        &mut self,
+        index: usize,
+        call: Call,
+        now: Instant,
+        camera: &mut Camera<C>,
+    ) {
+        let (status, content_type) = self.write_page(call, now, camera);
+        self.slots[index].reply(status, content_type, self.page.as_slice());
+    }
+
+    fn write_page<C: Source>(
+        &mut self,
+        call: Call,
+        now: Instant,
+        camera: &mut Camera<C>,
+    ) -> (Status, &'static str) {
+        // The page is written while all slots can be seen, and then copied to the one that asked.
+        let mut page = std::mem::replace(&mut self.page, FrameBuf::new(0));
+        page.clear();
+        let (status, content_type, written) = match call {
+            Call::Get(Route::State) => (
+                Status::Ok,
+                http::JSON,
+                pages::state(self, camera, now, &mut page),
+            ),
+            Call::Get(Route::Metrics) => (
+                Status::Ok,
+                http::METRICS,
+                pages::metrics(self, camera, now, &mut page),
+            ),
+            Call::Get(Route::Healthz) => match camera.condition() {
+                Condition::Live | Condition::Idle => {
+                    (Status::Ok, http::TEXT, page.write_all(b"ok\n"))
+                }
+                Condition::Starting => (
+                    Status::ServiceUnavailable,
+                    http::TEXT,
+                    page.write_all(b"no picture yet\n"),
+                ),
+                Condition::Fault => (
+                    Status::ServiceUnavailable,
+                    http::TEXT,
+                    writeln!(page, "no picture: {}", camera.reason()),
+                ),
+            },
+            Call::Get(Route::Controls) => {
+                (Status::Ok, http::JSON, pages::controls(camera, &mut page))
+            }
+            Call::SetControls(settings) => {
+                let refused = settings.iter().find_map(|(name, value)| {
+                    let error = camera.set_control(name, *value).err()?;
+                    Some((name, value, error))
+                });
+                match refused {
+                    None => (Status::Ok, http::JSON, pages::controls(camera, &mut page)),
+                    Some((name, _, ControlError::Unknown)) => {
+                        let text =
+                            writeln!(page, "{name}: no such control; GET /controls lists them");
+                        (Status::NotFound, http::TEXT, text)
+                    }
+                    Some((name, value, ControlError::Refused(why))) => (
+                        Status::BadRequest,
+                        http::TEXT,
+                        writeln!(page, "{name} = {value}: {why}"),
+                    ),
+                }
+            }
+            Call::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(pages::INDEX)),
+            Call::Get(Route::Stream | Route::Snapshot) | Call::Options(_) => {
+                unreachable!("slots answer {call:?} by themselves")
+            }
+        };
+        self.page = page;
+        match written {
+            Ok(()) => (status, content_type),
+            // A camera with hundreds of controls, say: half a JSON text would be worse than none.
+            Err(error) => {
+                warn!("page too long for {PAGE} bytes: {error}");
+                self.page.clear();
+                (Status::ServiceUnavailable, http::TEXT)
+            }
+        }
+    }
+
+    /// Closes all connections, at the end.
+    pub fn shutdown(&mut self) {
+        for index in 0..self.slots.len() {
+            if !self.slots[index].is_free() {
+                self.close(index, CloseReason::Shutdown);
+            }
+        }
+    }
+}
+
+fn policy(listener: &ListenerConfig) -> Rc<Policy> {
+    Rc::new(Policy {
+        allow_origin: listener.allow_origin.clone(),
+        set_controls: listener.set_controls,
+    })
+}
+
+fn id<S: Stream>(index: usize, slot: &Slot<S>) -> ClientId {
+    let index = u8::try_from(index).expect("limits asserts that slot indices fit a byte");
+    ClientId {
+        index,
+        generation: slot.generation,
+    }
+}

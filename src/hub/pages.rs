@@ -1,0 +1,295 @@
+//! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+
+use super::Hub;
+use crate::slot::Stream;
+use crate::source::Source;
+use crate::source::camera::{Camera, Condition};
+
+/// The page at `/`.
+pub const INDEX: &[u8] = include_bytes!("index.html");
+
+#[derive(Serialize)]
+struct State<'a, L: Iterator<Item = Listener<'a>> + Clone, C: Iterator<Item = Client<'a>> + Clone> {
+    name: &'a str,
+    version: &'static str,
+    uptime_s: u64,
+    camera: CameraState<'a>,
+    #[serde(serialize_with = "sequence")]
+    listeners: L,
+    #[serde(serialize_with = "sequence")]
+    clients: C,
+}
+
+fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
+where
+    I: Iterator + Clone,
+    I::Item: Serialize,
+    S: Serializer,
+{
+    serializer.collect_seq(items.clone())
+}
+
+#[derive(Serialize)]
+struct CameraState<'a> {
+    state: Condition,
+    /// Why there is no picture; empty otherwise.
+    reason: &'a str,
+    source: &'static str,
+    /// What the source delivers; null while it is off.
+    format: Option<&'static str>,
+    width: Option<u16>,
+    height: Option<u16>,
+    fps_wanted: u16,
+    fps: f32,
+    frames: u64,
+    dropped: u64,
+    bad: u64,
+    reopens: u64,
+    /// Since the newest picture came in.
+    age_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Listener<'a> {
+    protocol: &'static str,
+    bind: &'a str,
+    clients: usize,
+    limit: usize,
+    frames: u64,
+    refused: u64,
+    violations: u64,
+}
+
+#[derive(Serialize)]
+struct Client<'a> {
+    /// Slot and generation: tells two connections in one slot apart.
+    id: (u8, u16),
+    peer: &'a str,
+    protocol: &'static str,
+    listener: &'a str,
+    state: crate::protocol::State,
+    frames: u64,
+    skipped: u64,
+    fps: f32,
+    /// Since the capture of the picture it got last or is getting.
+    age_ms: Option<u64>,
+    unsent_bytes: usize,
+}
+
+fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
+    since
+        .map(|since| now.saturating_duration_since(since))
+        .map(|age| age.as_millis() as u64)
+}
+
+pub fn state<S: Stream, C: Source>(
+    hub: &Hub<S>,
+    camera: &Camera<C>,
+    now: Instant,
+    page: &mut impl Write,
+) -> io::Result<()> {
+    let (settings, negotiated, counters) =
+        (camera.settings(), camera.negotiated(), camera.counters());
+    let state = State {
+        name: &settings.name,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: now.saturating_duration_since(hub.started()).as_secs(),
+        camera: CameraState {
+            state: camera.condition(),
+            reason: camera.reason(),
+            source: settings.source.name(),
+            format: negotiated.map(|n| n.format.name()),
+            width: negotiated.map(|n| n.width),
+            height: negotiated.map(|n| n.height),
+            fps_wanted: settings.fps,
+            fps: camera.fps(now),
+            frames: counters.frames,
+            dropped: counters.dropped,
+            bad: counters.bad + hub.encode_failures(),
+            reopens: counters.reopens,
+            age_ms: ms(camera.captured(), now),
+        },
+        listeners: hub
+            .listeners()
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| Listener {
+                protocol: listener.config.protocol.name(),
+                bind: &listener.address,
+                clients: hub.connected(index),
+                limit: listener.config.clients,
+                frames: hub.frames_sent(index),
+                refused: listener.refused,
+                violations: listener.violations,
+            }),
+        clients: hub.clients().map(|(id, slot)| {
+            let listener = &hub.listeners()[slot.listener];
+            Client {
+                id: (id.index, id.generation),
+                peer: &slot.peer,
+                protocol: listener.config.protocol.name(),
+                listener: &listener.address,
+                state: slot.state(),
+                frames: slot.stats.frames,
+                skipped: slot.stats.skipped,
+                fps: slot.stats.rate.per_second(now),
+                age_ms: ms(slot.stats.captured, now),
+                unsent_bytes: slot.unsent(),
+            }
+        }),
+    };
+    serde_json::to_writer(&mut *page, &state)?;
+    page.write_all(b"\n")
+}
+
+pub fn controls<C: Source>(camera: &Camera<C>, page: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *page, &camera.controls())?;
+    page.write_all(b"\n")
+}
+
+/// Prometheus text format 0.0.4: names end in their unit, counters in `_total`.
+pub fn metrics<S: Stream, C: Source>(
+    hub: &Hub<S>,
+    camera: &Camera<C>,
+    now: Instant,
+    page: &mut impl Write,
+) -> io::Result<()> {
+    let counters = camera.counters();
+    let live = camera.condition() == Condition::Live;
+    let uptime = now.saturating_duration_since(hub.started());
+    metric(
+        page,
+        "camd_uptime_seconds",
+        "gauge",
+        "Time since the start.",
+        uptime.as_secs_f64(),
+    )?;
+    metric(
+        page,
+        "camd_camera_up",
+        "gauge",
+        "1 while pictures come.",
+        u8::from(live),
+    )?;
+    metric(
+        page,
+        "camd_camera_fps",
+        "gauge",
+        "Pictures per second, lately.",
+        camera.fps(now),
+    )?;
+    metric(
+        page,
+        "camd_camera_frames_total",
+        "counter",
+        "Pictures taken in.",
+        counters.frames,
+    )?;
+    let dropped = "Good pictures replaced by a newer one, or lost by the driver.";
+    metric(
+        page,
+        "camd_camera_dropped_total",
+        "counter",
+        dropped,
+        counters.dropped,
+    )?;
+    let bad = counters.bad + hub.encode_failures();
+    metric(
+        page,
+        "camd_camera_bad_total",
+        "counter",
+        "Damaged or oversized pictures.",
+        bad,
+    )?;
+    metric(
+        page,
+        "camd_camera_reopens_total",
+        "counter",
+        "Openings after a fault.",
+        counters.reopens,
+    )?;
+    let age = camera
+        .captured()
+        .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+    metric(
+        page,
+        "camd_camera_age_seconds",
+        "gauge",
+        "Since the newest picture came in.",
+        age.as_secs_f64(),
+    )?;
+
+    type Value<S> = fn(&Hub<S>, usize) -> u64;
+    let per_listener: [(&str, &str, &str, Value<S>); 4] = [
+        ("camd_clients", "gauge", "Connections.", |hub, index| {
+            hub.connected(index) as u64
+        }),
+        (
+            "camd_frames_sent_total",
+            "counter",
+            "Pictures sent whole.",
+            |hub, index| hub.frames_sent(index),
+        ),
+        (
+            "camd_refused_total",
+            "counter",
+            "Connections that found no slot.",
+            |hub, index| hub.listeners()[index].refused,
+        ),
+        (
+            "camd_violations_total",
+            "counter",
+            "Connections that broke the protocol.",
+            |hub, index| hub.listeners()[index].violations,
+        ),
+    ];
+    for (name, kind, help, value) in per_listener {
+        describe(page, name, kind, help)?;
+        for (index, listener) in hub.listeners().iter().enumerate() {
+            let (protocol, bind) = (listener.config.protocol.name(), Label(&listener.address));
+            writeln!(
+                page,
+                "{name}{{protocol=\"{protocol}\",listener=\"{bind}\"}} {}",
+                value(hub, index)
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(page: &mut impl Write, name: &str, kind: &str, help: &str) -> io::Result<()> {
+    writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+fn metric(
+    page: &mut impl Write,
+    name: &str,
+    kind: &str,
+    help: &str,
+    value: impl std::fmt::Display,
+) -> io::Result<()> {
+    describe(page, name, kind, help)?;
+    writeln!(page, "{name} {value}")
+}
+
+/// A label's value with the format's escapes; the path of a Unix socket can hold anything.
+struct Label<'a>(&'a str);
+
+impl std::fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use std::fmt::Write;
+        for c in self.0.chars() {
+            match c {
+                '\\' | '"' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,913 @@
+//! http: a multipart stream, single pictures and state pages, as far as HTTP/1.1 (RFC 9110, RFC 9112) is needed for it.
+//!
+//! | method, path | answer |
+//! |---|---|
+//! | GET `/stream`, `/?action=stream` | `multipart/x-mixed-replace`, one part a picture, until the client goes |
+//! | GET `/snapshot`, `/snapshot.jpg`, `/?action=snapshot` | the newest picture; 503 within 2 s when there is none |
+//! | GET `/` | a page with the live picture and the state |
+//! | GET `/state` | JSON |
+//! | GET `/metrics` | Prometheus text format 0.0.4 |
+//! | GET `/healthz` | 200 while pictures come or nobody watches, else 503 |
+//! | GET `/controls` | the camera's controls, JSON |
+//! | POST `/controls` | sets them, `name=value&name=value` |
+//!
+//! HEAD is answered for every GET, OPTIONS for every path. The `?action=` forms are mjpg-streamer's, which clients such
+//! as OctoPrint have by heart; they may add keys without value (`/?action=stream&1608856928650`) to defeat caches.
+//!
+//! A part of the stream is
+//!
+//! ```text
+//! Content-Type: image/jpeg\r\n
+//! Content-Length: <bytes>\r\n
+//! X-Timestamp: <seconds>.<microseconds>\r\n
+//! \r\n
+//! <JPEG>\r\n
+//! --camdframe\r\n
+//! ```
+//!
+//! with the first boundary right behind the response's head. The boundary goes out with the picture and not with the
+//! next one, because Chrome, Edge and Firefox draw a part only when they see its end. X-Timestamp is the moment of
+//! capture since the Unix epoch.
+//!
+//! Responses carry no Date: a board without a clock battery does not know it (RFC 9110, 6.6.1).
+
+use std::fmt::{self, Write};
+use std::rc::Rc;
+
+use super::{Chunk, Head};
+use crate::frame::FrameMeta;
+use crate::limits::{CONTROL_NAME, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS};
+
+/// Separates the parts of a stream.
+pub const BOUNDARY: &str = "camdframe";
+const FIRST_BOUNDARY: &str = "--camdframe\r\n";
+const PART_TAIL: &[u8] = b"\r\n--camdframe\r\n";
+
+pub const JPEG: &str = "image/jpeg";
+pub const JSON: &str = "application/json";
+pub const TEXT: &str = "text/plain; charset=utf-8";
+pub const HTML: &str = "text/html; charset=utf-8";
+pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ok,
+    NoContent,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    LengthRequired,
+    ContentTooLarge,
+    HeadTooLarge,
+    ServiceUnavailable,
+    VersionNotSupported,
+}
+
+impl fmt::Display for Status {
+    /// As in a status line: code and reason phrase.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Ok => "200 OK",
+            Status::NoContent => "204 No Content",
+            Status::BadRequest => "400 Bad Request",
+            Status::Forbidden => "403 Forbidden",
+            Status::NotFound => "404 Not Found",
+            Status::MethodNotAllowed => "405 Method Not Allowed",
+            Status::RequestTimeout => "408 Request Timeout",
+            Status::LengthRequired => "411 Length Required",
+            Status::ContentTooLarge => "413 Content Too Large",
+            Status::HeadTooLarge => "431 Request Header Fields Too Large",
+            Status::ServiceUnavailable => "503 Service Unavailable",
+            Status::VersionNotSupported => "505 HTTP Version Not Supported",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Stream,
+    Snapshot,
+    Index,
+    State,
+    Metrics,
+    Healthz,
+    Controls,
+}
+
+impl Route {
+    /// From a request target in origin form, or in absolute form, which servers must take too (RFC 9112, 3.2.2).
+    fn from_target(target: &str) -> Option<Route> {
+        let target = match target.split_once("://") {
+            Some((_, rest)) if !target.starts_with('/') => {
+                rest.find('/').map_or("/", |slash| &rest[slash..])
+            }
+            _ => target,
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let action = query.split('&').find_map(|key| key.strip_prefix("action="));
+        match (path, action) {
+            ("/stream", _) | ("/", Some("stream")) => Some(Route::Stream),
+            ("/snapshot" | "/snapshot.jpg", _) | ("/", Some("snapshot")) => Some(Route::Snapshot),
+            ("/", None) => Some(Route::Index),
+            ("/state", _) => Some(Route::State),
+            ("/metrics", _) => Some(Route::Metrics),
+            ("/healthz", _) => Some(Route::Healthz),
+            ("/controls", _) => Some(Route::Controls),
+            _ => None,
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Route::Controls => "GET, HEAD, OPTIONS, POST",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+/// Controls to set, in the order in which they came.
+pub type Settings = heapless::Vec<(heapless::String<CONTROL_NAME>, i64), SETTINGS>;
+
+/// A request that is understood and allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Get(Route),
+    Options(Route),
+    SetControls(Box<Settings>),
+}
+
+/// A request that is refused, and what to tell the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: Status,
+    pub reason: &'static str,
+    /// For 405.
+    pub allow: Option<&'static str>,
+}
+
+impl Refusal {
+    pub const fn new(status: Status, reason: &'static str) -> Self {
+        Refusal {
+            status,
+            reason,
+            allow: None,
+        }
+    }
+}
+
+/// What a listener's configuration says about its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Access-Control-Allow-Origin; `None`: CORS is off.
+    pub allow_origin: Option<String>,
+    /// POST `/controls` is allowed.
+    pub set_controls: bool,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading a request, or writing the reply to one.
+    #[default]
+    Request,
+    /// Waiting for, or sending, one picture.
+    Snapshot,
+    /// Sending picture after picture.
+    Stream,
+}
+
+/// The state of an HTTP connection beyond its slot's.
+#[derive(Debug, Default)]
+pub struct Http {
+    pub policy: Rc<Policy>,
+    pub phase: Phase,
+    /// The connection ends with the current reply.
+    pub close: bool,
+    /// The client speaks HTTP/1.0 and has to be told that the connection stays.
+    say_keep_alive: bool,
+    /// The current request is HEAD: the reply's head only.
+    pub head_only: bool,
+}
+
+/// What [`Http::parse`] found at the beginning of the input.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// No whole request yet.
+    Incomplete,
+    /// A request, and the length of its bytes.
+    Call(Call, usize),
+    /// As `Call`; the connection can go on.
+    Refused(Refusal, usize),
+    /// Where the next request would begin is not known: the connection must end after the reply.
+    Broken(Refusal),
+}
+
+impl Http {
+    pub fn new(policy: Rc<Policy>) -> Self {
+        Http {
+            policy,
+            ..Http::default()
+        }
+    }
+
+    /// Takes in one request: sets what the reply depends on, and says what is wanted.
+    pub fn parse(&mut self, input: &[u8]) -> Parsed {
+        // Cheaper than a full parse for each byte of a slow client.
+        let ended = memchr::memmem::find(input, b"\n\r\n").is_some()
+            || memchr::memmem::find(input, b"\n\n").is_some();
+        if !ended && input.len() < REQUEST_HEAD {
+            // A TLS client hello or any other binary protocol: say so now, not at the time limit.
+            return match input.iter().find(|b| !matches!(b, b'\r' | b'\n')) {
+                Some(first) if !first.is_ascii_graphic() => self.broken(
+                    Status::BadRequest,
+                    "this is plain HTTP, and that was not (https:// instead of http://?)",
+                ),
+                _ => Parsed::Incomplete,
+            };
+        }
+        let mut fields = [httparse::EMPTY_HEADER; REQUEST_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        let head = match request.parse(input) {
+            Ok(httparse::Status::Complete(head)) if head <= REQUEST_HEAD => head,
+            Ok(_) if input.len() < REQUEST_HEAD => return Parsed::Incomplete,
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+                return self.broken(
+                    Status::HeadTooLarge,
+                    "a request's head is limited to 8192 bytes and 64 fields",
+                );
+            }
+            Err(httparse::Error::Version) => {
+                return self.broken(
+                    Status::VersionNotSupported,
+                    "HTTP/1.0 and HTTP/1.1 are spoken here",
+                );
+            }
+            Err(_) => return self.broken(Status::BadRequest, "malformed request head"),
+        };
+        let fields = match Fields::read(request.headers) {
+            Ok(fields) => fields,
+            Err(refusal) => return self.broken(refusal.status, refusal.reason),
+        };
+        let version_1_1 = request.version == Some(1);
+        if version_1_1 && fields.host.is_none() {
+            return self.broken(Status::BadRequest, "HTTP/1.1 requires one Host field");
+        }
+        let Some(bytes) = input.get(..head + fields.content_length) else {
+            return Parsed::Incomplete;
+        };
+        let body = &bytes[head..];
+
+        let keep = if version_1_1 {
+            !fields.connection_close
+        } else {
+            fields.connection_keep_alive
+        };
+        self.close = !keep;
+        self.say_keep_alive = keep && !version_1_1;
+        self.head_only = request.method == Some("HEAD");
+        self.phase = Phase::Request;
+        let (method, target) = (
+            request.method.unwrap_or_default(),
+            request.path.unwrap_or_default(),
+        );
+        match self.understand(method, target, &fields, body) {
+            Ok(call) => Parsed::Call(call, bytes.len()),
+            Err(refusal) => Parsed::Refused(refusal, bytes.len()),
+        }
+    }
+
+    fn broken(&mut self, status: Status, reason: &'static str) -> Parsed {
+        (self.phase, self.close, self.head_only) = (Phase::Request, true, false);
+        Parsed::Broken(Refusal::new(status, reason))
+    }
+
+    fn understand(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &Fields<'_>,
+        body: &[u8],
+    ) -> Result<Call, Refusal> {
+        // "OPTIONS *" asks about the server as a whole.
+        let route = if (method, target) == ("OPTIONS", "*") {
+            Some(Route::Index)
+        } else {
+            Route::from_target(target)
+        };
+        let route = route.ok_or(Refusal::new(
+            Status::NotFound,
+            "there are /, /stream, /snapshot, /state, /metrics, /healthz and /controls",
+        ))?;
+        match (method, route) {
+            ("GET" | "HEAD", route) => Ok(Call::Get(route)),
+            ("OPTIONS", route) => Ok(Call::Options(route)),
+            ("POST", Route::Controls) => {
+                if !self.policy.set_controls {
+                    return Err(Refusal::new(
+                        Status::Forbidden,
+                        "this listener has set_controls = false",
+                    ));
+                }
+                self.check_origin(fields)?;
+                Ok(Call::SetControls(Box::new(parse_settings(body)?)))
+            }
+            (_, route) => Err(Refusal {
+                allow: Some(route.methods()),
+                ..Refusal::new(
+                    Status::MethodNotAllowed,
+                    "this path has other methods, see the Allow field",
+                )
+            }),
+        }
+    }
+
+    /// A page of another site must not turn the camera's knobs through its reader's browser: browsers send Origin with
+    /// each POST, and it is this host's own or the configured one. Programs that are no browsers send none.
+    fn check_origin(&self, fields: &Fields<'_>) -> Result<(), Refusal> {
+        let Some(origin) = fields.origin else {
+            return Ok(());
+        };
+        let own = origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| Some(authority) == fields.host);
+        let allowed = self
+            .policy
+            .allow_origin
+            .as_ref()
+            .is_some_and(|allow| allow == "*" || allow == origin);
+        if own || allowed {
+            Ok(())
+        } else {
+            Err(Refusal::new(
+                Status::Forbidden,
+                "pages of another origin need allow_origin in camd.toml",
+            ))
+        }
+    }
+
+    /// Writes a reply's head for a body of `len` bytes.
+    pub fn reply_head(
+        &self,
+        status: Status,
+        content_type: &str,
+        len: usize,
+        allow: Option<&str>,
+        head: &mut Head,
+    ) {
+        line(head, format_args!("HTTP/1.1 {status}"));
+        line(head, format_args!("Cache-Control: no-store"));
+        if status != Status::NoContent {
+            line(head, format_args!("Content-Type: {content_type}"));
+            line(head, format_args!("Content-Length: {len}"));
+        }
+        if let Some(methods) = allow {
+            line(head, format_args!("Allow: {methods}"));
+        }
+        if status == Status::ServiceUnavailable {
+            line(head, format_args!("Retry-After: {RETRY_AFTER_S}"));
+        }
+        self.cors(head);
+        self.connection(head);
+        line(head, format_args!(""));
+    }
+
+    /// The reply to OPTIONS, for a person's question as for a browser's preflight (Fetch Standard, 3.2.2).
+    pub fn options_head(&self, route: Route, head: &mut Head) {
+        let methods = route.methods();
+        line(head, format_args!("HTTP/1.1 {}", Status::NoContent));
+        line(head, format_args!("Allow: {methods}"));
+        if self.policy.allow_origin.is_some() {
+            line(
+                head,
+                format_args!("Access-Control-Allow-Methods: {methods}"),
+            );
+            line(
+                head,
+                format_args!("Access-Control-Allow-Headers: Content-Type"),
+            );
+            line(head, format_args!("Access-Control-Max-Age: 86400"));
+        }
+        self.cors(head);
+        self.connection(head);
+        line(head, format_args!(""));
+    }
+
+    /// Begins a stream: the response's head and the first boundary.
+    pub fn stream_head(&mut self, head: &mut Head) {
+        self.close = true;
+        line(head, format_args!("HTTP/1.1 {}", Status::Ok));
+        line(head, format_args!("Cache-Control: no-store"));
+        line(
+            head,
+            format_args!("Content-Type: multipart/x-mixed-replace; boundary={BOUNDARY}"),
+        );
+        self.cors(head);
+        self.connection(head);
+        line(head, format_args!(""));
+        if !self.head_only {
+            self.phase = Phase::Stream;
+            append(head, format_args!("{FIRST_BOUNDARY}"));
+        }
+    }
+
+    fn cors(&self, head: &mut Head) {
+        if let Some(origin) = &self.policy.allow_origin {
+            line(head, format_args!("Access-Control-Allow-Origin: {origin}"));
+            line(
+                head,
+                format_args!("Access-Control-Expose-Headers: X-Timestamp"),
+            );
+            if origin != "*" {
+                line(head, format_args!("Vary: Origin"));
+            }
+        }
+    }
+
+    fn connection(&self, head: &mut Head) {
+        if self.close {
+            line(head, format_args!("Connection: close"));
+        } else if self.say_keep_alive {
+            line(head, format_args!("Connection: keep-alive"));
+        }
+    }
+
+    /// Frames a picture: as a part of the stream, or as the reply to a snapshot request.
+    pub(super) fn next_chunk(&self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+        match self.phase {
+            Phase::Stream => {
+                line(head, format_args!("Content-Type: {JPEG}"));
+                line(head, format_args!("Content-Length: {len}"));
+                timestamp(meta, head);
+                line(head, format_args!(""));
+                Chunk {
+                    payload: len,
+                    tail: PART_TAIL,
+                }
+            }
+            Phase::Snapshot | Phase::Request => {
+                line(head, format_args!("HTTP/1.1 {}", Status::Ok));
+                line(head, format_args!("Cache-Control: no-store"));
+                line(head, format_args!("Content-Type: {JPEG}"));
+                line(head, format_args!("Content-Length: {len}"));
+                timestamp(meta, head);
+                self.cors(head);
+                self.connection(head);
+                line(head, format_args!(""));
+                Chunk {
+                    payload: if self.head_only { 0 } else { len },
+                    tail: b"",
+                }
+            }
+        }
+    }
+}
+
+/// What a 503 suggests as the time until the next try, in seconds.
+const RETRY_AFTER_S: u32 = 5;
+
+fn timestamp(meta: &FrameMeta, head: &mut Head) {
+    line(
+        head,
+        format_args!(
+            "X-Timestamp: {}.{:06}",
+            meta.wall.as_secs(),
+            meta.wall.subsec_micros()
+        ),
+    );
+}
+
+fn line(head: &mut Head, text: fmt::Arguments<'_>) {
+    append(head, text);
+    append(head, format_args!("\r\n"));
+}
+
+fn append(head: &mut Head, text: fmt::Arguments<'_>) {
+    // The one part of a head that is not ours is the configured origin, and limits::ORIGIN bounds it.
+    head.write_fmt(text).expect("every head fits limits::HEAD");
+}
+
+/// The fields of a request that change what is answered.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a str>,
+    origin: Option<&'a str>,
+    content_length: usize,
+    connection_close: bool,
+    connection_keep_alive: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Errors are those after which the end of the request is unknown.
+    fn read(headers: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
+        const BAD: Refusal = Refusal::new(
+            Status::BadRequest,
+            "malformed or contradictory header fields",
+        );
+        let mut fields = Fields::default();
+        let mut length: Option<u64> = None;
+        for header in headers {
+            let value = || {
+                std::str::from_utf8(header.value)
+                    .map(str::trim)
+                    .map_err(|_| BAD)
+            };
+            if header.name.eq_ignore_ascii_case("content-length") {
+                let value = value()?;
+                // Digits alone: u64's own parser would take a sign.
+                if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
+                    return Err(BAD);
+                }
+                let n = value.parse().unwrap_or(u64::MAX);
+                // Two lengths that differ are how requests are smuggled past proxies (RFC 9112, 6.3).
+                if length.is_some_and(|before| before != n) {
+                    return Err(BAD);
+                }
+                length = Some(n);
+            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                return Err(Refusal::new(
+                    Status::LengthRequired,
+                    "send the body with Content-Length",
+                ));
+            } else if header.name.eq_ignore_ascii_case("host") {
+                if fields.host.replace(value()?).is_some() {
+                    return Err(BAD);
+                }
+            } else if header.name.eq_ignore_ascii_case("origin") {
+                fields.origin = Some(value()?);
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                for option in value()?.split(',').map(str::trim) {
+                    fields.connection_close |= option.eq_ignore_ascii_case("close");
+                    fields.connection_keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+                }
+            }
+        }
+        let length = length.unwrap_or(0);
+        if length > REQUEST_BODY as u64 {
+            return Err(Refusal::new(
+                Status::ContentTooLarge,
+                "a request's body is limited to 1024 bytes",
+            ));
+        }
+        fields.content_length = length as usize;
+        Ok(fields)
+    }
+}
+
+/// Reads `name=value&name=value` (application/x-www-form-urlencoded; neither names nor numbers need its escapes).
+fn parse_settings(body: &[u8]) -> Result<Settings, Refusal> {
+    const BAD: Refusal = Refusal::new(
+        Status::BadRequest,
+        "expected name=value&name=value, values being integers, true or false",
+    );
+    let body = std::str::from_utf8(body).map_err(|_| BAD)?;
+    let mut settings = Settings::new();
+    for pair in body.trim_end().split('&') {
+        let (name, value) = pair.split_once('=').ok_or(BAD)?;
+        let value = match value {
+            "true" => 1,
+            "false" => 0,
+            number => number.parse().map_err(|_| BAD)?,
+        };
+        let name = heapless::String::try_from(name).map_err(|_| BAD)?;
+        settings.push((name, value)).map_err(|_| {
+            Refusal::new(
+                Status::ContentTooLarge,
+                "at most 16 controls in one request",
+            )
+        })?;
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    use std::time::Duration;
+
+    fn parse(input: &str) -> Parsed {
+        Http {
+            policy: Rc::new(Policy {
+                set_controls: true,
+                ..Policy::default()
+            }),
+            ..Http::default()
+        }
+        .parse(input.as_bytes())
+    }
+
+    fn route(target: &str) -> Option<Route> {
+        match parse(&format!("GET {target} HTTP/1.0\r\n\r\n")) {
+            Parsed::Call(Call::Get(route), _) => Some(route),
+            _ => None,
+        }
+    }
+
+    fn status(input: &str) -> Option<Status> {
+        match parse(input) {
+            Parsed::Refused(refusal, _) | Parsed::Broken(refusal) => Some(refusal.status),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_way_to_ask_for_a_picture() {
+        for target in [
+            "/stream",
+            "/stream?x",
+            "/?action=stream",
+            "/?action=stream&1608856928650",
+            "/?1&action=stream",
+        ] {
+            assert_eq!(route(target), Some(Route::Stream), "{target}");
+        }
+        for target in [
+            "/snapshot",
+            "/snapshot.jpg",
+            "/snapshot.jpg?t=5",
+            "/?action=snapshot",
+            "/?action=snapshot&x",
+        ] {
+            assert_eq!(route(target), Some(Route::Snapshot), "{target}");
+        }
+        assert_eq!(
+            route("http://box:8080/state"),
+            Some(Route::State),
+            "absolute form"
+        );
+        assert_eq!(
+            route("http://box:8080"),
+            Some(Route::Index),
+            "absolute form without path"
+        );
+        assert_eq!(route("/?cache=17"), Some(Route::Index));
+        assert_eq!(route("/?action=command"), None);
+        assert_eq!(route("/streams"), None);
+        assert_eq!(
+            route("/x?u=http://box/stream"),
+            None,
+            "a URL in the query is no absolute form"
+        );
+    }
+
+    #[test]
+    fn a_request_split_anywhere_is_the_same_request() {
+        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 26\r\n\r\nbrightness=-3&exposure=true";
+        let input = &input[..input.len() - 1];
+        for cut in 0..input.len() {
+            assert_eq!(
+                parse(&input[..cut]),
+                Parsed::Incomplete,
+                "{}",
+                &input[..cut]
+            );
+        }
+        assert_eq!(
+            status(input),
+            Some(Status::BadRequest),
+            "exposure=tru is no value"
+        );
+        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 15\r\n\r\nbrightness=-3&a=true";
+        assert_eq!(
+            status(input),
+            Some(Status::BadRequest),
+            "the body ends where its length says"
+        );
+        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 20\r\n\r\nbrightness=-3&a=trueGET /";
+        let Parsed::Call(Call::SetControls(settings), used) = parse(input) else {
+            panic!("{:?}", parse(input))
+        };
+        assert_eq!(used, input.len() - 5, "what follows is the next request's");
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        assert_eq!(settings, [("brightness", -3), ("a", 1)]);
+    }
+
+    #[test]
+    fn bad_requests_get_the_status_that_fits() {
+        assert_eq!(
+            status("GET / HTTP/1.1\r\n\r\n"),
+            Some(Status::BadRequest),
+            "no Host"
+        );
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+            Some(Status::BadRequest)
+        );
+        assert_eq!(
+            status("GET /\r\n\r\n"),
+            Some(Status::BadRequest),
+            "HTTP/0.9"
+        );
+        assert_eq!(
+            status("\x16\x03\x01\x02"),
+            Some(Status::BadRequest),
+            "a TLS hello, before any line end"
+        );
+        assert_eq!(
+            status("GET / HTTP/2.0\r\n\r\n"),
+            Some(Status::VersionNotSupported)
+        );
+        assert_eq!(status("GET /x HTTP/1.0\r\n\r\n"), Some(Status::NotFound));
+        assert_eq!(status("DELETE /x HTTP/1.0\r\n\r\n"), Some(Status::NotFound));
+        assert_eq!(
+            status("POST / HTTP/1.0\r\nContent-Length: 1025\r\n\r\n"),
+            Some(Status::ContentTooLarge)
+        );
+        for length in ["-1", "+1", "1x", "", "1, 2"] {
+            let input = format!("POST / HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(
+                status(&input),
+                Some(Status::BadRequest),
+                "Content-Length: {length}"
+            );
+        }
+        let two =
+            "POST /controls HTTP/1.0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\na=1&b=2";
+        assert_eq!(status(two), Some(Status::BadRequest));
+        let chunked = "POST /controls HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(status(chunked), Some(Status::LengthRequired));
+        let long = format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(REQUEST_HEAD));
+        assert_eq!(status(&long), Some(Status::HeadTooLarge));
+        assert_eq!(
+            status(&"x".repeat(REQUEST_HEAD)),
+            Some(Status::HeadTooLarge),
+            "and it never ended"
+        );
+        let many = format!(
+            "GET / HTTP/1.0\r\n{}\r\n",
+            "a: b\r\n".repeat(REQUEST_FIELDS + 1)
+        );
+        assert_eq!(status(&many), Some(Status::HeadTooLarge));
+        let Parsed::Refused(refusal, _) = parse("POST /stream HTTP/1.0\r\n\r\n") else {
+            panic!("not refused")
+        };
+        assert_eq!(
+            (refusal.status, refusal.allow),
+            (Status::MethodNotAllowed, Some("GET, HEAD, OPTIONS"))
+        );
+    }
+
+    #[test]
+    fn a_page_of_another_site_cannot_set_controls() {
+        let post = |http: &mut Http, origin: &str| {
+            let input = format!(
+                "POST /controls HTTP/1.1\r\nHost: box:8080\r\n{origin}Content-Length: 3\r\n\r\na=1"
+            );
+            match http.parse(input.as_bytes()) {
+                Parsed::Call(..) => None,
+                Parsed::Refused(refusal, _) => Some(refusal.status),
+                other => panic!("{other:?}"),
+            }
+        };
+        let http = |allow_origin: Option<&str>, set_controls| {
+            let allow_origin = allow_origin.map(str::to_owned);
+            Http::new(Rc::new(Policy {
+                allow_origin,
+                set_controls,
+            }))
+        };
+        let mut closed = http(None, true);
+        assert_eq!(post(&mut closed, ""), None, "curl");
+        assert_eq!(
+            post(&mut closed, "Origin: http://box:8080\r\n"),
+            None,
+            "the own page"
+        );
+        assert_eq!(
+            post(&mut closed, "Origin: http://evil\r\n"),
+            Some(Status::Forbidden)
+        );
+        assert_eq!(
+            post(&mut closed, "Origin: null\r\n"),
+            Some(Status::Forbidden)
+        );
+        let mut open = http(Some("http://hub"), true);
+        assert_eq!(post(&mut open, "Origin: http://hub\r\n"), None);
+        assert_eq!(
+            post(&mut open, "Origin: http://hub2\r\n"),
+            Some(Status::Forbidden)
+        );
+        let mut read_only = http(Some("*"), false);
+        assert_eq!(post(&mut read_only, ""), Some(Status::Forbidden));
+    }
+
+    #[test]
+    fn connections_stay_as_the_version_says() {
+        for (input, stays) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n",
+                false,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\n\r\n",
+                false,
+            ),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
+        ] {
+            let mut http = Http::default();
+            assert!(
+                matches!(http.parse(input.as_bytes()), Parsed::Call(..)),
+                "{input}"
+            );
+            assert_eq!(!http.close, stays, "{input}");
+        }
+    }
+
+    fn meta() -> FrameMeta {
+        let wall = Duration::new(1_700_000_000, 45_000_999);
+        FrameMeta {
+            sequence: 1,
+            captured: Instant::now(),
+            wall,
+            width: 64,
+            height: 48,
+            live: true,
+        }
+    }
+
+    #[test]
+    fn a_stream_byte_for_byte() {
+        let mut http = Http::default();
+        http.parse(b"GET /stream HTTP/1.0\r\n\r\n");
+        let mut head = Head::new();
+        http.stream_head(&mut head);
+        let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\
+            Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\nConnection: close\r\n\r\n--camdframe\r\n";
+        assert_eq!(std::str::from_utf8(&head), Ok(expected));
+        head.clear();
+        let chunk = http.next_chunk(&meta(), 4711, &mut head);
+        let expected = "Content-Type: image/jpeg\r\nContent-Length: 4711\r\nX-Timestamp: 1700000000.045000\r\n\r\n";
+        assert_eq!(std::str::from_utf8(&head), Ok(expected));
+        assert_eq!(
+            chunk,
+            Chunk {
+                payload: 4711,
+                tail: b"\r\n--camdframe\r\n"
+            }
+        );
+    }
+
+    #[test]
+    fn a_snapshot_byte_for_byte() {
+        let policy = Rc::new(Policy {
+            allow_origin: Some("http://hub".into()),
+            set_controls: false,
+        });
+        let mut http = Http {
+            policy,
+            ..Http::default()
+        };
+        http.parse(b"HEAD /snapshot HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        http.phase = Phase::Snapshot;
+        let mut head = Head::new();
+        let chunk = http.next_chunk(&meta(), 4711, &mut head);
+        let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: image/jpeg\r\n\
+            Content-Length: 4711\r\nX-Timestamp: 1700000000.045000\r\nAccess-Control-Allow-Origin: http://hub\r\n\
+            Access-Control-Expose-Headers: X-Timestamp\r\nVary: Origin\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(std::str::from_utf8(&head), Ok(expected));
+        assert_eq!(chunk.payload, 0, "HEAD has no body");
+    }
+
+    #[test]
+    fn the_longest_heads_fit() {
+        let policy = Rc::new(Policy {
+            allow_origin: Some("x".repeat(crate::limits::ORIGIN)),
+            set_controls: true,
+        });
+        let mut http = Http {
+            policy,
+            close: true,
+            ..Http::default()
+        };
+        let all = [
+            Status::Ok,
+            Status::HeadTooLarge,
+            Status::ServiceUnavailable,
+            Status::VersionNotSupported,
+        ];
+        for status in all {
+            let mut head = Head::new();
+            http.reply_head(
+                status,
+                METRICS,
+                usize::MAX,
+                Some(Route::Controls.methods()),
+                &mut head,
+            );
+        }
+        http.options_head(Route::Controls, &mut Head::new());
+        http.stream_head(&mut Head::new());
+        let wall = Duration::MAX;
+        http.next_chunk(&FrameMeta { wall, ..meta() }, usize::MAX, &mut Head::new());
+        http.phase = Phase::Snapshot;
+        http.next_chunk(&FrameMeta { wall, ..meta() }, usize::MAX, &mut Head::new());
+    }
+}

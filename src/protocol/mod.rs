@@ -1,0 +1,148 @@
+//! The wire protocols: pure state machines without socket, clock, allocation or log.
+//!
+//! | protocol | a client asks | it gets |
+//! |---|---|---|
+//! | [`pull`] | for each picture, and for each part of it | `newImage:<size>`, then parts of at most 1380 bytes |
+//! | [`push`] | nothing | every picture behind two int32 lengths |
+//! | [`http`] | by GET | a multipart stream, single pictures, state pages |
+//!
+//! To a [`crate::slot::Slot`] they differ in two things only: what their input means, and how a picture is framed, which
+//! is [`Chunk`]'s business. A new protocol is a file here and a variant in [`Protocol`]; the `match`es that then fail to
+//! compile are the places to fill in.
+
+pub mod http;
+pub mod pull;
+pub mod push;
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::frame::FrameMeta;
+use crate::limits::HEAD;
+
+/// Framing bytes in front of a piece of payload.
+pub type Head = heapless::Vec<u8, HEAD>;
+
+/// Where a client's slot stands with its picture (the original pull server's states 0, 2 and 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Wants nothing and holds nothing.
+    Idle,
+    /// Wants the newest picture and holds none.
+    AnnouncePending,
+    /// Holds a picture or a reply, frozen until its last byte is written.
+    Sending,
+}
+
+/// What goes out in one piece, without a word from the client in between: the head that was filled along with this,
+/// `payload` further bytes of the picture, then `tail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub payload: usize,
+    pub tail: &'static [u8],
+}
+
+/// Where in its picture a connection is when it asks for the next chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Nothing of it is out, neither framing nor payload.
+    Start,
+    /// The chunks before have been written, with so many bytes of payload.
+    Sent(usize),
+}
+
+/// A peer broke the protocol. It costs that peer its connection, and one line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// pull: bytes that begin neither `new_request` nor `ack`.
+    UnknownToken { first: u8 },
+    /// pull: a third `new_request` while one is being served and one is remembered.
+    TooManyRequests,
+    /// pull: `ack` for a part that is not written yet.
+    EarlyAck,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::UnknownToken { first } => {
+                write!(
+                    f,
+                    "expected new_request or ack, got '{}'",
+                    first.escape_ascii()
+                )
+            }
+            Violation::TooManyRequests => {
+                f.write_str("more than one new_request ahead of its picture")
+            }
+            Violation::EarlyAck => f.write_str("ack for a part that has not been sent whole"),
+        }
+    }
+}
+
+/// Which protocol a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProtocolKind {
+    Http,
+    Pull,
+    Push,
+}
+
+impl ProtocolKind {
+    pub const ALL: [ProtocolKind; 3] = [ProtocolKind::Http, ProtocolKind::Pull, ProtocolKind::Push];
+
+    /// The name in `listener.protocol` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolKind::Http => "http",
+            ProtocolKind::Pull => "pull",
+            ProtocolKind::Push => "push",
+        }
+    }
+
+    /// The JPEG quality for raw cameras when the listener names none: what the original systems used.
+    pub fn default_quality(self) -> u8 {
+        match self {
+            ProtocolKind::Pull => 50,
+            ProtocolKind::Push | ProtocolKind::Http => 80,
+        }
+    }
+}
+
+/// The protocol state of one connection.
+#[derive(Debug)]
+pub enum Protocol {
+    Pull(pull::Pull),
+    Push,
+    Http(http::Http),
+}
+
+impl Protocol {
+    /// `policy` is that of the listener, for http.
+    pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>) -> Self {
+        match kind {
+            ProtocolKind::Pull => Protocol::Pull(pull::Pull::default()),
+            ProtocolKind::Push => Protocol::Push,
+            ProtocolKind::Http => Protocol::Http(http::Http::new(Rc::clone(policy))),
+        }
+    }
+
+    /// The state of a connection that has just been accepted.
+    pub fn initial_state(&self) -> State {
+        match self {
+            Protocol::Pull(_) | Protocol::Http(_) => State::Idle,
+            Protocol::Push => State::AnnouncePending,
+        }
+    }
+
+    /// Writes the framing of the next chunk of a picture of `len` bytes into `head` (which is empty) and says what
+    /// follows it.
+    pub fn next_chunk(&self, meta: &FrameMeta, len: usize, at: Position, head: &mut Head) -> Chunk {
+        match self {
+            Protocol::Pull(_) => pull::next_chunk(len, at, head),
+            Protocol::Push => push::next_chunk(len, head),
+            Protocol::Http(http) => http.next_chunk(meta, len, head),
+        }
+    }
+}

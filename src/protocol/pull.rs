@@ -1,0 +1,279 @@
+//! pull: request, announcement, acknowledged parts; for clients on slow or lossy links that set the pace themselves.
+//!
+//! ASCII tokens without terminators, over TCP:
+//!
+//! | from | bytes | meaning |
+//! |---|---|---|
+//! | client | `new_request` | wants the newest picture |
+//! | server | `newImage:<decimal size>` | announced in one write, no terminator |
+//! | client | `ack` | send the next part |
+//! | server | at most 1380 bytes | one part of the JPEG; then it waits for `ack` again |
+//!
+//! As TCP keeps no boundaries, the client's tokens may arrive split or run together; CR, LF, space and NUL between them
+//! are ignored (clients that write lines or C strings). The original server answers a picture's last part without
+//! waiting for an `ack`, so that of the last part is optional.
+//!
+//! `new_request` is answered at once if there is a picture newer than the last one sent to this client, else with the
+//! next one. From the announcement to the last part the picture is frozen. One `new_request` that comes before the
+//! picture before it is through is remembered and served after it. All else is a [`Violation`].
+
+use std::fmt::Write;
+
+use super::{Chunk, Head, Position, State, Violation};
+use crate::limits::PULL_PART;
+
+/// What the client says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    NewRequest,
+    Ack,
+}
+
+pub const NEW_REQUEST: &[u8] = b"new_request";
+pub const ACK: &[u8] = b"ack";
+/// The announcement's bytes before the size.
+pub const NEW_IMAGE: &[u8] = b"newImage:";
+
+/// Finds the first token in `input`. Gives how many bytes are done with (what is ignored, and the token), and the token
+/// if there is a whole one; the bytes of a token's beginning stay for the next call.
+pub fn next_token(input: &[u8]) -> Result<(usize, Option<Token>), Violation> {
+    let skipped = input
+        .iter()
+        .take_while(|b| matches!(b, b'\r' | b'\n' | b' ' | 0))
+        .count();
+    let rest = &input[skipped..];
+    let Some(&first) = rest.first() else {
+        return Ok((skipped, None));
+    };
+    for (bytes, token) in [(NEW_REQUEST, Token::NewRequest), (ACK, Token::Ack)] {
+        if rest.starts_with(bytes) {
+            return Ok((skipped + bytes.len(), Some(token)));
+        }
+        if bytes.starts_with(rest) {
+            return Ok((skipped, None));
+        }
+    }
+    Err(Violation::UnknownToken { first })
+}
+
+/// Where a connection is when a token arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Idle,
+    AnnouncePending,
+    /// Something of the announcement or of a part is still to be written.
+    MidChunk,
+    /// The announcement or a part is written whole, and more is to follow.
+    AwaitingAck,
+}
+
+/// What a token leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Nothing,
+    /// The picture is wanted: to [`State::AnnouncePending`].
+    Announce,
+    /// The next part is due.
+    NextPart,
+}
+
+/// The state of a pull connection beyond its slot's.
+#[derive(Debug, Default)]
+pub struct Pull {
+    /// A `new_request` that waits for the picture before it.
+    remembered: bool,
+    /// The last part's optional `ack` may still come. It matters with a remembered request only: then that `ack` and
+    /// the next announcement cross on the wire.
+    spare_ack: bool,
+}
+
+impl Pull {
+    pub fn on_token(&mut self, moment: Moment, token: Token) -> Result<Action, Violation> {
+        match (token, moment) {
+            (Token::NewRequest, Moment::Idle) => Ok(Action::Announce),
+            (Token::NewRequest, _) if self.remembered => Err(Violation::TooManyRequests),
+            (Token::NewRequest, _) => {
+                self.remembered = true;
+                Ok(Action::Nothing)
+            }
+            (Token::Ack, Moment::AwaitingAck) => Ok(Action::NextPart),
+            (Token::Ack, Moment::Idle | Moment::AnnouncePending) => {
+                self.spare_ack = false;
+                Ok(Action::Nothing)
+            }
+            (Token::Ack, Moment::MidChunk) if self.spare_ack => {
+                self.spare_ack = false;
+                Ok(Action::Nothing)
+            }
+            (Token::Ack, Moment::MidChunk) => Err(Violation::EarlyAck),
+        }
+    }
+
+    /// The last part is written: what the connection's state is now.
+    pub fn on_frame_done(&mut self) -> State {
+        self.spare_ack = true;
+        if std::mem::take(&mut self.remembered) {
+            State::AnnouncePending
+        } else {
+            State::Idle
+        }
+    }
+}
+
+pub(crate) fn next_chunk(len: usize, at: Position, head: &mut Head) -> Chunk {
+    match at {
+        Position::Start => {
+            head.extend_from_slice(NEW_IMAGE)
+                .expect("9 bytes fit into an empty head");
+            write!(head, "{len}").expect("20 digits fit behind them");
+            Chunk {
+                payload: 0,
+                tail: b"",
+            }
+        }
+        Position::Sent(sent) => Chunk {
+            payload: (len - sent).min(PULL_PART),
+            tail: b"",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(mut input: &[u8]) -> Result<Vec<Token>, Violation> {
+        let mut all = Vec::new();
+        loop {
+            let (used, token) = next_token(input)?;
+            input = &input[used..];
+            match token {
+                Some(token) => all.push(token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_may_run_together_with_white_space_between() {
+        use Token::{Ack, NewRequest};
+        assert_eq!(tokens(b"new_requestackack"), Ok(vec![NewRequest, Ack, Ack]));
+        assert_eq!(
+            tokens(b"\r\n new_request\0ack\r\n"),
+            Ok(vec![NewRequest, Ack])
+        );
+        assert_eq!(tokens(b""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_split_token_waits_for_its_rest() {
+        for token in [NEW_REQUEST, ACK] {
+            for cut in 1..token.len() {
+                assert_eq!(
+                    next_token(&token[..cut]),
+                    Ok((0, None)),
+                    "{:?}",
+                    &token[..cut]
+                );
+            }
+        }
+        assert_eq!(
+            next_token(b"\nnew_"),
+            Ok((1, None)),
+            "the white space is done with, the beginning is not"
+        );
+    }
+
+    #[test]
+    fn other_bytes_are_a_violation_at_the_first_that_cannot_be() {
+        assert_eq!(
+            next_token(b"GET / HTTP/1.1"),
+            Err(Violation::UnknownToken { first: b'G' })
+        );
+        assert_eq!(
+            next_token(b"acc"),
+            Err(Violation::UnknownToken { first: b'a' })
+        );
+        assert_eq!(
+            next_token(b"new-request"),
+            Err(Violation::UnknownToken { first: b'n' })
+        );
+    }
+
+    #[test]
+    fn every_token_at_every_moment() {
+        use Moment::*;
+        for moment in [AnnouncePending, MidChunk, AwaitingAck] {
+            let mut pull = Pull::default();
+            assert_eq!(
+                pull.on_token(moment, Token::NewRequest),
+                Ok(Action::Nothing),
+                "{moment:?}: remembered"
+            );
+            assert_eq!(
+                pull.on_token(moment, Token::NewRequest),
+                Err(Violation::TooManyRequests),
+                "{moment:?}"
+            );
+            assert_eq!(
+                pull.on_frame_done(),
+                State::AnnouncePending,
+                "{moment:?}: served after the picture"
+            );
+            assert_eq!(pull.on_frame_done(), State::Idle, "{moment:?}: once");
+        }
+        let mut pull = Pull::default();
+        assert_eq!(pull.on_token(Idle, Token::NewRequest), Ok(Action::Announce));
+        assert_eq!(pull.on_token(AwaitingAck, Token::Ack), Ok(Action::NextPart));
+        assert_eq!(
+            pull.on_token(MidChunk, Token::Ack),
+            Err(Violation::EarlyAck)
+        );
+        assert_eq!(
+            pull.on_token(Idle, Token::Ack),
+            Ok(Action::Nothing),
+            "the last part's"
+        );
+    }
+
+    #[test]
+    fn the_last_parts_ack_may_cross_the_next_announcement() {
+        let mut pull = Pull::default();
+        assert_eq!(
+            pull.on_token(Moment::AwaitingAck, Token::NewRequest),
+            Ok(Action::Nothing)
+        );
+        assert_eq!(pull.on_frame_done(), State::AnnouncePending);
+        assert_eq!(
+            pull.on_token(Moment::MidChunk, Token::Ack),
+            Ok(Action::Nothing),
+            "belongs to the picture before"
+        );
+        assert_eq!(
+            pull.on_token(Moment::MidChunk, Token::Ack),
+            Err(Violation::EarlyAck),
+            "that one does not"
+        );
+    }
+
+    #[test]
+    fn announcement_then_parts_of_1380() {
+        let mut head = Head::new();
+        assert_eq!(
+            next_chunk(3000, Position::Start, &mut head),
+            Chunk {
+                payload: 0,
+                tail: b""
+            }
+        );
+        assert_eq!(head.as_slice(), b"newImage:3000");
+        let mut head = Head::new();
+        for (sent, part) in [(0, 1380), (1380, 1380), (2760, 240)] {
+            assert_eq!(
+                next_chunk(3000, Position::Sent(sent), &mut head).payload,
+                part
+            );
+            assert!(head.is_empty());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Events per second, over the last second or so.
+
+use std::time::{Duration, Instant};
+
+/// A window is closed by the first event after this time, so a rate is the mean over at least as long.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Without an event for this long, the rate of before says nothing any more.
+const STALE: Duration = Duration::from_secs(5);
+
+/// Counts events and says how many came per second. Costs one comparison an event, and no timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    /// Begin and count of the current window. The event that opens a window is counted in the one before.
+    window: Option<(Instant, u32)>,
+    last_event: Option<Instant>,
+    per_second: f32,
+}
+
+impl Rate {
+    pub fn tick(&mut self, now: Instant) {
+        if self
+            .last_event
+            .is_some_and(|last| now.saturating_duration_since(last) > STALE)
+        {
+            *self = Rate::default();
+        }
+        self.last_event = Some(now);
+        match &mut self.window {
+            None => self.window = Some((now, 0)),
+            Some((begin, count)) => {
+                *count += 1;
+                let length = now.saturating_duration_since(*begin);
+                if length >= WINDOW {
+                    self.per_second = *count as f32 / length.as_secs_f32();
+                    self.window = Some((now, 0));
+                }
+            }
+        }
+    }
+
+    /// 0 until the first window is full, and when nothing has come for a while.
+    pub fn per_second(&self, now: Instant) -> f32 {
+        match self.last_event {
+            Some(last) if now.saturating_duration_since(last) <= STALE => {
+                (self.per_second * 100.0).round() / 100.0
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_over_a_window() {
+        let start = Instant::now();
+        let mut rate = Rate::default();
+        for n in 0..=60 {
+            rate.tick(start + Duration::from_millis(40) * n);
+        }
+        let end = start + Duration::from_millis(2400);
+        assert_eq!(rate.per_second(end), 25.0);
+        assert_eq!(
+            rate.per_second(end + STALE + WINDOW),
+            0.0,
+            "nothing came any more"
+        );
+        rate.tick(end + STALE + WINDOW);
+        assert_eq!(
+            rate.per_second(end + STALE + WINDOW),
+            0.0,
+            "a pause is not averaged in"
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! [`Camera`] keeps one [`Source`] alive: on while somebody watches, reopened with back-off after each fault, and with
+//! a card that says so in place of the picture meanwhile.
+
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{debug, info, warn};
+
+use super::{Captured, Control, ControlError, Fault, Negotiated, Source, no_picture};
+use crate::codec::Codec;
+use crate::config::{Config, SourceKind};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
+use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
+use crate::rate::Rate;
+
+/// As `/state` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Nobody watches, and the device is closed.
+    Idle,
+    /// On, no picture yet.
+    Starting,
+    /// Pictures come.
+    Live,
+    /// No pictures; [`Camera::reason`] says why.
+    Fault,
+}
+
+/// What happened since camd began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// Pictures taken in and offered to clients.
+    pub frames: u64,
+    /// Good pictures that a newer one replaced before anybody could get them, or that the driver lost.
+    pub dropped: u64,
+    /// Damaged, truncated or oversized pictures.
+    pub bad: u64,
+    /// Times that the source was opened again after a fault.
+    pub reopens: u64,
+}
+
+/// What the configuration says to [`Camera`] itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub name: String,
+    pub source: SourceKind,
+    /// Wanted; also the size of the card.
+    pub width: u16,
+    pub height: u16,
+    pub fps: u16,
+    /// How long the source stays on after the last viewer; `None`: for ever.
+    pub linger: Option<Duration>,
+    pub frame_bytes: usize,
+}
+
+impl Settings {
+    pub fn of(config: &Config) -> Self {
+        let camera = &config.camera;
+        Settings {
+            name: camera.name.clone(),
+            source: camera.source,
+            width: camera.width,
+            height: camera.height,
+            fps: camera.fps,
+            linger: camera.linger,
+            frame_bytes: config.limits.frame_bytes,
+        }
+    }
+}
+
+/// A fault that lasts.
+struct Trouble {
+    reason: String,
+    since: Instant,
+    backoff: Duration,
+    /// When the card goes out again.
+    next_card: Instant,
+}
+
+/// One camera, whatever happens to it.
+///
+/// Invariant: the source is started if and only if `negotiated` is set, and then `retry` is not. With neither, it is
+/// idle and waits for a viewer.
+pub struct Camera<S> {
+    source: S,
+    settings: Settings,
+    negotiated: Option<Negotiated>,
+    /// When the source is started (again).
+    retry: Option<Instant>,
+    /// From a fault to the next picture.
+    trouble: Option<Trouble>,
+    /// Nobody has watched since then; `None` while somebody does.
+    unwatched: Option<Instant>,
+    /// There was a picture since the start.
+    live: bool,
+    /// What was last said in the log about what the source delivers.
+    announced: String,
+    epoch: u64,
+    sequence: u64,
+    card: FrameBuf,
+    card_captured: Instant,
+    last_captured: Option<Instant>,
+    counters: Counters,
+    rate: Rate,
+}
+
+impl<S: Source> Camera<S> {
+    /// A camera that is started with the first [`Camera::run`], to see what is there, and goes idle from there.
+    pub fn new(source: S, settings: Settings, now: Instant) -> Self {
+        Camera {
+            source,
+            card: FrameBuf::new(settings.frame_bytes),
+            settings,
+            negotiated: None,
+            retry: Some(now),
+            trouble: None,
+            unwatched: Some(now),
+            live: false,
+            announced: String::new(),
+            epoch: 0,
+            sequence: 0,
+            card_captured: now,
+            last_captured: None,
+            counters: Counters::default(),
+            rate: Rate::default(),
+        }
+    }
+
+    pub fn condition(&self) -> Condition {
+        match (&self.trouble, &self.negotiated) {
+            (Some(_), _) => Condition::Fault,
+            (None, None) if self.retry.is_none() => Condition::Idle,
+            (None, Some(_)) if self.live => Condition::Live,
+            (None, _) => Condition::Starting,
+        }
+    }
+
+    /// Why there is no picture; empty if there is.
+    pub fn reason(&self) -> &str {
+        self.trouble.as_ref().map_or("", |trouble| &trouble.reason)
+    }
+
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.as_ref()
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Pictures per second, lately.
+    pub fn fps(&self, now: Instant) -> f32 {
+        self.rate.per_second(now)
+    }
+
+    pub fn captured(&self) -> Option<Instant> {
+        self.last_captured
+    }
+
+    /// What to poll while the source is on, and which opening of it that is: a descriptor that was closed and opened
+    /// again can have the same number, but has to be registered anew. After registering, [`Camera::run`] must be
+    /// called once as if it were readable: an edge-triggered poll does not tell what was there before.
+    pub fn fd(&self) -> Option<(RawFd, u64)> {
+        self.negotiated
+            .as_ref()
+            .and_then(|_| self.source.fd())
+            .map(|fd| (fd, self.epoch))
+    }
+
+    /// When [`Camera::run`] has something to do without any readiness.
+    pub fn deadline(&self) -> Option<Instant> {
+        let source = self
+            .negotiated
+            .as_ref()
+            .and_then(|_| self.source.deadline());
+        let card = self
+            .trouble
+            .as_ref()
+            .map(|trouble| trouble.next_card)
+            .filter(|_| self.unwatched.is_none());
+        [source, card, self.retry, self.switch_off()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When an unwatched source goes off. A fault keeps it on, or being retried: only so is its end noticed.
+    fn switch_off(&self) -> Option<Instant> {
+        match (
+            self.unwatched,
+            self.settings.linger,
+            &self.negotiated,
+            &self.trouble,
+        ) {
+            (Some(since), Some(linger), Some(_), None) => Some(since + linger),
+            _ => None,
+        }
+    }
+
+    /// Tells how many clients want pictures. The first one switches an idle source on.
+    pub fn set_viewers(&mut self, viewers: usize, now: Instant) {
+        match (viewers, self.unwatched) {
+            (0, None) => self.unwatched = Some(now),
+            (1.., Some(_)) => {
+                self.unwatched = None;
+                if self.negotiated.is_none() && self.retry.is_none() {
+                    self.start(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what is due: takes pictures in, reopens after a fault, goes idle. True if [`Camera::newest`] has a new
+    /// picture. `readable`: the descriptor of [`Camera::fd`] has had an event.
+    pub fn run(&mut self, readable: bool, now: Instant) -> bool {
+        let mut fresh = false;
+        if self.retry.is_some_and(|at| at <= now) {
+            self.start(now);
+        }
+        if self.negotiated.is_some()
+            && (readable || self.source.deadline().is_some_and(|at| at <= now))
+        {
+            match self.source.capture(now) {
+                Ok(captured) => fresh |= self.on_captured(captured, now),
+                Err(fault) => self.on_fault(fault, now),
+            }
+        }
+        if self.switch_off().is_some_and(|at| at <= now) {
+            debug!("camera off: nobody watches");
+            self.stop();
+        }
+        match &mut self.trouble {
+            Some(trouble) if trouble.next_card <= now && self.unwatched.is_none() => {
+                trouble.next_card = now + NO_PICTURE_INTERVAL;
+                self.sequence += 1;
+                self.card_captured = now;
+                fresh = true;
+            }
+            _ => {}
+        }
+        fresh
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.live = false;
+        self.retry = None;
+        self.epoch += 1;
+        if self.trouble.is_some() {
+            self.counters.reopens += 1;
+        }
+        match self.source.start(now) {
+            Ok(negotiated) => {
+                // A fault is over with the first picture only: some cameras open well and then give none.
+                if negotiated.description != self.announced {
+                    info!("camera: {}", negotiated.description);
+                    self.announced.clone_from(&negotiated.description);
+                }
+                self.negotiated = Some(negotiated);
+            }
+            Err(fault) => self.on_fault(fault, now),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.source.stop();
+        self.negotiated = None;
+        self.live = false;
+    }
+
+    fn on_captured(&mut self, captured: Captured, now: Instant) -> bool {
+        self.counters.dropped += u64::from(captured.dropped);
+        self.counters.bad += u64::from(captured.bad);
+        if !captured.fresh {
+            return false;
+        }
+        self.counters.frames += 1;
+        self.sequence += 1;
+        self.live = true;
+        self.last_captured = Some(now);
+        self.rate.tick(now);
+        if let Some(trouble) = self.trouble.take() {
+            info!(
+                "camera: pictures again after {} s",
+                now.saturating_duration_since(trouble.since).as_secs()
+            );
+        }
+        true
+    }
+
+    fn on_fault(&mut self, fault: Fault, now: Instant) {
+        self.stop();
+        let (since, backoff) = match &self.trouble {
+            Some(trouble) => (trouble.since, (trouble.backoff * 2).min(REOPEN_MAX)),
+            None => (now, REOPEN_FIRST),
+        };
+        // Said once, and again only when it changes: a camera that is away for a week must not fill the disk.
+        if self.reason() == fault.0 {
+            debug!("camera: still {fault}");
+        } else {
+            warn!(
+                "camera: {fault}; trying again every {} to {} s",
+                REOPEN_FIRST.as_secs(),
+                REOPEN_MAX.as_secs()
+            );
+            self.draw_card(&fault.0);
+        }
+        self.retry = Some(now + backoff);
+        // The card goes out at once, so that viewers see that the picture stands still, and why.
+        self.trouble = Some(Trouble {
+            reason: fault.0,
+            since,
+            backoff,
+            next_card: now,
+        });
+    }
+
+    /// Drawing takes memory and time as no frame does, but a fault is no frame.
+    fn draw_card(&mut self, reason: &str) {
+        let Settings {
+            name,
+            width,
+            height,
+            ..
+        } = &self.settings;
+        let mut codec = Codec::new();
+        let card = no_picture::render(
+            *width,
+            *height,
+            name,
+            reason,
+            NO_PICTURE_QUALITY,
+            &mut codec,
+            &mut self.card,
+        );
+        if let Err(error) = card {
+            warn!("no card to show in place of the picture: {error}");
+            self.card.clear();
+        }
+    }
+
+    /// Lends the newest picture: the camera's, or the card while there is trouble. `None` before the first.
+    pub fn newest(&mut self) -> Option<Frame<'_>> {
+        match &self.trouble {
+            Some(_) if self.card.is_empty() => None,
+            Some(_) => {
+                let meta = FrameMeta {
+                    sequence: self.sequence,
+                    captured: self.card_captured,
+                    wall: SystemTime::now()
+                        .duration_since(UNIX_EPOCH)
+                        .unwrap_or_default(),
+                    width: self.settings.width,
+                    height: self.settings.height,
+                    live: false,
+                };
+                Some(Frame {
+                    meta,
+                    picture: Picture::Jpeg(self.card.as_slice()),
+                })
+            }
+            None => {
+                let mut frame = self.source.newest()?;
+                frame.meta.sequence = self.sequence;
+                Some(frame)
+            }
+        }
+    }
+
+    /// Everyone who waits has been offered the newest picture.
+    pub fn release(&mut self) {
+        if self.negotiated.is_some() {
+            self.source.release();
+        }
+    }
+
+    pub fn controls(&self) -> Vec<Control> {
+        self.source.controls()
+    }
+
+    pub fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError> {
+        self.source.set_control(name, value)
+    }
+
+    /// Changes what does not touch the source.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = Settings {
+            frame_bytes: self.settings.frame_bytes,
+            ..settings
+        };
+    }
+
+    /// Puts another source in the place of this one; the clients stay.
+    pub fn replace(&mut self, source: S, now: Instant) {
+        self.stop();
+        self.source = source;
+        self.trouble = None;
+        self.retry = Some(now);
+    }
+
+    /// Frees the device, for good.
+    pub fn shutdown(&mut self) {
+        self.stop();
+        self.retry = None;
+    }
+}
+
+#[cfg(test)]
+#[path = "camera_tests.rs"]
+mod tests;

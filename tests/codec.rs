@@ -1,0 +1,706 @@
+//! The codec against another make: what camd encodes, ffmpeg decodes, and the other way round.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use camd::codec::{Codec, CodecError};
+use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
+use camd::jpeg;
+
+/// Runs ffmpeg with `input` on its stdin and returns its stdout.
+fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("this test needs the program ffmpeg (Debian: apt-get install ffmpeg)");
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // Beside reading: both pipes are smaller than the pictures. An early exit of ffmpeg shows in its status.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "ffmpeg {arguments:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+fn decode(jpeg: &[u8], pix_fmt: &str) -> Vec<u8> {
+    ffmpeg(
+        &[
+            "-f", "mjpeg", "-i", "-", "-f", "rawvideo", "-pix_fmt", pix_fmt, "-",
+        ],
+        jpeg,
+    )
+}
+
+/// Peak signal-to-noise ratio in dB.
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let squares: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+        .sum();
+    10.0 * (255.0f64.powi(2) * a.len() as f64 / squares.max(1e-9)).log10()
+}
+
+/// One plane of samples, as wide as its lines.
+struct Samples {
+    width: usize,
+    height: usize,
+    data: Vec<u8>,
+}
+
+impl Samples {
+    fn new(width: usize, height: usize, at: impl Fn(usize, usize) -> u8) -> Self {
+        let data = (0..width * height)
+            .map(|i| at(i % width, i / width))
+            .collect();
+        Samples {
+            width,
+            height,
+            data,
+        }
+    }
+
+    /// The lines with `extra` bytes behind each, of a value that would show.
+    fn padded(&self, extra: usize) -> (Vec<u8>, usize) {
+        let stride = self.width + extra;
+        let mut data = vec![0xEE; stride * (self.height - 1) + self.width];
+        for (line, source) in self.data.chunks_exact(self.width).enumerate() {
+            data[line * stride..][..self.width].copy_from_slice(source);
+        }
+        (data, stride)
+    }
+
+    fn column(&self, x: usize) -> Vec<u8> {
+        self.data
+            .iter()
+            .skip(x)
+            .step_by(self.width)
+            .copied()
+            .collect()
+    }
+
+    fn line(&self, y: usize) -> Vec<u8> {
+        self.data[y * self.width..][..self.width].to_vec()
+    }
+}
+
+/// A picture with slopes and waves, brightest and darkest at the right and lower edges, where padding would show.
+fn luma(x: usize, y: usize) -> u8 {
+    (128.0 + 70.0 * (x as f64 / 9.0).sin() + 50.0 * (y as f64 / 7.0).cos()) as u8
+}
+
+fn blue(x: usize, y: usize) -> u8 {
+    (128.0 + 90.0 * ((x + y) as f64 / 23.0).sin()) as u8
+}
+
+fn red(x: usize, y: usize) -> u8 {
+    (128.0 + 90.0 * ((2 * y + 5) as f64 / 31.0 - x as f64 / 40.0).cos()) as u8
+}
+
+/// The planes of a test picture as ffmpeg gives them back, and the same as camd takes it.
+fn picture(
+    format: PixelFormat,
+    width: usize,
+    height: usize,
+    extra: usize,
+) -> (Vec<Samples>, Vec<(Vec<u8>, usize)>) {
+    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+    let y = Samples::new(width, height, luma);
+    match format {
+        PixelFormat::Yuyv | PixelFormat::Uyvy => {
+            let cb = Samples::new(half_width, height, |x, y| blue(2 * x, y));
+            let cr = Samples::new(half_width, height, |x, y| red(2 * x, y));
+            let packed = Samples::new(4 * half_width, height, |x, line| {
+                let pair = x / 4;
+                // The second half of an odd pair must not be seen.
+                let luma = |x| if x < width { luma(x, line) } else { 0 };
+                let order = [
+                    luma(2 * pair),
+                    cb.data[line * half_width + pair],
+                    luma(2 * pair + 1),
+                    cr.data[line * half_width + pair],
+                ];
+                match format {
+                    PixelFormat::Yuyv => order[x % 4],
+                    _ => order[(x % 4) ^ 1],
+                }
+            });
+            let planes = vec![packed.padded(extra)];
+            (vec![y, cb, cr], planes)
+        }
+        PixelFormat::Nv12 | PixelFormat::Yu12 => {
+            let cb = Samples::new(half_width, half_height, |x, y| blue(2 * x, 2 * y));
+            let cr = Samples::new(half_width, half_height, |x, y| red(2 * x, 2 * y));
+            let planes = if format == PixelFormat::Yu12 {
+                vec![y.padded(extra), cb.padded(extra), cr.padded(extra)]
+            } else {
+                let both = Samples::new(2 * half_width, half_height, |x, line| {
+                    [&cb, &cr][x % 2].data[line * half_width + x / 2]
+                });
+                vec![y.padded(extra), both.padded(extra)]
+            };
+            (vec![y, cb, cr], planes)
+        }
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => {
+            let rgb = |x: usize, y, channel| match channel {
+                0 => luma(x, y),
+                1 => 255 - luma(x, y) / 2,
+                _ => blue(x, y),
+            };
+            let shown = Samples::new(3 * width, height, |x, y| rgb(x / 3, y, x % 3));
+            let planes = match format {
+                PixelFormat::Rgb24 => vec![shown.padded(extra)],
+                _ => {
+                    vec![
+                        Samples::new(3 * width, height, |x, y| rgb(x / 3, y, 2 - x % 3))
+                            .padded(extra),
+                    ]
+                }
+            };
+            (vec![shown], planes)
+        }
+        PixelFormat::Grey => {
+            let planes = vec![y.padded(extra)];
+            (vec![y], planes)
+        }
+        PixelFormat::Mjpeg => unreachable!(),
+    }
+}
+
+fn raw<'a>(
+    format: PixelFormat,
+    width: usize,
+    height: usize,
+    planes: &'a [(Vec<u8>, usize)],
+) -> RawPicture<'a> {
+    let mut out = [Plane::default(); 3];
+    for (out, (data, stride)) in out.iter_mut().zip(planes) {
+        *out = Plane {
+            data,
+            stride: *stride,
+        };
+    }
+    RawPicture {
+        format,
+        width: width as u16,
+        height: height as u16,
+        planes: out,
+    }
+}
+
+/// ffmpeg's name for what the JPEG of a picture in this format decodes to, unconverted.
+fn pix_fmt(format: PixelFormat) -> &'static str {
+    match format {
+        PixelFormat::Yuyv | PixelFormat::Uyvy => "yuvj422p",
+        PixelFormat::Nv12 | PixelFormat::Yu12 => "yuvj420p",
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => "rgb24",
+        PixelFormat::Grey => "gray",
+        PixelFormat::Mjpeg => unreachable!(),
+    }
+}
+
+fn raw_formats() -> impl Iterator<Item = PixelFormat> {
+    PixelFormat::ALL
+        .into_iter()
+        .filter(|&format| format != PixelFormat::Mjpeg)
+}
+
+const SIZES: [(usize, usize); 8] = [
+    (1, 1),
+    (3, 5),
+    (16, 16),
+    (33, 18),
+    (18, 33),
+    (47, 31),
+    (641, 479),
+    (640, 480),
+];
+
+#[test]
+fn every_format_and_size_comes_back_from_ffmpeg() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in raw_formats() {
+        for (width, height) in SIZES {
+            for extra in [0, 24] {
+                let what = format!("{format:?} {width}x{height}, stride + {extra}");
+                let (shown, planes) = picture(format, width, height, extra);
+                codec
+                    .encode(&raw(format, width, height, &planes), 90, &mut out)
+                    .unwrap();
+                let found = jpeg::inspect(out.as_slice()).expect(&what);
+                assert_eq!(
+                    (found.width as usize, found.height as usize),
+                    (width, height)
+                );
+                assert_eq!((found.end, found.tables), (out.len(), None), "{what}");
+                let decoded = decode(out.as_slice(), pix_fmt(format));
+                let mut rest = &decoded[..];
+                for (i, plane) in shown.iter().enumerate() {
+                    let (these, others) = rest.split_at(plane.data.len());
+                    rest = others;
+                    let got = Samples {
+                        width: plane.width,
+                        height: plane.height,
+                        data: these.to_vec(),
+                    };
+                    for (part, a, b) in [
+                        ("all", plane.data.clone(), got.data.clone()),
+                        (
+                            "right",
+                            plane.column(plane.width - 1),
+                            got.column(plane.width - 1),
+                        ),
+                        (
+                            "lower",
+                            plane.line(plane.height - 1),
+                            got.line(plane.height - 1),
+                        ),
+                    ] {
+                        let db = psnr(&a, &b);
+                        assert!(db >= 30.0, "{what}: plane {i}, {part}: {db:.1} dB");
+                    }
+                }
+                assert!(rest.is_empty(), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_picture_lacks_to_whole_blocks_is_its_edge_again() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in [
+        PixelFormat::Yuyv,
+        PixelFormat::Uyvy,
+        PixelFormat::Nv12,
+        PixelFormat::Yu12,
+    ] {
+        // 48x48 has no more blocks than 41x43, in any component.
+        let (shown, planes) = picture(format, 41, 43, 5);
+        codec
+            .encode(&raw(format, 41, 43, &planes), 90, &mut out)
+            .unwrap();
+        let mut edged = out.as_slice().to_vec();
+
+        let clamped = |plane: &Samples, x: usize, y: usize| {
+            plane.data[y.min(plane.height - 1) * plane.width + x.min(plane.width - 1)]
+        };
+        let whole: Vec<_> = match format {
+            PixelFormat::Yuyv | PixelFormat::Uyvy => {
+                let packed = Samples::new(96, 48, |x, y| match x % 4 {
+                    0 | 2 => clamped(&shown[0], x / 2, y),
+                    1 => clamped(&shown[1], x / 4, y),
+                    _ => clamped(&shown[2], x / 4, y),
+                });
+                vec![packed.padded(0)]
+            }
+            _ => [48, 24, 24]
+                .into_iter()
+                .zip(&shown)
+                .map(|(side, plane)| {
+                    Samples::new(side, side, |x, y| clamped(plane, x, y)).padded(0)
+                })
+                .collect(),
+        };
+        let same = match format {
+            PixelFormat::Uyvy => PixelFormat::Yuyv,
+            PixelFormat::Nv12 => PixelFormat::Yu12,
+            other => other,
+        };
+        codec
+            .encode(&raw(same, 48, 48, &whole), 90, &mut out)
+            .unwrap();
+        // But for the size in SOF0 it is the same JPEG.
+        let size = edged.windows(2).position(|pair| pair == [0xFF, 0xC0]);
+        edged[size.unwrap() + 5..][..4].copy_from_slice(&[0, 48, 0, 48]);
+        assert!(out.as_slice() == edged, "{format:?}");
+    }
+}
+
+#[test]
+fn a_lower_quality_is_a_smaller_jpeg() {
+    let mut codec = Codec::new();
+    let (_, planes) = picture(PixelFormat::Yuyv, 640, 480, 0);
+    let raw = raw(PixelFormat::Yuyv, 640, 480, &planes);
+    let mut sizes = Vec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for quality in [1, 10, 50, 80, 100] {
+        codec.encode(&raw, quality, &mut out).unwrap();
+        sizes.push(out.len());
+    }
+    assert!(sizes.is_sorted_by(|a, b| a < b), "{sizes:?}");
+    let largest = out.as_slice().to_vec();
+    codec.encode(&raw, 255, &mut out).unwrap();
+    assert_eq!(out.as_slice(), largest);
+    codec.encode(&raw, 0, &mut out).unwrap();
+    assert_eq!(out.len(), sizes[0]);
+}
+
+#[test]
+fn a_picture_that_is_not_there_is_an_error() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in raw_formats() {
+        let (_, planes) = picture(format, 33, 17, 3);
+        codec
+            .encode(&raw(format, 33, 17, &planes), 80, &mut out)
+            .unwrap();
+        for plane in 0..planes.len() {
+            let mut short = raw(format, 33, 17, &planes);
+            let data = short.planes[plane].data;
+            short.planes[plane].data = &data[..data.len() - 1];
+            let expected = CodecError::Short {
+                plane,
+                needed: data.len(),
+                got: data.len() - 1,
+            };
+            assert_eq!(codec.encode(&short, 80, &mut out), Err(expected));
+            assert!(out.is_empty());
+
+            let mut overlapping = raw(format, 33, 17, &planes);
+            overlapping.planes[plane].stride -= 4;
+            assert!(
+                matches!(
+                    codec.encode(&overlapping, 80, &mut out),
+                    Err(CodecError::Stride { plane: p, .. }) if p == plane
+                ),
+                "{format:?}"
+            );
+
+            let mut huge = raw(format, 33, 17, &planes);
+            huge.planes[plane].stride = usize::MAX;
+            assert!(matches!(
+                codec.encode(&huge, 80, &mut out),
+                Err(CodecError::Short { .. })
+            ));
+        }
+        for (width, height) in [(0, 17), (33, 0), (8193, 17), (33, 8193)] {
+            let error = codec.encode(&raw(format, width, height, &planes), 80, &mut out);
+            assert_eq!(
+                error,
+                Err(CodecError::Size {
+                    width: width as u32,
+                    height: height as u32
+                })
+            );
+        }
+    }
+    let (_, planes) = picture(PixelFormat::Grey, 16, 16, 0);
+    let mjpeg = raw(PixelFormat::Mjpeg, 16, 16, &planes);
+    assert!(matches!(
+        codec.encode(&mjpeg, 80, &mut out),
+        Err(CodecError::Unsupported(_))
+    ));
+}
+
+#[test]
+fn the_largest_pictures_are_encoded() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in raw_formats() {
+        for (width, height) in [(8192, 16), (8191, 17), (16, 8192)] {
+            let (_, planes) = picture(format, width, height, 0);
+            codec
+                .encode(&raw(format, width, height, &planes), 50, &mut out)
+                .unwrap();
+            let jpeg = out.as_slice().to_vec();
+            codec.transcode(&jpeg, 40, &mut out).unwrap();
+            let found = jpeg::inspect(out.as_slice()).unwrap();
+            assert_eq!(
+                (found.width as usize, found.height as usize),
+                (width, height)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_too_big_and_the_next_picture_is_none_the_worse() {
+    let mut codec = Codec::new();
+    let (_, planes) = picture(PixelFormat::Nv12, 640, 480, 0);
+    let raw = raw(PixelFormat::Nv12, 640, 480, &planes);
+    let mut out = FrameBuf::new(1 << 20);
+    codec.encode(&raw, 80, &mut out).unwrap();
+    let expected = out.as_slice().to_vec();
+    for capacity in [0, 1, 2, 600, 4000, expected.len() - 1] {
+        let mut small = FrameBuf::new(capacity);
+        let error = Err(CodecError::TooBig { capacity });
+        assert_eq!(codec.encode(&raw, 80, &mut small), error);
+        assert!(small.is_empty());
+        assert_eq!(codec.transcode(&expected, 80, &mut small), error);
+        assert!(small.is_empty());
+        codec.encode(&raw, 80, &mut out).unwrap();
+        assert_eq!(out.as_slice(), expected);
+    }
+    let mut just = FrameBuf::new(expected.len() + 1);
+    codec.encode(&raw, 80, &mut just).unwrap();
+    assert_eq!(just.as_slice(), expected);
+}
+
+/// JPEGs by libjpeg-turbo's cjpeg, 75x53, in the samplings that cameras and programs use.
+const OTHERS: [(&str, &[u8]); 9] = [
+    ("410", include_bytes!("data/410.jpg")),
+    ("411", include_bytes!("data/411.jpg")),
+    ("422 by 2x2", include_bytes!("data/422-by-2x2.jpg")),
+    ("440", include_bytes!("data/440.jpg")),
+    // Three scans, as these MCUs have more blocks than may be interleaved.
+    ("444 by 2x2", include_bytes!("data/444-by-2x2.jpg")),
+    (
+        "444 progressive",
+        include_bytes!("data/444-progressive.jpg"),
+    ),
+    ("grey by 2x2", include_bytes!("data/grey-by-2x2.jpg")),
+    ("420 progressive", include_bytes!("data/progressive.jpg")),
+    ("rgb", include_bytes!("data/rgb.jpg")),
+];
+
+fn assert_transcodes(codec: &mut Codec, what: &str, source: &[u8], pix_fmt: &str) {
+    let mut out = FrameBuf::new(1 << 20);
+    codec.transcode(source, 90, &mut out).expect(what);
+    assert_eq!(
+        jpeg::inspect(out.as_slice()).expect(what).end,
+        out.len(),
+        "{what}"
+    );
+    let db = psnr(&decode(source, pix_fmt), &decode(out.as_slice(), pix_fmt));
+    assert!(db >= 30.0, "{what}: {db:.1} dB");
+    let high = out.len();
+    codec.transcode(source, 20, &mut out).expect(what);
+    assert!(
+        out.len() < high,
+        "{what}: {} bytes, {high} at 90",
+        out.len()
+    );
+}
+
+#[test]
+fn jpegs_of_other_makes_are_transcoded() {
+    let mut codec = Codec::new();
+    for (what, source) in OTHERS {
+        assert_transcodes(&mut codec, what, source, "rgb24");
+    }
+    // ffmpeg as the source, in the sampling's own terms: the comparison sees no conversion at all.
+    for pix_fmt in ["yuvj420p", "yuvj422p", "yuvj444p"] {
+        for size in ["16x16", "640x480", "75x53"] {
+            let filter = format!(
+                "testsrc2=size=640x480,gblur=sigma=1,format={pix_fmt},scale={}",
+                size.replace('x', ":")
+            );
+            let source = ffmpeg(
+                &[
+                    "-f",
+                    "lavfi",
+                    "-i",
+                    &filter,
+                    "-frames:v",
+                    "1",
+                    "-q:v",
+                    "2",
+                    "-f",
+                    "mjpeg",
+                    "-",
+                ],
+                &[],
+            );
+            assert_transcodes(&mut codec, &filter, &source, pix_fmt);
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_without_huffman_tables_is_the_same_picture_once_they_are_put_in() {
+    // ffmpeg's default: the standard tables.
+    let whole = ffmpeg(
+        &[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=160x120",
+            "-frames:v",
+            "1",
+            "-huffman",
+            "default",
+            "-f",
+            "mjpeg",
+            "-",
+        ],
+        &[],
+    );
+    let mut bare = Vec::new();
+    let mut at = 2;
+    bare.extend(&whole[..2]);
+    while whole[at + 1] != 0xDA {
+        let end = at + 2 + usize::from(u16::from_be_bytes([whole[at + 2], whole[at + 3]]));
+        if whole[at + 1] != 0xC4 {
+            bare.extend(&whole[at..end]);
+        }
+        at = end;
+    }
+    bare.extend(&whole[at..]);
+    assert!(bare.len() < whole.len());
+    let tables = jpeg::inspect(&bare).unwrap().tables.unwrap();
+    let mut out = FrameBuf::new(1 << 20);
+    jpeg::insert_tables(&bare, tables, &mut out).unwrap();
+    assert_eq!(
+        decode(out.as_slice(), "yuvj420p"),
+        decode(&whole, "yuvj420p")
+    );
+}
+
+#[test]
+fn a_jpeg_for_printing_is_an_error() {
+    let mut cmyk = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
+    cmyk.extend([1; 64]);
+    cmyk.extend([0xFF, 0xC0, 0, 20, 8, 0, 16, 0, 16, 4]);
+    cmyk.extend((1..=4).flat_map(|id| [id, 0x11, 0]));
+    cmyk.extend([0xFF, 0xDA, 0, 14, 4]);
+    cmyk.extend((1..=4).flat_map(|id| [id, 0]));
+    cmyk.extend([0, 63, 0, 0xFF, 0xD9]);
+    let error = Codec::new().transcode(&cmyk, 80, &mut FrameBuf::new(9999));
+    assert!(
+        matches!(error, Err(CodecError::Unsupported(_))),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_jpeg_made_to_cost_much_is_an_error() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let source = include_bytes!("data/progressive.jpg");
+    let after = |marker: u8, from: usize| {
+        let at = source[from..]
+            .windows(2)
+            .position(|pair| pair == [0xFF, marker]);
+        from + at.unwrap()
+    };
+
+    // Its last scan again and again: no larger than a picture, but each is a pass over all of it.
+    let mut last = after(0xDA, 0);
+    while let Some(next) = source[last + 2..]
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xDA])
+    {
+        last += 2 + next;
+    }
+    let scan = &source[last..source.len() - 2];
+    let many = |n| {
+        let mut bytes = source[..last].to_vec();
+        bytes.extend(scan.repeat(n));
+        bytes.extend([0xFF, 0xD9]);
+        bytes
+    };
+    codec.transcode(&many(10), 80, &mut out).unwrap();
+    assert!(matches!(
+        codec.transcode(&many(100), 80, &mut out),
+        Err(CodecError::Unsupported(_))
+    ));
+
+    // A size that would take more memory than a small board has, and one that is not served at all.
+    let size = after(0xC2, 0) + 5;
+    for (side, large) in [(8192u16, false), (8193, true)] {
+        let mut bytes = source.to_vec();
+        bytes[size..][..2].copy_from_slice(&side.to_be_bytes());
+        bytes[size + 2..][..2].copy_from_slice(&side.to_be_bytes());
+        let error = codec.transcode(&bytes, 80, &mut out).unwrap_err();
+        match error {
+            CodecError::Size { width, height } => {
+                assert!(large);
+                assert_eq!((width, height), (side.into(), side.into()));
+            }
+            CodecError::Unsupported(_) => assert!(!large),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_that_breaks_off_is_an_error() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (what, source) in OTHERS {
+        for n in 0..source.len() {
+            let error = codec.transcode(&source[..n], 80, &mut out).unwrap_err();
+            assert!(
+                error == CodecError::Truncated || (n == 0 && error != CodecError::Truncated),
+                "{what}, {n} bytes: {error}"
+            );
+            assert!(out.is_empty());
+        }
+    }
+}
+
+#[test]
+fn damaged_jpegs_never_harm() {
+    // xorshift64*, reproducible.
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut below = |n: usize| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % n
+    };
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 16);
+    let (_, planes) = picture(PixelFormat::Yuyv, 64, 48, 0);
+    codec
+        .encode(&raw(PixelFormat::Yuyv, 64, 48, &planes), 80, &mut out)
+        .unwrap();
+    let own = out.as_slice().to_vec();
+    codec.transcode(&own, 50, &mut out).unwrap();
+    let expected = out.as_slice().to_vec();
+    let mut sources: Vec<&[u8]> = OTHERS.iter().map(|&(_, source)| source).collect();
+    sources.push(&own);
+    let (mut good, mut failed) = (0, 0);
+    for round in 0..20_000 {
+        let mut damaged = sources[round % sources.len()].to_vec();
+        for _ in 0..1 + below(6) {
+            // The header is where most can go wrong.
+            let end = if below(2) == 0 { 700 } else { damaged.len() };
+            let at = below(end.min(damaged.len()));
+            damaged[at] = match below(3) {
+                0 => 0xFF,
+                1 => 0,
+                _ => below(256) as u8,
+            };
+        }
+        if below(4) == 0 {
+            damaged.truncate(below(damaged.len()));
+        }
+        // Sizes beyond a few hundred pixels only cost time here.
+        if jpeg::inspect(&damaged)
+            .is_ok_and(|found| usize::from(found.width) * usize::from(found.height) > 1 << 16)
+        {
+            continue;
+        }
+        match codec.transcode(&damaged, 50, &mut out) {
+            Ok(()) => {
+                jpeg::inspect(out.as_slice()).unwrap_or_else(|error| panic!("{round}: {error}"));
+                good += 1;
+            }
+            Err(_) => {
+                assert!(out.is_empty());
+                failed += 1;
+            }
+        }
+        if round % 100 == 0 {
+            codec.transcode(&own, 50, &mut out).unwrap();
+            assert_eq!(out.as_slice(), expected, "round {round}");
+        }
+    }
+    // Both ways were gone.
+    assert!(good > 1000 && failed > 1000, "{good} good, {failed} failed");
+}

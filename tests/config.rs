@@ -1,0 +1,929 @@
+//! The configuration through its public interface: defaults, the shipped file, every key's bounds, every error's text.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
+use camd::config::{
+    Bind, CameraConfig, Config, LimitsConfig, ListenerConfig, SourceKind, demo_config, load, parse,
+};
+use camd::frame::PixelFormat;
+use camd::protocol::ProtocolKind;
+
+const SHIPPED: &str = include_str!("../config/camd.toml");
+
+fn good(text: &str) -> Config {
+    parse(text, "t").unwrap_or_else(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        panic!("refused:\n{}\nfor\n{text}", lines.join("\n"))
+    })
+}
+
+/// The errors as `camd check` prints them.
+fn errors(text: &str) -> Vec<String> {
+    match parse(text, "camd.toml") {
+        Ok(config) => panic!("accepted as {config:?}:\n{text}"),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn tcp(address: &str) -> Bind {
+    Bind::Tcp(address.parse().unwrap())
+}
+
+fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
+    ListenerConfig {
+        protocol,
+        bind: tcp(bind),
+        clients: 16,
+        quality: None,
+        allow_origin: None,
+        set_controls: true,
+    }
+}
+
+fn default() -> Config {
+    let command = "ffmpeg -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
+    Config {
+        camera: CameraConfig {
+            name: "camera".into(),
+            source: SourceKind::V4l2,
+            device: "/dev/video0".into(),
+            command: command.split(' ').map(Into::into).collect(),
+            path: None,
+            width: 640,
+            height: 480,
+            fps: 30,
+            format: None,
+            buffers: 4,
+            linger: Some(Duration::from_secs(5)),
+            controls: vec![],
+        },
+        listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
+        limits: LimitsConfig {
+            frame_bytes: 1_048_576,
+            ack_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(5),
+        },
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(Config::default(), default());
+    assert_eq!(good(""), default());
+    assert_eq!(good("[camera]\n[limits]\n"), default());
+}
+
+#[test]
+fn the_shipped_file_is_the_default() {
+    assert_eq!(good(SHIPPED), default());
+}
+
+#[test]
+fn the_demo_needs_no_camera_and_stays_on_this_machine() {
+    let expected = Config {
+        camera: CameraConfig {
+            name: "camd demo".into(),
+            source: SourceKind::Pattern,
+            ..default().camera
+        },
+        listeners: vec![
+            listener(ProtocolKind::Http, "127.0.0.1:8080"),
+            listener(ProtocolKind::Push, "127.0.0.1:8081"),
+            listener(ProtocolKind::Pull, "127.0.0.1:8082"),
+        ],
+        ..default()
+    };
+    assert_eq!(demo_config(), expected);
+}
+
+/// A line of the shipped file that is TOML, or becomes TOML when its first "#" is taken away; prose has a space there.
+fn toml_line(line: &str) -> Option<(bool, &str)> {
+    let (live, toml) = match line.strip_prefix('#') {
+        Some(rest) => (false, rest),
+        None => (true, line),
+    };
+    let key = toml.starts_with(|c: char| c.is_ascii_lowercase()) && toml.contains(" = ");
+    (key || toml.starts_with('[')).then_some((live, toml))
+}
+
+#[test]
+fn the_shipped_file_and_the_table_have_the_same_keys() {
+    let mut section = "";
+    let mut in_file = BTreeSet::new();
+    let mut live_in_file = BTreeSet::new();
+    for (live, line) in SHIPPED.lines().filter_map(toml_line) {
+        match line.split_once(" = ") {
+            None => section = line,
+            Some((key, _)) => {
+                in_file.insert((section, key));
+                if live {
+                    live_in_file.insert((section, key));
+                }
+            }
+        }
+    }
+    let header = |s: &Setting| (s.section.header(), s.key);
+    let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
+    assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
+    assert_eq!(in_file, in_table);
+    let with_value = |s: &&Setting| s.absent != Absent::Unset;
+    let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
+    assert_eq!(live_in_file, live_in_table);
+}
+
+#[test]
+fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
+    let mut text = String::new();
+    for line in SHIPPED.lines() {
+        text += toml_line(line).map_or(line, |(_, toml)| toml);
+        text += "\n";
+    }
+    let mut expected = default();
+    expected.camera.path = Some("/var/lib/camd/replay".into());
+    expected.listeners[0].quality = Some(80);
+    expected.listeners[0].allow_origin = Some("https://example.org".into());
+    let push = listener(ProtocolKind::Push, "0.0.0.0:8081");
+    let pull = listener(ProtocolKind::Pull, "0.0.0.0:8082");
+    expected.listeners.extend([push, pull]);
+    assert_eq!(good(&text), expected);
+}
+
+#[test]
+fn each_key_reaches_its_field() {
+    let config = good(
+        r#"
+        [camera]
+        name = "Hühnerstall"
+        source = "replay"
+        device = "/dev/v4l/by-id/usb-046d-index0"
+        command = ["cat", ""]
+        path = "films/a.mjpeg"
+        width = 0x500
+        height = 1_024
+        fps = 7
+        format = "nv12"
+        buffers = 3
+        linger_s = 0
+        controls = { zoom = 2, auto = false, brightness = -3, led = true }
+
+        [[listener]]
+        protocol = "pull"
+        bind = "unix:/run/camd/pull.sock"
+        clients = 2
+        quality = 33
+
+        [[listener]]
+        protocol = "http"
+        bind = "[::1]:0"
+        clients = 62
+        allow_origin = "*"
+        set_controls = false
+
+        [limits]
+        frame_bytes = 65536
+        ack_timeout_s = 0.25
+        write_timeout_s = 2
+        head_timeout_s = 3.0
+        "#,
+    );
+    let expected = Config {
+        camera: CameraConfig {
+            name: "Hühnerstall".into(),
+            source: SourceKind::Replay,
+            device: "/dev/v4l/by-id/usb-046d-index0".into(),
+            command: vec!["cat".into(), "".into()],
+            path: Some("films/a.mjpeg".into()),
+            width: 1280,
+            height: 1024,
+            fps: 7,
+            format: Some(PixelFormat::Nv12),
+            buffers: 3,
+            linger: None,
+            controls: vec![
+                ("zoom".into(), 2),
+                ("auto".into(), 0),
+                ("brightness".into(), -3),
+                ("led".into(), 1),
+            ],
+        },
+        listeners: vec![
+            ListenerConfig {
+                protocol: ProtocolKind::Pull,
+                bind: Bind::Unix("/run/camd/pull.sock".into()),
+                clients: 2,
+                quality: Some(33),
+                allow_origin: None,
+                set_controls: true,
+            },
+            ListenerConfig {
+                protocol: ProtocolKind::Http,
+                bind: tcp("[::1]:0"),
+                clients: 62,
+                quality: None,
+                allow_origin: Some("*".into()),
+                set_controls: false,
+            },
+        ],
+        limits: LimitsConfig {
+            frame_bytes: 65536,
+            ack_timeout: Duration::from_millis(250),
+            write_timeout: Duration::from_secs(2),
+            head_timeout: Duration::from_secs(3),
+        },
+    };
+    assert_eq!(config, expected);
+}
+
+/// A file whose line 5 sets this key, and which is good if the value is.
+fn file_with(setting: &Setting, value: &str) -> String {
+    let others = match (setting.section, setting.key) {
+        (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
+        (Section::Listener, "bind") => ["protocol = \"http\"", "", ""],
+        (Section::Listener, _) => ["protocol = \"http\"", "bind = \"[::]:1\"", ""],
+        // So that any source is good.
+        (Section::Camera, "source") => ["path = \"p\"", "", ""],
+        _ => ["", "", ""],
+    };
+    let header = setting.section.header();
+    format!(
+        "{header}\n{}\n{} = {value}\n",
+        others.join("\n"),
+        setting.key
+    )
+}
+
+fn accept(setting: &Setting, value: &str) -> Config {
+    good(&file_with(setting, value))
+}
+
+/// Exactly one error, on the line of the key (and of an element of it, if `below` names one).
+fn refuse(setting: &Setting, value: &str, below: &str, what: &str) {
+    let Setting {
+        section, key, kind, ..
+    } = setting;
+    let section = section.name();
+    let expected = format!("camd.toml:5: {section}.{key}{below}: {what}; allowed: {kind}");
+    assert_eq!(errors(&file_with(setting, value)), [expected], "{value}");
+}
+
+fn refuse_other_types(setting: &Setting, accepted: &[&str]) {
+    for (value, name) in [
+        ("\"x\"", "a string"),
+        ("1", "an integer"),
+        ("1.0", "a float"),
+        ("true", "a boolean"),
+        ("1979-05-27", "a date or time"),
+        ("[]", "an array"),
+        ("{}", "a table"),
+    ] {
+        if !accepted.contains(&name) {
+            refuse(setting, value, "", &format!("found {name}"));
+        }
+    }
+}
+
+/// What a string key takes and refuses. A row without examples here fails the test below.
+fn texts(key: &str) -> (Vec<String>, Vec<String>) {
+    let own = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
+    // sockaddr_un holds 107 bytes and a NUL.
+    let socket = |length: usize| format!("unix:/{}", "s".repeat(length - 1));
+    let origin = |length: usize| format!("https://{}", "o".repeat(length - 8));
+    let (mut good, mut bad) = match key {
+        "name" => (
+            own(&["c", "Front door, 2. Stock"]),
+            own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
+        ),
+        "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
+        "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
+        "bind" => (
+            own(&[
+                "127.0.0.1:0",
+                "1.2.3.4:65535",
+                "[::]:8080",
+                "[fe80::1%3]:80",
+                "unix:/s",
+            ]),
+            own(&[
+                "",
+                "8080",
+                ":8080",
+                "0.0.0.0",
+                "0.0.0.0:",
+                "0.0.0.0:65536",
+                "256.0.0.1:1",
+                ":::8080",
+                "[::]",
+                "localhost:8080",
+                "tcp:0.0.0.0:1",
+                "unix:",
+                "unix:run/s",
+                "unix:/run/",
+                "unix:/a\\u0000",
+                " 0.0.0.0:1",
+            ]),
+        ),
+        "allow_origin" => (
+            own(&[
+                "*",
+                "http://a",
+                "https://www.example.org",
+                "http://localhost:3000",
+                "http://[::1]:80",
+                "http://[::1]",
+                "moz-extension://a-b_c",
+            ]),
+            own(&[
+                "",
+                "**",
+                "example.org",
+                "://a",
+                "1a://a",
+                "http://",
+                "http://:80",
+                "http://a/",
+                "http://a/b",
+                "http://a:",
+                "http://a:0",
+                "http://a:65536",
+                "http://a:+1",
+                "http://a b",
+                "http://a\\r\\nX: y",
+                "http://[::1",
+                "http://[x]",
+                "http://ü",
+                "null",
+            ]),
+        ),
+        _ => panic!("no examples for the key {key}: add some"),
+    };
+    match key {
+        "name" => {
+            good.push("ü".repeat(64));
+            bad.push("ü".repeat(65));
+        }
+        "bind" => {
+            good.push(socket(107));
+            bad.push(socket(108));
+        }
+        "allow_origin" => {
+            good.push(origin(256));
+            bad.push(origin(257));
+        }
+        _ => {}
+    }
+    (good, bad)
+}
+
+#[test]
+fn each_key_keeps_its_bounds() {
+    for setting in &SETTINGS {
+        let out_of_range = |value: &str| {
+            refuse(setting, value, "", &format!("{value} is out of range"));
+        };
+        match &setting.kind {
+            Kind::Integer { min, max, .. } => {
+                let (low, high) = (
+                    accept(setting, &min.to_string()),
+                    accept(setting, &max.to_string()),
+                );
+                assert_ne!(low, high, "{} sets nothing", setting.key);
+                for outside in [min - 1, max + 1, i64::MIN, i64::MAX] {
+                    out_of_range(&outside.to_string());
+                }
+                out_of_range("99999999999999999999");
+                refuse_other_types(setting, &["an integer"]);
+            }
+            Kind::Seconds { min, max, .. } => {
+                let (low, high) = (
+                    accept(setting, &min.to_string()),
+                    accept(setting, &max.to_string()),
+                );
+                assert_ne!(low, high, "{} sets nothing", setting.key);
+                assert_eq!(accept(setting, "7"), accept(setting, "7.0"));
+                for outside in [min - 0.001, max + 0.001, -1.0] {
+                    out_of_range(&format!("{outside:?}"));
+                }
+                for outside in ["-1", "nan", "inf", "-inf", "1e400", "99999999999999999999"] {
+                    out_of_range(outside);
+                }
+                refuse_other_types(setting, &["an integer", "a float"]);
+            }
+            Kind::Boolean { .. } => {
+                assert_ne!(accept(setting, "true"), accept(setting, "false"));
+                refuse_other_types(setting, &["a boolean"]);
+            }
+            Kind::Choice { names, .. } => {
+                let mut seen: Vec<Config> = Vec::new();
+                for name in names() {
+                    let config = accept(setting, &format!("{name:?}"));
+                    assert!(!seen.contains(&config), "{name} sets nothing");
+                    seen.push(config);
+                }
+                for name in ["", "none", "AUTO", "Http", "v4l2 "] {
+                    refuse(
+                        setting,
+                        &format!("{name:?}"),
+                        "",
+                        &format!("{name:?} is unknown"),
+                    );
+                }
+                refuse_other_types(setting, &["a string"]);
+            }
+            Kind::Text { .. } => {
+                let (good, bad) = texts(setting.key);
+                for text in good {
+                    accept(setting, &format!("\"{text}\""));
+                }
+                for text in bad {
+                    // What a person sees of it: escaped as in Rust, cut after 40 characters.
+                    let text = text.replace("\\u0000", "\\0").replace("\\u0085", "\\u{85}");
+                    let long = text.chars().count() > 60;
+                    let shown: String = text.chars().take(if long { 40 } else { 60 }).collect();
+                    let cut = if long { "…" } else { "" };
+                    let toml = text.replace("\\0", "\\u0000").replace("\\u{85}", "\\u0085");
+                    let what = format!("\"{shown}{cut}\" is not valid");
+                    refuse(setting, &format!("\"{toml}\""), "", &what);
+                }
+                refuse_other_types(setting, &["a string"]);
+            }
+            Kind::Program { .. } => {
+                accept(setting, "[]");
+                accept(setting, r#"["a", "", "b c"]"#);
+                refuse(setting, "[\"a\", 1]", "", "found an integer in the array");
+                refuse(
+                    setting,
+                    r#"["a", "b\u0000"]"#,
+                    "",
+                    r#""b\0" contains a NUL"#,
+                );
+                refuse_other_types(setting, &["an array"]);
+            }
+            Kind::Controls { .. } => {
+                accept(setting, "{ a_1 = 1, b = true }");
+                refuse(setting, "{ gain = 1.5 }", ".gain", "found a float");
+                refuse(setting, "{ gain = \"1\" }", ".gain", "found a string");
+                refuse(
+                    setting,
+                    "{ gain = 9223372036854775808 }",
+                    ".gain",
+                    "9223372036854775808 is out of range",
+                );
+                let no_name = "no name of a control (lower case, digits and _)";
+                refuse(setting, "{ Gain = 1 }", ".Gain", no_name);
+                refuse(
+                    setting,
+                    "{ \"white balance\" = 1 }",
+                    ".white balance",
+                    no_name,
+                );
+                refuse(setting, "{ \"\" = 1 }", ".", no_name);
+                refuse_other_types(setting, &["a table"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bounds_are_those_promised() {
+    let allowed = |key: &str| {
+        let setting = SETTINGS.iter().find(|s| s.key == key).unwrap();
+        setting.kind.to_string()
+    };
+    assert_eq!(allowed("width"), "an integer from 16 to 8192");
+    assert_eq!(allowed("height"), "an integer from 16 to 8192");
+    assert_eq!(allowed("fps"), "an integer from 1 to 240");
+    assert_eq!(allowed("buffers"), "an integer from 2 to 32");
+    assert_eq!(allowed("linger_s"), "seconds from 0 to 86400");
+    assert_eq!(allowed("clients"), "an integer from 1 to 64");
+    assert_eq!(allowed("quality"), "an integer from 1 to 100");
+    assert_eq!(allowed("frame_bytes"), "an integer from 65536 to 16777216");
+    assert_eq!(allowed("ack_timeout_s"), "seconds from 0.1 to 3600");
+    assert_eq!(allowed("write_timeout_s"), "seconds from 0.1 to 3600");
+    assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
+    assert_eq!(allowed("source"), r#""v4l2", "pipe", "replay", "pattern""#);
+    assert_eq!(allowed("protocol"), r#""http", "pull", "push""#);
+    assert_eq!(
+        allowed("format"),
+        r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
+    );
+}
+
+#[test]
+fn all_errors_are_told_at_once_each_with_its_line() {
+    let text = r#"[camera]
+name = ""
+widht = 640
+source = "v4l"
+fps = 0.5
+command = [
+  "ffmpeg",
+  7,
+]
+frame_bytes = 1
+colour = "red"
+
+[camera.controls]
+gain = 1
+Gain = 1
+focus = "near"
+
+[[listener]]
+bind = "localhost:8080"
+
+[[listener]]
+protocol = "push"
+clients = 65
+quality = 101
+set_controls = true
+
+[limit]
+x = 1
+
+[limits]
+ack_timeout_s = "10s"
+"#;
+    assert_eq!(
+        errors(text),
+        [
+            r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
+            r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern""#,
+            r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
+            r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
+            r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, controls"#,
+            r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
+            r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
+            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push""#,
+            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
+            r#"camd.toml:24: listener.quality: 101 is out of range; allowed: an integer from 1 to 100"#,
+            r#"camd.toml:25: listener.set_controls: means nothing for protocol "push"; allowed: with "http" only"#,
+            r#"camd.toml:27: limit: unknown section; did you mean "limits"?"#,
+            r#"camd.toml:31: limits.ack_timeout_s: found a string; allowed: seconds from 0.1 to 3600"#,
+        ]
+    );
+}
+
+#[test]
+fn sections_of_the_wrong_kind() {
+    assert_eq!(
+        errors("[listener]\nprotocol = \"http\"\n"),
+        [
+            "camd.toml:1: listener: found a table; allowed: sections [[listener]], in double brackets"
+        ]
+    );
+    assert_eq!(
+        errors("listener = []\n"),
+        ["camd.toml:1: listener: none; allowed: 1 to 16 sections [[listener]]"]
+    );
+    assert_eq!(
+        errors("\nlistener = [ 1 ]\n"),
+        ["camd.toml:2: listener: found an integer; allowed: sections [[listener]]"]
+    );
+    assert_eq!(
+        errors("limits = 1\n\n[[camera]]\n"),
+        [
+            "camd.toml:1: limits: found an integer; allowed: a section [limits]",
+            "camd.toml:3: camera: found an array; allowed: a section [camera]",
+        ]
+    );
+    assert_eq!(
+        errors("width = 640\nserver = 1\n"),
+        [
+            "camd.toml:1: width: unknown section; it is a key of [camera]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [[listener]], [limits]",
+        ]
+    );
+}
+
+/// What is wrong as TOML and what is wrong as a configuration, but no second error for the same line, and none for what
+/// may be missing only because its line cannot be read.
+#[test]
+fn text_that_is_no_toml() {
+    let places = |text: &str| -> Vec<String> {
+        let place = |e: &String| e.splitn(4, ':').take(3).collect::<Vec<_>>().join(":");
+        errors(text).iter().map(place).collect()
+    };
+    let text = r#"[camera]
+width = 64O
+fps = 0
+fps = 1
+source = "replay"
+heigth
+
+[[listener]]
+protocol http
+bind = "x"
+"#;
+    assert_eq!(
+        places(text),
+        [
+            "camd.toml:2: not valid TOML",
+            "camd.toml:3: camera.fps",
+            "camd.toml:4: not valid TOML",
+            "camd.toml:6: not valid TOML",
+            "camd.toml:9: not valid TOML",
+            "camd.toml:10: listener.bind",
+        ]
+    );
+    assert_eq!(
+        errors(text)[2],
+        "camd.toml:4: not valid TOML: duplicate key"
+    );
+    // A section whose header is wrong is not taken for the end of the one before.
+    assert_eq!(
+        places("[camera]\nfps = 0\n\n[[listener]\nbind = \"x\"\n\n[limits]\nack_timeout_s = 0\n"),
+        [
+            "camd.toml:2: camera.fps",
+            "camd.toml:4: not valid TOML",
+            "camd.toml:8: limits.ack_timeout_s",
+        ]
+    );
+    // An open end.
+    assert_eq!(
+        places("[camera]\nname = \"ü\nfps = 0\n[limits]"),
+        ["camd.toml:2: not valid TOML", "camd.toml:3: camera.fps"]
+    );
+    assert_eq!(places("[camera"), ["camd.toml:1: not valid TOML"]);
+    assert_eq!(places("\0"), ["camd.toml:1: not valid TOML"]);
+    let nested = format!("a = {}", "[".repeat(100_000));
+    assert_eq!(places(&nested), ["camd.toml:1: not valid TOML"]);
+}
+
+#[test]
+fn an_error_is_one_line() {
+    assert_eq!(
+        errors("\"a\\nb\" = 1\n"),
+        ["camd.toml:1: a?b: unknown section; allowed: [camera], [[listener]], [limits]"]
+    );
+}
+
+/// Slips of the finger anywhere in the file give errors with a line of the file, or a good configuration; never a panic.
+#[test]
+fn damaged_files() {
+    let lines = SHIPPED.lines().count();
+    let check = |text: &str| {
+        for error in parse(text, "t").err().unwrap_or_default() {
+            let line = error.line.expect("the file could be read");
+            assert!((1..=lines + 1).contains(&line), "{error} for\n{text}");
+        }
+    };
+    // Comments take up most of the file and of the time.
+    let live = |line: &&str| !line.starts_with('#');
+    let text: String = SHIPPED.split_inclusive('\n').filter(live).collect();
+    for at in 0..text.len() {
+        let (before, after) = text.split_at(at);
+        check(before);
+        check(&[before, &after[1..]].concat());
+        for slip in [
+            "[", "]", "{", "}", "\"", "'", "=", ",", "#", "\n", ".", "-", "9",
+        ] {
+            check(&[before, slip, &after[1..]].concat());
+        }
+    }
+}
+
+#[test]
+fn line_ends_of_windows() {
+    assert_eq!(good(&SHIPPED.replace('\n', "\r\n")), default());
+    assert_eq!(
+        errors("[camera]\r\n\r\nfps = 0\r\n"),
+        ["camd.toml:3: camera.fps: 0 is out of range; allowed: an integer from 1 to 240"]
+    );
+}
+
+#[test]
+fn sources_have_what_they_need() {
+    assert_eq!(
+        errors("\n[camera]\nsource = \"replay\"\n"),
+        [
+            "camd.toml:2: camera.path: missing, source \"replay\" needs it; allowed: a folder of JPEGs, or one MJPEG file"
+        ]
+    );
+    // A wrong path is not a missing one as well.
+    assert_eq!(
+        errors("[camera]\nsource = \"replay\"\npath = \"\"\n"),
+        [
+            "camd.toml:3: camera.path: \"\" is not valid; allowed: the path of a folder of JPEGs, or of one MJPEG file"
+        ]
+    );
+    assert_eq!(
+        errors("[camera]\nsource = \"replay\"\npath = 1\n"),
+        [
+            "camd.toml:3: camera.path: found an integer; allowed: the path of a folder of JPEGs, or of one MJPEG file"
+        ]
+    );
+    for command in ["[]", "[\"\", \"a\"]"] {
+        assert_eq!(
+            errors(&format!(
+                "[camera]\nsource = \"pipe\"\ncommand = {command}\n"
+            )),
+            [
+                "camd.toml:3: camera.command: names no program, source \"pipe\" needs one; allowed: [\"program\", \"argument\", …]"
+            ]
+        );
+    }
+    assert_eq!(
+        errors("[camera]\nsource = \"pipe\"\ncommand = \"cat\"\n"),
+        [
+            "camd.toml:3: camera.command: found a string; allowed: an array of strings: a program, its arguments"
+        ]
+    );
+    good("[camera]\nsource = \"pipe\"\ncommand = [\"cat\"]\n");
+    good("[camera]\nsource = \"pattern\"\ncommand = []\n");
+}
+
+fn listeners(binds: &[&str]) -> String {
+    let section = |bind: &&str| {
+        format!("[[listener]]\nprotocol = \"push\"\nbind = \"{bind}\"\nclients = 1\n")
+    };
+    binds.iter().map(section).collect()
+}
+
+#[test]
+fn two_listeners_on_one_address() {
+    for (first, second) in [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("0.0.0.0:80", "127.0.0.1:80"),
+        ("127.0.0.1:80", "0.0.0.0:80"),
+        ("[::]:80", "[::1]:80"),
+        ("127.0.0.1:80", "[::]:80"),
+        ("[::]:80", "0.0.0.0:80"),
+        ("unix:/run/s", "unix:/run/s"),
+    ] {
+        let expected = format!(
+            "camd.toml:7: listener.bind: {second:?} is taken by another listener ({first:?}); allowed: each address and port once"
+        );
+        assert_eq!(errors(&listeners(&[first, second])), [expected]);
+    }
+    good(&listeners(&[
+        "127.0.0.1:80",
+        "127.0.0.2:80",
+        "127.0.0.1:81",
+        "[::1]:80",
+        "[::2]:80",
+        "0.0.0.0:0",
+        "0.0.0.0:0",
+        "unix:/run/s",
+        "unix:/run/t",
+    ]));
+}
+
+#[test]
+fn as_many_listeners_as_there_is_room_for() {
+    let binds: Vec<_> = (1..=17).map(|port| format!("127.0.0.1:{port}")).collect();
+    let binds: Vec<_> = binds.iter().map(String::as_str).collect();
+    assert_eq!(good(&listeners(&binds[..16])).listeners.len(), 16);
+    assert_eq!(
+        errors(&listeners(&binds)),
+        ["camd.toml:65: listener: too many sections; allowed: at most 16"]
+    );
+}
+
+#[test]
+fn as_many_clients_as_there_are_slots() {
+    let file = |clients: [u32; 3]| {
+        let binds = listeners(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
+        let mut clients = clients.iter();
+        let line = |line: &str| match line {
+            "clients = 1" => format!("clients = {}\n", clients.next().unwrap()),
+            line => format!("{line}\n"),
+        };
+        binds.lines().map(line).collect::<String>()
+    };
+    good(&file([31, 32, 1]));
+    assert_eq!(
+        errors(&file([40, 25, 10])),
+        ["camd.toml:8: listener.clients: 65 in all listeners so far; allowed: at most 64 in all"]
+    );
+    // The defaults count.
+    let text = file([40, 9, 1]).replace("clients = 9\n", "\n");
+    good(&text);
+    let text = file([40, 9, 9]).replace("clients = 9\n", "\n");
+    assert_eq!(
+        errors(&text),
+        ["camd.toml:9: listener.clients: 72 in all listeners so far; allowed: at most 64 in all"]
+    );
+}
+
+#[test]
+fn as_many_qualities_as_there_are_encoders() {
+    let file = |qualities: &[u32]| {
+        let section = |q: &u32| {
+            format!(
+                "[[listener]]\nprotocol = \"http\"\nbind = \"[::1]:{q}\"\nclients = 1\nquality = {q}\n"
+            )
+        };
+        qualities.iter().map(section).collect::<String>()
+    };
+    good(&file(&[1, 2, 3, 4, 5, 6, 7, 8]));
+    let expected = "camd.toml:45: listener.quality: 9 is one quality too many; allowed: at most 8 different ones in all listeners, defaults included";
+    assert_eq!(errors(&file(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])), [expected]);
+    // A listener without the key may need its protocol's own quality, http's is 80.
+    let with_default = |quality: u32| {
+        file(&[1, 2, 3, 4, 5, 6, 7, quality])
+            + "[[listener]]\nprotocol = \"http\"\nbind = \"[::1]:9\"\n"
+    };
+    good(&with_default(80));
+    let expected = "camd.toml:41: listener.quality: 80 is one quality too many; allowed: at most 8 different ones in all listeners, defaults included";
+    assert_eq!(errors(&with_default(8)), [expected]);
+}
+
+#[test]
+fn qualities_of_the_original_protocols() {
+    assert_eq!(ProtocolKind::Pull.default_quality(), 50);
+    assert_eq!(ProtocolKind::Push.default_quality(), 80);
+    assert_eq!(ProtocolKind::Http.default_quality(), 80);
+}
+
+#[test]
+fn keys_of_http_on_other_listeners() {
+    for protocol in ["pull", "push"] {
+        let text = format!(
+            "[[listener]]\nprotocol = \"{protocol}\"\nbind = \"[::1]:1\"\nallow_origin = \"*\"\nset_controls = false\n"
+        );
+        assert_eq!(
+            errors(&text),
+            [
+                format!(
+                    "camd.toml:4: listener.allow_origin: means nothing for protocol {protocol:?}; allowed: with \"http\" only"
+                ),
+                format!(
+                    "camd.toml:5: listener.set_controls: means nothing for protocol {protocol:?}; allowed: with \"http\" only"
+                ),
+            ]
+        );
+    }
+}
+
+fn scratch(name: &str, content: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn files() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/camd.toml");
+    assert_eq!(load(&shipped).unwrap(), default());
+
+    let display = |errors: Vec<camd::config::ConfigError>| {
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let missing = Path::new("/nonexistent/camd.toml");
+    assert_eq!(
+        display(load(missing).unwrap_err()),
+        ["/nonexistent/camd.toml: cannot be read: No such file or directory (os error 2)"]
+    );
+    let folder = Path::new("/");
+    assert_eq!(
+        display(load(folder).unwrap_err()),
+        ["/: cannot be read: Is a directory (os error 21)"]
+    );
+    let latin1 = scratch(
+        "latin1.toml",
+        b"[camera]\nfps = 0\nname = \"H\xfchnerstall\"\n",
+    );
+    let shown = latin1.display();
+    assert_eq!(
+        display(load(&latin1).unwrap_err()),
+        [format!(
+            "{shown}:3: not valid UTF-8; save the file in that encoding"
+        )]
+    );
+    let wrong = scratch("wrong.toml", b"\nfps = 0\n");
+    let shown = wrong.display();
+    assert_eq!(
+        display(load(&wrong).unwrap_err()),
+        [format!(
+            "{shown}:2: fps: unknown section; it is a key of [camera]"
+        )]
+    );
+}
+
+#[test]
+fn the_reference_names_each_key_with_its_default_and_bounds() {
+    let reference = reference();
+    for Setting {
+        key,
+        doc,
+        absent,
+        kind,
+        ..
+    } in &SETTINGS
+    {
+        let value = match absent {
+            Absent::Default(value) => format!(" = {value}"),
+            Absent::Unset => " (not set)".to_owned(),
+            Absent::Required => " (must be set)".to_owned(),
+        };
+        let entry = format!("\n  {key}{value}\n      {doc}\n      Allowed: {kind}.\n");
+        assert!(reference.contains(&entry), "{key} in\n{reference}");
+    }
+}

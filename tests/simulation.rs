@@ -1,0 +1,867 @@
+//! The hub against a simulated world: clients of every protocol, good and bad, over sockets that take a byte or a
+//! megabyte, with a camera that fails at random. One thread, its own clock, everything drawn from one seed; each seed
+//! also draws how often things go wrong.
+//!
+//! What must hold, whatever happens:
+//! - every picture that a client gets equals, byte for byte, one that the camera made (or is the "no picture" card);
+//! - a client's pictures get newer, never older;
+//! - a client with room in its socket gets each new picture in the turn in which it came, whoever else stalls;
+//! - slots come back: when all clients are gone or late, none is taken;
+//! - once the faults stop, every client that still listens gets a live picture within a few turns.
+//!
+//! `CAMD_SEED=n cargo test --test simulation` repeats one seed.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use camd::config::{Config, ListenerConfig, SourceKind};
+use camd::frame::{Frame, FrameMeta, Picture, PixelFormat};
+use camd::hub::{ClientId, Hub};
+use camd::protocol::ProtocolKind;
+use camd::slot::{Peer, Stream};
+use camd::source::camera::{Camera, Condition, Settings};
+use camd::source::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use fastrand::Rng;
+
+const SEEDS: u64 = 1000;
+const FAULTY_STEPS: u32 = 250;
+const CALM_STEPS: u32 = 250;
+const FRAME_BYTES: usize = 64 * 1024;
+/// Between two steps of the world.
+const STEP: Duration = Duration::from_millis(40);
+/// Larger than any frame with its framing: a socket with this much room takes one whole.
+const ROOM: usize = 2 * FRAME_BYTES;
+
+// ---------------------------------------------------------------- the wire
+
+/// One connection's two directions.
+#[derive(Default)]
+struct Wire {
+    to_server: VecDeque<u8>,
+    client_closed: bool,
+    /// Closed both ways: what the server still writes is answered with a reset.
+    client_gone: bool,
+    to_client: VecDeque<u8>,
+    /// What the server's socket buffer holds at most.
+    room: usize,
+    server_closed: bool,
+    server_shutdown: bool,
+    reset: bool,
+    /// A write was cut short: the server is told when there is room.
+    wants_room: bool,
+    readable_event: bool,
+    writable_event: bool,
+    /// One in so many calls is cut short although it need not be; 0 for never.
+    short: u8,
+}
+
+struct ServerEnd {
+    wire: Rc<RefCell<Wire>>,
+    rng: Rng,
+}
+
+impl ServerEnd {
+    fn cut(&mut self, n: usize) -> usize {
+        let short = self.wire.borrow().short;
+        if short > 0 && n > 1 && self.rng.u8(0..short) == 0 {
+            self.rng.usize(1..n)
+        } else {
+            n
+        }
+    }
+}
+
+impl Read for ServerEnd {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.cut(buf.len());
+        let mut wire = self.wire.borrow_mut();
+        if wire.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if wire.to_server.is_empty() && !wire.client_closed {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        wire.to_server.read(&mut buf[..n])
+    }
+}
+
+impl Write for ServerEnd {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        unreachable!("slots write vectored")
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted: usize = bufs.iter().map(|b| b.len()).sum();
+        let cut = self.cut(wanted);
+        let mut wire = self.wire.borrow_mut();
+        assert!(!wire.server_shutdown, "written after shutdown");
+        if wire.reset || wire.client_gone {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let n = cut.min(wire.room - wire.to_client.len());
+        wire.wants_room |= n < wanted;
+        if n == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut left = n;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            wire.to_client.extend(&buf[..part]);
+            left -= part;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for ServerEnd {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.wire.borrow_mut().server_shutdown = true;
+        Ok(())
+    }
+}
+
+impl Drop for ServerEnd {
+    fn drop(&mut self) {
+        self.wire.borrow_mut().server_closed = true;
+    }
+}
+
+// ---------------------------------------------------------------- the camera
+
+/// The camera's picture number `n`: its number, then bytes that follow from it.
+fn picture(n: u64) -> Vec<u8> {
+    let mut rng = Rng::with_seed(n);
+    let len = if n.is_multiple_of(97) {
+        FRAME_BYTES
+    } else {
+        rng.usize(16..6000)
+    };
+    let mut bytes = vec![0xff, 0xd8, b'S', b'I', b'M'];
+    bytes.extend(n.to_le_bytes());
+    let start = bytes.len();
+    bytes.resize(len - 2, 0);
+    rng.fill(&mut bytes[start..]);
+    bytes.extend([0xff, 0xd9]);
+    bytes
+}
+
+fn picture_number(jpeg: &[u8]) -> Option<u64> {
+    let number = jpeg
+        .strip_prefix(&[0xff, 0xd8, b'S', b'I', b'M'])?
+        .first_chunk()?;
+    Some(u64::from_le_bytes(*number))
+}
+
+/// What the world decides about the camera.
+#[derive(Default)]
+struct Dice {
+    starts_fail: bool,
+    next: Option<Result<(), Fault>>,
+    made: u64,
+}
+
+struct SimCamera {
+    dice: Rc<RefCell<Dice>>,
+    newest: Option<(FrameMeta, Vec<u8>)>,
+    running: bool,
+}
+
+impl Source for SimCamera {
+    fn start(&mut self, _: Instant) -> Result<Negotiated, Fault> {
+        assert!(!self.running, "started twice");
+        if self.dice.borrow().starts_fail {
+            return Err(Fault("there is no camera".into()));
+        }
+        self.running = true;
+        let description = "simulated".into();
+        Ok(Negotiated {
+            format: PixelFormat::Mjpeg,
+            width: 64,
+            height: 48,
+            fps: None,
+            description,
+        })
+    }
+
+    fn stop(&mut self) {
+        self.running = false;
+        self.newest = None;
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn capture(&mut self, now: Instant) -> Result<Captured, Fault> {
+        assert!(self.running, "captured while off");
+        let mut dice = self.dice.borrow_mut();
+        match dice.next.take() {
+            None => Ok(Captured::default()),
+            Some(Err(fault)) => Err(fault),
+            Some(Ok(())) => {
+                dice.made += 1;
+                let wall = Duration::from_millis(dice.made);
+                let meta = FrameMeta {
+                    sequence: 0,
+                    captured: now,
+                    wall,
+                    width: 64,
+                    height: 48,
+                    live: true,
+                };
+                self.newest = Some((meta, picture(dice.made)));
+                Ok(Captured {
+                    fresh: true,
+                    dropped: 0,
+                    bad: 0,
+                })
+            }
+        }
+    }
+
+    fn newest(&mut self) -> Option<Frame<'_>> {
+        self.newest.as_ref().map(|(meta, jpeg)| Frame {
+            meta: *meta,
+            picture: Picture::Jpeg(jpeg),
+        })
+    }
+
+    fn release(&mut self) {}
+
+    fn controls(&self) -> Vec<Control> {
+        Vec::new()
+    }
+
+    fn set_control(&mut self, _: &str, _: i64) -> Result<(), ControlError> {
+        Err(ControlError::Unknown)
+    }
+}
+
+// ---------------------------------------------------------------- clients
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Pull,
+    Push,
+    Stream,
+    Snapshots,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Manner {
+    /// Takes everything at once, and its socket has room.
+    Fast,
+    /// Takes a few bytes now and then.
+    Slow,
+    /// Stops taking anything at some time.
+    Stalls,
+    /// Sends bytes that mean nothing.
+    Garbage,
+    /// Sends without end.
+    Floods,
+    /// Shuts its sending half at some time.
+    HalfCloses,
+    /// Resets at some time.
+    Resets,
+    /// Connects and says nothing.
+    Silent,
+}
+
+struct Client {
+    kind: Kind,
+    manner: Manner,
+    wire: Rc<RefCell<Wire>>,
+    id: Option<ClientId>,
+    rng: Rng,
+    received: Vec<u8>,
+    /// pull: the announced size while the picture comes, and the parts acknowledged of it.
+    announced: Option<usize>,
+    acked: usize,
+    http_head_seen: bool,
+    /// Cannot be held to account any more: it broke the rules, or was closed.
+    over: bool,
+    last: u64,
+    pictures: u64,
+    cards: u64,
+    /// It was in the middle of the table and ready when the last picture was made.
+    first_after: Option<u64>,
+}
+
+impl Client {
+    fn send(&mut self, bytes: &[u8]) {
+        let mut wire = self.wire.borrow_mut();
+        if !wire.server_closed && !wire.client_closed {
+            wire.to_server.extend(bytes);
+            wire.readable_event = true;
+        }
+    }
+
+    fn hello(&mut self) {
+        match (self.manner, self.kind) {
+            (Manner::Silent, _) => {}
+            (Manner::Garbage, _) => {
+                let junk: Vec<u8> = (0..self.rng.usize(1..300))
+                    .map(|_| self.rng.u8(..))
+                    .collect();
+                self.send(&junk);
+                self.over = true;
+            }
+            (_, Kind::Pull) => self.send(b"new_request"),
+            (_, Kind::Push) => self.send(b"hello from a python client"),
+            (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
+            (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
+        }
+    }
+
+    /// Takes bytes from the wire as its manner is, and acts on them.
+    fn step(&mut self, calm: bool) {
+        let stalls = match self.manner {
+            Manner::Stalls => self.pictures > 2,
+            Manner::Slow => !calm && self.rng.u8(0..4) != 0,
+            _ => false,
+        };
+        let mut wire = self.wire.borrow_mut();
+        if !stalls {
+            let n = if self.manner == Manner::Slow && !calm {
+                self.rng.usize(1..3000)
+            } else {
+                usize::MAX
+            };
+            let n = n.min(wire.to_client.len());
+            self.received.extend(wire.to_client.drain(..n));
+        }
+        // As Linux does, the event comes when a good part of the buffer is free again.
+        if wire.wants_room && (wire.room - wire.to_client.len()) * 3 >= wire.room {
+            wire.wants_room = false;
+            wire.writable_event = true;
+        }
+        let whole = !wire.wants_room && !wire.writable_event && wire.to_client.is_empty();
+        let closed = wire.server_closed || wire.server_shutdown;
+        drop(wire);
+        while self.parse(whole) {}
+        if closed {
+            self.over = true;
+            self.hang_up();
+        }
+        match self.manner {
+            Manner::Floods => {
+                let junk = vec![b'\n'; self.rng.usize(1..20_000)];
+                self.send(&junk);
+            }
+            Manner::Resets if !calm && self.rng.u8(0..30) == 0 => {
+                self.wire.borrow_mut().reset = true;
+                self.wire.borrow_mut().readable_event = true;
+                self.over = true;
+            }
+            Manner::HalfCloses if !calm && self.rng.u8(0..30) == 0 => self.half_close(),
+            _ => {}
+        }
+    }
+
+    fn half_close(&mut self) {
+        let mut wire = self.wire.borrow_mut();
+        wire.client_closed = true;
+        wire.readable_event = true;
+        // A pull client cannot go on without sending; the others can be served on.
+        self.over |= self.kind == Kind::Pull || self.kind == Kind::Snapshots;
+    }
+
+    fn hang_up(&mut self) {
+        let mut wire = self.wire.borrow_mut();
+        (wire.client_closed, wire.client_gone) = (true, true);
+        wire.readable_event = true;
+        self.over = true;
+    }
+
+    /// Takes the next thing from what was received; true if there was one.
+    fn parse(&mut self, whole: bool) -> bool {
+        if self.over || self.received.is_empty() {
+            return false;
+        }
+        match self.kind {
+            Kind::Push => {
+                let Some(header) = self.received.first_chunk::<8>() else {
+                    return false;
+                };
+                let (a, b) = header.split_at(4);
+                assert_eq!(a, b, "both lengths of a push header are the same");
+                let len = u32::from_le_bytes(*a.first_chunk().expect("4 of 8")) as usize;
+                self.take(8, len)
+            }
+            Kind::Pull => self.parse_pull(whole),
+            Kind::Stream | Kind::Snapshots => self.parse_http(),
+        }
+    }
+
+    fn parse_pull(&mut self, whole: bool) -> bool {
+        let Some(size) = self.announced else {
+            // Nothing ends the number but the server's silence.
+            if !whole {
+                return false;
+            }
+            let digits = self
+                .received
+                .strip_prefix(b"newImage:")
+                .expect("an announcement");
+            let digits = std::str::from_utf8(digits).expect("digits");
+            self.announced = Some(digits.parse().expect("a size and nothing behind it"));
+            self.received.clear();
+            self.send(b"ack");
+            return false;
+        };
+        assert!(self.received.len() <= size, "more bytes than announced");
+        if self.received.len() == size {
+            (self.announced, self.acked) = (None, 0);
+            let jpeg = std::mem::take(&mut self.received);
+            self.check(&jpeg);
+            // The last part's ack is optional; tokens come glued and with white space.
+            let again: &[u8] = match self.rng.u8(0..3) {
+                0 => b"new_request",
+                1 => b"acknew_request",
+                _ => b"ack\r\n\0 new_request\n",
+            };
+            self.send(again);
+        } else if self.received.len() == (self.acked + 1) * 1380 {
+            self.acked += 1;
+            self.send(b"ack");
+        }
+        false
+    }
+
+    fn parse_http(&mut self) -> bool {
+        if self.kind == Kind::Stream && !self.http_head_seen {
+            let Some(end) = memchr::memmem::find(&self.received, b"--camdframe\r\n") else {
+                self.over |= self.received.starts_with(b"HTTP/1.1 503");
+                return false;
+            };
+            assert!(self.received.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            self.received.drain(..end + 13);
+            self.http_head_seen = true;
+            return true;
+        }
+        let Some(end) = memchr::memmem::find(&self.received, b"\r\n\r\n") else {
+            return false;
+        };
+        let head = String::from_utf8(self.received[..end].to_vec()).expect("a head is ASCII");
+        let len: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "))
+            .unwrap_or_else(|| panic!("a length in {head}"))
+            .parse()
+            .expect("a number");
+        if self.kind == Kind::Stream {
+            assert!(head.starts_with("Content-Type: image/jpeg\r\n"), "{head}");
+            if self.received.len() < end + 4 + len + 15 {
+                return false;
+            }
+            assert_eq!(
+                &self.received[end + 4 + len..][..15],
+                b"\r\n--camdframe\r\n",
+                "the boundary is with its frame"
+            );
+            let taken = self.take(end + 4, len);
+            self.received.drain(..15);
+            return taken;
+        }
+        if self.received.len() < end + 4 + len {
+            return false;
+        }
+        if self.manner == Manner::Floods && head.starts_with("HTTP/1.1 431") {
+            self.over = true;
+            return false;
+        }
+        if head.starts_with("HTTP/1.1 200") {
+            let before = self.cards;
+            self.take(end + 4, len);
+            assert_eq!(self.cards, before, "a snapshot is never the card");
+        } else {
+            assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+            self.received.drain(..end + 4 + len);
+            self.over |= head.contains("Connection: close");
+        }
+        if !self.over {
+            self.send(b"GET /snapshot.jpg?x HTTP/1.1\r\nHost: sim\r\n\r\n");
+        }
+        true
+    }
+
+    fn take(&mut self, start: usize, len: usize) -> bool {
+        if self.received.len() < start + len {
+            return false;
+        }
+        let jpeg: Vec<u8> = self.received.drain(..start + len).skip(start).collect();
+        self.check(&jpeg);
+        true
+    }
+
+    fn check(&mut self, jpeg: &[u8]) {
+        let Some(n) = picture_number(jpeg) else {
+            let card =
+                camd::jpeg::inspect(jpeg).expect("what is no picture of the camera is the card");
+            assert_eq!((card.width, card.height), (64, 48));
+            self.cards += 1;
+            return;
+        };
+        assert!(jpeg == picture(n), "picture {n} arrived changed");
+        // The same one may answer two snapshot requests.
+        let newer = if self.kind == Kind::Snapshots {
+            n >= self.last
+        } else {
+            n > self.last
+        };
+        assert!(newer, "picture {n} after {}", self.last);
+        self.last = n;
+        self.pictures += 1;
+    }
+}
+
+// ---------------------------------------------------------------- the world
+
+struct World {
+    rng: Rng,
+    now: Instant,
+    hub: Hub<ServerEnd>,
+    camera: Camera<SimCamera>,
+    dice: Rc<RefCell<Dice>>,
+    clients: Vec<Client>,
+    admitted: u32,
+    refused: u32,
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    let listener = |protocol, clients| ListenerConfig {
+        protocol,
+        clients,
+        ..Config::default().listeners[0].clone()
+    };
+    config.listeners = vec![
+        listener(ProtocolKind::Http, 20),
+        listener(ProtocolKind::Push, 20),
+        listener(ProtocolKind::Pull, 20),
+    ];
+    config.camera.source = SourceKind::Pattern;
+    config.camera.width = 64;
+    config.camera.height = 48;
+    config.camera.linger = Some(Duration::from_secs(1));
+    config.limits.frame_bytes = FRAME_BYTES;
+    config.limits.ack_timeout = Duration::from_secs(2);
+    config.limits.write_timeout = Duration::from_secs(2);
+    config.limits.head_timeout = Duration::from_secs(1);
+    config
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let config = config();
+        let dice = Rc::new(RefCell::new(Dice::default()));
+        let source = SimCamera {
+            dice: Rc::clone(&dice),
+            newest: None,
+            running: false,
+        };
+        let camera = Camera::new(source, Settings::of(&config), now);
+        let hub = Hub::new(&config, now);
+        let rng = Rng::with_seed(seed);
+        World {
+            rng,
+            now,
+            hub,
+            camera,
+            dice,
+            clients: Vec::new(),
+            admitted: 0,
+            refused: 0,
+        }
+    }
+
+    fn connect(&mut self, kind: Kind, manner: Manner) {
+        let room = if manner == Manner::Fast {
+            ROOM
+        } else {
+            self.rng.usize(900..40_000)
+        };
+        let short = if manner == Manner::Fast {
+            0
+        } else {
+            self.rng.u8(0..6)
+        };
+        let wire = Rc::new(RefCell::new(Wire {
+            room,
+            short,
+            ..Wire::default()
+        }));
+        let end = ServerEnd {
+            wire: Rc::clone(&wire),
+            rng: self.rng.fork(),
+        };
+        let listener = match kind {
+            Kind::Stream | Kind::Snapshots => 0,
+            Kind::Push => 1,
+            Kind::Pull => 2,
+        };
+        let id = self.hub.admit(end, Peer::new(), listener, self.now).ok();
+        match id {
+            Some(_) => self.admitted += 1,
+            None => self.refused += 1,
+        }
+        let mut client = Client {
+            kind,
+            manner,
+            wire,
+            id,
+            rng: self.rng.fork(),
+            received: Vec::new(),
+            announced: None,
+            acked: 0,
+            http_head_seen: false,
+            over: id.is_none(),
+            last: 0,
+            pictures: 0,
+            cards: 0,
+            first_after: None,
+        };
+        client.hello();
+        self.clients.push(client);
+    }
+
+    /// The poll: tells the hub what happened on the wires, all or (while late is allowed) some of it, doubled at times.
+    fn deliver_events(&mut self, late: bool) {
+        for client in &mut self.clients {
+            let Some(id) = client.id else { continue };
+            let fast = client.manner == Manner::Fast;
+            if late && !fast && self.rng.bool() {
+                continue;
+            }
+            let mut wire = client.wire.borrow_mut();
+            let (readable, writable) = (wire.readable_event, wire.writable_event);
+            if readable || writable || self.rng.u8(0..20) == 0 {
+                (wire.readable_event, wire.writable_event) = (false, false);
+                drop(wire);
+                self.hub.mark(id, readable, writable);
+            }
+        }
+    }
+
+    fn turn(&mut self, readable: bool) {
+        let made = self.dice.borrow().made;
+        if self.camera.run(readable, self.now) {
+            self.hub.on_frame();
+        }
+        let fresh = self.dice.borrow().made > made;
+        let ready: Vec<(usize, u64)> = self.ready_clients();
+        for round in 0.. {
+            if !self.hub.turn(self.now, &mut self.camera) {
+                break;
+            }
+            assert!(round < 1000, "a client keeps the loop turning without end");
+        }
+        if fresh {
+            let newest = self.dice.borrow().made;
+            for (index, before) in ready {
+                let client = &mut self.clients[index];
+                client.step(true);
+                assert!(
+                    client.over || client.last == newest || client.last > before,
+                    "a ready {:?} client did not get picture {newest} in its turn, but {}",
+                    client.kind,
+                    client.last
+                );
+            }
+        }
+        self.camera.set_viewers(self.hub.viewers(), self.now);
+    }
+
+    /// Who must get a picture that is there now: streaming, fast, and with an empty socket.
+    fn ready_clients(&self) -> Vec<(usize, u64)> {
+        let waits = |client: &Client| {
+            client.manner == Manner::Fast
+                && !client.over
+                && client.wire.borrow().to_client.is_empty()
+                && (client.kind == Kind::Push
+                    || (client.kind == Kind::Stream && client.http_head_seen))
+        };
+        let clients = self.clients.iter().enumerate();
+        clients
+            .filter(|(_, client)| waits(client))
+            .map(|(index, client)| (index, client.last))
+            .collect()
+    }
+
+    fn step(&mut self, calm: bool, fault_rate: u32) {
+        self.now += STEP;
+        if !calm {
+            self.dice.borrow_mut().starts_fail =
+                fault_rate > 0 && self.rng.u32(0..100) < fault_rate * 3;
+        }
+        let frame = self.rng.u8(0..3) != 0;
+        self.dice.borrow_mut().next = match frame {
+            true if !calm && self.rng.u32(0..100) < fault_rate => {
+                Some(Err(Fault("it broke".into())))
+            }
+            true => Some(Ok(())),
+            false => None,
+        };
+        self.deliver_events(!calm);
+        self.turn(frame);
+        for client in &mut self.clients {
+            client.step(calm);
+        }
+        if !calm && self.rng.u8(0..3) == 0 && self.clients.len() < 90 {
+            let kind = *self
+                .rng
+                .choice(&[Kind::Pull, Kind::Push, Kind::Stream, Kind::Snapshots])
+                .expect("not empty");
+            let manner = match self.rng.u8(0..12) {
+                0..4 => Manner::Fast,
+                4..6 => Manner::Slow,
+                6 => Manner::Stalls,
+                7 => Manner::Garbage,
+                8 => Manner::Floods,
+                9 => Manner::HalfCloses,
+                10 => Manner::Resets,
+                _ => Manner::Silent,
+            };
+            self.connect(kind, manner);
+        }
+        if !calm && self.rng.u8(0..10) == 0 && !self.clients.is_empty() {
+            let gone = self.rng.usize(0..self.clients.len());
+            self.clients[gone].hang_up();
+        }
+        // What the server closed is gone from the world, once a last look is taken at what it sent.
+        self.clients
+            .retain(|client| !(client.over && client.wire.borrow().server_closed));
+    }
+}
+
+/// Runs one seed; gives what it did, to see that the seeds together do everything.
+fn run(seed: u64) -> (u32, u32, u64, u64) {
+    let mut world = World::new(seed);
+    let fault_rate = *world.rng.choice(&[0, 0, 1, 5, 20]).expect("not empty");
+    for _ in 0..FAULTY_STEPS {
+        world.step(false, fault_rate);
+    }
+    // The faults stop. The clock goes on past every back-off, so that the camera comes back.
+    world.dice.borrow_mut().starts_fail = false;
+    world.connect(Kind::Push, Manner::Fast);
+    for _ in 0..300 {
+        if world.camera.condition() == Condition::Live {
+            break;
+        }
+        world.step(true, 0);
+    }
+    assert_eq!(
+        world.camera.condition(),
+        Condition::Live,
+        "the camera comes back"
+    );
+    let newest = world.dice.borrow().made;
+    for client in &mut world.clients {
+        client.first_after = Some(newest);
+        client.wire.borrow_mut().short = 0;
+    }
+    for _ in 0..CALM_STEPS {
+        world.step(true, 0);
+    }
+    for client in &world.clients {
+        let served = client.first_after.is_none_or(|before| client.last > before);
+        let listens = !client.over
+            && matches!(
+                client.manner,
+                Manner::Fast | Manner::Slow | Manner::HalfCloses
+            );
+        assert!(
+            served || !listens || client.id.is_some_and(|id| id.index >= 64),
+            "a live {:?} {:?} client got nothing newer than {}: state {:?}",
+            client.manner,
+            client.kind,
+            client.last,
+            world
+                .hub
+                .clients()
+                .find(|(id, _)| Some(*id) == client.id)
+                .map(|(_, slot)| slot.state()),
+        );
+    }
+    let (pictures, cards) = world.clients.iter().fold((0, 0), |(p, c), client| {
+        (p + client.pictures, c + client.cards)
+    });
+    // Everybody leaves.
+    for client in &mut world.clients {
+        client.hang_up();
+    }
+    for _ in 0..100 {
+        world.step(true, 0);
+    }
+    assert_eq!(world.hub.clients().count(), 0, "every slot comes back");
+    assert_eq!(world.camera.condition(), Condition::Idle, "nobody watches");
+    (world.admitted, world.refused, pictures, cards)
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    if let Ok(seed) = std::env::var("CAMD_SEED") {
+        run(seed.parse().expect("CAMD_SEED is a number"));
+        return;
+    }
+    // A world lives in one thread; the seeds are shared out among all cores.
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut sum = (0, 0, 0, 0);
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS {
+                return sum;
+            }
+            let result = std::panic::catch_unwind(|| run(seed));
+            let Ok((admitted, refused, pictures, cards)) = result else {
+                panic!("seed {seed} failed; CAMD_SEED={seed} repeats it alone");
+            };
+            sum = (
+                sum.0 + admitted,
+                sum.1 + refused,
+                sum.2 + pictures,
+                sum.3 + cards,
+            );
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, |n| n.get());
+    let sum = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().fold((0, 0, 0, 0), |sum, thread| {
+            let part = thread.join().expect("the panic above");
+            (
+                sum.0 + part.0,
+                sum.1 + part.1,
+                sum.2 + part.2,
+                sum.3 + part.3,
+            )
+        })
+    });
+    println!(
+        "{SEEDS} seeds: {} admitted, {} refused, {} pictures, {} cards",
+        sum.0, sum.1, sum.2, sum.3
+    );
+    assert!(
+        sum.0 > 64 * SEEDS as u32 / 2,
+        "slots are used again and again: {}",
+        sum.0
+    );
+    assert!(sum.1 > 0, "the table was full at times");
+    assert!(sum.3 > 0, "the camera was away at times");
+}

@@ -1,0 +1,255 @@
+//! One client never costs another, and the newest picture wins.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use common::{Camd, PATIENCE, Stream, connect, push_next, replay, since_epoch};
+
+/// One test at a time: each of them wants the machine's time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const PICTURE: usize = 100_000;
+const FPS: u32 = 30;
+
+/// Listeners with room for all.
+const LISTENERS: &str = r#"
+[[listener]]
+protocol = "http"
+bind = "127.0.0.1:0"
+clients = 20
+[[listener]]
+protocol = "push"
+bind = "127.0.0.1:0"
+clients = 20
+"#;
+
+/// Reads at a fixed rate, as over a line of that rate.
+struct Paced {
+    tcp: TcpStream,
+    bytes_per_second: f64,
+    started: Instant,
+    bytes: usize,
+}
+
+impl Read for Paced {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second);
+        std::thread::sleep(due.saturating_sub(self.started.elapsed()));
+        let some = buf.len().min(4096);
+        let got = self.tcp.read(&mut buf[..some])?;
+        self.bytes += got;
+        Ok(got)
+    }
+}
+
+impl Write for Paced {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.tcp.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
+#[test]
+fn a_slow_client_sees_new_pictures_and_fast_ones_see_all() {
+    let _alone = ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (_folder, camera) = replay(10, PICTURE, FPS);
+    let camd = Camd::start(&format!("{camera}{LISTENERS}"));
+    let address = camd.http();
+    // The window in which pictures count, by their capture time, after everybody has settled.
+    const SECONDS: u32 = 6;
+    let begin = since_epoch() + Duration::from_secs(2);
+    let end = begin + Duration::from_secs(SECONDS.into());
+    let (ages, counts) = std::thread::scope(|scope| {
+        let fast: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut stream = Stream::open(address, "/stream");
+                    let mut count = 0;
+                    loop {
+                        let part = stream.next();
+                        if part.captured >= end {
+                            return count;
+                        }
+                        count += u32::from(part.captured >= begin);
+                    }
+                })
+            })
+            .collect();
+        let slow = scope.spawn(move || {
+            let paced = Paced {
+                tcp: connect(address),
+                bytes_per_second: 1e6,
+                started: Instant::now(),
+                bytes: 0,
+            };
+            let mut stream = Stream::open_over(paced, "/stream");
+            let mut ages = Vec::new();
+            loop {
+                // The age at the picture's last byte, which is when a viewer can see it.
+                let part = stream.next_without_boundary();
+                let age = part.age();
+                stream.expect(b"\r\n--camdframe\r\n");
+                if part.captured >= end {
+                    return ages;
+                }
+                if part.captured >= begin {
+                    ages.push(age);
+                }
+            }
+        });
+        (
+            slow.join().expect("the slow client"),
+            fast.into_iter()
+                .map(|client| client.join().expect("a fast client"))
+                .collect::<Vec<_>>(),
+        )
+    });
+    let mut ages = ages;
+    ages.sort();
+    let median = ages[ages.len() / 2];
+    println!(
+        "slow client: {} pictures, median age {median:?}; fast clients: {counts:?} pictures",
+        ages.len()
+    );
+    // It takes 0.1 s to read one: fewer than ten a second, more than half of that.
+    assert!(
+        (30..=63).contains(&ages.len()),
+        "{} pictures at 1 MB/s",
+        ages.len()
+    );
+    assert!(
+        median < Duration::from_millis(200),
+        "{median:?} in {ages:?}"
+    );
+    let all = SECONDS * FPS;
+    for count in counts {
+        assert!(count >= all * 95 / 100, "{count} of {all} pictures");
+    }
+}
+
+#[test]
+fn clients_that_stop_reading_are_gone_in_time() {
+    let _alone = ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (_folder, camera) = replay(10, PICTURE, FPS);
+    let camd = Camd::start(&format!(
+        "{camera}{LISTENERS}[limits]\nwrite_timeout_s = 2\n"
+    ));
+    let mut witness = connect(camd.push());
+    push_next(&mut witness);
+    // They take one picture and never read again.
+    let streams: Vec<_> = (0..10)
+        .map(|_| {
+            let mut stream = Stream::open(camd.http(), "/stream");
+            stream.next();
+            stream.tcp
+        })
+        .collect();
+    let pushes: Vec<_> = (0..10)
+        .map(|_| {
+            let mut push = connect(camd.push());
+            push_next(&mut push);
+            push
+        })
+        .collect();
+    let hanging: Vec<String> = streams
+        .iter()
+        .chain(&pushes)
+        .map(|tcp| tcp.local_addr().expect("its address").to_string())
+        .collect();
+    // Who still has a slot, with the bytes that the kernel has not taken.
+    let unsent = || -> Vec<(String, u64)> {
+        let state = camd.state();
+        state["clients"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|client| {
+                let peer = client["peer"].as_str()?.to_owned();
+                let unsent = client["unsent_bytes"].as_u64()?;
+                hanging.contains(&peer).then_some((peer, unsent))
+            })
+            .collect()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let mut before = unsent();
+    let stuck = loop {
+        push_next(&mut witness);
+        push_next(&mut witness);
+        let now = unsent();
+        if now == before && now.iter().all(|(_, bytes)| *bytes > 0) {
+            break now;
+        }
+        assert!(Instant::now() < deadline, "they do not hang: {now:?}");
+        before = now;
+    };
+    assert_eq!(
+        stuck.len(),
+        20,
+        "all twenty hang at the same time: {stuck:?}"
+    );
+    let resident = camd.proc_status("VmRSS");
+    let mut most = resident;
+    let hang = Instant::now();
+    while !unsent().is_empty() {
+        most = most.max(camd.proc_status("VmRSS"));
+        push_next(&mut witness);
+        assert!(hang.elapsed() < PATIENCE, "still there: {:?}", unsent());
+    }
+    println!(
+        "gone after {:?}; resident {resident} KiB, at most {most} KiB",
+        hang.elapsed()
+    );
+    // Less than a single picture of any of them: pages that the kernel counts late, not memory taken for them.
+    assert!(most - resident < 64, "from {resident} to {most} KiB");
+    drop((streams, pushes));
+    // The slots can be used again.
+    let mut stream = Stream::open(camd.http(), "/stream");
+    stream.next();
+    push_next(&mut witness);
+}
+
+#[test]
+fn a_client_that_vanishes_in_the_middle_frees_its_slot() {
+    let _alone = ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (_folder, camera) = replay(10, PICTURE, FPS);
+    let camd = Camd::start(&format!("{camera}{LISTENERS}"));
+    let mut witness = connect(camd.push());
+    // More connections than there are slots, one after the other: some reset in mid-picture, some closed in order.
+    for i in 0..100 {
+        let stream = connect(camd.http());
+        let mut stream = Stream::open_over(stream, "/stream");
+        let mut some = [0; 1000];
+        stream
+            .tcp
+            .read_exact(&mut some)
+            .expect("the start of a picture");
+        if i % 2 == 0 {
+            // Unread input makes the close a reset.
+            drop(stream);
+        } else {
+            stream
+                .tcp
+                .shutdown(std::net::Shutdown::Both)
+                .expect("a shutdown");
+        }
+    }
+    push_next(&mut witness);
+    camd.wait_state("all slots are free", |state| {
+        state["clients"]
+            .as_array()
+            .is_some_and(|clients| clients.len() == 2)
+    });
+}
