@@ -473,6 +473,10 @@ fn silence_is_a_fault_after_the_stall_time_and_is_checked_by_deadline() {
     );
     assert_eq!(b.capture_at(6499), Ok(got(false, 0, 0)));
     assert_eq!(
+        b.ring.deadline(RECHECK),
+        b.start + Duration::from_millis(6500)
+    );
+    assert_eq!(
         b.capture_at(6500),
         Err(Fault("/dev/fake: no picture for 5 s".into()))
     );
