@@ -609,8 +609,8 @@ impl Compressor<'_> {
         // SAFETY: the object was created, and is idle: `run` leaves it so.
         unsafe {
             sys::jpeg_set_defaults(cinfo);
-            // The last 1: no quantizer above 255, as baseline JPEG demands.
-            sys::jpeg_set_quality(cinfo, quality.clamp(1, 100).into(), 1);
+            // It clamps the quality itself. The last 1: no quantizer above 255, as baseline JPEG demands.
+            sys::jpeg_set_quality(cinfo, quality.into(), 1);
         }
     }
 
@@ -777,6 +777,12 @@ unsafe fn bail(client_data: *mut c_void, error: CodecError) -> ! {
 
 unsafe extern "C-unwind" fn error_exit(cinfo: &mut jpeg_common_struct) {
     let client_data = cinfo.client_data;
+    // SAFETY: `err` is `Lib::error`.
+    if unsafe { (*cinfo.err).msg_code } == sys::JERR_NO_BACKING_STORE as c_int {
+        let error = CodecError::Unsupported("a progressive JPEG of this size");
+        // SAFETY: see above at "Callbacks".
+        unsafe { bail(client_data, error) };
+    }
     let mut text = [0u8; MESSAGE_MAX];
     // SAFETY: `err` is `Lib::error`, set up by `jpeg_std_error`.
     if let Some(format_message) = unsafe { (*cinfo.err).format_message } {
@@ -857,7 +863,7 @@ unsafe extern "C-unwind" fn limit_scans(cinfo: &mut jpeg_common_struct) {
         unsafe {
             bail(
                 cinfo.common.client_data,
-                CodecError::Unsupported("a JPEG of that many scans"),
+                CodecError::Unsupported("a progressive JPEG of this many scans"),
             )
         }
     }

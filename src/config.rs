@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::frame::PixelFormat;
+use crate::protocol::ProtocolKind;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
 pub const DEFAULT_PATH: &str = "/etc/camd.toml";
@@ -107,34 +108,6 @@ pub struct ListenerConfig {
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
     pub set_controls: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProtocolKind {
-    Http,
-    Pull,
-    Push,
-}
-
-impl ProtocolKind {
-    pub const ALL: [ProtocolKind; 3] = [ProtocolKind::Http, ProtocolKind::Pull, ProtocolKind::Push];
-
-    /// The name in `listener.protocol` and in `/state`.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProtocolKind::Http => "http",
-            ProtocolKind::Pull => "pull",
-            ProtocolKind::Push => "push",
-        }
-    }
-
-    /// The JPEG quality for raw cameras when the listener names none: what the original systems used.
-    pub fn default_quality(self) -> u8 {
-        match self {
-            ProtocolKind::Pull => 50,
-            ProtocolKind::Push | ProtocolKind::Http => 80,
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -270,6 +270,9 @@ impl Camera {
                 "    {name:<6} {} ({}){auto}",
                 format.code, format.description
             )?;
+            if format.format.is_none() {
+                continue;
+            }
             if let Some(range) = &format.range {
                 let SizeRange { min, max, step } = range;
                 write!(
@@ -415,6 +418,18 @@ mod tests {
                     code: "H264".into(),
                     description: "H.264".into(),
                     format: None,
+                    sizes: vec![Size {
+                        width: 640,
+                        height: 480,
+                        fps: vec![30.0],
+                        fps_range: None,
+                    }],
+                    range: None,
+                },
+                Format {
+                    code: "GREY".into(),
+                    description: "8-bit Greyscale".into(),
+                    format: Some("grey"),
                     sizes: Vec::new(),
                     range: Some(SizeRange {
                         min: [32, 32],
@@ -457,6 +472,7 @@ mod tests {
            640x480    30 7.5 fps
            1920x1080  29.97 fps
     -      H264 (H.264)
+    grey   GREY (8-bit Greyscale)
            32x32 to 1920x1080 in steps of 2x2
   controls:
     brightness              0  (-64 to 64, default 0)

@@ -1,17 +1,19 @@
 //! The slot table: admits clients, hands each new picture to those who wait for one, answers requests, and closes who
 //! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
 
+pub mod pages;
+
 use std::io::Write;
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
 
-use crate::config::{Config, LimitsConfig, ListenerConfig, ProtocolKind};
+use crate::config::{Config, LimitsConfig, ListenerConfig};
 use crate::frame::FrameBuf;
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
-use crate::pages;
 use crate::protocol::Protocol;
+use crate::protocol::ProtocolKind;
 use crate::protocol::http::{self, Call, Policy, Route, Status};
 use crate::renditions::{Profile, Renditions};
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
@@ -300,6 +302,9 @@ impl<S: Stream> Hub<S> {
         match reason {
             CloseReason::Violation(_) => {
                 listener.violations += 1;
+                warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            CloseReason::WriteTimeout | CloseReason::AckTimeout => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),

@@ -583,7 +583,9 @@ mod tests {
 
     #[test]
     fn every_beginning_of_a_picture_is_an_error() {
-        let bytes = plain();
+        // With a thumbnail: its EOI is not the picture's.
+        let plain = plain();
+        let bytes = picture(&[&segment(0xE1, &plain), &plain[2..plain.len() - 2]]);
         for n in 0..2 {
             assert_eq!(inspect(&bytes[..n]), Err(Defect::NotJpeg));
         }
@@ -716,6 +718,11 @@ mod tests {
                 parts.push(segment(DHT, &[0; 17]));
                 parts.push(scan(&self.entropy()));
                 parts.push(vec![0xFF; self.below(3)]);
+                // Between two scans, too, what is in a segment is no marker.
+                if self.below(3) == 0 {
+                    parts.push(segment(COM, &[0xFF, EOI, 0xFF, SOI, 0xFF, 0x02]));
+                    parts.push(scan(&self.entropy()));
+                }
             }
             let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             picture(&parts)
@@ -853,6 +860,18 @@ mod tests {
             );
             assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
         }
+    }
+
+    #[test]
+    fn tables_alone_are_no_picture() {
+        let bytes = plain();
+        let tables = picture(&[&segment(DQT, &[0; 65]), &segment(DHT, &[0; 17])]);
+        let mut splitter = Splitter::new(1000);
+        assert_eq!(
+            split(&mut splitter, &[&tables[..], &bytes].concat(), || 9),
+            std::slice::from_ref(&bytes)
+        );
+        assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
     }
 
     #[test]

@@ -1,4 +1,50 @@
-//! camd
+//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one thread.
+//!
+//! # One picture's way
+//!
+//! 1. [`daemon`] waits in `poll`. Events only mark what is ready; nothing acts while they are walked through.
+//! 2. [`source::camera::Camera`] lets its [`source::Source`] take in what there is. A V4L2 camera dequeues until there
+//!    is nothing more, keeps the newest good buffer and gives the others back to the driver at once.
+//! 3. [`hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
+//! 4. A slot that wants a picture is lent the newest one ([`frame::Frame`]: the borrow ends before the source can touch
+//!    the buffer again), as the JPEG that its listener asks for ([`renditions`]: made once, if anybody wants it).
+//! 5. [`slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied to
+//!    the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
+//!    stays free for a newer picture.
+//! 6. Deadlines (a request's head, an `ack`, progress in writing) close who is late; the earliest is the next `poll`'s
+//!    timeout.
+//!
+//! Two rules decide every doubtful case. **The newest picture wins**: nothing queues, not in the process and, by
+//! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: whoever stalls, floods or breaks the
+//! protocol costs its own slot and nothing else, and the slot comes back by a deadline.
+//!
+//! All memory that a picture needs is taken at start; serving one allocates nothing.
+//!
+//! # Where things are
+//!
+//! A module imports from the ranks above its own row only; `tests/layers.rs` checks it against this table.
+//!
+//! | rank | modules | what lives there |
+//! |---|---|---|
+//! | 0 | `limits` | every capacity and wire constant, and the relations between them |
+//! | 1 | `frame`, `rate` | borrowed pictures, fixed copies; events per second |
+//! | 2 | `jpeg`, `protocol` | the JPEG marker walk; one file a wire protocol: state machines without socket or clock |
+//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding and transcoding by libjpeg |
+//! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
+//! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
+//! | 6 | `net`, `cli` | sockets; the command line |
+//! | 7 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
+//!
+//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors need it: `source::v4l2`, `codec`, `source::pipe`,
+//! `net`, `daemon`.
+//!
+//! # Adding to it
+//!
+//! - A **protocol** is a file in [`protocol`] and a variant in `ProtocolKind` and `Protocol`; the `match`es that then
+//!   do not compile are the rest.
+//! - A **source** is a file in [`source`], a variant in `AnySource` and its keys.
+//! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
+//!   hold the three together.
 
 pub mod cli;
 pub mod codec;
@@ -11,7 +57,6 @@ pub mod hub;
 pub mod jpeg;
 pub mod limits;
 pub mod net;
-pub mod pages;
 pub mod protocol;
 pub mod rate;
 pub mod renditions;

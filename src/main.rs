@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use camd::cli::{self, Command, Exit};
-use camd::config::{self, Config, ListenerConfig, ProtocolKind};
+use camd::config::{self, Config, ListenerConfig};
 use camd::fetch::{self, FetchOptions};
+use camd::protocol::ProtocolKind;
 use camd::{daemon, devices};
 
 fn main() -> ExitCode {

@@ -548,35 +548,12 @@ impl<S: Stream> Slot<S> {
             self.input.clear();
             return Ok(Input::NeedsMore);
         }
-        let chunk_done = self.out.left() == 0;
         match &mut self.protocol {
             Protocol::Push => {
                 self.input.clear();
                 Ok(Input::NeedsMore)
             }
-            Protocol::Pull(pull) => {
-                let (used, token) =
-                    pull::next_token(&self.input).map_err(CloseReason::Violation)?;
-                consume(&mut self.input, used);
-                let Some(token) = token else {
-                    return Ok(Input::NeedsMore);
-                };
-                let moment = match self.state {
-                    State::Idle => Moment::Idle,
-                    State::AnnouncePending => Moment::AnnouncePending,
-                    State::Sending if chunk_done => Moment::AwaitingAck,
-                    State::Sending => Moment::MidChunk,
-                };
-                match pull
-                    .on_token(moment, token)
-                    .map_err(CloseReason::Violation)?
-                {
-                    Action::Nothing => {}
-                    Action::Announce => self.state = State::AnnouncePending,
-                    Action::NextPart => self.next_part(),
-                }
-                Ok(Input::Acted)
-            }
+            Protocol::Pull(_) => self.take_tokens(),
             Protocol::Http(http) if http.phase == Phase::Stream => {
                 self.input.clear();
                 Ok(Input::NeedsMore)
@@ -602,11 +579,38 @@ impl<S: Stream> Slot<S> {
         }
     }
 
+    /// Takes all whole tokens before anything is written in answer to them: an `ack` that came with the one before it
+    /// came too early.
+    fn take_tokens(&mut self) -> Result<Input, CloseReason> {
+        let mut came = Input::NeedsMore;
+        loop {
+            let Protocol::Pull(pull) = &mut self.protocol else {
+                unreachable!("only pull has tokens")
+            };
+            let (used, token) = pull::next_token(&self.input).map_err(CloseReason::Violation)?;
+            consume(&mut self.input, used);
+            let Some(token) = token else {
+                return Ok(came);
+            };
+            let moment = match self.state {
+                State::Idle => Moment::Idle,
+                State::AnnouncePending => Moment::AnnouncePending,
+                State::Sending if self.out.left() == 0 => Moment::AwaitingAck,
+                State::Sending => Moment::MidChunk,
+            };
+            match pull
+                .on_token(moment, token)
+                .map_err(CloseReason::Violation)?
+            {
+                Action::Nothing => {}
+                Action::Announce => self.state = State::AnnouncePending,
+                Action::NextPart => self.next_part(),
+            }
+            came = Input::Acted;
+        }
+    }
+
     fn next_part(&mut self) {
-        // Pull's parts do not depend on the picture, which was told in the announcement.
-        let Protocol::Pull(_) = &self.protocol else {
-            unreachable!("only pull sends parts")
-        };
         self.out.head.clear();
         let chunk = pull::next_chunk(
             self.frame.len(),
@@ -764,3 +768,7 @@ fn consume(input: &mut heapless::Vec<u8, INPUT>, used: usize) {
         input.truncate(input.len() - used);
     }
 }
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;

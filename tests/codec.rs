@@ -279,6 +279,58 @@ fn every_format_and_size_comes_back_from_ffmpeg() {
 }
 
 #[test]
+fn what_a_picture_lacks_to_whole_blocks_is_its_edge_again() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in [
+        PixelFormat::Yuyv,
+        PixelFormat::Uyvy,
+        PixelFormat::Nv12,
+        PixelFormat::Yu12,
+    ] {
+        // 48x48 has no more blocks than 41x43, in any component.
+        let (shown, planes) = picture(format, 41, 43, 5);
+        codec
+            .encode(&raw(format, 41, 43, &planes), 90, &mut out)
+            .unwrap();
+        let mut edged = out.as_slice().to_vec();
+
+        let clamped = |plane: &Samples, x: usize, y: usize| {
+            plane.data[y.min(plane.height - 1) * plane.width + x.min(plane.width - 1)]
+        };
+        let whole: Vec<_> = match format {
+            PixelFormat::Yuyv | PixelFormat::Uyvy => {
+                let packed = Samples::new(96, 48, |x, y| match x % 4 {
+                    0 | 2 => clamped(&shown[0], x / 2, y),
+                    1 => clamped(&shown[1], x / 4, y),
+                    _ => clamped(&shown[2], x / 4, y),
+                });
+                vec![packed.padded(0)]
+            }
+            _ => [48, 24, 24]
+                .into_iter()
+                .zip(&shown)
+                .map(|(side, plane)| {
+                    Samples::new(side, side, |x, y| clamped(plane, x, y)).padded(0)
+                })
+                .collect(),
+        };
+        let same = match format {
+            PixelFormat::Uyvy => PixelFormat::Yuyv,
+            PixelFormat::Nv12 => PixelFormat::Yu12,
+            other => other,
+        };
+        codec
+            .encode(&raw(same, 48, 48, &whole), 90, &mut out)
+            .unwrap();
+        // But for the size in SOF0 it is the same JPEG.
+        let size = edged.windows(2).position(|pair| pair == [0xFF, 0xC0]);
+        edged[size.unwrap() + 5..][..4].copy_from_slice(&[0, 48, 0, 48]);
+        assert!(out.as_slice() == edged, "{format:?}");
+    }
+}
+
+#[test]
 fn a_lower_quality_is_a_smaller_jpeg() {
     let mut codec = Codec::new();
     let (_, planes) = picture(PixelFormat::Yuyv, 640, 480, 0);
@@ -293,6 +345,8 @@ fn a_lower_quality_is_a_smaller_jpeg() {
     let largest = out.as_slice().to_vec();
     codec.encode(&raw, 255, &mut out).unwrap();
     assert_eq!(out.as_slice(), largest);
+    codec.encode(&raw, 0, &mut out).unwrap();
+    assert_eq!(out.len(), sizes[0]);
 }
 
 #[test]
@@ -301,6 +355,9 @@ fn a_picture_that_is_not_there_is_an_error() {
     let mut out = FrameBuf::new(1 << 20);
     for format in raw_formats() {
         let (_, planes) = picture(format, 33, 17, 3);
+        codec
+            .encode(&raw(format, 33, 17, &planes), 80, &mut out)
+            .unwrap();
         for plane in 0..planes.len() {
             let mut short = raw(format, 33, 17, &planes);
             let data = short.planes[plane].data;
@@ -311,6 +368,7 @@ fn a_picture_that_is_not_there_is_an_error() {
                 got: data.len() - 1,
             };
             assert_eq!(codec.encode(&short, 80, &mut out), Err(expected));
+            assert!(out.is_empty());
 
             let mut overlapping = raw(format, 33, 17, &planes);
             overlapping.planes[plane].stride -= 4;
@@ -516,6 +574,57 @@ fn a_jpeg_for_printing_is_an_error() {
         matches!(error, Err(CodecError::Unsupported(_))),
         "{error:?}"
     );
+}
+
+#[test]
+fn a_jpeg_made_to_cost_much_is_an_error() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let source = include_bytes!("data/progressive.jpg");
+    let after = |marker: u8, from: usize| {
+        let at = source[from..]
+            .windows(2)
+            .position(|pair| pair == [0xFF, marker]);
+        from + at.unwrap()
+    };
+
+    // Its last scan again and again: no larger than a picture, but each is a pass over all of it.
+    let mut last = after(0xDA, 0);
+    while let Some(next) = source[last + 2..]
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xDA])
+    {
+        last += 2 + next;
+    }
+    let scan = &source[last..source.len() - 2];
+    let many = |n| {
+        let mut bytes = source[..last].to_vec();
+        bytes.extend(scan.repeat(n));
+        bytes.extend([0xFF, 0xD9]);
+        bytes
+    };
+    codec.transcode(&many(10), 80, &mut out).unwrap();
+    assert!(matches!(
+        codec.transcode(&many(100), 80, &mut out),
+        Err(CodecError::Unsupported(_))
+    ));
+
+    // A size that would take more memory than a small board has, and one that is not served at all.
+    let size = after(0xC2, 0) + 5;
+    for (side, large) in [(8192u16, false), (8193, true)] {
+        let mut bytes = source.to_vec();
+        bytes[size..][..2].copy_from_slice(&side.to_be_bytes());
+        bytes[size + 2..][..2].copy_from_slice(&side.to_be_bytes());
+        let error = codec.transcode(&bytes, 80, &mut out).unwrap_err();
+        match error {
+            CodecError::Size { width, height } => {
+                assert!(large);
+                assert_eq!((width, height), (side.into(), side.into()));
+            }
+            CodecError::Unsupported(_) => assert!(!large),
+            other => panic!("{other}"),
+        }
+    }
 }
 
 #[test]

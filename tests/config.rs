@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
 use camd::config::{
-    Bind, CameraConfig, Config, LimitsConfig, ListenerConfig, ProtocolKind, SourceKind,
-    demo_config, load, parse,
+    Bind, CameraConfig, Config, LimitsConfig, ListenerConfig, SourceKind, demo_config, load, parse,
 };
 use camd::frame::PixelFormat;
+use camd::protocol::ProtocolKind;
 
 const SHIPPED: &str = include_str!("../config/camd.toml");
 

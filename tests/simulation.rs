@@ -16,11 +16,14 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use camd::config::{Config, ListenerConfig, ProtocolKind, SourceKind};
+use camd::config::{Config, ListenerConfig, SourceKind};
 use camd::frame::{Frame, FrameMeta, Picture, PixelFormat};
 use camd::hub::{ClientId, Hub};
+use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition, Settings};
 use camd::source::{Captured, Control, ControlError, Fault, Negotiated, Source};
@@ -138,7 +141,7 @@ impl Drop for ServerEnd {
 /// The camera's picture number `n`: its number, then bytes that follow from it.
 fn picture(n: u64) -> Vec<u8> {
     let mut rng = Rng::with_seed(n);
-    let len = if n % 97 == 0 {
+    let len = if n.is_multiple_of(97) {
         FRAME_BYTES
     } else {
         rng.usize(16..6000)
@@ -816,19 +819,40 @@ fn every_seed_keeps_the_promises() {
         run(seed.parse().expect("CAMD_SEED is a number"));
         return;
     }
-    let mut sum = (0, 0, 0, 0);
-    for seed in 0..SEEDS {
-        let result = std::panic::catch_unwind(|| run(seed));
-        let Ok((admitted, refused, pictures, cards)) = result else {
-            panic!("seed {seed} failed; CAMD_SEED={seed} repeats it alone");
-        };
-        sum = (
-            sum.0 + admitted,
-            sum.1 + refused,
-            sum.2 + pictures,
-            sum.3 + cards,
-        );
-    }
+    // A world lives in one thread; the seeds are shared out among all cores.
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut sum = (0, 0, 0, 0);
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS {
+                return sum;
+            }
+            let result = std::panic::catch_unwind(|| run(seed));
+            let Ok((admitted, refused, pictures, cards)) = result else {
+                panic!("seed {seed} failed; CAMD_SEED={seed} repeats it alone");
+            };
+            sum = (
+                sum.0 + admitted,
+                sum.1 + refused,
+                sum.2 + pictures,
+                sum.3 + cards,
+            );
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, |n| n.get());
+    let sum = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().fold((0, 0, 0, 0), |sum, thread| {
+            let part = thread.join().expect("the panic above");
+            (
+                sum.0 + part.0,
+                sum.1 + part.1,
+                sum.2 + part.2,
+                sum.3 + part.3,
+            )
+        })
+    });
     println!(
         "{SEEDS} seeds: {} admitted, {} refused, {} pictures, {} cards",
         sum.0, sum.1, sum.2, sum.3

@@ -17,7 +17,6 @@ pub mod push;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::config::ProtocolKind;
 use crate::frame::FrameMeta;
 use crate::limits::HEAD;
 
@@ -78,6 +77,35 @@ impl fmt::Display for Violation {
                 f.write_str("more than one new_request ahead of its picture")
             }
             Violation::EarlyAck => f.write_str("ack for a part that has not been sent whole"),
+        }
+    }
+}
+
+/// Which protocol a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProtocolKind {
+    Http,
+    Pull,
+    Push,
+}
+
+impl ProtocolKind {
+    pub const ALL: [ProtocolKind; 3] = [ProtocolKind::Http, ProtocolKind::Pull, ProtocolKind::Push];
+
+    /// The name in `listener.protocol` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolKind::Http => "http",
+            ProtocolKind::Pull => "pull",
+            ProtocolKind::Push => "push",
+        }
+    }
+
+    /// The JPEG quality for raw cameras when the listener names none: what the original systems used.
+    pub fn default_quality(self) -> u8 {
+        match self {
+            ProtocolKind::Pull => 50,
+            ProtocolKind::Push | ProtocolKind::Http => 80,
         }
     }
 }

@@ -409,3 +409,7 @@ impl<S: Source> Camera<S> {
         self.retry = None;
     }
 }
+
+#[cfg(test)]
+#[path = "camera_tests.rs"]
+mod tests;

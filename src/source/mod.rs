@@ -115,11 +115,11 @@ pub trait Source {
     fn capture(&mut self, now: Instant) -> Result<Captured, Fault>;
 
     /// Lends the newest picture. `meta.sequence` is left 0 for the owner to number. `None` before the first picture,
-    /// after `stop`, and where the ring is too small to keep one between two captures.
+    /// after `stop`, and after `release` where the ring cannot keep one: it is too small, or v4l2loopback's.
     fn newest(&mut self) -> Option<Frame<'_>>;
 
-    /// The picture lent last will not be asked for again unless there is a newer one: a ring too small to keep one
-    /// gives it back here.
+    /// The picture lent last will not be asked for again unless there is a newer one: a ring that cannot keep one gives
+    /// it back here.
     fn release(&mut self);
 
     fn controls(&self) -> Vec<Control>;

@@ -408,3 +408,238 @@ impl Source for Replay {
         Err(ControlError::Unknown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME_BYTES: usize = 2048;
+
+    /// 64x48, or 32x48 for an odd `mark`.
+    fn jpeg_of(mark: u8) -> Vec<u8> {
+        let width = if mark.is_multiple_of(2) { 64 } else { 32 };
+        vec![
+            0xFF, 0xD8, 0xFF, 0xC4, 0x00, 0x03, 0x00, // SOI, DHT
+            0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, width, 0x01, 0x01, 0x11,
+            0x00, // SOF0
+            0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00, mark, 0xFF,
+            0xD9, // SOS, data, EOI
+        ]
+    }
+
+    /// A folder of its own, gone with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(test: &str, files: &[(&str, Vec<u8>)]) -> Folder {
+            let path =
+                std::env::temp_dir().join(format!("camd-replay-{}-{test}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            for (name, bytes) in files {
+                fs::write(path.join(name), bytes).unwrap();
+            }
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn shown(replay: &mut Replay) -> Vec<u8> {
+        match replay.newest().unwrap().picture {
+            Picture::Jpeg(bytes) => bytes.to_vec(),
+            Picture::Raw(_) => panic!("raw"),
+        }
+    }
+
+    /// The marks of the next `n` pictures, asked for when the source wants to be; and the bad ones between them.
+    fn play(replay: &mut Replay, n: usize) -> (Vec<u8>, u32) {
+        let (mut marks, mut bad) = (Vec::new(), 0);
+        while marks.len() < n {
+            let due = replay.deadline().unwrap();
+            let captured = replay.capture(due).unwrap();
+            bad += captured.bad;
+            if captured.fresh {
+                let jpeg = shown(replay);
+                let mark = jpeg[jpeg.len() - 3];
+                assert_eq!(
+                    replay.newest().unwrap().meta.width,
+                    if mark.is_multiple_of(2) { 64 } else { 32 }
+                );
+                marks.push(mark);
+            }
+        }
+        (marks, bad)
+    }
+
+    #[test]
+    fn a_folder_is_played_in_a_persons_order_and_again() {
+        let files = [
+            ("img10.jpg", jpeg_of(10)),
+            ("img9.JPEG", jpeg_of(9)),
+            ("img08.jpg", jpeg_of(8)),
+            ("notes.txt", b"not a picture".to_vec()),
+        ];
+        let folder = Folder::new("order", &files);
+        let mut replay = Replay::new(folder.0.clone(), 10, FRAME_BYTES);
+        let negotiated = replay.start(Instant::now()).unwrap();
+        assert_eq!(
+            (negotiated.width, negotiated.height, negotiated.fps),
+            (64, 48, Some(10.0))
+        );
+        assert!(replay.newest().is_none() && replay.fd().is_none());
+        assert_eq!(play(&mut replay, 7), (vec![8, 9, 10, 8, 9, 10, 8], 0));
+        replay.stop();
+        assert!(replay.newest().is_none() && replay.deadline().is_none());
+    }
+
+    #[test]
+    fn a_stream_is_played_and_again() {
+        let all = [jpeg_of(1), b"garbage".to_vec(), jpeg_of(2), jpeg_of(3)].concat();
+        let folder = Folder::new("stream", &[("all.mjpeg", all)]);
+        let mut replay = Replay::new(folder.0.join("all.mjpeg"), 10, FRAME_BYTES);
+        assert_eq!(replay.start(Instant::now()).unwrap().width, 32);
+        assert_eq!(play(&mut replay, 7), (vec![1, 2, 3, 1, 2, 3, 1], 0));
+    }
+
+    #[test]
+    fn the_rate_is_kept_without_drift_and_missed_turns_are_left_out() {
+        let folder = Folder::new("rate", &[("1.jpg", jpeg_of(1)), ("2.jpg", jpeg_of(2))]);
+        let mut replay = Replay::new(folder.0.clone(), 10, FRAME_BYTES);
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        replay.start(start).unwrap();
+        assert_eq!(replay.deadline(), Some(start));
+        assert!(replay.capture(start).unwrap().fresh);
+        assert!(!replay.capture(ms(99)).unwrap().fresh);
+        // Late, but the next is on the grid.
+        assert!(replay.capture(ms(170)).unwrap().fresh);
+        assert_eq!(replay.newest().unwrap().meta.captured, ms(170));
+        assert_eq!(replay.deadline(), Some(ms(200)));
+        assert!(replay.capture(ms(530)).unwrap().fresh);
+        assert_eq!(replay.deadline(), Some(ms(600)));
+    }
+
+    #[test]
+    fn damaged_files_are_counted_and_passed_over_and_do_not_spoil_the_one_shown() {
+        let mut truncated = jpeg_of(4);
+        truncated.truncate(20);
+        let files = [
+            ("0.jpg", truncated),
+            ("1.jpg", jpeg_of(1)),
+            ("2.jpg", Vec::new()),
+            ("3.jpg", [jpeg_of(3), vec![0; FRAME_BYTES]].concat()),
+            ("4.jpg", jpeg_of(4)),
+        ];
+        let folder = Folder::new("damaged", &files);
+        let mut replay = Replay::new(folder.0.clone(), 10, FRAME_BYTES);
+        replay.start(Instant::now()).unwrap();
+        assert_eq!(play(&mut replay, 1), (vec![1], 0));
+        let due = replay.deadline().unwrap();
+        let captured = replay.capture(due).unwrap();
+        assert_eq!(
+            captured,
+            Captured {
+                fresh: false,
+                dropped: 0,
+                bad: 1
+            }
+        );
+        assert_eq!(shown(&mut replay), jpeg_of(1));
+        assert_eq!(replay.deadline(), Some(due));
+        assert_eq!(play(&mut replay, 3), (vec![4, 1, 4], 1 + 1 + 2));
+    }
+
+    #[test]
+    fn a_picture_of_exactly_the_limit_fits_and_padding_is_cut() {
+        let mut padded = jpeg_of(2);
+        padded.resize(FRAME_BYTES, 0);
+        let folder = Folder::new("limit", &[("1.jpg", padded)]);
+        let mut replay = Replay::new(folder.0.clone(), 10, FRAME_BYTES);
+        replay.start(Instant::now()).unwrap();
+        play(&mut replay, 1);
+        assert_eq!(shown(&mut replay), jpeg_of(2));
+    }
+
+    #[test]
+    fn huffman_tables_are_put_in() {
+        let whole = jpeg_of(2);
+        let bare = [&whole[..2], &whole[7..]].concat();
+        let folder = Folder::new(
+            "tables",
+            &[("1.jpg", bare.clone()), ("all.mjpeg", bare.clone())],
+        );
+        for path in [folder.0.clone(), folder.0.join("all.mjpeg")] {
+            let mut replay = Replay::new(path, 10, FRAME_BYTES);
+            replay.start(Instant::now()).unwrap();
+            play(&mut replay, 2);
+            assert_eq!(shown(&mut replay).len(), bare.len() + 420);
+        }
+    }
+
+    #[test]
+    fn nothing_usable_is_a_fault_that_names_the_path() {
+        let files = [
+            ("a.jpg", b"text".to_vec()),
+            ("b.jpg", Vec::new()),
+            ("none.mjpeg", vec![7; 9999]),
+        ];
+        let folder = Folder::new("unusable", &files);
+        let none = Folder::new("empty", &[]);
+        for (path, why) in [
+            (folder.0.clone(), "none of its 2 JPEG files is usable"),
+            (folder.0.join("none.mjpeg"), "no usable JPEG"),
+            (none.0.clone(), "no .jpg or .jpeg files"),
+            (none.0.join("missing"), "No such file"),
+            (PathBuf::from("/dev/null"), "neither a folder nor a file"),
+        ] {
+            let Err(Fault(text)) = Replay::new(path.clone(), 10, FRAME_BYTES).start(Instant::now())
+            else {
+                panic!("no fault: {why}");
+            };
+            assert!(
+                text.contains(why) && text.contains(path.to_str().unwrap()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn files_that_vanish_while_playing_end_in_a_fault_not_in_a_busy_loop() {
+        let folder = Folder::new("vanish", &[("1.jpg", jpeg_of(1)), ("2.jpg", jpeg_of(2))]);
+        let mut replay = Replay::new(folder.0.clone(), 10, FRAME_BYTES);
+        replay.start(Instant::now()).unwrap();
+        play(&mut replay, 2);
+        fs::remove_dir_all(&folder.0).unwrap();
+        let due = replay.deadline().unwrap();
+        assert_eq!(replay.capture(due).unwrap().bad, 1);
+        assert!(replay.capture(due).unwrap_err().0.contains("any more"));
+    }
+
+    #[test]
+    fn a_stream_of_defective_pictures_only_is_a_fault() {
+        // Whole to a splitter, but of no size.
+        let mut flat = jpeg_of(2);
+        flat[13] = 0;
+        let folder = Folder::new("flat", &[("all.mjpeg", [flat.clone(), flat].concat())]);
+        let mut replay = Replay::new(folder.0.join("all.mjpeg"), 10, FRAME_BYTES);
+        assert!(replay.start(Instant::now()).is_err());
+    }
+
+    #[test]
+    fn numbers_in_names_are_ordered_by_value() {
+        let mut names = [
+            "b1", "a10", "a9", "a", "a09x", "a9x", "10", "9", "a1b2", "a1b10",
+        ];
+        names.sort_by(|a, b| natural(a.as_bytes(), b.as_bytes()));
+        assert_eq!(
+            names,
+            [
+                "9", "10", "a", "a1b2", "a1b10", "a9", "a09x", "a9x", "a10", "b1"
+            ]
+        );
+    }
+}

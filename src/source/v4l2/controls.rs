@@ -109,18 +109,19 @@ fn describe(device: &Device, query: &v4l2_query_ext_ctrl) -> Option<Control> {
     let value = readable
         .then(|| device.control(query.id, is_wide(query)).ok())
         .flatten();
+    // Bit 31 is not a sign there.
+    let unsigned = |value: i64| match kind {
+        "bitmask" => value & 0xffff_ffff,
+        _ => value,
+    };
     Some(Control {
         name: normalise(&name_of(query)),
         kind,
         minimum: query.minimum,
-        maximum: if kind == "bitmask" {
-            query.maximum & 0xffff_ffff
-        } else {
-            query.maximum
-        },
+        maximum: unsigned(query.maximum),
         step: i64::try_from(query.step).unwrap_or(i64::MAX),
-        default: query.default_value,
-        value,
+        default: unsigned(query.default_value),
+        value: value.map(unsigned),
         menu,
         locked: query.flags
             & (V4L2_CTRL_FLAG_READ_ONLY | V4L2_CTRL_FLAG_INACTIVE | V4L2_CTRL_FLAG_GRABBED)

@@ -18,6 +18,9 @@ use nix::libc;
 use v4l::v4l_sys::*;
 use v4l::v4l2::{self, vidioc};
 
+/// What v4l2loopback calls itself.
+pub const LOOPBACK: &str = "v4l2 loopback";
+
 /// Memory planes of a buffer that camd can use. V4L2 allows 8, but no format camd knows has more than Y, Cb and Cr.
 pub const PLANES: usize = 3;
 
@@ -126,7 +129,7 @@ impl Capability {
         }
         let what = if capture {
             "it captures by read() only, camd needs streaming I/O"
-        } else if self.driver == "v4l2 loopback" {
+        } else if self.driver == LOOPBACK {
             "a loopback device that no program writes to"
         } else if self.flags & (V4L2_CAP_VIDEO_M2M | V4L2_CAP_VIDEO_M2M_MPLANE) != 0 {
             "a codec or scaler, not a camera"

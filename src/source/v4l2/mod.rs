@@ -293,6 +293,10 @@ impl Driver for Streaming {
         self.device.queue(index)
     }
 
+    fn keeps(&self) -> bool {
+        self.device.capability().driver != device::LOOPBACK
+    }
+
     fn plane(&self, index: u32, plane: usize) -> &[u8] {
         self.maps[index as usize][plane].bytes()
     }

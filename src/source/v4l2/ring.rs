@@ -27,6 +27,10 @@ pub trait Driver {
 
     fn queue(&mut self, index: u32) -> Result<(), Failure>;
 
+    /// Whether a dequeued buffer stays as it is until it is queued again, however long that takes. Not so with
+    /// v4l2loopback: its writer goes round one ring that all readers share, and never waits for one of them.
+    fn keeps(&self) -> bool;
+
     /// A memory plane of a buffer that is not queued.
     fn plane(&self, index: u32, plane: usize) -> &[u8];
 }
@@ -200,13 +204,18 @@ impl<D: Driver> Ring<D> {
             .dequeue()
             .map_err(|failure| self.fault(&failure))?;
         if let Some(filled) = &filled {
-            let ours = self.held.and_then(|held| held.buffer()) == Some(filled.index);
-            if filled.index >= self.driver.count() || ours {
+            if filled.index >= self.driver.count() {
                 return Err(Fault(format!(
-                    "VIDIOC_DQBUF on {}: the driver gave buffer {}, which it did not have",
+                    "VIDIOC_DQBUF on {}: the driver gave buffer {} of {}",
                     self.driver.path().display(),
-                    filled.index
+                    filled.index,
+                    self.driver.count()
                 )));
+            }
+            if self.held.and_then(|held| held.buffer()) == Some(filled.index) {
+                // v4l2loopback (see `Driver::keeps`) has overwritten it.
+                self.held = None;
+                return Ok(Some(*filled));
             }
             self.queued -= 1;
         }
@@ -439,7 +448,7 @@ impl<D: Driver> Ring<D> {
     }
 
     pub fn release(&mut self) {
-        if self.driver.count() >= limits::BUFFERS_TO_HOLD_ONE {
+        if self.driver.keeps() && self.driver.count() >= limits::BUFFERS_TO_HOLD_ONE {
             return;
         }
         if let Some(index) = self.held.and_then(|held| held.buffer()) {

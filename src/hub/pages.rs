@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
-use crate::hub::Hub;
+use super::Hub;
 use crate::slot::Stream;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};

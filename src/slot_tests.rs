@@ -1,0 +1,558 @@
+//! The slot over a scripted stream: every cut, every close, every deadline.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::config::Config;
+use crate::protocol::ProtocolKind;
+use crate::protocol::http::Policy;
+
+/// What the stream does at its next read or write. Without an entry it would block.
+#[derive(Clone, Debug)]
+enum Read_ {
+    Bytes(Vec<u8>),
+    Eof,
+    Error(ErrorKind),
+}
+
+#[derive(Default)]
+struct Script {
+    reads: VecDeque<Read_>,
+    /// Bytes that each next write takes; an error takes none.
+    writes: VecDeque<Result<usize, ErrorKind>>,
+    written: Vec<u8>,
+    shutdown: bool,
+}
+
+#[derive(Clone, Default)]
+struct Scripted(Rc<RefCell<Script>>);
+
+impl Read for Scripted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut script = self.0.borrow_mut();
+        match script.reads.pop_front() {
+            None => Err(ErrorKind::WouldBlock.into()),
+            Some(Read_::Eof) => Ok(0),
+            Some(Read_::Error(kind)) => Err(kind.into()),
+            Some(Read_::Bytes(mut bytes)) => {
+                let n = bytes.len().min(buf.len());
+                buf[..n].copy_from_slice(&bytes[..n]);
+                if n < bytes.len() {
+                    script.reads.push_front(Read_::Bytes(bytes.split_off(n)));
+                }
+                Ok(n)
+            }
+        }
+    }
+}
+
+impl Write for Scripted {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        unreachable!("slots write vectored")
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut script = self.0.borrow_mut();
+        let take = match script.writes.pop_front() {
+            None => return Err(ErrorKind::WouldBlock.into()),
+            Some(Err(kind)) => return Err(kind.into()),
+            Some(Ok(take)) => take,
+        };
+        let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        let take = take.min(all.len());
+        script.written.extend(&all[..take]);
+        Ok(take)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Scripted {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().shutdown = true;
+        Ok(())
+    }
+}
+
+/// All that the stream takes at once.
+const ALL: Result<usize, ErrorKind> = Ok(usize::MAX);
+
+struct Bench {
+    slot: Slot<Scripted>,
+    script: Scripted,
+    limits: LimitsConfig,
+    now: Instant,
+    frames: u64,
+}
+
+impl Bench {
+    fn new(kind: ProtocolKind) -> Self {
+        Bench::with(kind, false)
+    }
+
+    fn with(kind: ProtocolKind, refusal: bool) -> Self {
+        let now = Instant::now();
+        let script = Scripted::default();
+        let mut slot = Slot::new(64 * 1024, refusal, now);
+        let protocol = Protocol::new(kind, &Rc::new(Policy::default()));
+        slot.open(script.clone(), Peer::new(), 0, protocol, now);
+        let limits = Config::default().limits;
+        Bench {
+            slot,
+            script,
+            limits,
+            now,
+            frames: 0,
+        }
+    }
+
+    fn says(&mut self, bytes: &[u8]) {
+        let mut script = self.script.0.borrow_mut();
+        script.reads.push_back(Read_::Bytes(bytes.to_vec()));
+        drop(script);
+        self.slot.mark(true, false);
+    }
+
+    fn event(&mut self, read: Read_) {
+        self.script.0.borrow_mut().reads.push_back(read);
+        self.slot.mark(true, false);
+    }
+
+    fn takes(&mut self, writes: &[Result<usize, ErrorKind>]) {
+        self.script.0.borrow_mut().writes.extend(writes);
+        self.slot.mark(false, true);
+    }
+
+    fn advance(&mut self) -> Turn {
+        self.slot.advance(self.now, &self.limits)
+    }
+
+    fn offer(&mut self, jpeg: &[u8]) -> Result<(), CloseReason> {
+        self.frames += 1;
+        let meta = FrameMeta {
+            sequence: self.frames,
+            captured: self.now,
+            wall: Duration::from_micros(1_000_001),
+            width: 64,
+            height: 48,
+            live: true,
+        };
+        self.slot.offer(&meta, jpeg, self.now)
+    }
+
+    fn written(&self) -> Vec<u8> {
+        std::mem::take(&mut self.script.0.borrow_mut().written)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.written()).expect("text")
+    }
+
+    fn state(&self) -> State {
+        self.slot.state()
+    }
+}
+
+fn jpeg(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 7 % 251) as u8).collect()
+}
+
+fn push_wire(jpeg: &[u8]) -> Vec<u8> {
+    [&crate::protocol::push::header(jpeg.len()), jpeg].concat()
+}
+
+macro_rules! assert_turn {
+    ($turn:expr, $pattern:pat) => {
+        match $turn {
+            $pattern => {}
+            other => panic!("{other:?} is not {}", stringify!($pattern)),
+        }
+    };
+}
+
+#[test]
+fn a_picture_cut_anywhere_arrives_whole() {
+    let jpeg = jpeg(300);
+    let wire = push_wire(&jpeg);
+    for cut in 1..wire.len() {
+        let mut bench = Bench::new(ProtocolKind::Push);
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        bench.takes(&[Ok(cut)]);
+        bench.offer(&jpeg).expect("the stream is fine");
+        assert_eq!(bench.state(), State::Sending, "cut at {cut}");
+        assert_eq!(bench.slot.unsent(), wire.len() - cut);
+        assert_turn!(bench.advance(), Turn::Wait);
+        // Twice, so that the cut falls into each part of the rest, too.
+        bench.takes(&[Ok((wire.len() - cut).div_ceil(2))]);
+        assert_turn!(bench.advance(), Turn::Wait | Turn::WantsFrame);
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        assert_eq!(bench.written(), wire, "cut at {cut}");
+        assert_eq!(bench.slot.stats.frames, 1);
+    }
+}
+
+#[test]
+fn a_stream_part_cut_anywhere_arrives_whole() {
+    let jpeg = jpeg(100);
+    let mut wire =
+        b"Content-Type: image/jpeg\r\nContent-Length: 100\r\nX-Timestamp: 1.000001\r\n\r\n"
+            .to_vec();
+    wire.extend(&jpeg);
+    wire.extend(b"\r\n--camdframe\r\n");
+    for cut in 1..wire.len() {
+        let mut bench = Bench::new(ProtocolKind::Http);
+        bench.says(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        assert!(bench.text().ends_with("\r\n\r\n--camdframe\r\n"));
+        bench.takes(&[Ok(cut)]);
+        bench.offer(&jpeg).expect("the stream is fine");
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        assert_eq!(bench.written(), wire, "cut at {cut}");
+        assert_eq!(
+            bench.slot.stats.frames, 1,
+            "the response's head is no picture"
+        );
+    }
+}
+
+#[test]
+fn a_picture_of_which_nothing_was_taken_gives_way_to_a_newer_one() {
+    let (old, new) = (jpeg(50), jpeg(60));
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.takes(&[Err(ErrorKind::WouldBlock)]);
+    bench.offer(&old).expect("the stream is fine");
+    assert_eq!(bench.state(), State::AnnouncePending);
+    assert!(!bench.slot.wants_frame(), "there is no room");
+    bench.takes(&[ALL]);
+    bench.offer(&new).expect("the stream is fine");
+    assert_eq!(bench.written(), push_wire(&new));
+}
+
+#[test]
+fn a_picture_of_which_a_byte_was_taken_stays() {
+    let old = jpeg(50);
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.takes(&[Ok(1)]);
+    bench.offer(&old).expect("the stream is fine");
+    bench.slot.mark(false, true);
+    assert!(!bench.slot.wants_frame());
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    assert_eq!(bench.written(), push_wire(&old));
+}
+
+#[test]
+fn pull_goes_by_acks() {
+    let jpeg = jpeg(3000);
+    let mut bench = Bench::new(ProtocolKind::Pull);
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.says(b"new_re");
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.says(b"quest");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg).expect("the stream is fine");
+    assert_eq!(bench.text(), "newImage:3000");
+    assert_turn!(bench.advance(), Turn::Wait);
+    for part in jpeg.chunks(1380) {
+        bench.says(b"ack");
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::Wait);
+        assert_eq!(bench.written(), part);
+    }
+    assert_eq!(bench.state(), State::Idle);
+    bench.says(b"acknew_request");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+}
+
+#[test]
+fn pull_sends_a_remembered_request_after_the_picture() {
+    let jpeg = jpeg(1000);
+    let mut bench = Bench::new(ProtocolKind::Pull);
+    bench.says(b"new_request");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg).expect("the stream is fine");
+    bench.says(b"new_requestack");
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    assert_eq!(bench.written(), [b"newImage:1000", &jpeg[..]].concat());
+}
+
+#[test]
+fn pull_closes_who_breaks_the_rules() {
+    let closes = |bytes: &[u8]| {
+        let mut bench = Bench::new(ProtocolKind::Pull);
+        bench.says(b"new_request");
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        bench.takes(&[ALL]);
+        bench.offer(&jpeg(5000)).expect("the stream is fine");
+        // The part's first bytes go out, the rest waits for room.
+        bench.says(b"ack");
+        bench.takes(&[Ok(5)]);
+        assert_turn!(bench.advance(), Turn::Wait);
+        bench.says(bytes);
+        match bench.advance() {
+            Turn::Closed(CloseReason::Violation(violation)) => Some(violation),
+            Turn::Wait => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(closes(b"new_request\r\n"), None);
+    assert_eq!(closes(b"ack"), Some(Violation::EarlyAck));
+    assert_eq!(
+        closes(b"new_requestnew_request"),
+        Some(Violation::TooManyRequests)
+    );
+    assert_eq!(
+        closes(b"quit"),
+        Some(Violation::UnknownToken { first: b'q' })
+    );
+}
+
+#[test]
+fn an_ack_glued_to_the_one_before_is_early() {
+    let mut bench = Bench::new(ProtocolKind::Pull);
+    bench.says(b"new_request");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg(5000)).expect("the stream is fine");
+    bench.says(b"ackack");
+    bench.takes(&[ALL]);
+    assert_turn!(
+        bench.advance(),
+        Turn::Closed(CloseReason::Violation(Violation::EarlyAck))
+    );
+}
+
+#[test]
+fn late_acks_and_late_readers_are_closed() {
+    let mut bench = Bench::new(ProtocolKind::Pull);
+    bench.says(b"new_request");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    assert_eq!(
+        bench.slot.deadline(&bench.limits),
+        None,
+        "the camera's delay is not the client's"
+    );
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg(5000)).expect("the stream is fine");
+    let deadline = bench.now + bench.limits.ack_timeout;
+    assert_eq!(bench.slot.deadline(&bench.limits), Some(deadline));
+    bench.now = deadline;
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::AckTimeout));
+
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.takes(&[Ok(10)]);
+    bench.offer(&jpeg(5000)).expect("the stream is fine");
+    bench.now += bench.limits.write_timeout / 2;
+    bench.takes(&[Ok(10)]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    let deadline = bench.now + bench.limits.write_timeout;
+    assert_eq!(
+        bench.slot.deadline(&bench.limits),
+        Some(deadline),
+        "each byte taken is progress"
+    );
+    bench.now += bench.limits.write_timeout / 2;
+    bench.takes(&[Err(ErrorKind::WouldBlock)]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(
+        bench.slot.deadline(&bench.limits),
+        Some(deadline),
+        "none taken is none"
+    );
+    bench.now = deadline;
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::WriteTimeout));
+}
+
+#[test]
+fn a_reader_that_takes_nothing_at_all_is_closed_too() {
+    let mut bench = Bench::new(ProtocolKind::Push);
+    let deadline = bench.now + bench.limits.write_timeout;
+    while bench.now < deadline {
+        bench.takes(&[Err(ErrorKind::WouldBlock)]);
+        bench.offer(&jpeg(50)).expect("the stream is fine");
+        bench.now += Duration::from_secs(1);
+    }
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::WriteTimeout));
+}
+
+#[test]
+fn requests_have_their_time() {
+    let mut bench = Bench::new(ProtocolKind::Http);
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.now += bench.limits.head_timeout;
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::HeadTimeout));
+
+    let mut bench = Bench::new(ProtocolKind::Http);
+    bench.says(b"GET /st");
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.now += bench.limits.head_timeout;
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert!(bench.text().starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    assert!(bench.script.0.borrow().shutdown);
+    bench.now += LINGER_CLOSE;
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::Done));
+}
+
+#[test]
+fn a_snapshot_waits_two_seconds() {
+    let mut bench = Bench::new(ProtocolKind::Http);
+    bench.says(b"GET /snapshot HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    assert!(bench.slot.wants_live() && bench.slot.is_viewer());
+    bench.now += SNAPSHOT_WAIT;
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    let reply = bench.text();
+    assert!(
+        reply.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{reply}"
+    );
+    assert_eq!(bench.state(), State::Idle, "and the connection stays");
+    assert!(!bench.slot.is_viewer());
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_turn() {
+    let mut bench = Bench::new(ProtocolKind::Http);
+    bench
+        .says(b"GET /snapshot HTTP/1.1\r\nHost: a\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    let jpeg = jpeg(10_000);
+    bench.takes(&[Ok(200)]);
+    bench.offer(&jpeg).expect("the stream is fine");
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.takes(&[ALL, ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    let written = bench.written();
+    let end = memchr::memmem::find(&written, b"\r\n\r\n").expect("a head") + 4;
+    assert_eq!(
+        &written[end..][..jpeg.len()],
+        jpeg,
+        "nothing gets between a picture's bytes"
+    );
+    assert!(written[end + jpeg.len()..].starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+}
+
+#[test]
+fn half_closed_peers_get_what_they_asked_for() {
+    let mut push = Bench::new(ProtocolKind::Push);
+    push.event(Read_::Eof);
+    assert_turn!(push.advance(), Turn::WantsFrame);
+
+    let mut http = Bench::new(ProtocolKind::Http);
+    http.says(b"GET /snapshot HTTP/1.0\r\n\r\n");
+    http.event(Read_::Eof);
+    assert_turn!(http.advance(), Turn::WantsFrame);
+    http.takes(&[ALL]);
+    http.offer(&jpeg(100)).expect("the stream is fine");
+    assert_turn!(http.advance(), Turn::Closed(CloseReason::Done));
+    assert_eq!(http.slot.stats.frames, 1);
+
+    let mut http = Bench::new(ProtocolKind::Http);
+    http.says(b"GET /sna");
+    http.event(Read_::Eof);
+    assert_turn!(http.advance(), Turn::Closed(CloseReason::Done));
+
+    let mut pull = Bench::new(ProtocolKind::Pull);
+    pull.says(b"new_request");
+    pull.event(Read_::Eof);
+    assert_turn!(pull.advance(), Turn::Closed(CloseReason::Done));
+}
+
+#[test]
+fn broken_connections_are_closed() {
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.event(Read_::Error(ErrorKind::ConnectionReset));
+    assert_turn!(
+        bench.advance(),
+        Turn::Closed(CloseReason::Io(ErrorKind::ConnectionReset))
+    );
+
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.takes(&[Err(ErrorKind::Interrupted), Err(ErrorKind::BrokenPipe)]);
+    let result = bench.offer(&jpeg(10));
+    assert!(
+        matches!(result, Err(CloseReason::Io(ErrorKind::BrokenPipe))),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn a_flood_gives_way_to_the_others() {
+    for kind in [ProtocolKind::Push, ProtocolKind::Pull] {
+        let mut bench = Bench::new(kind);
+        bench.says(&vec![b'\n'; 100_000]);
+        assert_turn!(bench.advance(), Turn::Again);
+        let mut turns = 1;
+        while matches!(bench.advance(), Turn::Again) {
+            turns += 1;
+        }
+        assert!(turns > 4, "{kind:?}: {turns} turns for 100 kB");
+    }
+}
+
+#[test]
+fn input_waits_in_the_kernel_while_a_reply_is_on_its_way() {
+    let mut bench = Bench::new(ProtocolKind::Http);
+    bench.says(b"GET /snapshot HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.says(&vec![b'x'; 3 * INPUT]);
+    assert_turn!(bench.advance(), Turn::WantsFrame | Turn::Again);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    let left = match bench.script.0.borrow().reads.front() {
+        Some(Read_::Bytes(bytes)) => bytes.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(left, 2 * INPUT);
+}
+
+#[test]
+fn who_finds_no_room_is_told_so() {
+    let mut bench = Bench::with(ProtocolKind::Http, true);
+    assert!(!bench.slot.is_viewer());
+    bench.says(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    let reply = bench.text();
+    assert!(
+        reply.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{reply}"
+    );
+    assert!(
+        reply.contains("\r\nRetry-After: 5\r\n") && reply.contains("\r\nConnection: close\r\n"),
+        "{reply}"
+    );
+    assert!(
+        bench.script.0.borrow().shutdown,
+        "the client reads it before the connection ends"
+    );
+    bench.event(Read_::Eof);
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::Done));
+}
+
+#[test]
+fn skipped_pictures_are_counted() {
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg(10)).expect("the stream is fine");
+    assert_eq!(
+        bench.slot.stats.skipped, 0,
+        "what was before the client came"
+    );
+    bench.frames += 3;
+    bench.takes(&[ALL]);
+    bench.offer(&jpeg(10)).expect("the stream is fine");
+    assert_eq!((bench.slot.stats.frames, bench.slot.stats.skipped), (2, 3));
+}

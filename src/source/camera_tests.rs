@@ -1,0 +1,270 @@
+//! A camera over a source that fails on command.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::frame::PixelFormat;
+
+/// What the source does at its next `start` or `capture`; nothing, successfully, without an entry.
+#[derive(Default)]
+struct Scripted {
+    starts: VecDeque<Fault>,
+    captures: VecDeque<Result<Captured, Fault>>,
+    running: bool,
+    opened: u32,
+    closed: u32,
+}
+
+const FRESH: Captured = Captured {
+    fresh: true,
+    dropped: 0,
+    bad: 0,
+};
+
+impl Source for Scripted {
+    fn start(&mut self, _: Instant) -> Result<Negotiated, Fault> {
+        assert!(!self.running, "started twice");
+        if let Some(fault) = self.starts.pop_front() {
+            return Err(fault);
+        }
+        self.running = true;
+        self.opened += 1;
+        Ok(Negotiated {
+            format: PixelFormat::Mjpeg,
+            width: 64,
+            height: 48,
+            fps: None,
+            description: "scripted".into(),
+        })
+    }
+
+    fn stop(&mut self) {
+        self.closed += u32::from(std::mem::take(&mut self.running));
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        self.running.then_some(7)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn capture(&mut self, _: Instant) -> Result<Captured, Fault> {
+        assert!(self.running, "captured while off");
+        self.captures.pop_front().unwrap_or(Ok(Captured::default()))
+    }
+
+    fn newest(&mut self) -> Option<Frame<'_>> {
+        let meta = FrameMeta {
+            sequence: 0,
+            captured: Instant::now(),
+            wall: Duration::ZERO,
+            width: 64,
+            height: 48,
+            live: true,
+        };
+        let picture = Picture::Jpeg(b"a picture");
+        self.running.then_some(Frame { meta, picture })
+    }
+
+    fn release(&mut self) {}
+
+    fn controls(&self) -> Vec<Control> {
+        Vec::new()
+    }
+
+    fn set_control(&mut self, _: &str, _: i64) -> Result<(), ControlError> {
+        Err(ControlError::Unknown)
+    }
+}
+
+fn fault(why: &str) -> Fault {
+    Fault(why.to_owned())
+}
+
+fn camera(linger: Option<Duration>) -> (Camera<Scripted>, Instant) {
+    let now = Instant::now();
+    let settings = Settings {
+        name: "test".into(),
+        source: SourceKind::V4l2,
+        width: 64,
+        height: 48,
+        fps: 30,
+        linger,
+        frame_bytes: 64 * 1024,
+    };
+    (Camera::new(Scripted::default(), settings, now), now)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn starts_at_once_and_rests_when_nobody_comes() {
+    let (mut camera, now) = camera(Some(5 * SECOND));
+    assert_eq!(camera.deadline(), Some(now));
+    camera.run(false, now);
+    assert_eq!(camera.condition(), Condition::Starting);
+    camera.source.captures.push_back(Ok(FRESH));
+    assert!(camera.run(true, now + SECOND));
+    assert_eq!(camera.condition(), Condition::Live);
+    assert_eq!(camera.deadline(), Some(now + 5 * SECOND));
+    camera.run(false, now + 5 * SECOND);
+    assert_eq!(camera.condition(), Condition::Idle);
+    assert_eq!(camera.deadline(), None, "no wake-ups");
+    assert_eq!(camera.fd(), None);
+}
+
+#[test]
+fn the_first_viewer_switches_on_and_the_last_one_off() {
+    let (mut camera, now) = camera(Some(5 * SECOND));
+    camera.run(false, now);
+    camera.run(false, now + 5 * SECOND);
+    camera.set_viewers(1, now + 60 * SECOND);
+    assert_eq!(camera.condition(), Condition::Starting);
+    camera.set_viewers(0, now + 61 * SECOND);
+    camera.run(false, now + 62 * SECOND);
+    camera.set_viewers(1, now + 63 * SECOND);
+    camera.run(false, now + 70 * SECOND);
+    assert_eq!(camera.source.opened, 2, "a short absence changes nothing");
+    camera.set_viewers(0, now + 71 * SECOND);
+    camera.run(false, now + 76 * SECOND);
+    assert_eq!(camera.condition(), Condition::Idle);
+    assert_eq!(camera.source.closed, 2);
+}
+
+#[test]
+fn without_linger_it_stays_on() {
+    let (mut camera, now) = camera(None);
+    camera.run(false, now);
+    assert_eq!(camera.deadline(), None);
+    camera.run(false, now + 10_000 * SECOND);
+    assert_eq!(camera.condition(), Condition::Starting);
+}
+
+#[test]
+fn faults_are_retried_with_growing_patience_until_a_picture_comes() {
+    let (mut camera, mut now) = camera(None);
+    for _ in 0..8 {
+        camera.source.starts.push_back(fault("no such device"));
+    }
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        camera.run(false, now);
+        assert_eq!(camera.condition(), Condition::Fault);
+        assert_eq!(camera.reason(), "no such device");
+        let next = camera.deadline().expect("it is tried again");
+        waits.push((next - now).as_secs());
+        now = next;
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 10, 10, 10]);
+    camera.run(false, now);
+    now += 10 * SECOND;
+    camera.run(false, now);
+    assert_eq!(
+        camera.condition(),
+        Condition::Fault,
+        "open, but not over before the first picture"
+    );
+    // It opens well and gives nothing: the patience does not start anew.
+    camera
+        .source
+        .captures
+        .push_back(Err(fault("no frame for 5 s")));
+    camera.run(true, now);
+    assert_eq!(camera.deadline(), Some(now + 10 * SECOND));
+    now += 10 * SECOND;
+    camera.source.captures.push_back(Ok(FRESH));
+    camera.run(true, now);
+    assert_eq!(camera.condition(), Condition::Live);
+    assert_eq!(camera.counters().reopens, 9);
+    camera.source.captures.push_back(Err(fault("unplugged")));
+    camera.run(true, now);
+    assert_eq!(
+        camera.deadline(),
+        Some(now + SECOND),
+        "a new fault starts from the beginning"
+    );
+}
+
+#[test]
+fn a_card_says_why_there_is_no_picture() {
+    let (mut camera, now) = camera(None);
+    camera.set_viewers(1, now);
+    camera.run(false, now);
+    camera.source.captures.push_back(Ok(FRESH));
+    camera.run(true, now);
+    let before = camera.newest().expect("a picture").meta;
+    assert!(before.live);
+    camera.source.captures.push_back(Err(fault("unplugged")));
+    assert!(camera.run(true, now), "the card is news");
+    let card = camera.newest().expect("a card");
+    assert!(!card.meta.live && card.meta.sequence > before.sequence);
+    let Picture::Jpeg(jpeg) = card.picture else {
+        panic!("{card:?}")
+    };
+    let inspected = crate::jpeg::inspect(jpeg).expect("a JPEG");
+    assert_eq!((inspected.width, inspected.height), (64, 48));
+    let sequence = card.meta.sequence;
+    assert!(!camera.run(false, now + SECOND / 2));
+    assert!(
+        camera.run(false, now + NO_PICTURE_INTERVAL),
+        "a sign of life"
+    );
+    assert_eq!(camera.newest().expect("a card").meta.sequence, sequence + 1);
+}
+
+#[test]
+fn a_fault_that_nobody_watches_costs_a_try_now_and_then_and_no_cards() {
+    let (mut camera, now) = camera(Some(SECOND));
+    camera.source.starts.push_back(fault("no such device"));
+    assert!(!camera.run(false, now), "nobody to show the card to");
+    assert_eq!(camera.deadline(), Some(now + REOPEN_FIRST));
+    camera.set_viewers(1, now);
+    assert!(camera.run(false, now), "now there is");
+}
+
+#[test]
+fn a_thousand_faults_close_what_they_opened() {
+    let (mut camera, mut now) = camera(None);
+    for n in 0..1000 {
+        camera.run(false, now);
+        if n % 2 == 0 {
+            camera.source.captures.push_back(Ok(FRESH));
+            camera.run(true, now);
+        }
+        camera.source.captures.push_back(Err(fault("it broke")));
+        camera.run(true, now);
+        assert!(!camera.source.running);
+        now += REOPEN_MAX;
+    }
+    assert_eq!((camera.source.opened, camera.source.closed), (1000, 1000));
+    assert_eq!(camera.counters().reopens, 999);
+}
+
+#[test]
+fn each_opening_has_its_own_number() {
+    let (mut camera, now) = camera(None);
+    camera.run(false, now);
+    let first = camera.fd().expect("it is on");
+    camera.source.captures.push_back(Err(fault("it broke")));
+    camera.run(true, now);
+    assert_eq!(camera.fd(), None);
+    camera.run(false, now + SECOND);
+    let second = camera.fd().expect("it is on again");
+    assert_eq!(first.0, second.0);
+    assert_ne!(
+        first.1, second.1,
+        "the same descriptor's number, but another opening"
+    );
+}
+
+#[test]
+fn another_source_takes_over() {
+    let (mut camera, now) = camera(Some(5 * SECOND));
+    camera.source.starts.push_back(fault("no such device"));
+    camera.run(false, now);
+    camera.replace(Scripted::default(), now);
+    camera.run(false, now);
+    assert_eq!(camera.condition(), Condition::Starting);
+}

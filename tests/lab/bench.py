@@ -1,0 +1,82 @@
+"""What a picture costs: instructions of the server per client and frame, in an instruction-counting guest.
+
+Three servers show the same camera to the same reader: the least possible program (guest/least.c), ustreamer, and
+camd. The guest runs 500 million instructions a second whatever the host does, so the figures repeat to well under
+one percent on a busy machine, and a limit can be strict.
+"""
+
+from guest import Guest, GuestError
+
+CLIENTS = (1, 8, 32)
+FPS = 15
+WARMUP_FRAMES = 15
+FRAMES = 90
+LIMIT = 1.3  # camd may cost that much times the least possible program
+NS_PER_INSTRUCTION = 2
+PORT = 8080
+
+CONFIG = f"""
+[camera]
+device = "/dev/video0"
+width = 640
+height = 480
+fps = {FPS}
+format = "mjpeg"
+
+[[listener]]
+protocol = "http"
+bind = "0.0.0.0:{PORT}"
+clients = {max(CLIENTS)}
+"""
+
+SERVERS = {
+    "least": ("/", f"least /dev/video0 {PORT} %d"),
+    "ustreamer": ("/stream", f"ustreamer -d /dev/video0 -r 640x480 -m MJPEG -b 5 --host 0.0.0.0 --port {PORT}"),
+    "camd": ("/stream", "camd --config /etc/camd.toml"),
+}
+
+
+def measure(guest, server, clients):
+    """Thousand instructions of the server per client and frame."""
+    path, command = SERVERS[server]
+    command = command.replace("%d", str(clients))
+    guest.run(f"{command} >/run/server.log 2>&1 & echo $! >/run/server.pid")
+    try:
+        guest.wait_for(f"netstat -ltn | grep -q ':{PORT} '", 30, f"{server} listens")
+        output = guest.run(
+            f"timeout 120 drain {PORT} {path} {clients} {WARMUP_FRAMES} {FRAMES} $(cat /run/server.pid)", timeout=300
+        )
+    except GuestError as error:
+        log = guest.try_run("tail -n 20 /run/server.log")[1]
+        raise GuestError(f"{server} with {clients} clients: {error}\n{log}") from None
+    finally:
+        # Wait until it is gone: the next server needs the device and the port.
+        guest.try_run("p=$(cat /run/server.pid); kill $p; while kill -0 $p; do sleep 0.1; done", timeout=30)
+    delivered, nanoseconds, seconds = output.split()
+    rate = int(delivered) / clients / float(seconds)
+    if not 0.9 * FPS < rate < 1.1 * FPS:
+        raise GuestError(f"{server} with {clients} clients gave {rate:.1f} pictures a second of {FPS}")
+    return int(nanoseconds) / NS_PER_INSTRUCTION / int(delivered) / 1000
+
+
+def run(lab, camd, log):
+    """Returns (table, worst ratio of camd to least). Without `camd`, the other two servers only, and None."""
+    servers = [name for name in SERVERS if camd or name != "camd"]
+    cost = {}
+    with Guest(lab, [camd] if camd else [], log, counted=True) as guest:
+        guest.run("modprobe v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8")
+        guest.run(f"mjpegcam /dev/video0 640 480 {FPS} /frames/*.jpg >/run/mjpegcam.log 2>&1 &")
+        guest.write("/etc/camd.toml", CONFIG)
+        for clients in CLIENTS:
+            for server in servers:
+                cost[server, clients] = measure(guest, server, clients)
+    lines = ["server: thousand instructions per client and frame (ratio to least), 640x480 MJPEG"]
+    lines.append("clients" + "".join(f"{server:>18}" for server in servers))
+    for clients in CLIENTS:
+        row = f"{clients:7}"
+        for server in servers:
+            ratio = cost[server, clients] / cost["least", clients]
+            row += f"{cost[server, clients]:10.1f} ({ratio:.2f})".rjust(18)
+        lines.append(row)
+    worst = max(cost["camd", clients] / cost["least", clients] for clients in CLIENTS) if camd else None
+    return "\n".join(lines) + "\n", worst

@@ -1,0 +1,131 @@
+"""One armv7 machine in QEMU, and a shell inside it for the host."""
+
+import base64
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+
+class GuestError(Exception):
+    """The guest did not do what was asked: a script failed, or nothing answered in time."""
+
+
+def free_ports(count):
+    """TCP ports on 127.0.0.1 that nobody listens on. All are held at once, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Guest:
+    """A running guest. `ports` maps a guest's TCP port to the one on 127.0.0.1 that leads to it.
+
+    Its shell is a socket pair whose other end QEMU inherits, so there is no path to keep short and nothing to clean
+    up. One script runs at a time; what a script leaves in the background stays.
+    """
+
+    BOOT_SECONDS = 120
+
+    def __init__(self, lab, programs, log, ports=(), counted=False):
+        """Boots with `programs` (host paths) added to /bin. `counted` makes one instruction 2 ns of guest time."""
+        self.log = Path(log)
+        self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
+        self._number = 0
+        self._input = b""
+        self._folder = Path(tempfile.mkdtemp(prefix="camd-lab-"))
+        initramfs = self._folder / "initramfs"
+        _pack(initramfs, lab / "guest", programs, self._folder / "overlay")
+        self._control, far_end = socket.socketpair()
+        forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.ports.items())
+        command = [
+            "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15", "-m", "512", "-no-reboot",
+            "-display", "none", "-monitor", "none", "-serial", f"file:{self.log}",
+            "-kernel", lab / "vmlinuz", "-initrd", initramfs,
+            "-append", "console=ttyAMA0 quiet panic=-1",
+            "-netdev", f"user,id=net,restrict=on{forward}", "-device", "virtio-net-device,netdev=net",
+            "-chardev", f"socket,id=shell,fd={far_end.fileno()}",
+            "-device", "virtio-serial-device", "-device", "virtserialport,chardev=shell",
+        ]  # fmt: skip
+        if counted:
+            command += ["-icount", "shift=1,sleep=off"]
+        self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[far_end.fileno()])
+        far_end.close()
+        try:
+            self.run("true", timeout=self.BOOT_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self._control.close()
+        self._qemu.kill()
+        self._qemu.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, script, timeout=60, check=True):
+        """Runs a shell script in the guest and returns what it printed."""
+        code, output = self.try_run(script, timeout)
+        if check and code != 0:
+            raise GuestError(f"exit code {code} of: {script}\n{output}")
+        return output
+
+    def try_run(self, script, timeout=60):
+        """As `run`, but returns (exit code, output)."""
+        self._number += 1
+        self._control.sendall(b"%d %s\n" % (self._number, base64.b64encode(script.encode())))
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._input:
+            ready, _, _ = select.select([self._control], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise GuestError(f"no answer within {timeout} s to: {script}")
+            data = self._control.recv(65536)
+            if not data:
+                raise GuestError(f"the guest ended during: {script}")
+            self._input += data
+        line, _, self._input = self._input.partition(b"\n")
+        fields = line.split(b" ")
+        if int(fields[0]) != self._number:
+            raise GuestError(f"answer {line[:80]!r} does not belong to: {script}")
+        return int(fields[1]), base64.b64decode(fields[2]).decode(errors="replace")
+
+    def write(self, path, text):
+        """Makes a small file in the guest."""
+        self.run(f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >{path}")
+
+    def wait_for(self, script, timeout, what):
+        """Waits until a script ends well."""
+        deadline = time.monotonic() + timeout
+        while True:
+            code, output = self.try_run(script)
+            if code == 0:
+                return output
+            if time.monotonic() > deadline:
+                raise GuestError(f"not within {timeout} s: {what} {output}")
+            time.sleep(0.2)
+
+
+def _pack(initramfs, base, programs, overlay):
+    """Writes an initramfs: the base folder, then a second archive with the programs. The kernel unpacks both."""
+    (overlay / "bin").mkdir(parents=True)
+    for program in programs:
+        shutil.copy(program, overlay / "bin" / Path(program).name)
+    with open(initramfs, "wb") as out:
+        for folder in (base, overlay):
+            names = b"\0".join(os.fsencode(p.relative_to(folder)) for p in [folder, *sorted(folder.rglob("*"))])
+            subprocess.run(
+                ["cpio", "--quiet", "--null", "--create", "--format=newc", "--owner=0:0"],
+                cwd=folder, input=names, stdout=out, check=True,
+            )  # fmt: skip

@@ -1,0 +1,526 @@
+"""The lab's tests: camd on armv7 with real V4L2 drivers, its clients on this host. See README.md."""
+
+import argparse
+import contextlib
+import http.client
+import json
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import bench
+import clients
+from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
+from guest import Guest, GuestError
+
+HTTP, PUSH, PULL = 8080, 8081, 8082
+RECOVERY_SECONDS = 30  # camd's back-off between two tries to open a camera grows to 10 s
+REOPENS = 1000
+IDLE_SECONDS = 20
+
+CONFIG = """
+[camera]
+device = "/dev/video0"
+width = {width}
+height = {height}
+fps = {fps}
+format = "{format}"
+linger_s = {linger}
+
+[[listener]]
+protocol = "http"
+bind = "0.0.0.0:8080"
+clients = 8
+
+[[listener]]
+protocol = "push"
+bind = "0.0.0.0:8081"
+clients = 4
+
+[[listener]]
+protocol = "pull"
+bind = "0.0.0.0:8082"
+clients = 4
+"""
+
+
+class Camera:
+    """A driver in the guest that makes /dev/video0, and what it gives."""
+
+    def __init__(self, name, module, format, size, fps):
+        self.name, self.module, self.format, self.size, self.fps = name, module, format, size, fps
+
+
+VIVID = "vivid n_devs=1 node_types=0x1 input_types=0 num_inputs=1"
+SINGLE = Camera("vivid single-planar", VIVID, "yuyv", (640, 480), 10)
+MULTI = Camera("vivid multi-planar", VIVID + " multiplanar=2", "auto", (640, 480), 10)
+LOOPBACK = Camera(
+    "v4l2loopback", "v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8", "mjpeg", (640, 480), 15
+)
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+def wait_until(condition, timeout, what):
+    """Waits until `condition()` is true; `what` may be a function, to tell the latest figures."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {timeout} s: {what() if callable(what) else what}")
+        time.sleep(0.1)
+
+
+class Session:
+    """One run of camd in the guest, and clients of all three protocols that connect once and stay."""
+
+    def __init__(self, lab, camera, linger=5):
+        self.lab, self.guest, self.camera = lab, lab.guest, camera
+        self.viewers = []
+        width, height = camera.size
+        config = CONFIG.format(width=width, height=height, fps=camera.fps, format=camera.format, linger=linger)
+        self.guest.write("/etc/camd.toml", config)
+        # The subshell outlives this script and keeps the exit code.
+        self.guest.run(
+            "rm -f /run/camd.*; (RUST_LOG=debug camd --config /etc/camd.toml >/run/camd.log 2>&1 & "
+            "echo $! >/run/camd.pid; wait $!; echo $? >/run/camd.code) >/dev/null 2>&1 &\n"
+            "until [ -s /run/camd.pid ]; do sleep 0.1; done"
+        )
+        self.pid = int(self.guest.run("cat /run/camd.pid"))
+        self.guest.wait_for(f"kill -0 {self.pid} || exit 0; netstat -ltn | grep -q ':{PULL} '", 20, "camd listens")
+        check(self.alive(), f"camd ended at start: {self.log()}")
+
+    def port(self, port):
+        return self.guest.ports[port]
+
+    def alive(self):
+        return self.guest.try_run(f"kill -0 {self.pid}")[0] == 0
+
+    def log(self, lines=15):
+        return self.guest.try_run(f"tail -n {lines} /run/camd.log")[1]
+
+    def connect(self):
+        pictures = self.lab.pictures if self.camera is LOOPBACK else None
+        for kind, port, count in ((HttpViewer, HTTP, 3), (PushViewer, PUSH, 2), (PullViewer, PULL, 2)):
+            for number in range(1, count + 1):
+                name = f"{kind.__name__.removesuffix('Viewer').lower()} {number}"
+                self.viewers.append(kind(name, self.port(port), pictures))
+        return self
+
+    def leave(self):
+        for viewer in self.viewers:
+            viewer.close()
+        self.viewers = []
+
+    def state(self):
+        try:
+            status, _, body = get(self.port(HTTP), "/state")
+        except (OSError, http.client.HTTPException) as error:
+            check(self.alive(), "camd ended")
+            raise Failure(f"/state: {error}") from None
+        check(status == 200, f"/state is answered with {status}")
+        return json.loads(body)["camera"]
+
+    def healthy(self):
+        for viewer in self.viewers:
+            check(viewer.error is None, f"{viewer.name}: {viewer.error}")
+        check(self.alive(), "camd ended")
+
+    def wait_state(self, state, timeout=RECOVERY_SECONDS):
+        wait_until(lambda: self.state()["state"] == state, timeout, lambda: f"state {state}: {self.state()}")
+
+    def see(self, different=6):
+        """All clients, still on their first connections, see moving, whole pictures. Returns the rates, in words."""
+        self.wait_state("live")
+        for viewer in self.viewers:
+            viewer.mark()
+
+        def figures():
+            return ", ".join(f"{v.name}: {v.moving()} different of {v.total()}" for v in self.viewers)
+
+        def seen():
+            self.healthy()
+            return all(viewer.moving() >= different for viewer in self.viewers)
+
+        wait_until(seen, RECOVERY_SECONDS, lambda: f"{different} different pictures ({figures()}; {self.state()})")
+        for viewer in self.viewers:
+            check(viewer.sizes() == {self.camera.size}, f"{viewer.name} got pictures of {viewer.sizes()}")
+            moved = clients.decode(viewer.last(), self.camera.size)
+            check(moved >= 2, f"{viewer.name}: the pictures differ in bytes only")
+        return "pictures/s " + ", ".join(f"{viewer.name}: {viewer.rate():.1f}" for viewer in self.viewers)
+
+    def holds_camera(self):
+        """Whether camd has a camera open, or a part of one mapped: either keeps the device in use."""
+        script = f"ls -l /proc/{self.pid}/fd | cat - /proc/{self.pid}/maps | grep -q /dev/video"
+        return self.guest.try_run(script)[0] == 0
+
+    def stop(self):
+        """Ends camd, in order if it can be, and keeps its log."""
+        with contextlib.suppress(OSError):
+            self.leave()
+        self.guest.try_run(
+            f"kill {self.pid}; for i in 1 2 3 4 5 6 7 8 9 10; do [ -s /run/camd.code ] && exit; sleep 0.2; done; "
+            f"kill -9 {self.pid}"
+        )
+        with open(self.lab.logs / "camd.log", "a") as log:
+            log.write(f"--- {self.camera.name}\n{self.guest.try_run('cat /run/camd.log')[1]}")
+
+
+class Lab:
+    """What tests share: a guest, and a session in it as long as it suits the next test."""
+
+    def __init__(self, folder, camd, reopen):
+        self.folder, self.camd, self.reopen = folder, camd, reopen
+        self.logs = folder / "logs"
+        self.logs.mkdir(exist_ok=True)
+        (self.logs / "camd.log").write_text("")
+        self.pictures = LabCamera(folder / "frames")
+        self.current = None
+        self._guest = None
+        self._loaded = None
+
+    @property
+    def guest(self):
+        if not self._guest:
+            programs = [program for program in (self.camd, self.reopen) if program]
+            self._guest = Guest(self.folder, programs, self.logs / "console.log", ports=(HTTP, PUSH, PULL))
+        return self._guest
+
+    def close(self):
+        """Also after a failed test: the next one gets a fresh guest."""
+        if self._guest:
+            with contextlib.suppress(Exception):
+                self.end()
+            self._guest.close()
+        self._guest = self._loaded = self.current = None
+
+    def end(self):
+        """Ends the session, if one runs."""
+        if self.current:
+            session, self.current = self.current, None
+            session.stop()
+
+    def unload(self):
+        self.end()
+        if self._loaded:
+            self.guest.run("killall -q -9 mjpegcam; true")
+            # Fails if anything still holds the device.
+            self.guest.run(f"rmmod {self._loaded.module.split()[0]}")
+        self._loaded = None
+
+    def load(self, camera):
+        if self._loaded is not camera:
+            self.unload()
+            self.insert(camera)
+
+    def insert(self, camera):
+        """Loads a driver when none is loaded, under a session that may run already."""
+        self.guest.run(f"modprobe {camera.module} && until [ -c /dev/video0 ]; do sleep 0.1; done")
+        self._loaded = camera
+
+    def write_pictures(self):
+        """Starts the MJPEG camera's writer."""
+        width, height = LOOPBACK.size
+        self.guest.run(
+            f"mjpegcam /dev/video0 {width} {height} {LOOPBACK.fps} /frames/*.jpg >/run/mjpegcam.log 2>&1 &\n"
+            "sleep 0.5; killall -0 mjpegcam || { cat /run/mjpegcam.log; exit 1; }"
+        )
+
+    def stop_pictures(self):
+        self.guest.run("killall -9 mjpegcam")
+
+    def start(self, camera, **options):
+        """A new run of camd without clients. The device is as it is."""
+        self.end()
+        self.current = Session(self, camera, **options)
+        return self.current
+
+    def session(self, camera):
+        """A session with a live picture: the running one, so that clients stay through many tests, or a new one."""
+        if not (self.current and self.current.camera is camera and self.current.viewers):
+            self.end()
+            self.load(camera)
+            if camera is LOOPBACK and self.guest.try_run("killall -0 mjpegcam")[0]:
+                self.write_pictures()
+            self.start(camera).connect()
+        self.current.see()
+        return self.current
+
+
+TESTS = []
+
+
+def test(name):
+    def add(function):
+        TESTS.append((name, function))
+        return function
+
+    return add
+
+
+# ----------------------------------------------------------------------------------------------- every protocol
+
+
+def three_protocols(lab, camera):
+    lab.end()
+    session = lab.session(camera)
+    rates = session.see(different=30)
+    status, headers, body = get(session.port(HTTP), "/snapshot")
+    check(status == 200 and headers["Content-Type"] == "image/jpeg", f"/snapshot is answered with {status}")
+    check(clients.jpeg_size(body) == camera.size, f"/snapshot has {clients.jpeg_size(body)}")
+    clients.decode([body], camera.size)
+    if camera is LOOPBACK:
+        check(lab.pictures.number(body) is not None, "/snapshot is not the camera's picture")
+    check(get(session.port(HTTP), "/healthz")[0] == 200, "/healthz is not 200")
+    return rates
+
+
+# ---------------------------------------------------------------------------------------------- a device not there
+
+
+@test("vivid: the device is missing at start and comes later")
+def _(lab):
+    lab.unload()
+    session = lab.start(SINGLE).connect()
+    status, headers, _ = get(session.port(HTTP), "/snapshot")
+    check(status == 503, f"/snapshot without a camera is answered with {status}")
+    check(get(session.port(HTTP), "/healthz")[0] == 503, "/healthz without a camera is not 503")
+    wait_until(lambda: all(v.total() for v in session.viewers), 10, 'a "no picture" JPEG for every client')
+    session.healthy()
+    lab.insert(SINGLE)
+    return session.see()
+
+
+@test("vivid single-planar: http, push, pull")
+def _(lab):
+    return three_protocols(lab, SINGLE)
+
+
+# ------------------------------------------------------------------------------------------------------- faults
+
+
+def fault(lab, camera, script, counters, after=None):
+    """Injects a fault while clients of every protocol are connected. One of the counters must show it, and all
+    clients must see pictures again."""
+    session = lab.session(camera)
+    before = session.state()
+    started = time.monotonic()
+    session.guest.run(script)
+
+    def shown():
+        state = session.state()
+        return any(state[name] > before[name] for name in counters)
+
+    if after:
+        after(session, before)
+    wait_until(shown, RECOVERY_SECONDS, lambda: f"{' or '.join(counters)} above {before}: {session.state()}")
+    session.wait_state("live")
+    live = time.monotonic() - started
+    session.see()
+    state = session.state()
+    grown = ", ".join(f"{name} +{state[name] - before[name]}" for name in ("dropped", "bad", "reopens"))
+    return f"live after {live:.1f} s; {grown}"
+
+
+def control(name, value=1):
+    return f'control /dev/video0 "{name}" {value}\n'
+
+
+FATAL = control("Inject Fatal Streaming Error")
+
+
+def add_fault(camera, name, script, counters, after=None):
+    test(f"{camera.name}: {name}")(lambda lab: fault(lab, camera, script, counters, after))
+
+
+def replug(session, _before):
+    """After an unbind: waits until camd let go of the device (else the new one gets another number), then binds."""
+    wait_until(lambda: not session.holds_camera(), RECOVERY_SECONDS, "camd closes the device that is gone")
+    session.guest.run(
+        "echo vivid.0 >/sys/bus/platform/drivers/vivid/bind; until [ -c /dev/video0 ]; do sleep 0.1; done"
+    )
+
+
+def no_more_drops(session, before):
+    wait_until(lambda: session.state()["dropped"] > before["dropped"], RECOVERY_SECONDS, "dropped buffers are counted")
+    session.guest.run(control("Percentage of Dropped Buffers", 0))
+
+
+for camera in (SINGLE, MULTI):
+    if camera is MULTI:
+        test("vivid multi-planar: http, push, pull")(lambda lab: three_protocols(lab, MULTI))
+    add_fault(camera, "a buffer flagged with an error", control("Inject V4L2_BUF_FLAG_ERROR"), ["bad"])
+    add_fault(camera, "QBUF fails", control("Inject VIDIOC_QBUF Error"), ["bad", "dropped", "reopens"])
+    # These two are met only when streaming begins: the fatal error makes camd begin again.
+    add_fault(camera, "REQBUFS fails at reopening", control("Inject VIDIOC_REQBUFS Error") + FATAL, ["reopens"])
+    add_fault(camera, "STREAMON fails at reopening", control("Inject VIDIOC_STREAMON Error") + FATAL, ["reopens"])
+    add_fault(
+        camera, "half of the buffers dropped", control("Percentage of Dropped Buffers", 50), ["dropped"], no_more_drops
+    )
+    add_fault(camera, "fatal streaming error", FATAL, ["reopens"])
+    add_fault(camera, "disconnect", control("Disconnect"), ["reopens"])
+    add_fault(camera, "unbind and bind", "echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind", ["reopens"], replug)
+
+
+# ------------------------------------------------------------------------------------------------- an MJPEG camera
+
+
+@test("v4l2loopback: no writer at start, one comes later")
+def _(lab):
+    lab.unload()
+    lab.load(LOOPBACK)
+    session = lab.start(LOOPBACK).connect()
+    wait_until(lambda: all(v.total() for v in session.viewers), 10, 'a "no picture" JPEG for every client')
+    check(get(session.port(HTTP), "/snapshot")[0] == 503, "/snapshot without pictures is not 503")
+    session.healthy()
+    lab.write_pictures()
+    return session.see()
+
+
+@test("v4l2loopback MJPEG: http, push, pull, byte for byte")
+def _(lab):
+    return three_protocols(lab, LOOPBACK)
+
+
+@test("v4l2loopback: the writer is killed and another starts")
+def _(lab):
+    session = lab.session(LOOPBACK)
+    # The next writer counts from 0, and the driver shows a few old pictures first.
+    for viewer in session.viewers:
+        viewer.in_order = False
+    lab.stop_pictures()
+    wait_until(lambda: session.state()["state"] != "live", RECOVERY_SECONDS, "camd notices that no pictures come")
+    session.healthy()
+    started = time.monotonic()
+    lab.write_pictures()
+    session.wait_state("live")
+    live = time.monotonic() - started
+    session.see()
+    # From here on the numbers rise again.
+    for viewer in session.viewers:
+        viewer.in_order = True
+    session.see()
+    return f"live after {live:.1f} s"
+
+
+# ------------------------------------------------------------------------------------------------ rest and the end
+
+
+@test(f"idle: no wake-up in {IDLE_SECONDS} s without viewers, and the device is closed")
+def _(lab):
+    lab.session(LOOPBACK)
+    session = lab.start(LOOPBACK, linger=1)
+    counters = f"for task in /proc/{session.pid}/task/*; do grep ctxt_switches $task/status; cat $task/schedstat; done"
+
+    def still(when):
+        check(not session.holds_camera(), f"{when}: the device is open")
+        before, after = session.guest.run(
+            f"({counters}) >/run/before; sleep {IDLE_SECONDS}; ({counters}) >/run/after; "
+            "cat /run/before; echo =; cat /run/after",
+            timeout=IDLE_SECONDS + 30,
+        ).split("=\n")
+        check(before == after, f"{when}: it ran:\n{before}then\n{after}")
+
+    session.guest.run("sleep 2")
+    still("never had a viewer")
+    session.connect()
+    session.see()
+    session.leave()
+    wait_until(lambda: not session.holds_camera(), 10, "linger_s is 1: the device is closed")
+    session.guest.run("sleep 2")
+    still("after the last viewer left")
+    session.connect()
+    return session.see()
+
+
+@test("SIGTERM: exit code 0 within a second, and the device is free")
+def _(lab):
+    times = []
+    for camera in (LOOPBACK, SINGLE):
+        session = lab.session(camera)
+        output = session.guest.run(
+            f"cat /proc/uptime; kill -TERM {session.pid}; until [ -s /run/camd.code ]; do usleep 10000; done; "
+            "cat /proc/uptime /run/camd.code",
+            timeout=30,
+        ).split()
+        seconds, code = float(output[2]) - float(output[0]), int(output[4])
+        check(code == 0, f"exit code {code}")
+        check(seconds < 1, f"it took {seconds} s")
+        lab.unload()
+        times.append(f"{seconds:.2f} s")
+    return " and ".join(times)
+
+
+@test(f"{REOPENS} reopens of a device leak nothing")
+def _(lab):
+    lab.end()
+    lab.load(SINGLE)
+    check(lab.reopen, "there is no reopen program")
+    return lab.guest.run(f"reopen /dev/video0 {REOPENS}", timeout=300).strip().splitlines()[-1]
+
+
+@test(f"cost: at most {bench.LIMIT} x the least possible program at {', '.join(map(str, bench.CLIENTS))} clients")
+def _(lab):
+    lab.close()  # one guest at a time
+    table, worst = bench.run(lab.folder, lab.camd, lab.logs / "bench-console.log")
+    (lab.folder / "bench.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(worst <= bench.LIMIT, f"camd costs {worst:.2f} x the least possible program")
+    return f"at most {worst:.2f} x"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lab", type=Path, required=True, help="what prepare made")
+    parser.add_argument("--camd", type=Path, required=True)
+    parser.add_argument("--reopen", type=Path, required=True)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
+    options = parser.parse_args()
+    chosen = [(name, f) for name, f in TESTS if not options.names or any(part in name for part in options.names)]
+    if options.list:
+        print("\n".join(name for name, _ in chosen))
+        return 0
+    lab = Lab(options.lab, options.camd, options.reopen)
+    passed = failed = 0
+    try:
+        for name, function in chosen:
+            started = time.monotonic()
+            try:
+                figures = function(lab)
+            except Exception as error:
+                failed += 1
+                print(f"FAIL  {name}: {error}", flush=True)
+                explain(lab, error)
+                lab.close()
+            else:
+                passed += 1
+                print(f"pass  {name} ({time.monotonic() - started:.1f} s; {figures})", flush=True)
+    finally:
+        lab.close()
+    print(f"lab: {passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+def explain(lab, error):
+    """What a reader of a failed run wants to see."""
+    if not isinstance(error, (Failure, GuestError, clients.ProtocolError, OSError)):
+        traceback.print_exc(file=sys.stdout)
+    with contextlib.suppress(Exception):
+        if lab.current:
+            print("  camd's log ends:\n" + re.sub("^", "    ", lab.current.log(30).rstrip(), flags=re.M))
+    with contextlib.suppress(Exception):
+        console = (lab.logs / "console.log").read_text(errors="replace").splitlines()[-10:]
+        print("  the guest's console ends:\n" + "\n".join("    " + line for line in console), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

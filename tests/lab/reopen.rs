@@ -1,0 +1,171 @@
+//! Opens a camera with camd's own V4L2 source, takes a picture and closes it again, many times. At the end the process
+//! must have no more files, mappings and memory than near the beginning. Of ten rounds, four meet a fault that vivid
+//! can be told to have.
+//!
+//! `reopen DEVICE ROUNDS`
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use camd::config::Config;
+use camd::source::Source;
+use camd::source::v4l2::V4l2;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// vivid's controls by which it has a fault, and whether the fault ends the stream at once (it refuses to start one
+/// otherwise).
+const FAULTS: [(&str, bool); 4] = [
+    ("inject_vidioc_reqbufs_error", false),
+    ("inject_vidioc_streamon_error", false),
+    ("inject_fatal_streaming_error", true),
+    ("disconnect", true),
+];
+const CYCLE: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a leak would grow.
+#[derive(Debug)]
+struct Resources {
+    /// Open files by what they lead to.
+    files: BTreeMap<String, usize>,
+    mappings: usize,
+    /// Bytes that malloc has given out and not got back: exact, unlike VmRSS, which the kernel tells up to 64 pages
+    /// late, and which grows by a page now and then as the heap's gaps come to lie differently.
+    heap: usize,
+}
+
+impl Resources {
+    fn now() -> Result<Resources, String> {
+        let mut files = BTreeMap::new();
+        let links = fs::read_dir("/proc/self/fd").map_err(|error| error.to_string())?;
+        for link in links.flatten() {
+            // Not the folder being read.
+            if let Ok(target) = fs::read_link(link.path())
+                && !target.ends_with("fd")
+            {
+                *files.entry(target.display().to_string()).or_default() += 1;
+            }
+        }
+        let read =
+            |file: &str| fs::read_to_string(file).map_err(|error| format!("{file}: {error}"));
+        // SAFETY: no arguments, and the answer is a plain structure.
+        let heap = unsafe { libc::mallinfo2() };
+        Ok(Resources {
+            files,
+            mappings: read("/proc/self/maps")?.lines().count(),
+            heap: heap.uordblks,
+        })
+    }
+
+    fn grew(&self, before: &Resources) -> bool {
+        self.files != before.files || self.mappings > before.mappings || self.heap > before.heap
+    }
+}
+
+/// Captures until there is a picture. `Ok(false)`: the source faulted first.
+fn take_picture(source: &mut V4l2) -> Result<bool, String> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        match source.capture(Instant::now()) {
+            Ok(captured) if captured.fresh => {
+                return match source.newest() {
+                    Some(_) => Ok(true),
+                    None => Err("a fresh picture is not there".into()),
+                };
+            }
+            Ok(_) => {}
+            Err(_) => return Ok(false),
+        }
+        let fd = source.fd().ok_or("a started source has no descriptor")?;
+        // SAFETY: the source keeps it open until `stop`, which needs the borrow that this loop holds.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(200u16)).map_err(|error| error.to_string())?;
+    }
+    Err(format!("no picture within {PATIENCE:?}"))
+}
+
+/// One opening. `refused`: the last round asked the driver to refuse this one.
+fn round(source: &mut V4l2, fault: Option<(&str, bool)>, refused: bool) -> Result<(), String> {
+    match source.start(Instant::now()) {
+        Err(_) if refused => {
+            source.stop();
+            return round(source, fault, false);
+        }
+        Err(fault) => return Err(format!("start: {fault}")),
+        Ok(_) if refused => return Err("start went well in spite of the injected fault".into()),
+        Ok(_) => {}
+    }
+    if !take_picture(source)? {
+        return Err("a fault that nobody injected".into());
+    }
+    if let Some((control, ends)) = fault {
+        // "disconnect" takes the device away from under this very call, so an error means nothing.
+        let _ = source.set_control(control, 1);
+        if ends {
+            let begun = Instant::now();
+            while take_picture(source)? {
+                if begun.elapsed() > PATIENCE {
+                    return Err(format!("{control}: pictures as if nothing had been"));
+                }
+            }
+        }
+    }
+    source.stop();
+    Ok(())
+}
+
+fn run(device: &str, rounds: usize) -> Result<String, String> {
+    let mut camera = Config::default().camera;
+    camera.device = device.into();
+    let mut source = V4l2::new(&camera, Config::default().limits.frame_bytes);
+    let begun = Instant::now();
+    let mut before = None;
+    let mut refused = false;
+    for number in 0..rounds {
+        if number == CYCLE {
+            before = Some(Resources::now()?);
+        }
+        let fault = FAULTS.get(number % CYCLE).copied();
+        round(&mut source, fault, refused).map_err(|why| format!("round {number}: {why}"))?;
+        refused = fault.is_some_and(|(_, ends)| !ends);
+    }
+    let before = before.ok_or(format!("at least {} rounds, please", CYCLE + 1))?;
+    let after = Resources::now()?;
+    if after.grew(&before) {
+        return Err(format!("leaked: {before:?} became {after:?}"));
+    }
+    Ok(format!(
+        "{rounds} times opened in {:.0} s; {} files, {} mappings and {} bytes of heap in use, as after round {CYCLE}",
+        begun.elapsed().as_secs_f32(),
+        after.files.values().sum::<usize>(),
+        after.mappings,
+        after.heap
+    ))
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [device, rounds] = arguments.as_slice() else {
+        eprintln!("usage: reopen DEVICE ROUNDS");
+        return ExitCode::from(2);
+    };
+    let Ok(rounds) = rounds.parse() else {
+        eprintln!("{rounds}: not a number");
+        return ExitCode::from(2);
+    };
+    match run(device, rounds) {
+        Ok(figures) => {
+            println!("{figures}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
