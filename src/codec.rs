@@ -38,7 +38,7 @@ const MESSAGE: usize = 80;
 const MCU_LINES: usize = 4 * DCTSIZE;
 /// `C_MAX_BLOCKS_IN_MCU` of jpeglib.h.
 const MCU_BLOCKS: usize = 10;
-/// `MAX_COMPONENTS` that this file passes on as they are: Y, Cb, Cr.
+/// The most that are passed on: Y, Cb, Cr.
 const COMPONENTS: usize = 3;
 /// The samples of one row of MCUs, all components: 4:2:0 and 4:4:4 need 24 per pixel of width, 4:4:0 needs 32, and each
 /// component is rounded up to whole blocks.
