@@ -1,13 +1,9 @@
-//! pull: `new_request`, `newImage:<size>`, then parts of 1380 bytes, each asked for with `ack`
-//! (the wire format is documented with the server's half, `crate::protocol`).
+//! The receiving half of [`crate::protocol::pull`].
 
 use super::wire::Wire;
 use super::{FetchError, PICTURE_LIMIT, one_line};
 use crate::limits::PULL_PART;
-
-const REQUEST: &[u8] = b"new_request";
-const ANNOUNCEMENT: &[u8] = b"newImage:";
-const ACK: &[u8] = b"ack";
+use crate::protocol::pull::{ACK, NEW_IMAGE, NEW_REQUEST};
 
 pub(super) struct Receiver {
     /// A picture has been received whose last part is not acknowledged yet.
@@ -28,7 +24,7 @@ impl Receiver {
             // camd ignores it. A server that keeps the picture until the last ack, as the original may, needs it.
             wire.send(ACK)?;
         }
-        wire.send(REQUEST)?;
+        wire.send(NEW_REQUEST)?;
         let mut size = announcement(wire)?;
         wire.send(ACK)?;
         // The size has no terminator, and TCP may deliver its digits in two pieces. What follows it is the JPEG's
@@ -74,19 +70,19 @@ fn announcement(wire: &mut Wire) -> Result<usize, FetchError> {
                 continue;
             }
         }
-        let known = received.len().min(ANNOUNCEMENT.len());
-        if received[..known] != ANNOUNCEMENT[..known] {
+        let known = received.len().min(NEW_IMAGE.len());
+        if received[..known] != NEW_IMAGE[..known] {
             return Err(FetchError::Protocol(format!(
                 "newImage:<size> expected, got \"{}\"",
                 one_line(&received[..received.len().min(40)])
             )));
         }
-        if received.len() > ANNOUNCEMENT.len() {
+        if received.len() > NEW_IMAGE.len() {
             break;
         }
         wire.fill_some("within an announcement")?;
     }
-    wire.consume(ANNOUNCEMENT.len());
+    wire.consume(NEW_IMAGE.len());
     let mut size = 0;
     let mut digits = 0;
     while let Some(&digit @ b'0'..=b'9') = wire.received().first() {
