@@ -113,6 +113,8 @@ fn notify(state: &[NotifyState<'_>]) {
 impl Daemon {
     fn new(config: Config, path: Option<PathBuf>) -> io::Result<Self> {
         let now = Instant::now();
+        // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
+        let acceptors = open_listeners(&config)?;
         let poll = Poll::new()?;
         let signals = open_signals()?;
         poll.registry().register(
@@ -122,8 +124,7 @@ impl Daemon {
         )?;
         let mut hub = Hub::new(&config, now);
         let mut listening = Vec::new();
-        for (index, acceptor) in open_listeners(&config)?.into_iter().enumerate() {
-            let mut acceptor = acceptor;
+        for (index, mut acceptor) in acceptors.into_iter().enumerate() {
             acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
             let address = acceptor.address();
             info!(
@@ -401,8 +402,8 @@ fn open_signals() -> io::Result<SignalFd> {
 fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
     let mut opened: Vec<Option<Acceptor>> = config.listeners.iter().map(|_| None).collect();
     for (fd, name) in sd_notify::listen_fds_with_names()? {
-        // SAFETY: sd_notify hands out the descriptors of LISTEN_FDS, which are ours by that protocol; nothing was
-        // opened before that could have taken their numbers, as they were open when the process began.
+        // SAFETY: sd_notify has seen that they are open, and nothing that could own them was opened before: they were
+        // passed for us to own.
         let (acceptor, bind) = match unsafe { Acceptor::from_fd(fd) } {
             Ok(passed) => passed,
             Err(error) => {
