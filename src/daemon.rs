@@ -199,9 +199,14 @@ impl Daemon {
 
     /// One turn of everything that is not waiting. True if the next one must follow at once.
     fn turn(&mut self, now: Instant) -> bool {
-        let fresh = self.camera.run(std::mem::take(&mut self.camera_ready), now);
-        if fresh {
+        let event = std::mem::take(&mut self.camera_ready);
+        if event {
             self.rearm = now + REARM;
+        }
+        // A silent camera's descriptor may be deaf, see `register_camera`: look without being called.
+        let silent = self.registered.is_some() && self.rearm <= now;
+        let fresh = self.camera.run(event || silent, now);
+        if fresh {
             self.hub.on_frame();
         }
         let more_to_accept = self.accept(now);
@@ -210,7 +215,7 @@ impl Daemon {
             self.camera.release();
         }
         self.camera.set_viewers(self.hub.viewers(), now);
-        again |= self.register_camera(now);
+        again |= self.register_camera(silent, now);
         if let Some((interval, next)) = &mut self.watchdog
             && *next <= now
         {
@@ -235,15 +240,15 @@ impl Daemon {
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the camera has to be looked at once more.
-    fn register_camera(&mut self, now: Instant) -> bool {
+    fn register_camera(&mut self, silent: bool, now: Instant) -> bool {
         let current = self.camera.fd();
-        let silent = current.is_some() && self.rearm <= now;
         if current == self.registered && !silent {
             return false;
         }
         if let (Some((fd, _)), true) = (current, current == self.registered) {
             // v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration:
-            // once missed, it never wakes us. So a camera that is silent is registered anew.
+            // once missed, it never wakes us. So a camera that is silent is emptied, which `turn` has just done, and
+            // registered anew.
             if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
                 warn!("camera: poll: {error}");
             }

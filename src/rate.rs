@@ -62,6 +62,15 @@ mod tests {
         }
         let end = start + Duration::from_millis(2400);
         assert_eq!(rate.per_second(end), 25.0);
+        for n in 1..=20 {
+            rate.tick(end + Duration::from_millis(100) * n);
+        }
+        let end = end + Duration::from_secs(2);
+        assert_eq!(
+            rate.per_second(end),
+            10.0,
+            "the last window counts, not all of them"
+        );
         assert_eq!(
             rate.per_second(end + STALE + WINDOW),
             0.0,

@@ -516,6 +516,7 @@ fn input_waits_in_the_kernel_while_a_reply_is_on_its_way() {
         other => panic!("{other:?}"),
     };
     assert_eq!(left, 2 * INPUT);
+    assert!(!bench.slot.eof, "no room to read into is no end");
 }
 
 #[test]

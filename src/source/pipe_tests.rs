@@ -192,6 +192,9 @@ fn the_end_is_a_fault_with_status_and_last_words_after_the_last_picture() {
         "cat {one}; echo first >&2; printf 'no such camera\\n\\n' >&2; exit 3"
     ));
     pipe.start(Instant::now()).unwrap();
+    // Picture and end are found by the same call.
+    let child = group(&pipe.running.as_ref().unwrap().child);
+    until(|| (!alive(child.as_raw())).then_some(()));
     assert_eq!(next_picture(&mut pipe).0, jpeg_of(1));
     assert_eq!(
         fault(&mut pipe),
@@ -207,7 +210,12 @@ fn the_end_is_a_fault_with_status_and_last_words_after_the_last_picture() {
 fn a_signal_is_named_and_a_closed_output_noticed() {
     let mut pipe = sh("kill -SEGV $$");
     pipe.start(Instant::now()).unwrap();
+    let child = group(&pipe.running.as_ref().unwrap().child);
     assert_eq!(fault(&mut pipe), "sh was killed by SIGSEGV");
+    // Still a zombie, so that the number of its group is nobody else's when `stop` kills that.
+    assert!(kill(child, None).is_ok());
+    pipe.stop();
+    assert!(kill(child, None).is_err());
     let mut pipe = sh("exec >&-; sleep 60");
     pipe.start(Instant::now()).unwrap();
     assert_eq!(fault(&mut pipe), "sh closed its output but runs on");
@@ -338,6 +346,24 @@ fn endless_garbage_does_not_keep_the_caller() {
         assert_eq!(turn(&mut pipe), Ok(Captured::default()));
     }
     assert!(pipe.newest().is_none());
+}
+
+#[test]
+fn one_call_takes_no_more_than_one_pictures_worth_of_bytes() {
+    let folder = Folder::new("flood");
+    let count = 10 * FRAME_BYTES / jpeg_of(1).len();
+    let all = folder.file("all", &jpeg_of(1).repeat(count));
+    let written = folder.0.join("written");
+    let mut pipe = sh(&format!(
+        "cat {all}; echo 1 > {}; sleep 60",
+        written.display()
+    ));
+    pipe.start(Instant::now()).unwrap();
+    number_in(&written);
+    let now = Instant::now();
+    let captured = pipe.capture(now).unwrap();
+    assert!(captured.fresh && (captured.dropped as usize) < FRAME_BYTES / jpeg_of(1).len());
+    assert_eq!(pipe.deadline(), Some(now));
 }
 
 #[test]

@@ -620,6 +620,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_turns_into_something_else_is_a_fault() {
+        let folder = Folder::new("turns", &[("all.mjpeg", jpeg_of(2))]);
+        let path = folder.0.join("all.mjpeg");
+        let mut replay = Replay::new(path.clone(), 10, FRAME_BYTES);
+        replay.start(Instant::now()).unwrap();
+        play(&mut replay, 3);
+        fs::write(path, b"text").unwrap();
+        let due = replay.deadline().unwrap();
+        assert!(replay.capture(due).is_err());
+    }
+
+    #[test]
     fn a_stream_of_defective_pictures_only_is_a_fault() {
         // Whole to a splitter, but of no size.
         let mut flat = jpeg_of(2);

@@ -4,16 +4,17 @@
 //!
 //! `reopen DEVICE ROUNDS`
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use camd::config::Config;
 use camd::source::Source;
 use camd::source::v4l2::V4l2;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// vivid's controls by which it has a fault, and whether the fault ends the stream at once (it refuses to start one
@@ -27,15 +28,36 @@ const FAULTS: [(&str, bool); 4] = [
 const CYCLE: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a leak would grow.
-#[derive(Debug)]
+/// Bytes allocated and not freed. Exact, unlike VmRSS, which the kernel tells up to 64 pages late and which grows by a
+/// page now and then as the heap's gaps come to lie differently.
+static HEAP: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: `System` does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HEAP.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are `System`'s conditions.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        HEAP.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What a leak would grow, beside the heap.
+#[derive(Debug, PartialEq)]
 struct Resources {
     /// Open files by what they lead to.
     files: BTreeMap<String, usize>,
     mappings: usize,
-    /// Bytes that malloc has given out and not got back: exact, unlike VmRSS, which the kernel tells up to 64 pages
-    /// late, and which grows by a page now and then as the heap's gaps come to lie differently.
-    heap: usize,
 }
 
 impl Resources {
@@ -52,17 +74,10 @@ impl Resources {
         }
         let read =
             |file: &str| fs::read_to_string(file).map_err(|error| format!("{file}: {error}"));
-        // SAFETY: no arguments, and the answer is a plain structure.
-        let heap = unsafe { libc::mallinfo2() };
         Ok(Resources {
             files,
             mappings: read("/proc/self/maps")?.lines().count(),
-            heap: heap.uordblks,
         })
-    }
-
-    fn grew(&self, before: &Resources) -> bool {
-        self.files != before.files || self.mappings > before.mappings || self.heap > before.heap
     }
 }
 
@@ -128,23 +143,28 @@ fn run(device: &str, rounds: usize) -> Result<String, String> {
     let mut refused = false;
     for number in 0..rounds {
         if number == CYCLE {
-            before = Some(Resources::now()?);
+            let resources = Resources::now()?;
+            // After what `resources` itself takes.
+            before = Some((resources, HEAP.load(Ordering::Relaxed)));
         }
         let fault = FAULTS.get(number % CYCLE).copied();
         round(&mut source, fault, refused).map_err(|why| format!("round {number}: {why}"))?;
         refused = fault.is_some_and(|(_, ends)| !ends);
     }
-    let before = before.ok_or(format!("at least {} rounds, please", CYCLE + 1))?;
+    let heap = HEAP.load(Ordering::Relaxed);
     let after = Resources::now()?;
-    if after.grew(&before) {
-        return Err(format!("leaked: {before:?} became {after:?}"));
+    let (before, heap_before) = before.ok_or(format!("at least {} rounds, please", CYCLE + 1))?;
+    if after != before || heap > heap_before {
+        return Err(format!(
+            "leaked: {before:?} and {heap_before} bytes of heap became {after:?} and {heap} bytes"
+        ));
     }
     Ok(format!(
         "{rounds} times opened in {:.0} s; {} files, {} mappings and {} bytes of heap in use, as after round {CYCLE}",
         begun.elapsed().as_secs_f32(),
         after.files.values().sum::<usize>(),
         after.mappings,
-        after.heap
+        heap
     ))
 }
 
