@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -106,26 +106,80 @@ fn an_address_in_use_is_a_failure_that_names_it() {
     assert!(text.contains(&address) && text.contains("pull"), "{text}");
 }
 
-#[test]
-fn socket_activation() {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = socket.local_addr().expect("its address");
-    // A client that came before camd did.
-    let early = TcpStream::connect(address).expect("the socket listens already");
-    // As systemd does it: descriptor 3, and the process's own number in its environment. The address of the
-    // configuration is another one; the name says which listener is meant.
+/// camd with this socket as descriptor 3, as systemd passes it (sd_listen_fds(3)). The shell is there because LISTEN_PID
+/// must be the number of the process that gets it.
+fn activated(socket: TcpListener, name: &str) -> Command {
     let mut shell = Command::new("sh");
     shell
         .args([
             "-c",
-            "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http; exec \"$0\" \"$@\" 3<&0 0</dev/null",
+            "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 0</dev/null",
             env!("CARGO_BIN_EXE_camd"),
         ])
+        .env("LISTEN_FDNAMES", name)
         .stdin(OwnedFd::from(socket));
+    shell
+}
+
+fn loopback_socket() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("its address");
+    (socket, address)
+}
+
+#[test]
+fn a_passed_socket_is_used_by_its_name() {
+    let (socket, address) = loopback_socket();
+    // A client that came before camd did.
+    let early = TcpStream::connect(address).expect("the socket listens already");
+    // The address of the configuration is another one.
     let config = format!("{PATTERN}{}", listener("http", "127.0.0.1:1"));
-    let camd = Camd::start_as(&mut shell, &config, PATIENCE);
+    let camd = Camd::start_as(&mut activated(socket, "http"), &config, PATIENCE);
     assert_eq!(camd.http(), address);
     early.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
     Stream::open_over(early, "/stream").next();
     assert_eq!(camd.get("/snapshot").status, 200);
+}
+
+#[test]
+fn a_passed_socket_is_used_by_its_address() {
+    let (socket, address) = loopback_socket();
+    let config = format!(
+        "{PATTERN}{}{}",
+        listener("push", "127.0.0.1:0"),
+        listener("http", &address.to_string())
+    );
+    let camd = Camd::start_as(&mut activated(socket, "unknown"), &config, PATIENCE);
+    assert_eq!(camd.http(), address);
+    assert_eq!(camd.get("/snapshot").status, 200);
+}
+
+#[test]
+fn a_passed_socket_that_fits_nothing_is_told() {
+    let (socket, address) = loopback_socket();
+    let config = format!("{PATTERN}{}", listener("http", "127.0.0.1:0"));
+    let mut camd = Camd::start_as(&mut activated(socket, "video"), &config, PATIENCE);
+    assert_ne!(camd.http(), address);
+    let place = format!("(video, {address})");
+    camd.wait_log("the socket", |log| {
+        log.contains("ERROR") && log.contains(&place)
+    });
+}
+
+#[test]
+fn a_socket_that_was_not_passed_is_a_failure() {
+    let folder = Folder::new();
+    let config = format!("{PATTERN}{}", listener("http", "127.0.0.1:0"));
+    let config = folder.file("camd.toml", config);
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&-",
+        ])
+        .arg(env!("CARGO_BIN_EXE_camd"))
+        .arg("--config")
+        .arg(config)
+        .output()
+        .expect("a shell");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
