@@ -113,6 +113,8 @@ fn notify(state: &[NotifyState<'_>]) {
 impl Daemon {
     fn new(config: Config, path: Option<PathBuf>) -> io::Result<Self> {
         let now = Instant::now();
+        // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
+        let acceptors = open_listeners(&config)?;
         let poll = Poll::new()?;
         let signals = open_signals()?;
         poll.registry().register(
@@ -122,8 +124,7 @@ impl Daemon {
         )?;
         let mut hub = Hub::new(&config, now);
         let mut listening = Vec::new();
-        for (index, acceptor) in open_listeners(&config)?.into_iter().enumerate() {
-            let mut acceptor = acceptor;
+        for (index, mut acceptor) in acceptors.into_iter().enumerate() {
             acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
             let address = acceptor.address();
             info!(
@@ -199,9 +200,14 @@ impl Daemon {
 
     /// One turn of everything that is not waiting. True if the next one must follow at once.
     fn turn(&mut self, now: Instant) -> bool {
-        let fresh = self.camera.run(std::mem::take(&mut self.camera_ready), now);
-        if fresh {
+        let event = std::mem::take(&mut self.camera_ready);
+        if event {
             self.rearm = now + REARM;
+        }
+        // A silent camera's descriptor may be deaf, see `register_camera`: look without being called.
+        let silent = self.registered.is_some() && self.rearm <= now;
+        let fresh = self.camera.run(event || silent, now);
+        if fresh {
             self.hub.on_frame();
         }
         let more_to_accept = self.accept(now);
@@ -210,7 +216,7 @@ impl Daemon {
             self.camera.release();
         }
         self.camera.set_viewers(self.hub.viewers(), now);
-        again |= self.register_camera(now);
+        again |= self.register_camera(silent, now);
         if let Some((interval, next)) = &mut self.watchdog
             && *next <= now
         {
@@ -235,15 +241,15 @@ impl Daemon {
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the camera has to be looked at once more.
-    fn register_camera(&mut self, now: Instant) -> bool {
+    fn register_camera(&mut self, silent: bool, now: Instant) -> bool {
         let current = self.camera.fd();
-        let silent = current.is_some() && self.rearm <= now;
         if current == self.registered && !silent {
             return false;
         }
         if let (Some((fd, _)), true) = (current, current == self.registered) {
             // v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration:
-            // once missed, it never wakes us. So a camera that is silent is registered anew.
+            // once missed, it never wakes us. So a camera that is silent is emptied, which `turn` has just done, and
+            // registered anew.
             if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
                 warn!("camera: poll: {error}");
             }
@@ -396,8 +402,8 @@ fn open_signals() -> io::Result<SignalFd> {
 fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
     let mut opened: Vec<Option<Acceptor>> = config.listeners.iter().map(|_| None).collect();
     for (fd, name) in sd_notify::listen_fds_with_names()? {
-        // SAFETY: sd_notify hands out the descriptors of LISTEN_FDS, which are ours by that protocol; nothing was
-        // opened before that could have taken their numbers, as they were open when the process began.
+        // SAFETY: sd_notify has seen that they are open, and nothing that could own them was opened before: they were
+        // passed for us to own.
         let (acceptor, bind) = match unsafe { Acceptor::from_fd(fd) } {
             Ok(passed) => passed,
             Err(error) => {

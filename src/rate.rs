@@ -66,7 +66,11 @@ mod tests {
             rate.tick(end + Duration::from_millis(100) * n);
         }
         let end = end + Duration::from_secs(2);
-        assert_eq!(rate.per_second(end), 10.0, "the last window counts, not all of them");
+        assert_eq!(
+            rate.per_second(end),
+            10.0,
+            "the last window counts, not all of them"
+        );
         assert_eq!(
             rate.per_second(end + STALE + WINDOW),
             0.0,

@@ -538,6 +538,8 @@ struct World {
     camera: Camera<SimCamera>,
     dice: Rc<RefCell<Dice>>,
     clients: Vec<Client>,
+    /// Connections that are gone.
+    past: Vec<ClientId>,
     admitted: u32,
     refused: u32,
 }
@@ -585,6 +587,7 @@ impl World {
             camera,
             dice,
             clients: Vec::new(),
+            past: Vec::new(),
             admitted: 0,
             refused: 0,
         }
@@ -744,8 +747,15 @@ impl World {
             self.clients[gone].hang_up();
         }
         // What the server closed is gone from the world, once a last look is taken at what it sent.
-        self.clients
-            .retain(|client| !(client.over && client.wire.borrow().server_closed));
+        let gone = |client: &Client| client.over && client.wire.borrow().server_closed;
+        let closed = self.clients.iter().filter(|client| gone(client));
+        self.past.extend(closed.filter_map(|client| client.id));
+        self.clients.retain(|client| !gone(client));
+        // An event that was under way when its connection was closed.
+        if let Some(id) = self.rng.choice(&self.past) {
+            assert!(self.hub.stream(*id).is_none(), "{id:?} names another now");
+            self.hub.mark(*id, true, true);
+        }
     }
 }
 

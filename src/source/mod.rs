@@ -102,10 +102,9 @@ pub trait Source {
     /// What to poll (readable, edge-triggered) while started. `capture` drains it, and is to be called for every event
     /// on it: a camera in trouble says so by an error or hang-up event, and only `capture` tells what it is.
     ///
-    /// To be registered after `start`, followed by one `capture`: what came in between makes no event. And a picture
-    /// found by a `capture` that no event asked for (that first one, or one for the deadline) may mean that the
-    /// descriptor is deaf: v4l2loopback (0.12, Debian 12) joins a poll's wait queue only if nothing is readable when it
-    /// is registered. The owner then deregisters and registers it anew; elsewhere that does no harm.
+    /// To be registered after `start`, followed by one `capture`: what came in between makes no event. And a descriptor
+    /// that is silent may be deaf: v4l2loopback (0.12, Debian 12) joins a poll's wait queue only if nothing is readable
+    /// when it is registered. The owner then captures, and registers it anew; elsewhere that does no harm.
     fn fd(&self) -> Option<RawFd>;
 
     /// When to call `capture` even though nothing became readable.

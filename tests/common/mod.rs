@@ -192,7 +192,9 @@ impl Camd {
             folder,
             listeners: Vec::new(),
         };
-        camd.wait_log_within("listening", patience, |log| listening(log).len() == wanted);
+        camd.wait_log_within("listening", patience, |log| {
+            log.matches("listening: ").count() == wanted
+        });
         camd.listeners = listening(&camd.log());
         camd
     }

@@ -27,10 +27,6 @@ use crate::config::CameraConfig;
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
 
-/// How long the descriptor's silence is trusted before the ring is asked itself: see [`Source::fd`]. As long as
-/// pictures come, no timer of this length ever runs out.
-const RECHECK: Duration = Duration::from_secs(1);
-
 /// A V4L2 camera.
 pub struct V4l2 {
     config: CameraConfig,
@@ -166,7 +162,7 @@ impl Source for V4l2 {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        Some(self.ring.as_ref()?.deadline(RECHECK))
+        Some(self.ring.as_ref()?.deadline())
     }
 
     fn capture(&mut self, now: Instant) -> Result<Captured, Fault> {

@@ -403,12 +403,12 @@ impl<D: Driver> Ring<D> {
         })
     }
 
-    /// See [`crate::source::Source::deadline`]. `recheck` is how long the descriptor's silence is trusted.
-    pub fn deadline(&self, recheck: Duration) -> Instant {
+    /// See [`crate::source::Source::deadline`].
+    pub fn deadline(&self) -> Instant {
         if self.more || self.failed.is_some() {
             self.last_look
         } else {
-            (self.last_look + recheck).min(self.last_good + limits::CAPTURE_STALL)
+            self.last_good + limits::CAPTURE_STALL
         }
     }
 
