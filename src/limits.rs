@@ -55,6 +55,9 @@ pub const PAGE: usize = FRAME_BYTES_MIN;
 /// kilobytes of old pictures pile up in the send buffer of a slow client.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 
+/// Bytes in a TCP segment at most (`TCP_MAXSEG`). Ethernet's are smaller; loopback's have 64 KB, and TCP sends a slow
+/// reader only whole ones, so that half a picture would wait for a gap of its own size.
+pub const SEGMENT: u32 = 4096;
 /// TCP keep-alive: a peer that vanished without a word is gone after about `IDLE + INTERVAL × PROBES`.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

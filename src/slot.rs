@@ -18,6 +18,10 @@ use crate::rate::Rate;
 /// What a slot needs of a connection: bytes both ways without waiting, and the end of its own sending.
 pub trait Stream: Read + Write {
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether the kernel has sent all that it took. If not, there will be an event of room for writing when it has,
+    /// and not before.
+    fn drained(&mut self) -> io::Result<bool>;
 }
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
@@ -196,6 +200,8 @@ pub struct Slot<S> {
     eof: bool,
     /// Bytes wait for a stream that takes none, since then.
     stalled: Option<Instant>,
+    /// Since the last picture was begun, the stream had no room at some time: the client is slower than the camera.
+    slow: bool,
     /// When the current wait for the peer's word (request, ack), for a snapshot or for the end began.
     since: Instant,
     /// What is being sent is a picture, not a reply.
@@ -224,6 +230,7 @@ impl<S: Stream> Slot<S> {
             writable: false,
             eof: false,
             stalled: None,
+            slow: false,
             since: now,
             picture: false,
             sequence: 0,
@@ -448,6 +455,7 @@ impl<S: Stream> Slot<S> {
             return;
         }
         self.writable = false;
+        self.slow = true;
         if taken > 0 || self.stalled.is_none() {
             self.stalled = Some(now);
         }
@@ -505,6 +513,14 @@ impl<S: Stream> Slot<S> {
             "a picture for a slot that is {:?}",
             self.state
         );
+        if self.slow && !self.is_drained()? {
+            // What is begun now would wait behind the rest of the picture before it, and grow old. The kernel would take
+            // it all the same: it fills up the last buffer of its queue whatever TCP_NOTSENT_LOWAT says.
+            self.writable = false;
+            self.stalled.get_or_insert(now);
+            return Ok(());
+        }
+        self.slow = false;
         let chunk = self
             .protocol
             .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
@@ -539,6 +555,14 @@ impl<S: Stream> Slot<S> {
         }
         self.check();
         Ok(())
+    }
+
+    fn is_drained(&mut self) -> Result<bool, CloseReason> {
+        let stream = self
+            .stream
+            .as_mut()
+            .expect("only a taken slot wants pictures");
+        stream.drained().map_err(|e| CloseReason::Io(e.kind()))
     }
 
     /// Takes in what the buffered input says. Parts of a reply never mix: a request that means output is read only

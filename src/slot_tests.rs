@@ -24,6 +24,8 @@ struct Script {
     /// Bytes that each next write takes; an error takes none.
     writes: VecDeque<Result<usize, ErrorKind>>,
     written: Vec<u8>,
+    /// The kernel still holds bytes that it took.
+    behind: bool,
     shutdown: bool,
 }
 
@@ -76,6 +78,10 @@ impl Stream for Scripted {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.borrow_mut().shutdown = true;
         Ok(())
+    }
+
+    fn drained(&mut self) -> io::Result<bool> {
+        Ok(!self.0.borrow().behind)
     }
 }
 
@@ -247,6 +253,35 @@ fn a_picture_of_which_a_byte_was_taken_stays() {
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::WantsFrame);
     assert_eq!(bench.written(), push_wire(&old));
+}
+
+#[test]
+fn a_slow_clients_next_picture_waits_until_the_kernel_has_sent_the_last() {
+    let (slow, old, new) = (jpeg(50), jpeg(60), jpeg(70));
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.script.0.borrow_mut().behind = true;
+    bench.takes(&[ALL]);
+    bench.offer(&slow).expect("the stream is fine");
+    assert_eq!(
+        bench.written(),
+        push_wire(&slow),
+        "a fast client is not asked"
+    );
+    bench.takes(&[Ok(5)]);
+    bench.offer(&slow).expect("the stream is fine");
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.written();
+    bench.offer(&old).expect("the stream is fine");
+    assert!(!bench.slot.wants_frame(), "until the event");
+    let deadline = bench.now + bench.limits.write_timeout;
+    assert_eq!(bench.slot.deadline(&bench.limits), Some(deadline));
+    bench.script.0.borrow_mut().behind = false;
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.offer(&new).expect("the stream is fine");
+    assert_eq!(bench.written(), push_wire(&new));
+    assert_eq!(bench.slot.deadline(&bench.limits), None);
 }
 
 #[test]

@@ -55,6 +55,8 @@ struct Wire {
     reset: bool,
     /// A write was cut short: the server is told when there is room.
     wants_room: bool,
+    /// The server asked whether its socket is empty: it is told when it is.
+    wants_empty: bool,
     readable_event: bool,
     writable_event: bool,
     /// One in so many calls is cut short although it need not be; 0 for never.
@@ -127,6 +129,12 @@ impl Stream for ServerEnd {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.wire.borrow_mut().server_shutdown = true;
         Ok(())
+    }
+
+    fn drained(&mut self) -> io::Result<bool> {
+        let mut wire = self.wire.borrow_mut();
+        wire.wants_empty = !wire.to_client.is_empty();
+        Ok(!wire.wants_empty)
     }
 }
 
@@ -343,6 +351,10 @@ impl Client {
             };
             let n = n.min(wire.to_client.len());
             self.received.extend(wire.to_client.drain(..n));
+        }
+        if wire.wants_empty && wire.to_client.is_empty() {
+            wire.wants_empty = false;
+            wire.writable_event = true;
         }
         // As Linux does, the event comes when a good part of the buffer is free again.
         if wire.wants_room && (wire.room - wire.to_client.len()) * 3 >= wire.room {
