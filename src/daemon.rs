@@ -4,13 +4,14 @@
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
@@ -19,6 +20,7 @@ use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, MAX_CLIENTS, MAX_LISTENERS, REARM, REFUSAL_SLOTS,
+    REGISTER_TRIES,
 };
 use crate::net::{Acceptor, Connection};
 use crate::source::AnySource;
@@ -240,35 +242,54 @@ impl Daemon {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Keeps the poll's idea of the camera's descriptor right. True if the camera has to be looked at once more.
+    /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
+    ///
+    /// v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration; once it has
+    /// missed that, it never wakes us. So a camera that has a frame when it is registered is emptied and registered
+    /// again, and so is one that is silent, which [`Daemon::turn`] has just emptied.
     fn register_camera(&mut self, silent: bool, now: Instant) -> bool {
         let current = self.camera.fd();
         if current == self.registered && !silent {
             return false;
         }
-        if let (Some((fd, _)), true) = (current, current == self.registered) {
-            // v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration:
-            // once missed, it never wakes us. So a camera that is silent is emptied, which `turn` has just done, and
-            // registered anew.
-            if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
-                warn!("camera: poll: {error}");
-            }
+        if current == self.registered {
+            self.deregister_camera();
         }
         // A closed descriptor has left the poll by itself. Its number may be somebody else's by now.
         self.registered = current;
         self.rearm = now + REARM;
         let Some((fd, _)) = current else { return false };
-        let interest = Interest::READABLE | Interest::PRIORITY;
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut SourceFd(&fd), CAMERA, interest)
-        {
-            warn!("camera: poll: {error}");
+        for attempt in 1.. {
+            let interest = Interest::READABLE | Interest::PRIORITY;
+            let registry = self.poll.registry();
+            if let Err(error) = registry.register(&mut SourceFd(&fd), CAMERA, interest) {
+                warn!("camera: poll: {error}");
+            }
+            if attempt == REGISTER_TRIES || !is_readable(fd) {
+                break;
+            }
+            if self.camera.run(true, now) {
+                self.hub.on_frame();
+            }
+            if self.camera.fd() != current {
+                // It failed, and the descriptor is closed.
+                self.registered = None;
+                return true;
+            }
+            self.deregister_camera();
         }
         // What came before the registration is not told.
         self.camera_ready = true;
         true
+    }
+
+    fn deregister_camera(&mut self) {
+        let Some((fd, _)) = self.registered else {
+            return;
+        };
+        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+            warn!("camera: poll: {error}");
+        }
     }
 
     /// Accepts what has come. True if there is more.
@@ -372,6 +393,14 @@ impl Daemon {
         self.config = config;
         info!("{}: read again", path.display());
     }
+}
+
+/// Whether there is something to take from the camera. An error counts: taking it tells what it is.
+fn is_readable(fd: RawFd) -> bool {
+    // SAFETY: the camera is open, and lives in the caller for as long as this call takes.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether the two differ at most in what the source itself does not know.

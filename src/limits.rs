@@ -68,6 +68,9 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// A camera that is silent for this long is registered with the poll anew, see `daemon`.
 pub const REARM: Duration = Duration::from_secs(1);
+/// How many times in a row that is done for a camera that has a frame each time: a driver that always says so must not
+/// keep the process busy.
+pub const REGISTER_TRIES: u32 = 4;
 
 /// Back-off between two tries to open a camera that failed.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
