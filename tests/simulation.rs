@@ -26,7 +26,7 @@ use camd::hub::{ClientId, Hub};
 use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition, Settings};
-use camd::source::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use camd::source::{Captured, Fault, Negotiated, Source};
 use fastrand::Rng;
 
 const SEEDS: u64 = 1000;
@@ -246,16 +246,6 @@ impl Source for SimCamera {
             meta: *meta,
             picture: Picture::Jpeg(jpeg),
         })
-    }
-
-    fn release(&mut self) {}
-
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    fn set_control(&mut self, _: &str, _: i64) -> Result<(), ControlError> {
-        Err(ControlError::Unknown)
     }
 }
 
