@@ -11,8 +11,11 @@
 //! around setjmp. This is why the release profile has no `panic = "abort"`. Only the marker `Bail` is caught, any other
 //! panic goes on and ends the process, which has one thread.
 //!
-//! Memory: the objects and the rows between them are taken once. libjpeg's own memory manager still calls malloc for
-//! each picture.
+//! # Memory
+//! The objects, the rows between them and what libjpeg needs for a picture are taken once, for the largest there may be:
+//! a memory manager of our own (`codec/memory.c`) gives libjpeg parts of two arenas. Pages that were never written cost
+//! no memory. A progressive JPEG, which cameras do not send, finds room for its coefficients there up to a size, and is
+//! refused above it.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::fmt;
@@ -43,8 +46,11 @@ const COMPONENTS: usize = 3;
 /// The samples of one row of MCUs, all components: 4:2:0 and 4:4:4 need 24 per pixel of width, 4:4:0 needs 32, and each
 /// component is rounded up to whole blocks.
 const ROW_SAMPLES: usize = 32 * (DIMENSION_MAX as usize + 64);
+/// What libjpeg takes for one picture, and for its tables. At a width of [`DIMENSION_MAX`] the usual samplings need less
+/// than a quarter of it; the rest is for those that only exist in theory.
+const WORK_BYTES: usize = 2 << 20;
 /// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits.
-const COEFFICIENT_BYTES: c_long = 64 << 20;
+const COEFFICIENT_BYTES: usize = 64 << 20;
 /// Scans of a progressive JPEG; encoders write about ten. Each costs a pass over the whole picture, however short it is.
 const SCANS: c_int = 64;
 
@@ -102,6 +108,11 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
+unsafe extern "C-unwind" {
+    /// `codec/memory.c`.
+    fn camd_jpeg_use_memory(cinfo: *mut jpeg_common_struct, bytes: *mut u8, size: usize);
+}
+
 /// The panic payload that `error_exit` and the callbacks unwind with; the reason is in `Lib::failure`.
 struct Bail;
 
@@ -110,6 +121,8 @@ pub struct Codec {
     /// From `Box::into_raw`: libjpeg's objects point at each other, so they must not move, and a `Box` would claim
     /// that nobody else points there.
     lib: *mut Lib,
+    /// Also from `Box::into_raw`: the memory of the compress and of the decompress object.
+    arenas: [*mut [u8]; 2],
     /// One row of MCUs, components one after the other, for what cannot be read where it is.
     rows: Box<[u8]>,
 }
@@ -156,9 +169,11 @@ impl Codec {
         new.source.term_source = Some(term_source);
         new.progress.progress_monitor = Some(limit_scans);
         let lib = Box::into_raw(new);
+        let arenas = [WORK_BYTES, WORK_BYTES + COEFFICIENT_BYTES]
+            .map(|bytes| Box::into_raw(vec![0; bytes].into_boxed_slice()));
         let made = guard(lib, || {
             // SAFETY: `lib` was just made and is freed only in `drop`, after both objects were destroyed. Creating an
-            // object keeps its `err` and `client_data` and clears the rest.
+            // object keeps its `err` and `client_data` and clears the rest. The arenas live and die with it.
             unsafe {
                 sys::jpeg_std_error(&mut (*lib).error);
                 (*lib).error.error_exit = Some(error_exit);
@@ -172,7 +187,11 @@ impl Codec {
                 (*lib).compress.dest = &raw mut (*lib).destination;
                 (*lib).decompress.src = &raw mut (*lib).source;
                 (*lib).decompress.common.progress = &raw mut (*lib).progress;
-                (*(*lib).decompress.common.mem).max_memory_to_use = COEFFICIENT_BYTES;
+                let [compress, decompress] = arenas;
+                let cinfo = &raw mut (*lib).compress.common;
+                camd_jpeg_use_memory(cinfo, compress.cast(), compress.len());
+                let cinfo = &raw mut (*lib).decompress.common;
+                camd_jpeg_use_memory(cinfo, decompress.cast(), decompress.len());
                 sys::jpeg_c_set_int_param(
                     &mut (*lib).compress,
                     sys::JINT_COMPRESS_PROFILE,
@@ -186,6 +205,7 @@ impl Codec {
         }
         Codec {
             lib,
+            arenas,
             rows: vec![0; ROW_SAMPLES].into_boxed_slice(),
         }
     }
@@ -259,11 +279,14 @@ impl Default for Codec {
 impl Drop for Codec {
     fn drop(&mut self) {
         // SAFETY: `lib` came from `Box::into_raw` in `new` and is not used again. Both objects were created, and
-        // destroying them calls no `error_exit`.
+        // destroying them calls no `error_exit`. Only then nothing points to the arenas any more.
         unsafe {
             sys::jpeg_destroy_compress(&mut (*self.lib).compress);
             sys::jpeg_destroy_decompress(&mut (*self.lib).decompress);
             drop(Box::from_raw(self.lib));
+            for arena in self.arenas {
+                drop(Box::from_raw(arena));
+            }
         }
     }
 }
@@ -778,7 +801,7 @@ unsafe fn bail(client_data: *mut c_void, error: CodecError) -> ! {
 unsafe extern "C-unwind" fn error_exit(cinfo: &mut jpeg_common_struct) {
     let client_data = cinfo.client_data;
     // SAFETY: `err` is `Lib::error`.
-    if unsafe { (*cinfo.err).msg_code } == sys::JERR_NO_BACKING_STORE as c_int {
+    if unsafe { (*cinfo.err).msg_code } == sys::JERR_OUT_OF_MEMORY as c_int {
         let error = CodecError::Unsupported("a progressive JPEG of this size");
         // SAFETY: see above at "Callbacks".
         unsafe { bail(client_data, error) };

@@ -450,6 +450,23 @@ fn what_does_not_fit_is_too_big_and_the_next_picture_is_none_the_worse() {
     assert_eq!(just.as_slice(), expected);
 }
 
+#[test]
+fn the_widest_jpegs_are_transcoded_in_every_sampling() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (what, source) in OTHERS {
+        // The data ends early, and libjpeg makes up the rest: it is the memory for it that counts here.
+        let mut wide = source.to_vec();
+        let sof = source
+            .windows(2)
+            .position(|marker| matches!(marker, [0xFF, 0xC0 | 0xC2]));
+        wide[sof.unwrap() + 5..][..4].copy_from_slice(&[0, 64, 0x20, 0]);
+        codec.transcode(&wide, 80, &mut out).expect(what);
+        let found = jpeg::inspect(out.as_slice()).unwrap();
+        assert_eq!((found.width, found.height), (8192, 64), "{what}");
+    }
+}
+
 /// JPEGs by libjpeg-turbo's cjpeg, 75x53, in the samplings that cameras and programs use.
 const OTHERS: [(&str, &[u8]); 9] = [
     ("410", include_bytes!("data/410.jpg")),
