@@ -5,11 +5,9 @@ fn main() {
     let include =
         std::env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys tells where its headers are");
     cc::Build::new()
-        .file("src/codec/memory.c")
+        .files(["src/codec/guard.c", "src/codec/memory.c"])
         .includes(std::env::split_paths(&include))
         .std("c99")
-        // libjpeg's errors unwind through it.
-        .flag("-fexceptions")
         .warnings_into_errors(true)
         .extra_warnings(true)
         .compile("camd_codec");

@@ -3,7 +3,7 @@
  * are meant; what lives as long as the libjpeg object (quantization and Huffman tables, a bounded number) grows from
  * the upper end and stays.
  *
- * In C, as out of memory means `error_exit`, which does not return: a jump over C leaves no destructor undone. */
+ * In C, as out of memory means `error_exit`, which does not return (guard.c). */
 
 #include <stddef.h>
 #include <stdint.h>
