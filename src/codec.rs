@@ -3,7 +3,9 @@
 //!
 //! Cameras speak YCbCr and so does JPEG: 4:2:0 and 4:2:2 pictures go in as they are ("raw data" in libjpeg's terms),
 //! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Numbers are taken as
-//! JFIF means them (full range): what a camera sends in limited range stays so.
+//! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
+//! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
+//! [`crate::scale`] does the rest, component by component.
 //!
 //! # Memory
 //! The objects, the rows between them and what libjpeg needs for a picture are taken once, for the largest there may be:
@@ -16,6 +18,7 @@
 //! unwinding and without a jump over anything but C.
 
 mod libjpeg;
+mod scaler;
 
 use std::fmt;
 use std::ops::Range;
@@ -25,15 +28,21 @@ use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS
 
 use crate::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
 use crate::limits::DIMENSION_MAX;
+use crate::scale::Size;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
+use scaler::Scaler;
 
 /// What is kept of libjpeg's messages. The longest that JPEG files cause are below 70.
 const MESSAGE: usize = 80;
 /// `C_MAX_BLOCKS_IN_MCU` of jpeglib.h.
-const MCU_BLOCKS: usize = 10;
-/// The samples of one row of MCUs, all components: 4:2:0 and 4:4:4 need 24 per pixel of width, 4:4:0 needs 32, and each
-/// component is rounded up to whole blocks.
-const ROW_SAMPLES: usize = 32 * (DIMENSION_MAX as usize + 64);
+const MCU_BLOCKS: i32 = 10;
+/// The samples of one row of MCUs: each component has at most the width of the picture, rounded up to whole blocks.
+const ROW_SAMPLES: usize = COMPONENTS * MCU_LINES * (DIMENSION_MAX as usize + 64);
+/// Every picture fits.
+pub const ANY_SIZE: Size = Size {
+    width: u16::MAX,
+    height: u16::MAX,
+};
 
 /// Why there is no JPEG.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +103,7 @@ pub struct Codec {
     libjpeg: Libjpeg,
     /// One row of MCUs, components one after the other, for what cannot be read where it is.
     rows: Box<[u8]>,
+    scaler: Scaler,
 }
 
 impl Codec {
@@ -103,6 +113,7 @@ impl Codec {
         Codec {
             libjpeg: Libjpeg::new(),
             rows: vec![0; ROW_SAMPLES].into_boxed_slice(),
+            scaler: Scaler::new(),
         }
     }
 
@@ -114,33 +125,42 @@ impl Codec {
         quality: u8,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
+        self.encode_within(raw, ANY_SIZE, quality, out)
+    }
+
+    /// The same, made smaller where it does not fit `bounds` ([`Size::fit`]).
+    pub fn encode_within(
+        &mut self,
+        raw: &RawPicture<'_>,
+        bounds: Size,
+        quality: u8,
+        out: &mut FrameBuf,
+    ) -> Result<(), CodecError> {
         out.clear();
         check(raw)?;
-        let rows = &mut *self.rows;
+        let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
+        let whole = Size {
+            width: raw.width,
+            height: raw.height,
+        };
+        let size = whole.fit(bounds);
         self.libjpeg.run(out, |mut to, _| {
-            let mut configure = |space| to.configure(raw.width, raw.height, space, quality);
-            match raw.format {
-                PixelFormat::Yuyv | PixelFormat::Uyvy => {
-                    configure(JCS_YCbCr)?;
-                    encode_planar(&mut to, raw, &[(2, 1), (1, 1), (1, 1)], rows)?;
-                }
-                PixelFormat::Nv12 | PixelFormat::Yu12 => {
-                    configure(JCS_YCbCr)?;
-                    encode_planar(&mut to, raw, &[(2, 2), (1, 1), (1, 1)], rows)?;
-                }
-                PixelFormat::Rgb24 => {
-                    configure(JCS_EXT_RGB)?;
-                    encode_lines(&mut to, raw, 3)?;
-                }
-                PixelFormat::Bgr24 => {
-                    configure(JCS_EXT_BGR)?;
-                    encode_lines(&mut to, raw, 3)?;
-                }
-                PixelFormat::Grey => {
-                    configure(JCS_GRAYSCALE)?;
-                    encode_lines(&mut to, raw, 1)?;
-                }
-                PixelFormat::Mjpeg => unreachable!("refused by check"),
+            let (space, pixel_bytes) = match raw.format {
+                PixelFormat::Rgb24 => (JCS_EXT_RGB, 3),
+                PixelFormat::Bgr24 => (JCS_EXT_BGR, 3),
+                PixelFormat::Grey => (JCS_GRAYSCALE, 1),
+                _ => (JCS_YCbCr, 0),
+            };
+            to.configure(size, space, quality)?;
+            let factors = match raw.format {
+                PixelFormat::Nv12 | PixelFormat::Yu12 => &[(2, 2), (1, 1), (1, 1)],
+                _ => &[(2, 1), (1, 1), (1, 1)],
+            };
+            match (pixel_bytes, size == whole) {
+                (0, true) => encode_planar(&mut to, raw, factors, rows)?,
+                (0, false) => shrink_planar(&mut to, raw, size, factors, rows, scaler)?,
+                (_, true) => encode_lines(&mut to, raw, pixel_bytes)?,
+                (_, false) => shrink_lines(&mut to, raw, size, pixel_bytes, scaler)?,
             }
             to.finish()
         })
@@ -157,10 +177,21 @@ impl Codec {
         quality: u8,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
+        self.transcode_within(jpeg, ANY_SIZE, quality, out)
+    }
+
+    /// The same, made smaller where it does not fit `bounds` ([`Size::fit`]).
+    pub fn transcode_within(
+        &mut self,
+        jpeg: &[u8],
+        bounds: Size,
+        quality: u8,
+        out: &mut FrameBuf,
+    ) -> Result<(), CodecError> {
         out.clear();
-        let rows = &mut *self.rows;
+        let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
         self.libjpeg.run(out, |to, from| {
-            transcode(from.read_header(jpeg)?, to, quality, rows)
+            transcode(from.read_header(jpeg)?, to, bounds, quality, rows, scaler)
         })
     }
 }
@@ -374,6 +405,87 @@ fn split_pairs(line: &[u8], cb: &mut [u8], cr: &mut [u8]) {
     }
 }
 
+/// Encodes 4:2:0 or 4:2:2 smaller than it is. `check` has seen the picture.
+fn shrink_planar(
+    to: &mut Compressor<'_>,
+    raw: &RawPicture<'_>,
+    size: Size,
+    factors: &[Factors; COMPONENTS],
+    rows: &mut [u8],
+    scaler: &mut Scaler,
+) -> Result<(), Failed> {
+    let (width, height) = (usize::from(raw.width), usize::from(raw.height));
+    let v = factors[0].1 as usize;
+    let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(v));
+    // Half of a side fits where the side did.
+    let chroma = Size {
+        width: chroma_width as u16,
+        height: chroma_height as u16,
+    };
+    let luma = Size {
+        width: raw.width,
+        height: raw.height,
+    };
+    to.start_raw(factors)?;
+    scaler.start(to, &[luma, chroma, chroma], size, factors);
+    let [plane0, plane1, plane2] = &raw.planes;
+    // An odd width has half a pair of pixels more.
+    let (y, rest) = rows.split_at_mut(2 * chroma_width);
+    let (cb, rest) = rest.split_at_mut(chroma_width);
+    let cr = &mut rest[..chroma_width];
+    for line in 0..chroma_height {
+        for luma in (v * line..v * (line + 1)).filter(|&luma| luma < height) {
+            match raw.format {
+                PixelFormat::Yuyv => split_yuyv(line_of(plane0, luma, 4 * chroma_width), y, cb, cr),
+                PixelFormat::Uyvy => split_uyvy(line_of(plane0, luma, 4 * chroma_width), y, cb, cr),
+                _ => {
+                    scaler.push(0, line_of(plane0, luma, width));
+                    continue;
+                }
+            }
+            scaler.push(0, y);
+        }
+        match raw.format {
+            PixelFormat::Yu12 => {
+                scaler.push(1, line_of(plane1, line, chroma_width));
+                scaler.push(2, line_of(plane2, line, chroma_width));
+            }
+            PixelFormat::Nv12 => {
+                split_pairs(line_of(plane1, line, 2 * chroma_width), cb, cr);
+                scaler.push(1, cb);
+                scaler.push(2, cr);
+            }
+            _ => {
+                scaler.push(1, cb);
+                scaler.push(2, cr);
+            }
+        }
+        scaler.write(to)?;
+    }
+    Ok(())
+}
+
+/// Encodes smaller than it is what libjpeg takes line by line. `check` has seen the picture.
+fn shrink_lines(
+    to: &mut Compressor<'_>,
+    raw: &RawPicture<'_>,
+    size: Size,
+    pixel_bytes: usize,
+    scaler: &mut Scaler,
+) -> Result<(), Failed> {
+    let whole = Size {
+        width: raw.width,
+        height: raw.height,
+    };
+    to.start()?;
+    scaler.start_lines(whole, size, pixel_bytes);
+    for line in 0..usize::from(raw.height) {
+        let line = line_of(&raw.planes[0], line, pixel_bytes * usize::from(raw.width));
+        scaler.push_line(line, to)?;
+    }
+    Ok(())
+}
+
 /// Encodes what libjpeg takes line by line. `check` has seen the picture.
 fn encode_lines(
     to: &mut Compressor<'_>,
@@ -394,48 +506,75 @@ fn encode_lines(
 fn transcode(
     mut from: Decompressor<'_>,
     mut to: Compressor<'_>,
+    bounds: Size,
     quality: u8,
     rows: &mut [u8],
+    scaler: &mut Scaler,
 ) -> Result<(), Failed> {
-    let (width, height) = from.size()?;
+    let whole = from.size()?;
+    let size = whole.fit(bounds);
     let space = from.space()?;
-    to.configure(width, height, space, quality)?;
+    to.configure(size, space, quality)?;
+    if size != whole {
+        from.scale(size);
+    }
     let mut factors = [(0, 0); COMPONENTS];
-    let mut widths = [0; COMPONENTS];
-    let mut samples = 0;
-    let mut blocks = 0;
     let components = from.components();
-    for (i, component) in components.iter().enumerate() {
-        let (h, v) = (component.h_samp_factor, component.v_samp_factor);
-        factors[i] = (h, v);
-        widths[i] = component.width_in_blocks as usize * DCTSIZE;
-        samples += v as usize * DCTSIZE * widths[i];
-        blocks += (h * v) as usize;
+    for (factors, component) in factors.iter_mut().zip(components) {
+        *factors = (component.h_samp_factor, component.v_samp_factor);
     }
     let count = components.len();
-    if space != JCS_RGB && samples <= rows.len() && (count == 1 || blocks <= MCU_BLOCKS) {
-        let factors = &factors[..count];
+    let factors = &factors[..count];
+    let blocks: i32 = factors.iter().map(|(h, v)| h * v).sum();
+    if space != JCS_RGB && (count == 1 || blocks <= MCU_BLOCKS) {
         from.start_raw()?;
         to.start_raw(factors)?;
-        while from.read_mcu_row(rows)? {
-            let mut lines: McuRow<'_> = [[&[]; MCU_LINES]; COMPONENTS];
-            let mut rest = &*rows;
-            for ((to, &(_, v)), &width) in lines.iter_mut().zip(factors).zip(&widths) {
-                let (these, others) = rest.split_at(v as usize * DCTSIZE * width);
-                for (to, line) in to.iter_mut().zip(these.chunks_exact(width)) {
-                    *to = line;
+        let planes = from.planes();
+        let planes = &planes[..count];
+        if size == whole {
+            while from.read_mcu_row(rows)? {
+                let mut lines: McuRow<'_> = [[&[]; MCU_LINES]; COMPONENTS];
+                let mut rest = &*rows;
+                for (to, plane) in lines.iter_mut().zip(planes) {
+                    let (these, others) = rest.split_at(plane.lines() * plane.line());
+                    for (to, line) in to.iter_mut().zip(these.chunks_exact(plane.line())) {
+                        *to = line;
+                    }
+                    rest = others;
                 }
-                rest = others;
+                to.write_mcu_row(&lines)?;
             }
-            to.write_mcu_row(&lines)?;
+        } else {
+            let mut sizes = [ANY_SIZE; COMPONENTS];
+            for (size, plane) in sizes.iter_mut().zip(planes) {
+                *size = plane.size();
+            }
+            scaler.start(&mut to, &sizes[..count], size, factors);
+            let mut mcu = 0;
+            while from.read_mcu_row(rows)? {
+                let mut rest = &*rows;
+                for (i, plane) in planes.iter().enumerate() {
+                    let (these, others) = rest.split_at(plane.lines() * plane.line());
+                    // The last row of MCUs may go beyond the picture.
+                    let left = usize::from(plane.size().height) - mcu * plane.lines();
+                    for line in these.chunks_exact(plane.line()).take(left) {
+                        scaler.push(i, line);
+                    }
+                    rest = others;
+                }
+                scaler.write(&mut to)?;
+                mcu += 1;
+            }
         }
     } else {
-        let line = &mut rows[..count * usize::from(width)];
         from.start()?;
         to.set_sampling(&[(1, 1); COMPONENTS]);
         to.start()?;
+        let decoded = from.output_size();
+        let line = &mut rows[..count * usize::from(decoded.width)];
+        scaler.start_lines(decoded, size, count);
         while from.read_line(line)? {
-            to.write_line(line)?;
+            scaler.push_line(line, &mut to)?;
         }
     }
     from.finish()?;

@@ -125,6 +125,23 @@ int camd_jpeg_create(struct lib *lib, size_t size, unsigned char *compress_memor
     return 1;
 }
 
+/* The size of a component as it is decoded, known once started: scaling may have changed it, for each in its own way. */
+struct plane {
+    JDIMENSION width, height;
+    JDIMENSION line;  /* samples that are written of each line: whole blocks */
+    JDIMENSION lines; /* in a row of MCUs */
+};
+
+void camd_jpeg_plane(const struct jpeg_decompress_struct *cinfo, int component, struct plane *plane)
+{
+    const jpeg_component_info *info = &cinfo->comp_info[component];
+
+    plane->width = info->downsampled_width;
+    plane->height = info->downsampled_height;
+    plane->line = info->width_in_blocks * info->DCT_scaled_size;
+    plane->lines = info->v_samp_factor * info->DCT_scaled_size;
+}
+
 /* libjpeg's words for the error that was last. `text` has room for JMSG_LENGTH_MAX (200) bytes. */
 void camd_jpeg_message(struct lib *lib, char *text)
 {
@@ -191,10 +208,11 @@ int camd_jpeg_read_scanline(j_decompress_ptr cinfo, JSAMPLE *line)
     return jpeg_read_scanlines(cinfo, &row, 1);
 }
 
-int camd_jpeg_read_raw_data(j_decompress_ptr cinfo, JSAMPIMAGE lines, JDIMENSION count)
+/* Always one row of MCUs. */
+int camd_jpeg_read_raw_data(j_decompress_ptr cinfo, JSAMPIMAGE lines)
 {
     GUARD(cinfo);
-    return jpeg_read_raw_data(cinfo, lines, count);
+    return jpeg_read_raw_data(cinfo, lines, cinfo->max_v_samp_factor * cinfo->min_DCT_scaled_size);
 }
 
 int camd_jpeg_finish_decompress(j_decompress_ptr cinfo)

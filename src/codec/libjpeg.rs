@@ -13,6 +13,7 @@ use mozjpeg_sys::{
 
 use super::{CodecError, check_size};
 use crate::frame::FrameBuf;
+use crate::scale::Size;
 
 /// Lines of a component in the tallest row of MCUs: four blocks.
 pub(super) const MCU_LINES: usize = 4 * DCTSIZE;
@@ -35,6 +36,36 @@ const MANY_SCANS: c_int = 1002;
 pub(super) type Factors = (c_int, c_int);
 /// One row of MCUs: for each component its lines, as many as its blocks are high.
 pub(super) type McuRow<'a> = [[&'a [u8]; MCU_LINES]; COMPONENTS];
+
+/// The same as in `guard.c`: the size of a component as it is decoded.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Plane {
+    width: u32,
+    height: u32,
+    line: u32,
+    lines: u32,
+}
+
+impl Plane {
+    pub(super) fn size(&self) -> Size {
+        // No larger than the picture, which was checked.
+        Size {
+            width: self.width as u16,
+            height: self.height as u16,
+        }
+    }
+
+    /// Samples that libjpeg writes of each line: whole blocks.
+    pub(super) fn line(&self) -> usize {
+        self.line as usize
+    }
+
+    /// Lines in a row of MCUs.
+    pub(super) fn lines(&self) -> usize {
+        self.lines as usize
+    }
+}
 
 /// The same as in `guard.c`. Everything that libjpeg holds pointers to.
 #[repr(C)]
@@ -76,8 +107,8 @@ unsafe extern "C" {
     fn camd_jpeg_read_raw_data(
         cinfo: *mut jpeg_decompress_struct,
         lines: *mut *mut *mut u8,
-        count: u32,
     ) -> c_int;
+    fn camd_jpeg_plane(cinfo: *const jpeg_decompress_struct, component: c_int, plane: *mut Plane);
     fn camd_jpeg_finish_decompress(cinfo: *mut jpeg_decompress_struct) -> c_int;
 }
 
@@ -236,14 +267,13 @@ pub(super) struct Compressor<'a>(&'a mut jpeg_compress_struct);
 impl Compressor<'_> {
     pub(super) fn configure(
         &mut self,
-        width: u16,
-        height: u16,
+        size: Size,
         space: J_COLOR_SPACE,
         quality: u8,
     ) -> Result<(), Failed> {
         let cinfo = &mut *self.0;
-        cinfo.image_width = width.into();
-        cinfo.image_height = height.into();
+        cinfo.image_width = size.width.into();
+        cinfo.image_height = size.height.into();
         cinfo.input_components = if space == JCS_GRAYSCALE { 1 } else { 3 };
         cinfo.in_color_space = space;
         // SAFETY: the object was created, and is idle: `run` leaves it so.
@@ -279,6 +309,16 @@ impl Compressor<'_> {
     /// What libjpeg reads of each line of a component: whole blocks. Known once started.
     pub(super) fn line_samples(&mut self, component: usize) -> usize {
         self.components_mut()[component].width_in_blocks as usize * DCTSIZE
+    }
+
+    /// Lines of a component in a row of MCUs.
+    pub(super) fn mcu_lines(&mut self, component: usize) -> usize {
+        self.components_mut()[component].v_samp_factor as usize * DCTSIZE
+    }
+
+    /// Lines of the picture in a row of MCUs. Known once started.
+    pub(super) fn mcu_height(&self) -> usize {
+        self.0.max_v_samp_factor as usize * DCTSIZE
     }
 
     pub(super) fn write_line(&mut self, line: &[u8]) -> Result<(), Failed> {
@@ -334,10 +374,13 @@ impl<'a> Idle<'a> {
 pub(super) struct Decompressor<'a>(&'a mut jpeg_decompress_struct);
 
 impl Decompressor<'_> {
-    pub(super) fn size(&self) -> Result<(u16, u16), CodecError> {
+    pub(super) fn size(&self) -> Result<Size, CodecError> {
         check_size(self.0.image_width, self.0.image_height)?;
         // Both are at most DIMENSION_MAX.
-        Ok((self.0.image_width as u16, self.0.image_height as u16))
+        Ok(Size {
+            width: self.0.image_width as u16,
+            height: self.0.image_height as u16,
+        })
     }
 
     /// The colours to pass on, unconverted.
@@ -378,6 +421,40 @@ impl Decompressor<'_> {
         Ok(ok(unsafe { camd_jpeg_read_scanline(self.0, line.as_mut_ptr()) })? == 1)
     }
 
+    /// Asks for the smallest scale that libjpeg has (1/8 … 8/8) in which the picture is no smaller than `size`. libjpeg
+    /// rounds the scaled size up, and the beginning of a sample then counts as a whole one: a side that is no multiple
+    /// of eight comes out stretched, by less than a sample.
+    pub(super) fn scale(&mut self, size: Size) {
+        let cinfo = &mut *self.0;
+        let eighths = |side: u32, least: u16| {
+            (1..8)
+                .find(|&n| (side * n).div_ceil(8) >= least.into())
+                .unwrap_or(8)
+        };
+        cinfo.scale_num =
+            eighths(cinfo.image_width, size.width).max(eighths(cinfo.image_height, size.height));
+        cinfo.scale_denom = 8;
+    }
+
+    /// The size of the lines that [`Decompressor::read_line`] reads, known once started.
+    pub(super) fn output_size(&self) -> Size {
+        // No larger than the picture, which was checked.
+        Size {
+            width: self.0.output_width as u16,
+            height: self.0.output_height as u16,
+        }
+    }
+
+    /// The components as they are decoded, known once started; unused ones are empty.
+    pub(super) fn planes(&self) -> [Plane; COMPONENTS] {
+        let mut planes = [Plane::default(); COMPONENTS];
+        for (i, plane) in planes.iter_mut().take(self.components().len()).enumerate() {
+            // SAFETY: the component exists.
+            unsafe { camd_jpeg_plane(&raw const *self.0, i as c_int, plane) };
+        }
+        planes
+    }
+
     /// Reads a row of MCUs into `rows`, one component after the other. False: there are no more.
     pub(super) fn read_mcu_row(&mut self, rows: &mut [u8]) -> Result<bool, Failed> {
         if self.0.output_scanline >= self.0.output_height {
@@ -385,19 +462,23 @@ impl Decompressor<'_> {
         }
         let mut pointers = [[ptr::null_mut(); MCU_LINES]; COMPONENTS];
         let mut rest = rows;
-        for (pointers, component) in pointers.iter_mut().zip(self.components()) {
-            let samples = component.width_in_blocks as usize * DCTSIZE;
-            let count = component.v_samp_factor as usize * DCTSIZE;
-            let (these, others) = rest.split_at_mut(count * samples);
-            for (pointer, line) in pointers.iter_mut().zip(these.chunks_exact_mut(samples)) {
+        for (pointers, plane) in pointers.iter_mut().zip(self.planes()) {
+            if plane.line == 0 {
+                break;
+            }
+            let (these, others) = rest.split_at_mut(plane.lines() * plane.line());
+            assert!(plane.lines() <= MCU_LINES);
+            for (pointer, line) in pointers
+                .iter_mut()
+                .zip(these.chunks_exact_mut(plane.line()))
+            {
                 *pointer = line.as_mut_ptr();
             }
             rest = others;
         }
         let mut components = pointers.each_mut().map(|lines| lines.as_mut_ptr());
-        let count = self.0.max_v_samp_factor as u32 * DCTSIZE as u32;
         // SAFETY: `start_raw` was called. Every component has room for each line of one row of MCUs, whole blocks long.
-        let read = ok(unsafe { camd_jpeg_read_raw_data(self.0, components.as_mut_ptr(), count) })?;
+        let read = ok(unsafe { camd_jpeg_read_raw_data(self.0, components.as_mut_ptr()) })?;
         Ok(read > 0)
     }
 
