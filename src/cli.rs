@@ -78,7 +78,7 @@ impl Topic {
     }
 }
 
-/// How the process ends. A panic, which is a bug of camd's, ends it with 101, or by SIGABRT where panics abort.
+/// How the process ends. A panic, which is a bug of camd's, ends it by SIGABRT, in a debug build with 101.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -165,7 +165,7 @@ Exit codes:
   1    failed while running: address in use, connection lost, disk full
   2    wrong command line or configuration
   3    nothing there: devices found no camera, fetch got no picture in time
-  101  a bug in camd (a panic; 134 where panics abort): please report it
+  134  a bug in camd (a panic; by SIGABRT, which shells show as 134): please report it
 
 Signals:
   SIGHUP           read the configuration again; with errors the old one stays

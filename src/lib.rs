@@ -28,8 +28,8 @@
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
 //! | 1 | `frame`, `rate` | borrowed pictures, fixed copies; events per second |
-//! | 2 | `jpeg`, `protocol` | the JPEG marker walk; one file a wire protocol: state machines without socket or clock |
-//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding and transcoding by libjpeg |
+//! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
+//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |
@@ -60,5 +60,6 @@ pub mod net;
 pub mod protocol;
 pub mod rate;
 pub mod renditions;
+pub mod scale;
 pub mod slot;
 pub mod source;

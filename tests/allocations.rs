@@ -60,11 +60,8 @@ fn pictures_cost_no_allocation() {
     assert_eq!(few, many, "for {N} and {} pictures", 10 * N);
 }
 
-/// What libjpeg's own memory manager asks of malloc for one picture that camd encodes. Nothing else may.
-const ENCODER: usize = 2;
-
 #[test]
-fn encoding_costs_what_is_stated() {
+fn encoded_pictures_cost_no_allocation() {
     let [few, many] = [N, 10 * N].map(|count| {
         allocations(&pattern(), |camd| {
             let mut push = connect(camd.push());
@@ -77,11 +74,26 @@ fn encoding_costs_what_is_stated() {
         "{few} allocations for {N} encoded pictures, {many} for {}",
         10 * N
     );
-    // One more or less may have been encoded when the end came.
-    let pictures = 9 * N as u64;
-    let (least, most) = (
-        (pictures - 2) * ENCODER as u64,
-        (pictures + 2) * ENCODER as u64,
+    assert_eq!(few, many, "for {N} and {} encoded pictures", 10 * N);
+}
+
+#[test]
+fn transcoded_pictures_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    let config = format!("{camera}{LISTENERS}").replace("\"push\"", "\"push\"\nquality = 30");
+    let [few, many] = [N, 10 * N].map(|count| {
+        allocations(&config, |camd| {
+            let mut push = connect(camd.push());
+            for _ in 0..count {
+                let picture = push_next(&mut push);
+                // The ballast of comments is gone: it was encoded again.
+                assert!(picture.len() < 5000);
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} transcoded pictures, {many} for {}",
+        10 * N
     );
-    assert!((least..=most).contains(&(many - few)), "{few} and {many}");
+    assert_eq!(few, many, "for {N} and {} transcoded pictures", 10 * N);
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use camd::codec::{Codec, CodecError};
 use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
 use camd::jpeg;
+use camd::scale::Size;
 
 /// Runs ffmpeg with `input` on its stdin and returns its stdout.
 fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -115,6 +116,20 @@ fn picture(
     height: usize,
     extra: usize,
 ) -> (Vec<Samples>, Vec<(Vec<u8>, usize)>) {
+    zoomed_picture(format, width, height, extra, 1)
+}
+
+/// The same, seen `zoom` times as large.
+fn zoomed_picture(
+    format: PixelFormat,
+    width: usize,
+    height: usize,
+    extra: usize,
+    zoom: usize,
+) -> (Vec<Samples>, Vec<(Vec<u8>, usize)>) {
+    let luma = |x, y| luma(x / zoom, y / zoom);
+    let blue = |x, y| blue(x / zoom, y / zoom);
+    let red = |x, y| red(x / zoom, y / zoom);
     let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
     let y = Samples::new(width, height, luma);
     match format {
@@ -450,6 +465,23 @@ fn what_does_not_fit_is_too_big_and_the_next_picture_is_none_the_worse() {
     assert_eq!(just.as_slice(), expected);
 }
 
+#[test]
+fn the_widest_jpegs_are_transcoded_in_every_sampling() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (what, source) in OTHERS {
+        // The data ends early, and libjpeg makes up the rest: it is the memory for it that counts here.
+        let mut wide = source.to_vec();
+        let sof = source
+            .windows(2)
+            .position(|marker| matches!(marker, [0xFF, 0xC0 | 0xC2]));
+        wide[sof.unwrap() + 5..][..4].copy_from_slice(&[0, 64, 0x20, 0]);
+        codec.transcode(&wide, 80, &mut out).expect(what);
+        let found = jpeg::inspect(out.as_slice()).unwrap();
+        assert_eq!((found.width, found.height), (8192, 64), "{what}");
+    }
+}
+
 /// JPEGs by libjpeg-turbo's cjpeg, 75x53, in the samplings that cameras and programs use.
 const OTHERS: [(&str, &[u8]); 9] = [
     ("410", include_bytes!("data/410.jpg")),
@@ -686,7 +718,11 @@ fn damaged_jpegs_never_harm() {
         {
             continue;
         }
-        match codec.transcode(&damaged, 50, &mut out) {
+        let bounds = match round % 3 {
+            0 => size(u16::MAX, u16::MAX),
+            _ => size(1 + below(80) as u16, 1 + below(80) as u16),
+        };
+        match codec.transcode_within(&damaged, bounds, 50, &mut out) {
             Ok(()) => {
                 jpeg::inspect(out.as_slice()).unwrap_or_else(|error| panic!("{round}: {error}"));
                 good += 1;
@@ -703,4 +739,230 @@ fn damaged_jpegs_never_harm() {
     }
     // Both ways were gone.
     assert!(good > 1000 && failed > 1000, "{good} good, {failed} failed");
+}
+
+/// What clients ask for: bounds and quality.
+const PROFILES: [(Size, u8); 3] = [
+    (size(160, 120), 30),
+    (size(320, 240), 50),
+    (size(u16::MAX, u16::MAX), 80),
+];
+
+const fn size(width: u16, height: u16) -> Size {
+    Size { width, height }
+}
+
+/// The quantizers of ITU T.81, tables K.1 and K.2, line by line.
+const LUMA: [u16; 64] = [
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, //
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62, //
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, //
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+];
+const CHROMA: [u16; 32] = [
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, //
+    24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
+];
+
+/// ffmpeg's scaler and encoder on the same picture, with the quantizers that libjpeg has at `quality`.
+fn reference(input: &[&str], data: &[u8], size: Size, pix_fmt: &str, quality: u8) -> Vec<u8> {
+    let percent = match u16::from(quality) {
+        quality @ ..50 => 5000 / quality,
+        quality => 200 - 2 * quality,
+    };
+    let matrix = |table: &mut dyn Iterator<Item = u16>| {
+        let scaled: Vec<_> = table
+            .map(|value| ((value * percent + 50) / 100).clamp(1, 255).to_string())
+            .collect();
+        scaled.join(",")
+    };
+    let luma = matrix(&mut LUMA.into_iter());
+    let chroma = matrix(&mut CHROMA.into_iter().chain([99; 32]));
+    let filter = format!(
+        "scale={}:{}:in_range=full:out_range=full,format={pix_fmt}",
+        size.width, size.height
+    );
+    // It takes eighths of these.
+    let output = [
+        "-vf",
+        &filter,
+        "-q:v",
+        "8",
+        "-intra_matrix",
+        &luma,
+        "-chroma_intra_matrix",
+        &chroma,
+        "-f",
+        "mjpeg",
+        "-",
+    ];
+    ffmpeg(&[input, &["-i", "-"], &output].concat(), data)
+}
+
+/// Compares what both JPEGs show, in the samples of `pix_fmt`; each must be of this size.
+fn assert_alike(what: &str, ours: &[u8], theirs: &[u8], size: Size, pix_fmt: &str) {
+    let found = jpeg::inspect(ours).expect(what);
+    let shown = Size {
+        width: found.width,
+        height: found.height,
+    };
+    assert_eq!((shown, found.end), (size, ours.len()), "{what}");
+    let (ours, theirs) = (decode(ours, pix_fmt), decode(theirs, pix_fmt));
+    let luma = usize::from(size.width) * usize::from(size.height);
+    let (all, y) = (psnr(&ours, &theirs), psnr(&ours[..luma], &theirs[..luma]));
+    println!("{what}: {all:.1} dB, the first plane {y:.1} dB");
+    assert!(all >= 30.0 && y >= 30.0, "{what}: {all:.1} dB, {y:.1} dB");
+}
+
+/// ffmpeg's name for a raw format.
+fn raw_pix_fmt(format: PixelFormat) -> &'static str {
+    match format {
+        PixelFormat::Yuyv => "yuyv422",
+        PixelFormat::Uyvy => "uyvy422",
+        PixelFormat::Nv12 => "nv12",
+        PixelFormat::Yu12 => "yuv420p",
+        other => pix_fmt(other),
+    }
+}
+
+#[test]
+fn raw_pictures_are_made_smaller_as_ffmpeg_makes_them() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in raw_formats() {
+        for (width, height) in [(640, 480), (1280, 720)] {
+            let (_, planes) = zoomed_picture(format, width, height, 0, width / 640);
+            let bytes: Vec<u8> = planes.iter().flat_map(|(data, _)| data.clone()).collect();
+            let source = size(width as u16, height as u16);
+            // RGB goes through libjpeg's conversion and becomes 4:2:0.
+            let shown = match format {
+                PixelFormat::Rgb24 | PixelFormat::Bgr24 => "yuvj420p",
+                _ => pix_fmt(format),
+            };
+            let (dimensions, name) = (
+                format!("{width}x{height}"),
+                match format {
+                    PixelFormat::Bgr24 => "bgr24",
+                    other => raw_pix_fmt(other),
+                },
+            );
+            let input = ["-f", "rawvideo", "-pix_fmt", name, "-s", &dimensions];
+            for (bounds, quality) in PROFILES {
+                let size = source.fit(bounds);
+                let what = format!("{format:?} {dimensions} in {size:?} q{quality}");
+                codec
+                    .encode_within(
+                        &raw(format, width, height, &planes),
+                        bounds,
+                        quality,
+                        &mut out,
+                    )
+                    .expect(&what);
+                // Its encoder has no grey.
+                let encoded = if format == PixelFormat::Grey {
+                    "yuvj420p"
+                } else {
+                    shown
+                };
+                let theirs = reference(&input, &bytes, size, encoded, quality);
+                assert_alike(&what, out.as_slice(), &theirs, size, shown);
+            }
+        }
+    }
+}
+
+#[test]
+fn jpegs_are_made_smaller_as_ffmpeg_makes_them() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for pix_fmt in ["yuvj420p", "yuvj422p", "yuvj444p"] {
+        for (width, height) in [(640, 480), (1280, 720)] {
+            let source = size(width as u16, height as u16);
+            let (_, planes) = zoomed_picture(PixelFormat::Yu12, width, height, 0, width / 640);
+            let bytes: Vec<u8> = planes.iter().flat_map(|(data, _)| data.clone()).collect();
+            let dimensions = format!("{width}x{height}");
+            let input = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &dimensions];
+            let camera = reference(&input, &bytes, source, pix_fmt, 90);
+            // Between the scales that libjpeg has, too: 3/8 to 7/8, and below 1/8.
+            let more = [
+                (size(250, 250), 80),
+                (size(522, 390), 80),
+                (size(78, 78), 80),
+            ];
+            for (bounds, quality) in PROFILES.into_iter().chain(more) {
+                let size = source.fit(bounds);
+                let what = format!("{pix_fmt} {dimensions} in {size:?} q{quality}");
+                codec
+                    .transcode_within(&camera, bounds, quality, &mut out)
+                    .expect(&what);
+                let theirs = reference(&["-f", "mjpeg"], &camera, size, pix_fmt, quality);
+                assert_alike(&what, out.as_slice(), &theirs, size, pix_fmt);
+            }
+        }
+    }
+}
+
+#[test]
+fn jpegs_in_any_sampling_are_made_smaller() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (what, source) in OTHERS {
+        let mut whole = FrameBuf::new(1 << 20);
+        codec.transcode(source, 95, &mut whole).expect(what);
+        // 75x53: each of libjpeg's scales, and most of what is between them.
+        for side in 2..=76 {
+            let expected = size(75, 53).fit(size(side, side));
+            codec
+                .transcode_within(source, size(side, side), 95, &mut out)
+                .unwrap_or_else(|error| panic!("{what} in {side}: {error}"));
+            let found = jpeg::inspect(out.as_slice()).expect(what);
+            assert_eq!(
+                size(found.width, found.height),
+                expected,
+                "{what} in {side}"
+            );
+            // Smaller than that it shows that libjpeg rounds the size up.
+            if side >= 30 && side % 10 == 0 {
+                // Brightness only: of some samplings next to no colour is left.
+                let grey = |jpeg: &[u8]| {
+                    let filter = format!(
+                        "scale={}:{}:flags=area,format=gray",
+                        expected.width, expected.height
+                    );
+                    let from = ["-f", "mjpeg", "-i", "-", "-vf"];
+                    ffmpeg(
+                        &[&from[..], &[&filter, "-f", "rawvideo", "-"]].concat(),
+                        jpeg,
+                    )
+                };
+                let db = psnr(&grey(out.as_slice()), &grey(source));
+                println!("{what} in {expected:?}: {db:.1} dB");
+                assert!(db >= 30.0, "{what} in {expected:?}: {db:.1} dB");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_pictures_are_made_smaller() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in raw_formats() {
+        for (width, height) in [(8192, 16), (8191, 17), (16, 8192), (8192, 64)] {
+            let (_, planes) = picture(format, width, height, 0);
+            let raw = raw(format, width, height, &planes);
+            codec.encode(&raw, 50, &mut out).unwrap();
+            let jpeg = out.as_slice().to_vec();
+            for side in [8190, 8000, 7168, 7000, 4096, 1000, 16, 1] {
+                let bounds = size(side, side);
+                let expected = size(width as u16, height as u16).fit(bounds);
+                codec.encode_within(&raw, bounds, 50, &mut out).unwrap();
+                let found = jpeg::inspect(out.as_slice()).unwrap();
+                assert_eq!(size(found.width, found.height), expected);
+                codec.transcode_within(&jpeg, bounds, 50, &mut out).unwrap();
+                let found = jpeg::inspect(out.as_slice()).unwrap();
+                assert_eq!(size(found.width, found.height), expected);
+            }
+        }
+    }
 }

@@ -1,0 +1,222 @@
+/* What libjpeg calls back, and the way out of it.
+ *
+ * libjpeg reports errors by calling `error_exit`, which must not return. Here it jumps back (longjmp) into the function
+ * of this file through which libjpeg was entered, and that returns -1. So a jump crosses libjpeg's frames and this
+ * file's, which have nothing to tidy up; no Rust function is ever called from within libjpeg. That is why the callbacks
+ * are here too. Unwinding from them instead would need `-fexceptions` in libjpeg and forbid `panic = "abort"`.
+ *
+ * The reason stays in `err->msg_code`. */
+
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+/* Codes beyond libjpeg's own; the same in libjpeg.rs. */
+enum { OUTPUT_FULL = 1000, INPUT_ENDS, MANY_SCANS };
+
+/* Scans of a progressive JPEG; encoders write about ten. Each costs a pass over the whole picture, however short it is. */
+enum { SCANS = 64 };
+
+/* The same in libjpeg.rs. */
+struct lib {
+    struct jpeg_error_mgr error; /* first: `cinfo->err` points here */
+    jmp_buf *back;
+    struct jpeg_compress_struct compress;
+    struct jpeg_decompress_struct decompress;
+    struct jpeg_destination_mgr destination;
+    struct jpeg_source_mgr source;
+    struct jpeg_progress_mgr progress;
+};
+
+void camd_jpeg_use_memory(j_common_ptr cinfo, unsigned char *bytes, size_t size);
+
+/* In each function that enters libjpeg. The buffer ends with the function, but nothing jumps once libjpeg was left. */
+#define GUARD(cinfo)                                    \
+    jmp_buf back;                                       \
+    ((struct lib *)(cinfo)->err)->back = &back;         \
+    if (setjmp(back))                                   \
+        return -1
+
+static void error_exit(j_common_ptr cinfo)
+{
+    longjmp(*((struct lib *)cinfo->err)->back, 1);
+}
+
+/* Warnings and traces: the default would print the first warning to stderr, for each picture. */
+static void emit_message(j_common_ptr cinfo, int level)
+{
+    (void)cinfo, (void)level;
+}
+
+static void nothing_to_send(j_compress_ptr cinfo)
+{
+    (void)cinfo;
+}
+
+static boolean empty_output_buffer(j_compress_ptr cinfo)
+{
+    ERREXIT(cinfo, OUTPUT_FULL);
+    return FALSE;
+}
+
+static void nothing_to_fetch(j_decompress_ptr cinfo)
+{
+    (void)cinfo;
+}
+
+/* The JPEG has been read to its end, and more is needed. */
+static boolean fill_input_buffer(j_decompress_ptr cinfo)
+{
+    ERREXIT(cinfo, INPUT_ENDS);
+    return FALSE;
+}
+
+static void skip_input_data(j_decompress_ptr cinfo, long count)
+{
+    /* libjpeg.txt: zero or a negative number skip nothing. */
+    if (count <= 0)
+        return;
+    if ((size_t)count > cinfo->src->bytes_in_buffer)
+        ERREXIT(cinfo, INPUT_ENDS);
+    cinfo->src->next_input_byte += count;
+    cinfo->src->bytes_in_buffer -= count;
+}
+
+/* Called while a picture is read, some times per scan. Only the decompress object has it. */
+static void limit_scans(j_common_ptr cinfo)
+{
+    if (((j_decompress_ptr)cinfo)->input_scan_number > SCANS)
+        ERREXIT(cinfo, MANY_SCANS);
+}
+
+/* Makes both objects in `lib`, which is all zeros, and gives them their memory. 1, or -1 after an error. `size` is that
+ * of Rust's idea of the struct. */
+int camd_jpeg_create(struct lib *lib, size_t size, unsigned char *compress_memory, size_t compress_bytes,
+                     unsigned char *decompress_memory, size_t decompress_bytes)
+{
+    if (size != sizeof *lib)
+        return 0;
+    lib->compress.err = lib->decompress.err = jpeg_std_error(&lib->error);
+    lib->error.error_exit = error_exit;
+    lib->error.emit_message = emit_message;
+    GUARD(&lib->compress);
+
+    jpeg_create_compress(&lib->compress);
+    camd_jpeg_use_memory((j_common_ptr)&lib->compress, compress_memory, compress_bytes);
+    jpeg_c_set_int_param(&lib->compress, JINT_COMPRESS_PROFILE, JCP_FASTEST);
+    lib->destination.init_destination = nothing_to_send;
+    lib->destination.empty_output_buffer = empty_output_buffer;
+    lib->destination.term_destination = nothing_to_send;
+    lib->compress.dest = &lib->destination;
+
+    jpeg_create_decompress(&lib->decompress);
+    camd_jpeg_use_memory((j_common_ptr)&lib->decompress, decompress_memory, decompress_bytes);
+    lib->source.init_source = nothing_to_fetch;
+    lib->source.fill_input_buffer = fill_input_buffer;
+    lib->source.skip_input_data = skip_input_data;
+    lib->source.resync_to_restart = jpeg_resync_to_restart;
+    lib->source.term_source = nothing_to_fetch;
+    lib->decompress.src = &lib->source;
+    lib->progress.progress_monitor = limit_scans;
+    lib->decompress.progress = &lib->progress;
+    return 1;
+}
+
+/* The size of a component as it is decoded, known once started: scaling may have changed it, for each in its own way. */
+struct plane {
+    JDIMENSION width, height;
+    JDIMENSION line;  /* samples that are written of each line: whole blocks */
+    JDIMENSION lines; /* in a row of MCUs */
+};
+
+void camd_jpeg_plane(const struct jpeg_decompress_struct *cinfo, int component, struct plane *plane)
+{
+    const jpeg_component_info *info = &cinfo->comp_info[component];
+
+    plane->width = info->downsampled_width;
+    plane->height = info->downsampled_height;
+    plane->line = info->width_in_blocks * info->DCT_scaled_size;
+    plane->lines = info->v_samp_factor * info->DCT_scaled_size;
+}
+
+/* libjpeg's words for the error that was last. `text` has room for JMSG_LENGTH_MAX (200) bytes. */
+void camd_jpeg_message(struct lib *lib, char *text)
+{
+    lib->error.format_message((j_common_ptr)&lib->compress, text);
+}
+
+/* The following do what libjpeg's functions do; -1 after an error. */
+
+int camd_jpeg_configure(j_compress_ptr cinfo, int quality)
+{
+    GUARD(cinfo);
+    jpeg_set_defaults(cinfo);
+    /* It clamps the quality itself. The last argument: no quantizer above 255, as baseline JPEG demands. */
+    jpeg_set_quality(cinfo, quality, TRUE);
+    return 1;
+}
+
+int camd_jpeg_start_compress(j_compress_ptr cinfo)
+{
+    GUARD(cinfo);
+    jpeg_start_compress(cinfo, TRUE);
+    return 1;
+}
+
+int camd_jpeg_write_scanline(j_compress_ptr cinfo, const JSAMPLE *line)
+{
+    JSAMPROW row = (JSAMPROW)line;
+
+    GUARD(cinfo);
+    return jpeg_write_scanlines(cinfo, &row, 1);
+}
+
+int camd_jpeg_write_raw_data(j_compress_ptr cinfo, JSAMPIMAGE lines, JDIMENSION count)
+{
+    GUARD(cinfo);
+    return jpeg_write_raw_data(cinfo, lines, count);
+}
+
+int camd_jpeg_finish_compress(j_compress_ptr cinfo)
+{
+    GUARD(cinfo);
+    jpeg_finish_compress(cinfo);
+    return 1;
+}
+
+int camd_jpeg_read_header(j_decompress_ptr cinfo)
+{
+    GUARD(cinfo);
+    /* The last argument: tables without a picture are an error. */
+    return jpeg_read_header(cinfo, TRUE);
+}
+
+int camd_jpeg_start_decompress(j_decompress_ptr cinfo)
+{
+    GUARD(cinfo);
+    return jpeg_start_decompress(cinfo);
+}
+
+int camd_jpeg_read_scanline(j_decompress_ptr cinfo, JSAMPLE *line)
+{
+    JSAMPROW row = line;
+
+    GUARD(cinfo);
+    return jpeg_read_scanlines(cinfo, &row, 1);
+}
+
+/* Always one row of MCUs. */
+int camd_jpeg_read_raw_data(j_decompress_ptr cinfo, JSAMPIMAGE lines)
+{
+    GUARD(cinfo);
+    return jpeg_read_raw_data(cinfo, lines, cinfo->max_v_samp_factor * cinfo->min_DCT_scaled_size);
+}
+
+int camd_jpeg_finish_decompress(j_decompress_ptr cinfo)
+{
+    GUARD(cinfo);
+    return jpeg_finish_decompress(cinfo);
+}
