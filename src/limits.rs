@@ -9,8 +9,9 @@ pub const MAX_CLIENTS: usize = 64;
 pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
-/// Different JPEG qualities that the listeners may ask for in all.
-pub const MAX_PROFILES: usize = 8;
+/// Different sizes and qualities of JPEGs that the listeners may ask for: each its own. A buffer whose pages were never
+/// written costs no memory.
+pub const MAX_PROFILES: usize = MAX_LISTENERS;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
 pub const FRAME_BYTES_MIN: usize = 64 * 1024;

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::Instant;
 
 use crate::config::LimitsConfig;
+use crate::decimate::Decimator;
 use crate::frame::{FrameBuf, FrameMeta};
 use crate::limits::{INPUT, LINGER_CLOSE, SNAPSHOT_WAIT};
 use crate::protocol::http::{self, Call, Http, Parsed, Phase, Refusal, Route, Status};
@@ -208,6 +209,8 @@ pub struct Slot<S> {
     picture: bool,
     /// The newest picture this client got or is getting.
     sequence: u64,
+    /// Which pictures it gets, where it shall have fewer than there are.
+    pace: Option<Decimator>,
     pub stats: Stats,
 }
 
@@ -234,6 +237,7 @@ impl<S: Stream> Slot<S> {
             since: now,
             picture: false,
             sequence: 0,
+            pace: None,
             stats: Stats::default(),
         }
     }
@@ -246,7 +250,7 @@ impl<S: Stream> Slot<S> {
         self.stream.as_mut()
     }
 
-    /// Takes a connection in.
+    /// Takes a connection in. `max_fps`: pictures per second that it gets at most; a snapshot is none of them.
     ///
     /// # Panics
     /// If the slot is not free.
@@ -256,6 +260,7 @@ impl<S: Stream> Slot<S> {
         peer: Peer,
         listener: usize,
         protocol: Protocol,
+        max_fps: Option<u16>,
         now: Instant,
     ) {
         assert!(self.is_free(), "the slot is taken");
@@ -269,7 +274,9 @@ impl<S: Stream> Slot<S> {
             (Some(stream), peer, listener, protocol);
         // What a new connection has to say or room for is found out by trying.
         (self.readable, self.writable, self.eof, self.closing) = (true, true, false, false);
-        (self.stalled, self.since, self.sequence, self.stats) = (None, now, 0, Stats::default());
+        (self.stalled, self.slow, self.since) = (None, false, now);
+        (self.sequence, self.stats) = (0, Stats::default());
+        self.pace = max_fps.map(Decimator::new);
         self.out.reset();
         self.input.clear();
         self.frame.clear();
@@ -355,7 +362,11 @@ impl<S: Stream> Slot<S> {
 
     /// Whether this picture would be news to the client. A snapshot is: it is asked for, not followed.
     pub fn is_news(&self, meta: &FrameMeta) -> bool {
-        meta.sequence > self.sequence || (self.wants_live() && meta.live)
+        if self.wants_live() {
+            return meta.live;
+        }
+        let due = |pace: &Decimator| pace.wants(meta.captured);
+        meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)
     }
 
     /// When the peer's patience with us, or ours with it, ends; `advance` then acts.
@@ -540,6 +551,9 @@ impl<S: Stream> Slot<S> {
             return Ok(());
         }
         self.stats.captured = Some(meta.captured);
+        if let Some(pace) = &mut self.pace {
+            pace.kept(meta.captured);
+        }
         if self.sequence > 0 {
             self.stats.skipped += meta.sequence.saturating_sub(self.sequence + 1);
         }

@@ -2,7 +2,6 @@
 
 pub mod camera;
 mod canvas;
-mod decimate;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;

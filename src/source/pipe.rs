@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 
-use super::decimate::Decimator;
 use super::{Captured, Fault, Negotiated, Source};
+use crate::decimate::Decimator;
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
 use crate::jpeg::{self, SplitCounts, Splitter};
 use crate::limits;
