@@ -174,11 +174,12 @@ impl Outgoing {
 
 /// A connection and everything that belongs to it.
 ///
-/// Invariants (checked after each step by [`Slot::check`]):
+/// Invariants (asserted after each step):
 /// - without stream the slot is free: idle, holds nothing.
 /// - `Sending`: `frame` holds what is being sent and nobody changes it; otherwise nothing is left in `out` and `frame`
 ///   is empty.
 /// - `closing`: our sending half is shut, the rest of the peer's bytes is awaited and dropped; the state is idle.
+/// - not `writable`: `stalled` runs, so that nobody can wait for an event for ever.
 pub struct Slot<S> {
     stream: Option<S>,
     pub generation: u16,
@@ -309,6 +310,10 @@ impl<S: Stream> Slot<S> {
         assert!(
             self.out.end <= self.frame.len() || self.state != State::Sending,
             "a chunk ends behind its picture"
+        );
+        assert!(
+            self.writable || self.stalled.is_some(),
+            "no room, and no deadline"
         );
     }
 
