@@ -9,7 +9,7 @@ pub const MAX_CLIENTS: usize = 64;
 pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
-/// Different JPEG qualities that the listeners may ask for in all.
+/// Different pairs of size and JPEG quality that the listeners may ask for in all.
 pub const MAX_PROFILES: usize = 8;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
