@@ -233,12 +233,15 @@ fn bare(case: &Case, frames: usize) -> usize {
                 let chroma_lines = height / v as usize * doubled;
                 let v = v as usize;
                 let mut pointers = [[ptr::null_mut(); 16]; 3];
-                for i in 0..v * each {
-                    pointers[0][i] = row(luma, *y, first * v + i, height);
+                let [lumas, cbs, crs] = &mut pointers;
+                for (i, pointer) in lumas.iter_mut().take(v * each).enumerate() {
+                    *pointer = row(luma, *y, first * v + i, height);
                 }
-                for i in 0..each * doubled / step {
-                    pointers[1][i] = row(cb, *c, (first * doubled / step + i) * step, chroma_lines);
-                    pointers[2][i] = row(cr, *c, (first * doubled / step + i) * step, chroma_lines);
+                let chromas = cbs.iter_mut().zip(crs).take(each * doubled / step);
+                for (i, (blue, red)) in chromas.enumerate() {
+                    let line = (first * doubled / step + i) * step;
+                    *blue = row(cb, *c, line, chroma_lines);
+                    *red = row(cr, *c, line, chroma_lines);
                 }
                 pointers
             };
