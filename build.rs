@@ -8,7 +8,6 @@ fn main() {
         .files(["src/codec/guard.c", "src/codec/memory.c"])
         .includes(std::env::split_paths(&include))
         .std("c99")
-        .warnings_into_errors(true)
         .extra_warnings(true)
         .compile("camd_codec");
 }

@@ -270,7 +270,8 @@ fn encode_planar(
     for mcu in 0..height.div_ceil(v * DCTSIZE) {
         let (y_rows, rest) = rows.split_at_mut(v * DCTSIZE * luma);
         let (cb_rows, rest) = rest.split_at_mut(DCTSIZE * chroma);
-        let cr_rows = &mut rest[..DCTSIZE * chroma];
+        let (cr_rows, rest) = rest.split_at_mut(DCTSIZE * chroma);
+        let pairs = &mut rest[..2 * chroma_width];
         let mut lines: McuRow<'_> = [[&[]; MCU_LINES]; COMPONENTS];
         // What the last row of MCUs lacks is its last line again: anything else would show at the edge.
         let y_range = mcu * v * DCTSIZE..((mcu + 1) * v * DCTSIZE).min(height);
@@ -278,16 +279,13 @@ fn encode_planar(
         let (y_count, c_count) = (y_range.len(), c_range.len());
         match raw.format {
             PixelFormat::Yuyv | PixelFormat::Uyvy => {
-                let split = match raw.format {
-                    PixelFormat::Yuyv => split_yuyv,
-                    _ => split_uyvy,
-                };
                 let scratch = y_rows
                     .chunks_exact_mut(luma)
                     .zip(cb_rows.chunks_exact_mut(chroma))
                     .zip(cr_rows.chunks_exact_mut(chroma));
                 for (i, (line, ((y, cb), cr))) in y_range.zip(scratch).enumerate() {
-                    split(line_of(plane0, line, 4 * chroma_width), y, cb, cr);
+                    let line = line_of(plane0, line, 4 * chroma_width);
+                    split_packed(raw.format, line, pairs, y, cb, cr);
                     lines[0][i] = pad(y, width);
                     lines[1][i] = pad(cb, chroma_width);
                     lines[2][i] = pad(cr, chroma_width);
@@ -372,36 +370,29 @@ fn pad(row: &mut [u8], width: usize) -> &[u8] {
     row
 }
 
-fn split_yuyv(line: &[u8], y: &mut [u8], cb: &mut [u8], cr: &mut [u8]) {
-    split_packed(line, y, cb, cr, |&[y0, cb, y1, cr]| [y0, y1, cb, cr]);
-}
-
-fn split_uyvy(line: &[u8], y: &mut [u8], cb: &mut [u8], cr: &mut [u8]) {
-    split_packed(line, y, cb, cr, |&[cb, y0, cr, y1]| [y0, y1, cb, cr]);
-}
-
+/// Takes a line of packed 4:2:2 apart; `chroma` is room for its second half.
 fn split_packed(
+    format: PixelFormat,
     line: &[u8],
+    chroma: &mut [u8],
     y: &mut [u8],
     cb: &mut [u8],
     cr: &mut [u8],
-    order: impl Fn(&[u8; 4]) -> [u8; 4],
 ) {
-    let (pairs, _) = line.as_chunks();
-    let (ys, _) = y.as_chunks_mut();
-    for (((pair, y), cb), cr) in pairs.iter().zip(ys).zip(cb).zip(cr) {
-        let [y0, y1, blue, red] = order(pair);
-        *y = [y0, y1];
-        *cb = blue;
-        *cr = red;
+    match format {
+        PixelFormat::Yuyv => split_pairs(line, y, chroma),
+        _ => split_pairs(line, chroma, y),
     }
+    split_pairs(chroma, cb, cr);
 }
 
-fn split_pairs(line: &[u8], cb: &mut [u8], cr: &mut [u8]) {
+/// As numbers, and pairs only, since compilers make vector code of that.
+fn split_pairs(line: &[u8], first: &mut [u8], second: &mut [u8]) {
     let (pairs, _) = line.as_chunks();
-    for ((&[blue, red], cb), cr) in pairs.iter().zip(cb).zip(cr) {
-        *cb = blue;
-        *cr = red;
+    for ((&pair, first), second) in pairs.iter().zip(first).zip(second) {
+        let pair = u16::from_le_bytes(pair);
+        *first = pair as u8;
+        *second = (pair >> 8) as u8;
     }
 }
 
@@ -432,12 +423,15 @@ fn shrink_planar(
     // An odd width has half a pair of pixels more.
     let (y, rest) = rows.split_at_mut(2 * chroma_width);
     let (cb, rest) = rest.split_at_mut(chroma_width);
-    let cr = &mut rest[..chroma_width];
+    let (cr, rest) = rest.split_at_mut(chroma_width);
+    let pairs = &mut rest[..2 * chroma_width];
     for line in 0..chroma_height {
         for luma in (v * line..v * (line + 1)).filter(|&luma| luma < height) {
             match raw.format {
-                PixelFormat::Yuyv => split_yuyv(line_of(plane0, luma, 4 * chroma_width), y, cb, cr),
-                PixelFormat::Uyvy => split_uyvy(line_of(plane0, luma, 4 * chroma_width), y, cb, cr),
+                PixelFormat::Yuyv | PixelFormat::Uyvy => {
+                    let line = line_of(plane0, luma, 4 * chroma_width);
+                    split_packed(raw.format, line, pairs, y, cb, cr);
+                }
                 _ => {
                     scaler.push(0, line_of(plane0, luma, width));
                     continue;

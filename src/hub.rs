@@ -233,8 +233,8 @@ impl<S: Stream> Hub<S> {
 
     /// The camera has a new picture: everyone who waits for one is served in the next [`Hub::turn`].
     pub fn on_frame(&mut self) {
-        for (slot, marked) in self.slots.iter().zip(&mut self.marked) {
-            *marked |= slot.wants_frame();
+        for (slot, marked) in self.slots.iter_mut().zip(&mut self.marked) {
+            *marked |= slot.on_frame();
         }
     }
 

@@ -144,3 +144,120 @@ impl Renditions {
         (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::frame::{PixelFormat, Plane, RawPicture};
+    use crate::jpeg;
+
+    const FRAME_BYTES: usize = 1 << 20;
+
+    fn profile(quality: Option<u8>, bounds: Option<(u16, u16)>) -> Profile {
+        Profile {
+            quality,
+            raw_quality: quality.unwrap_or(80),
+            bounds: bounds.map(|(width, height)| Size { width, height }),
+        }
+    }
+
+    fn meta(sequence: u64, live: bool) -> FrameMeta {
+        FrameMeta {
+            sequence,
+            captured: Instant::now(),
+            wall: Duration::ZERO,
+            width: 64,
+            height: 48,
+            live,
+        }
+    }
+
+    fn grey(data: &[u8]) -> RawPicture<'_> {
+        let mut planes = [Plane::default(); 3];
+        planes[0] = Plane { data, stride: 64 };
+        RawPicture {
+            format: PixelFormat::Grey,
+            width: 64,
+            height: 48,
+            planes,
+        }
+    }
+
+    fn size(jpeg: Option<&[u8]>) -> (u16, u16) {
+        let found = jpeg::inspect(jpeg.expect("a picture")).expect("a JPEG");
+        (found.width, found.height)
+    }
+
+    #[test]
+    fn each_profile_gets_its_size_and_quality() {
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut jpeg = FrameBuf::new(FRAME_BYTES);
+        Codec::new().encode(&grey(&data), 90, &mut jpeg).unwrap();
+        let jpeg = jpeg.as_slice();
+
+        let untouched = profile(None, None);
+        let roomy = profile(None, Some((64, 48)));
+        let small = profile(None, Some((32, 32)));
+        let small_low = profile(Some(20), Some((32, 32)));
+        let low = profile(Some(20), None);
+        let all = [untouched, roomy, small, small_low, low];
+        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        assert_eq!(renditions.made.len(), 5);
+
+        let raw = Frame {
+            meta: meta(1, true),
+            picture: Picture::Raw(grey(&data)),
+        };
+        for (profile, expected) in
+            all.into_iter()
+                .zip([(64, 48), (64, 48), (32, 24), (32, 24), (64, 48)])
+        {
+            assert_eq!(size(renditions.get(&raw, profile)), expected);
+        }
+        let encoded = Frame {
+            meta: meta(2, true),
+            picture: Picture::Jpeg(jpeg),
+        };
+        assert_eq!(renditions.get(&encoded, untouched), Some(jpeg));
+        assert_eq!(renditions.get(&encoded, roomy), Some(jpeg));
+        assert_eq!(size(renditions.get(&encoded, small)), (32, 24));
+        assert_eq!(size(renditions.get(&encoded, small_low)), (32, 24));
+        let [fine, coarse, smallest] = [untouched, low, small_low]
+            .map(|profile| renditions.get(&encoded, profile).map_or(0, <[u8]>::len));
+        assert!(
+            fine > coarse && coarse > smallest,
+            "{fine} {coarse} {smallest}"
+        );
+
+        // The card: as it is where it fits, whatever the quality.
+        let card = Frame {
+            meta: meta(3, false),
+            picture: Picture::Jpeg(jpeg),
+        };
+        assert_eq!(renditions.get(&card, low), Some(jpeg));
+        assert_eq!(size(renditions.get(&card, small_low)), (32, 24));
+    }
+
+    #[test]
+    fn a_frame_is_encoded_once_for_a_profile() {
+        let (bright, dark) = ([200; 64 * 48], [20; 64 * 48]);
+        let small = profile(Some(50), Some((32, 32)));
+        // The same again shares.
+        let mut renditions = Renditions::for_profiles([small, small].into_iter(), FRAME_BYTES);
+        assert_eq!(renditions.made.len(), 1);
+        let mut get = |sequence, data: &[u8]| {
+            let picture = Picture::Raw(grey(data));
+            let meta = meta(sequence, true);
+            renditions
+                .get(&Frame { meta, picture }, small)
+                .unwrap()
+                .to_vec()
+        };
+        let first = get(1, &bright);
+        // Were it encoded again, it would be another.
+        assert_eq!(get(1, &dark), first);
+        assert_ne!(get(2, &dark), first);
+    }
+}

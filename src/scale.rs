@@ -178,6 +178,8 @@ impl Shrink {
             for (to, &sum) in row.iter_mut().zip(&*sums) {
                 *to = ((u32::from(sum) + LINES / 2) / LINES) as u8;
             }
+        } else if self.channels == 1 && self.from.width == 2 * self.to.width {
+            halve(sums, row);
         } else if self.channels == 1 {
             narrow::<1>(sums, areas, row);
         } else {
@@ -206,6 +208,14 @@ fn set(sums: &mut [u16], line: &[u8], weight: u16) {
 fn add(sums: &mut [u16], line: &[u8], weight: u16) {
     for (sum, &sample) in sums.iter_mut().zip(line) {
         *sum += u16::from(sample) * weight;
+    }
+}
+
+/// The most frequent case of [`narrow`], which comes to the same.
+fn halve(sums: &[u16], row: &mut [u8]) {
+    let (pairs, _) = sums.as_chunks();
+    for (to, &[left, right]) in row.iter_mut().zip(pairs) {
+        *to = ((u32::from(left) + u32::from(right) + LINES) / (2 * LINES)) as u8;
     }
 }
 
@@ -290,7 +300,10 @@ mod tests {
             let side =
                 |random: &mut fastrand::Rng| random.u16(1..=if round % 10 == 0 { 700 } else { 60 });
             let from = size(side(&mut random), side(&mut random));
-            let to = size(random.u16(1..=from.width), random.u16(1..=from.height));
+            let mut to = size(random.u16(1..=from.width), random.u16(1..=from.height));
+            if round % 4 == 0 {
+                to.width = from.width.div_ceil(2);
+            }
             let channels = [1, 3][round % 2];
             let (width, height) = (usize::from(from.width), usize::from(from.height));
             let mut data = vec![0; width * height * channels];

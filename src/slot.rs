@@ -202,7 +202,7 @@ pub struct Slot<S> {
     eof: bool,
     /// Bytes wait for a stream that takes none, since then.
     stalled: Option<Instant>,
-    /// Since the last picture was begun, the stream had no room at some time: the client is slower than the camera.
+    /// The last picture was still on its way when the camera had the next: the client is slower than the camera.
     slow: bool,
     /// When the current wait for the peer's word (request, ack), for a snapshot or for the end began.
     since: Instant,
@@ -349,6 +349,12 @@ impl<S: Stream> Slot<S> {
         }
     }
 
+    /// The camera has a new picture. True if it can be offered.
+    pub fn on_frame(&mut self) -> bool {
+        self.slow |= self.out.left() > 0;
+        self.wants_frame()
+    }
+
     /// A picture can be offered: it is wanted, and the socket may have room.
     pub fn wants_frame(&self) -> bool {
         self.state == State::AnnouncePending && self.writable
@@ -471,7 +477,6 @@ impl<S: Stream> Slot<S> {
             return;
         }
         self.writable = false;
-        self.slow = true;
         if taken > 0 || self.stalled.is_none() {
             self.stalled = Some(now);
         }

@@ -276,6 +276,18 @@ fn a_slow_clients_next_picture_waits_until_the_kernel_has_sent_the_last() {
     bench.offer(&slow).expect("the stream is fine");
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.takes(&[ALL]);
+    bench.offer(&slow).expect("the stream is fine");
+    assert_eq!(
+        bench.written(),
+        [push_wire(&slow), push_wire(&slow)].concat(),
+        "nor one that was done before the next picture came"
+    );
+    bench.takes(&[Ok(5)]);
+    bench.offer(&slow).expect("the stream is fine");
+    assert!(!bench.slot.on_frame(), "it is busy");
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
     bench.written();
     bench.offer(&old).expect("the stream is fine");
     assert!(!bench.slot.wants_frame(), "until the event");

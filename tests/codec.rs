@@ -966,3 +966,52 @@ fn the_largest_pictures_are_made_smaller() {
         }
     }
 }
+
+#[test]
+fn half_a_picture_is_the_picture_of_its_halves() {
+    let mut codec = Codec::new();
+    let (mut out, mut expected) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    for format in [
+        PixelFormat::Yuyv,
+        PixelFormat::Uyvy,
+        PixelFormat::Nv12,
+        PixelFormat::Yu12,
+        PixelFormat::Grey,
+    ] {
+        // No side is whole blocks: what lacks to that counts, too.
+        let (shown, planes) = picture(format, 84, 88, 5);
+        let halves: Vec<_> = shown
+            .iter()
+            .map(|plane| {
+                Samples::new(plane.width / 2, plane.height / 2, |x, y| {
+                    let at = |x, y| u16::from(plane.data[y * plane.width + x]);
+                    let (x, y) = (2 * x, 2 * y);
+                    let sum = at(x, y) + at(x + 1, y) + at(x, y + 1) + at(x + 1, y + 1);
+                    ((sum + 2) / 4) as u8
+                })
+            })
+            .collect();
+        let (same, half) = match format {
+            PixelFormat::Yuyv | PixelFormat::Uyvy => {
+                let packed = Samples::new(84, 44, |x, y| match x % 4 {
+                    0 | 2 => halves[0].data[y * 42 + x / 2],
+                    1 => halves[1].data[y * 21 + x / 4],
+                    _ => halves[2].data[y * 21 + x / 4],
+                });
+                (PixelFormat::Yuyv, vec![packed.padded(0)])
+            }
+            PixelFormat::Nv12 | PixelFormat::Yu12 => {
+                let planes = halves.iter().map(|plane| plane.padded(0)).collect();
+                (PixelFormat::Yu12, planes)
+            }
+            _ => (format, vec![halves[0].padded(0)]),
+        };
+        codec
+            .encode(&raw(same, 42, 44, &half), 90, &mut expected)
+            .unwrap();
+        codec
+            .encode_within(&raw(format, 84, 88, &planes), size(42, 44), 90, &mut out)
+            .unwrap();
+        assert!(out.as_slice() == expected.as_slice(), "{format:?}");
+    }
+}
