@@ -165,7 +165,7 @@ Exit codes:
   1    failed while running: address in use, connection lost, disk full
   2    wrong command line or configuration
   3    nothing there: devices found no camera, fetch got no picture in time
-  134  a bug in camd (SIGABRT, as shells show it): please report it
+  134  a bug in camd (it aborts; the log says where): please report it
 
 Signals:
   SIGHUP           read the configuration again; with errors the old one stays

@@ -104,6 +104,12 @@ pub struct ListenerConfig {
     /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
     /// default ([`ProtocolKind::default_quality`]).
     pub quality: Option<u8>,
+    /// What the picture is to fit, in pixels; it keeps its aspect ratio and is never made larger. `None`: any width.
+    pub width: Option<u16>,
+    /// As `width`.
+    pub height: Option<u16>,
+    /// Pictures per second for each client at most; `None`: as many as there are.
+    pub max_fps: Option<u16>,
     /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.

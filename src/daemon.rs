@@ -4,13 +4,14 @@
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
@@ -19,6 +20,7 @@ use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, MAX_CLIENTS, MAX_LISTENERS, REARM, REFUSAL_SLOTS,
+    REGISTER_TRIES,
 };
 use crate::net::{Acceptor, Connection};
 use crate::source::AnySource;
@@ -113,6 +115,8 @@ fn notify(state: &[NotifyState<'_>]) {
 impl Daemon {
     fn new(config: Config, path: Option<PathBuf>) -> io::Result<Self> {
         let now = Instant::now();
+        // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
+        let acceptors = open_listeners(&config)?;
         let poll = Poll::new()?;
         let signals = open_signals()?;
         poll.registry().register(
@@ -122,8 +126,7 @@ impl Daemon {
         )?;
         let mut hub = Hub::new(&config, now);
         let mut listening = Vec::new();
-        for (index, acceptor) in open_listeners(&config)?.into_iter().enumerate() {
-            let mut acceptor = acceptor;
+        for (index, mut acceptor) in acceptors.into_iter().enumerate() {
             acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
             let address = acceptor.address();
             info!(
@@ -239,35 +242,54 @@ impl Daemon {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Keeps the poll's idea of the camera's descriptor right. True if the camera has to be looked at once more.
+    /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
+    ///
+    /// v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration; once it has
+    /// missed that, it never wakes us. So a camera that has a frame when it is registered is emptied and registered
+    /// again, and so is one that is silent, which [`Daemon::turn`] has just emptied.
     fn register_camera(&mut self, silent: bool, now: Instant) -> bool {
         let current = self.camera.fd();
         if current == self.registered && !silent {
             return false;
         }
-        if let (Some((fd, _)), true) = (current, current == self.registered) {
-            // v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration:
-            // once missed, it never wakes us. So a camera that is silent is emptied, which `turn` has just done, and
-            // registered anew.
-            if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
-                warn!("camera: poll: {error}");
-            }
+        if current == self.registered {
+            self.deregister_camera();
         }
         // A closed descriptor has left the poll by itself. Its number may be somebody else's by now.
         self.registered = current;
         self.rearm = now + REARM;
         let Some((fd, _)) = current else { return false };
-        let interest = Interest::READABLE | Interest::PRIORITY;
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut SourceFd(&fd), CAMERA, interest)
-        {
-            warn!("camera: poll: {error}");
+        for attempt in 1.. {
+            let interest = Interest::READABLE | Interest::PRIORITY;
+            let registry = self.poll.registry();
+            if let Err(error) = registry.register(&mut SourceFd(&fd), CAMERA, interest) {
+                warn!("camera: poll: {error}");
+            }
+            if attempt == REGISTER_TRIES || !is_readable(fd) {
+                break;
+            }
+            if self.camera.run(true, now) {
+                self.hub.on_frame();
+            }
+            if self.camera.fd() != current {
+                // It failed, and the descriptor is closed.
+                self.registered = None;
+                return true;
+            }
+            self.deregister_camera();
         }
         // What came before the registration is not told.
         self.camera_ready = true;
         true
+    }
+
+    fn deregister_camera(&mut self) {
+        let Some((fd, _)) = self.registered else {
+            return;
+        };
+        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+            warn!("camera: poll: {error}");
+        }
     }
 
     /// Accepts what has come. True if there is more.
@@ -373,6 +395,14 @@ impl Daemon {
     }
 }
 
+/// Whether there is something to take from the camera. An error counts: taking it tells what it is.
+fn is_readable(fd: RawFd) -> bool {
+    // SAFETY: the camera is open, and lives in the caller for as long as this call takes.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// Whether the two differ at most in what the source itself does not know.
 fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
     let CameraConfig { name, linger, .. } = a.clone();
@@ -401,8 +431,8 @@ fn open_signals() -> io::Result<SignalFd> {
 fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
     let mut opened: Vec<Option<Acceptor>> = config.listeners.iter().map(|_| None).collect();
     for (fd, name) in sd_notify::listen_fds_with_names()? {
-        // SAFETY: sd_notify hands out the descriptors of LISTEN_FDS, which are ours by that protocol; nothing was
-        // opened before that could have taken their numbers, as they were open when the process began.
+        // SAFETY: sd_notify has seen that they are open, and nothing that could own them was opened before: they were
+        // passed for us to own.
         let (acceptor, bind) = match unsafe { Acceptor::from_fd(fd) } {
             Ok(passed) => passed,
             Err(error) => {

@@ -15,7 +15,7 @@ mod url;
 mod wire;
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::limits;
@@ -143,7 +143,7 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         summary.elapsed = started.elapsed();
         progress.show(&summary);
     };
-    progress.finish();
+    progress.finish(&summary);
     result.map(|()| summary)
 }
 
@@ -200,16 +200,22 @@ impl Progress {
         let due = self
             .shown
             .is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL);
-        if self.terminal && due {
-            // CSI K clears what a longer line left behind.
-            eprint!("\r{summary}\x1b[K");
+        if due {
+            self.write(summary, "");
             self.shown = Some(Instant::now());
         }
     }
 
-    fn finish(&self) {
+    fn finish(&self, summary: &Summary) {
         if self.shown.is_some() {
-            eprintln!();
+            self.write(summary, "\n");
+        }
+    }
+
+    fn write(&self, summary: &Summary, end: &str) {
+        if self.terminal {
+            // CSI K clears what a longer line left behind. A terminal that is gone is not worth an error.
+            let _ = write!(std::io::stderr(), "\r{summary}\x1b[K{end}");
         }
     }
 }

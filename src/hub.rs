@@ -109,8 +109,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Takes over what may change while clients are connected: everything but the number, protocol and address of the
-    /// listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the allow_origin and
-    /// set_controls under which they came.
+    /// listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
+    /// and set_controls under which they came.
     pub fn reconfigure(&mut self, config: &Config) {
         assert_eq!(
             self.limits.frame_bytes, config.limits.frame_bytes,
@@ -208,7 +208,8 @@ impl<S: Stream> Hub<S> {
             return Err(stream);
         };
         debug!("{}: {peer} connected", info.address);
-        slot.open(stream, peer, listener, info.protocol(), now);
+        let max_fps = info.config.max_fps;
+        slot.open(stream, peer, listener, info.protocol(), max_fps, now);
         self.marked[index] = true;
         Ok(id(index, slot))
     }

@@ -27,7 +27,7 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `rate` | borrowed pictures, fixed copies; events per second |
+//! | 1 | `frame`, `rate`, `decimate` | borrowed pictures, fixed copies; events per second, and fewer of them |
 //! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
 //! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
@@ -50,6 +50,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod daemon;
+pub mod decimate;
 pub mod devices;
 pub mod fetch;
 pub mod frame;

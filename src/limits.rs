@@ -9,8 +9,9 @@ pub const MAX_CLIENTS: usize = 64;
 pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
-/// Different pairs of size and JPEG quality that the listeners may ask for in all.
-pub const MAX_PROFILES: usize = 8;
+/// Different sizes and qualities of JPEGs that the listeners may ask for: each its own. A buffer whose pages were never
+/// written costs no memory.
+pub const MAX_PROFILES: usize = MAX_LISTENERS;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
 pub const FRAME_BYTES_MIN: usize = 64 * 1024;
@@ -55,6 +56,9 @@ pub const PAGE: usize = FRAME_BYTES_MIN;
 /// kilobytes of old pictures pile up in the send buffer of a slow client.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 
+/// Bytes in a TCP segment at most (`TCP_MAXSEG`). Ethernet's are smaller; loopback's have 64 KB, and TCP sends a slow
+/// reader only whole ones, so that half a picture would wait for a gap of its own size.
+pub const SEGMENT: u32 = 4096;
 /// TCP keep-alive: a peer that vanished without a word is gone after about `IDLE + INTERVAL × PROBES`.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -65,6 +69,9 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// A camera that is silent for this long is registered with the poll anew, see `daemon`.
 pub const REARM: Duration = Duration::from_secs(1);
+/// How many times in a row that is done for a camera that has a frame each time: a driver that always says so must not
+/// keep the process busy.
+pub const REGISTER_TRIES: u32 = 4;
 
 /// Back-off between two tries to open a camera that failed.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);

@@ -131,10 +131,7 @@ fn say_what_to_try(listeners: &[(ListenerConfig, String)]) -> io::Result<()> {
         match listener.protocol {
             ProtocolKind::Http => {
                 writeln!(out, "  in a browser        http://{address}/")?;
-                writeln!(
-                    out,
-                    "  in a player         ffplay -f mjpeg http://{address}/stream"
-                )?;
+                writeln!(out, "  in a player         ffplay http://{address}/stream")?;
                 writeln!(
                     out,
                     "  one picture         curl -o snapshot.jpg http://{address}/snapshot"

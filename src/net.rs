@@ -3,17 +3,18 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::config::Bind;
-use crate::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT};
+use crate::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, SEGMENT};
 use crate::slot::{Peer, Stream};
 
 /// A listening socket.
@@ -29,7 +30,8 @@ impl Acceptor {
     pub fn bind(bind: &Bind) -> io::Result<Self> {
         match bind {
             // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
-            Bind::Tcp(address) => Ok(Acceptor::Tcp(TcpListener::bind(*address)?)),
+            // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
+            Bind::Tcp(address) => Ok(Acceptor::tcp(TcpListener::bind(*address)?)),
             Bind::Unix(path) => {
                 remove_stale(path)?;
                 Ok(Acceptor::Unix(
@@ -38,6 +40,14 @@ impl Acceptor {
                 ))
             }
         }
+    }
+
+    fn tcp(listener: TcpListener) -> Self {
+        // Connections inherit it, and it counts from the handshake on.
+        if let Err(error) = SockRef::from(&listener).set_tcp_mss(SEGMENT) {
+            log::debug!("TCP_MAXSEG: {error}");
+        }
+        Acceptor::Tcp(listener)
     }
 
     /// Takes over a listening socket that the supervisor opened (systemd's socket activation), and says where it
@@ -57,10 +67,8 @@ impl Acceptor {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         if let Some(inet) = address.as_socket() {
-            return Ok((
-                Acceptor::Tcp(TcpListener::from_std(socket.into())),
-                Bind::Tcp(inet),
-            ));
+            let listener = TcpListener::from_std(socket.into());
+            return Ok((Acceptor::tcp(listener), Bind::Tcp(inet)));
         }
         match address.as_pathname() {
             Some(path) => {
@@ -212,6 +220,22 @@ impl Write for Connection {
 }
 
 impl Stream for Connection {
+    /// By `TCP_NOTSENT_LOWAT` of 1: such a socket is writable when nothing is unsent (tcp(7)), and asking arms the event.
+    fn drained(&mut self) -> io::Result<bool> {
+        let Connection::Tcp(stream) = self else {
+            // What a Unix socket takes is with the peer.
+            return Ok(true);
+        };
+        let socket = SockRef::from(&*stream);
+        socket.set_tcp_notsent_lowat(1)?;
+        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+            return Ok(false);
+        }
+        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+        Ok(true)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Connection::Tcp(stream) => stream.shutdown(Shutdown::Write),

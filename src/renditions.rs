@@ -5,7 +5,7 @@ use log::warn;
 use crate::codec::{ANY_SIZE, Codec};
 use crate::config::ListenerConfig;
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
-use crate::limits::MAX_PROFILES;
+use crate::limits::{DIMENSION_MAX, MAX_PROFILES};
 use crate::scale::Size;
 
 /// What a listener wants of a picture.
@@ -26,7 +26,13 @@ impl Profile {
             raw_quality: listener
                 .quality
                 .unwrap_or(listener.protocol.default_quality()),
-            bounds: None,
+            bounds: match (listener.width, listener.height) {
+                (None, None) => None,
+                (width, height) => Some(Size {
+                    width: width.unwrap_or(DIMENSION_MAX),
+                    height: height.unwrap_or(DIMENSION_MAX),
+                }),
+            },
         }
     }
 

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::Instant;
 
 use crate::config::LimitsConfig;
+use crate::decimate::Decimator;
 use crate::frame::{FrameBuf, FrameMeta};
 use crate::limits::{INPUT, LINGER_CLOSE, SNAPSHOT_WAIT};
 use crate::protocol::http::{self, Call, Http, Parsed, Phase, Refusal, Route, Status};
@@ -18,6 +19,10 @@ use crate::rate::Rate;
 /// What a slot needs of a connection: bytes both ways without waiting, and the end of its own sending.
 pub trait Stream: Read + Write {
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether the kernel has sent all that it took. If not, there will be an event of room for writing when it has,
+    /// and not before.
+    fn drained(&mut self) -> io::Result<bool>;
 }
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
@@ -169,11 +174,12 @@ impl Outgoing {
 
 /// A connection and everything that belongs to it.
 ///
-/// Invariants (checked after each step by [`Slot::check`]):
+/// Invariants (asserted after each step):
 /// - without stream the slot is free: idle, holds nothing.
 /// - `Sending`: `frame` holds what is being sent and nobody changes it; otherwise nothing is left in `out` and `frame`
 ///   is empty.
 /// - `closing`: our sending half is shut, the rest of the peer's bytes is awaited and dropped; the state is idle.
+/// - not `writable`: `stalled` runs, so that nobody can wait for an event for ever.
 pub struct Slot<S> {
     stream: Option<S>,
     pub generation: u16,
@@ -196,12 +202,16 @@ pub struct Slot<S> {
     eof: bool,
     /// Bytes wait for a stream that takes none, since then.
     stalled: Option<Instant>,
+    /// Since the last picture was begun, the stream had no room at some time: the client is slower than the camera.
+    slow: bool,
     /// When the current wait for the peer's word (request, ack), for a snapshot or for the end began.
     since: Instant,
     /// What is being sent is a picture, not a reply.
     picture: bool,
     /// The newest picture this client got or is getting.
     sequence: u64,
+    /// Which pictures it gets, where it shall have fewer than there are.
+    pace: Option<Decimator>,
     pub stats: Stats,
 }
 
@@ -224,9 +234,11 @@ impl<S: Stream> Slot<S> {
             writable: false,
             eof: false,
             stalled: None,
+            slow: false,
             since: now,
             picture: false,
             sequence: 0,
+            pace: None,
             stats: Stats::default(),
         }
     }
@@ -239,7 +251,7 @@ impl<S: Stream> Slot<S> {
         self.stream.as_mut()
     }
 
-    /// Takes a connection in.
+    /// Takes a connection in. `max_fps`: pictures per second that it gets at most; a snapshot is none of them.
     ///
     /// # Panics
     /// If the slot is not free.
@@ -249,6 +261,7 @@ impl<S: Stream> Slot<S> {
         peer: Peer,
         listener: usize,
         protocol: Protocol,
+        max_fps: Option<u16>,
         now: Instant,
     ) {
         assert!(self.is_free(), "the slot is taken");
@@ -262,7 +275,9 @@ impl<S: Stream> Slot<S> {
             (Some(stream), peer, listener, protocol);
         // What a new connection has to say or room for is found out by trying.
         (self.readable, self.writable, self.eof, self.closing) = (true, true, false, false);
-        (self.stalled, self.since, self.sequence, self.stats) = (None, now, 0, Stats::default());
+        (self.stalled, self.slow, self.since) = (None, false, now);
+        (self.sequence, self.stats) = (0, Stats::default());
+        self.pace = max_fps.map(Decimator::new);
         self.out.reset();
         self.input.clear();
         self.frame.clear();
@@ -295,6 +310,10 @@ impl<S: Stream> Slot<S> {
         assert!(
             self.out.end <= self.frame.len() || self.state != State::Sending,
             "a chunk ends behind its picture"
+        );
+        assert!(
+            self.writable || self.stalled.is_some(),
+            "no room, and no deadline"
         );
     }
 
@@ -348,7 +367,11 @@ impl<S: Stream> Slot<S> {
 
     /// Whether this picture would be news to the client. A snapshot is: it is asked for, not followed.
     pub fn is_news(&self, meta: &FrameMeta) -> bool {
-        meta.sequence > self.sequence || (self.wants_live() && meta.live)
+        if self.wants_live() {
+            return meta.live;
+        }
+        let due = |pace: &Decimator| pace.wants(meta.captured);
+        meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)
     }
 
     /// When the peer's patience with us, or ours with it, ends; `advance` then acts.
@@ -448,6 +471,7 @@ impl<S: Stream> Slot<S> {
             return;
         }
         self.writable = false;
+        self.slow = true;
         if taken > 0 || self.stalled.is_none() {
             self.stalled = Some(now);
         }
@@ -505,6 +529,14 @@ impl<S: Stream> Slot<S> {
             "a picture for a slot that is {:?}",
             self.state
         );
+        if self.slow && !self.is_drained()? {
+            // What is begun now would wait behind the rest of the picture before it, and grow old. The kernel would take
+            // it all the same: it fills up the last buffer of its queue whatever TCP_NOTSENT_LOWAT says.
+            self.writable = false;
+            self.stalled.get_or_insert(now);
+            return Ok(());
+        }
+        self.slow = false;
         let chunk = self
             .protocol
             .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
@@ -524,6 +556,9 @@ impl<S: Stream> Slot<S> {
             return Ok(());
         }
         self.stats.captured = Some(meta.captured);
+        if let Some(pace) = &mut self.pace {
+            pace.kept(meta.captured);
+        }
         if self.sequence > 0 {
             self.stats.skipped += meta.sequence.saturating_sub(self.sequence + 1);
         }
@@ -539,6 +574,14 @@ impl<S: Stream> Slot<S> {
         }
         self.check();
         Ok(())
+    }
+
+    fn is_drained(&mut self) -> Result<bool, CloseReason> {
+        let stream = self
+            .stream
+            .as_mut()
+            .expect("only a taken slot wants pictures");
+        stream.drained().map_err(|e| CloseReason::Io(e.kind()))
     }
 
     /// Takes in what the buffered input says. Parts of a reply never mix: a request that means output is read only

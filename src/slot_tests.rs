@@ -24,6 +24,8 @@ struct Script {
     /// Bytes that each next write takes; an error takes none.
     writes: VecDeque<Result<usize, ErrorKind>>,
     written: Vec<u8>,
+    /// The kernel still holds bytes that it took.
+    behind: bool,
     shutdown: bool,
 }
 
@@ -77,6 +79,10 @@ impl Stream for Scripted {
         self.0.borrow_mut().shutdown = true;
         Ok(())
     }
+
+    fn drained(&mut self) -> io::Result<bool> {
+        Ok(!self.0.borrow().behind)
+    }
 }
 
 /// All that the stream takes at once.
@@ -100,7 +106,7 @@ impl Bench {
         let script = Scripted::default();
         let mut slot = Slot::new(64 * 1024, refusal, now);
         let protocol = Protocol::new(kind, &Rc::new(Policy::default()));
-        slot.open(script.clone(), Peer::new(), 0, protocol, now);
+        slot.open(script.clone(), Peer::new(), 0, protocol, None, now);
         let limits = Config::default().limits;
         Bench {
             slot,
@@ -132,16 +138,21 @@ impl Bench {
         self.slot.advance(self.now, &self.limits)
     }
 
-    fn offer(&mut self, jpeg: &[u8]) -> Result<(), CloseReason> {
-        self.frames += 1;
-        let meta = FrameMeta {
+    /// Of the camera's newest picture.
+    fn meta(&self) -> FrameMeta {
+        FrameMeta {
             sequence: self.frames,
             captured: self.now,
             wall: Duration::from_micros(1_000_001),
             width: 64,
             height: 48,
             live: true,
-        };
+        }
+    }
+
+    fn offer(&mut self, jpeg: &[u8]) -> Result<(), CloseReason> {
+        self.frames += 1;
+        let meta = self.meta();
         self.slot.offer(&meta, jpeg, self.now)
     }
 
@@ -247,6 +258,65 @@ fn a_picture_of_which_a_byte_was_taken_stays() {
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::WantsFrame);
     assert_eq!(bench.written(), push_wire(&old));
+}
+
+#[test]
+fn a_slow_clients_next_picture_waits_until_the_kernel_has_sent_the_last() {
+    let (slow, old, new) = (jpeg(50), jpeg(60), jpeg(70));
+    let mut bench = Bench::new(ProtocolKind::Push);
+    bench.script.0.borrow_mut().behind = true;
+    bench.takes(&[ALL]);
+    bench.offer(&slow).expect("the stream is fine");
+    assert_eq!(
+        bench.written(),
+        push_wire(&slow),
+        "a fast client is not asked"
+    );
+    bench.takes(&[Ok(5)]);
+    bench.offer(&slow).expect("the stream is fine");
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.written();
+    bench.offer(&old).expect("the stream is fine");
+    assert!(!bench.slot.wants_frame(), "until the event");
+    let deadline = bench.now + bench.limits.write_timeout;
+    assert_eq!(bench.slot.deadline(&bench.limits), Some(deadline));
+    bench.script.0.borrow_mut().behind = false;
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::WantsFrame);
+    bench.offer(&new).expect("the stream is fine");
+    assert_eq!(bench.written(), push_wire(&new));
+    assert_eq!(bench.slot.deadline(&bench.limits), None);
+}
+
+#[test]
+fn max_fps_leaves_pictures_out() {
+    for kind in [ProtocolKind::Push, ProtocolKind::Pull] {
+        let mut bench = Bench::new(kind);
+        bench.slot.pace = Some(Decimator::new(10));
+        let mut got = Vec::new();
+        bench.frames = 1;
+        for n in 0..30 {
+            if kind == ProtocolKind::Pull {
+                bench.says(b"ack\nnew_request");
+            }
+            bench.takes(&[ALL, ALL]);
+            bench.advance();
+            let meta = bench.meta();
+            if bench.slot.wants_frame() && bench.slot.is_news(&meta) {
+                let offered = bench.slot.offer(&meta, &jpeg(50), bench.now);
+                offered.expect("the stream is fine");
+                if kind == ProtocolKind::Pull {
+                    bench.says(b"ack");
+                    bench.advance();
+                }
+                got.push(n);
+            }
+            bench.frames += 1;
+            bench.now += Duration::from_micros(33_333);
+        }
+        assert_eq!(got, [0, 3, 6, 9, 12, 15, 18, 21, 24, 27], "{kind:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Camd, LISTENERS, Stream, connect, pattern, pull_next, push_next, replay};
@@ -21,7 +21,8 @@ fn allocations(config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
             "--undef-value-errors=no",
             "--num-callers=1",
         ])
-        .arg(env!("CARGO_BIN_EXE_camd"));
+        .arg(env!("CARGO_BIN_EXE_camd"))
+        .stdin(Stdio::null());
     let mut camd = Camd::start_as(&mut valgrind, config, PATIENCE);
     viewers(&camd);
     camd.signal(Signal::SIGTERM);

@@ -26,7 +26,7 @@ use camd::hub::{ClientId, Hub};
 use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition, Settings};
-use camd::source::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use camd::source::{Captured, Fault, Negotiated, Source};
 use fastrand::Rng;
 
 const SEEDS: u64 = 1000;
@@ -55,6 +55,8 @@ struct Wire {
     reset: bool,
     /// A write was cut short: the server is told when there is room.
     wants_room: bool,
+    /// The server asked whether its socket is empty: it is told when it is.
+    wants_empty: bool,
     readable_event: bool,
     writable_event: bool,
     /// One in so many calls is cut short although it need not be; 0 for never.
@@ -127,6 +129,12 @@ impl Stream for ServerEnd {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.wire.borrow_mut().server_shutdown = true;
         Ok(())
+    }
+
+    fn drained(&mut self) -> io::Result<bool> {
+        let mut wire = self.wire.borrow_mut();
+        wire.wants_empty = !wire.to_client.is_empty();
+        Ok(!wire.wants_empty)
     }
 }
 
@@ -239,16 +247,6 @@ impl Source for SimCamera {
             picture: Picture::Jpeg(jpeg),
         })
     }
-
-    fn release(&mut self) {}
-
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    fn set_control(&mut self, _: &str, _: i64) -> Result<(), ControlError> {
-        Err(ControlError::Unknown)
-    }
 }
 
 // ---------------------------------------------------------------- clients
@@ -343,6 +341,10 @@ impl Client {
             };
             let n = n.min(wire.to_client.len());
             self.received.extend(wire.to_client.drain(..n));
+        }
+        if wire.wants_empty && wire.to_client.is_empty() {
+            wire.wants_empty = false;
+            wire.writable_event = true;
         }
         // As Linux does, the event comes when a good part of the buffer is free again.
         if wire.wants_room && (wire.room - wire.to_client.len()) * 3 >= wire.room {
@@ -538,6 +540,8 @@ struct World {
     camera: Camera<SimCamera>,
     dice: Rc<RefCell<Dice>>,
     clients: Vec<Client>,
+    /// Connections that are gone.
+    past: Vec<ClientId>,
     admitted: u32,
     refused: u32,
 }
@@ -585,6 +589,7 @@ impl World {
             camera,
             dice,
             clients: Vec::new(),
+            past: Vec::new(),
             admitted: 0,
             refused: 0,
         }
@@ -744,8 +749,15 @@ impl World {
             self.clients[gone].hang_up();
         }
         // What the server closed is gone from the world, once a last look is taken at what it sent.
-        self.clients
-            .retain(|client| !(client.over && client.wire.borrow().server_closed));
+        let gone = |client: &Client| client.over && client.wire.borrow().server_closed;
+        let closed = self.clients.iter().filter(|client| gone(client));
+        self.past.extend(closed.filter_map(|client| client.id));
+        self.clients.retain(|client| !gone(client));
+        // An event that was under way when its connection was closed.
+        if let Some(id) = self.rng.choice(&self.past) {
+            assert!(self.hub.stream(*id).is_none(), "{id:?} names another now");
+            self.hub.mark(*id, true, true);
+        }
     }
 }
 

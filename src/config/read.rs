@@ -15,7 +15,7 @@ use super::{
     Bind, CameraConfig, Config, ConfigError, LimitsConfig, ListenerConfig, ProtocolKind,
     SourceKind, line_at, nearest,
 };
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_PROFILES};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS};
 
 /// A file without `[[listener]]` sections has this one.
 const DEFAULT_LISTENER: &str = r#"
@@ -107,6 +107,9 @@ fn neutral_listener() -> ListenerConfig {
         bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         clients: 0,
         quality: None,
+        width: None,
+        height: None,
+        max_fps: None,
         allow_origin: None,
         set_controls: true,
     }
@@ -276,13 +279,9 @@ impl Reader<'_> {
         self.config.listeners = listeners;
     }
 
-    /// What the listeners share: addresses, client slots, encoders. `read` has the place and the text of each.
+    /// What the listeners share: addresses and client slots. `read` has the place and the text of each.
     fn together(&mut self, listeners: &[ListenerConfig], read: &[(usize, &DeTable<'_>)]) {
         let mut clients = 0;
-        let mut qualities = BTreeSet::new();
-        // With a wrong quality or protocol their number is a guess.
-        let mut count_qualities =
-            !self.failed("listener.quality") && !self.failed("listener.protocol");
         for (index, (this, (at, table))) in listeners.iter().zip(read).enumerate() {
             let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
 
@@ -303,18 +302,6 @@ impl Reader<'_> {
                     "{clients} in all listeners so far; allowed: at most {MAX_CLIENTS} in all"
                 );
                 self.error(place("clients"), "listener.clients", what);
-            }
-
-            // What raw pictures are encoded at: the protocol's default counts as well.
-            let default = this.protocol.default_quality();
-            let quality = this.quality.unwrap_or(default);
-            qualities.insert(quality);
-            if count_qualities && qualities.len() > MAX_PROFILES {
-                let what = format!(
-                    "{quality} is one quality too many; allowed: at most {MAX_PROFILES} different ones in all listeners, defaults included"
-                );
-                self.error(place("quality"), "listener.quality", what);
-                count_qualities = false;
             }
         }
     }

@@ -167,7 +167,7 @@ fn listener(config: &mut Config) -> &mut ListenerConfig {
         .expect("the reader appends a listener before it reads its keys")
 }
 
-pub static SETTINGS: [Setting; 22] = [
+pub static SETTINGS: [Setting; 25] = [
     Setting {
         section: Section::Camera,
         key: "name",
@@ -370,6 +370,42 @@ pub static SETTINGS: [Setting; 22] = [
             min: 1,
             max: 100,
             set: |c, value| listener(c).quality = Some(value as u8),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "width",
+        doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
+        absent: Absent::Unset,
+        only: None,
+        kind: Kind::Integer {
+            min: DIMENSION_MIN as i64,
+            max: DIMENSION_MAX as i64,
+            set: |c, value| listener(c).width = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "height",
+        doc: "As width.",
+        absent: Absent::Unset,
+        only: None,
+        kind: Kind::Integer {
+            min: DIMENSION_MIN as i64,
+            max: DIMENSION_MAX as i64,
+            set: |c, value| listener(c).height = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "max_fps",
+        doc: "Pictures per second for each client at most; not set: all of them.",
+        absent: Absent::Unset,
+        only: None,
+        kind: Kind::Integer {
+            min: 1,
+            max: FPS_MAX as i64,
+            set: |c, value| listener(c).max_fps = Some(value as u16),
         },
     },
     Setting {

@@ -67,16 +67,6 @@ impl Source for Scripted {
         let picture = Picture::Jpeg(b"a picture");
         self.running.then_some(Frame { meta, picture })
     }
-
-    fn release(&mut self) {}
-
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    fn set_control(&mut self, _: &str, _: i64) -> Result<(), ControlError> {
-        Err(ControlError::Unknown)
-    }
 }
 
 fn fault(why: &str) -> Fault {

@@ -2,7 +2,6 @@
 
 pub mod camera;
 mod canvas;
-mod decimate;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
@@ -119,11 +118,16 @@ pub trait Source {
 
     /// The picture lent last will not be asked for again unless there is a newer one: a ring that cannot keep one gives
     /// it back here.
-    fn release(&mut self);
+    fn release(&mut self) {}
 
-    fn controls(&self) -> Vec<Control>;
+    /// The controls of the camera, for those that have any.
+    fn controls(&self) -> Vec<Control> {
+        Vec::new()
+    }
 
-    fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError>;
+    fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
+        Err(ControlError::Unknown)
+    }
 }
 
 /// The sources that a configuration can name. A new kind is a variant here, a file beside this one, and its keys in

@@ -12,7 +12,7 @@ use heapless::String;
 use crate::frame::{Frame, FrameMeta, Picture, PixelFormat};
 
 use super::canvas::{BLACK, CELL, Canvas, Color, WHITE};
-use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use super::{Captured, Fault, Negotiated, Source};
 
 /// 75 % colour bars (white, yellow, cyan, green, magenta, red, blue), BT.601 in full range.
 const BARS: [Color; 7] = [
@@ -214,16 +214,6 @@ impl Source for Pattern {
             meta: self.newest?,
             picture: Picture::Raw(self.canvas.picture()),
         })
-    }
-
-    fn release(&mut self) {}
-
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
-        Err(ControlError::Unknown)
     }
 }
 

@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 
-use super::decimate::Decimator;
-use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use super::{Captured, Fault, Negotiated, Source};
+use crate::decimate::Decimator;
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
 use crate::jpeg::{self, SplitCounts, Splitter};
 use crate::limits;
@@ -429,16 +429,6 @@ impl Source for Pipe {
             meta: self.meta?,
             picture: Picture::Jpeg(self.picture.as_slice()),
         })
-    }
-
-    fn release(&mut self) {}
-
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
-        Err(ControlError::Unknown)
     }
 }
 

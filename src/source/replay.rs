@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
+use super::{Captured, Fault, Negotiated, Source};
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
 use crate::jpeg::{self, Splitter};
 
@@ -396,16 +396,6 @@ impl Source for Replay {
             meta: playing.meta,
             picture,
         })
-    }
-
-    fn release(&mut self) {}
-
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
-        Err(ControlError::Unknown)
     }
 }
 

@@ -146,14 +146,15 @@ pub struct Camd {
     /// Copies the log until the process ends.
     reader: Option<JoinHandle<()>>,
     folder: Folder,
-    listeners: Vec<(String, SocketAddr)>,
+    /// Protocol and address, in the order of the configuration.
+    pub listeners: Vec<(String, String)>,
 }
 
 impl Camd {
     /// Starts the daemon with this configuration and waits until it listens everywhere.
     pub fn start(config: &str) -> Camd {
         let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
-        Camd::start_as(&mut command, config, PATIENCE)
+        Camd::start_as(command.stdin(Stdio::null()), config, PATIENCE)
     }
 
     /// The same under another program, such as valgrind; `--config PATH` is appended.
@@ -165,7 +166,6 @@ impl Camd {
             .arg("--config")
             .arg(&path)
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let program = command.get_program().to_owned();
@@ -192,7 +192,9 @@ impl Camd {
             folder,
             listeners: Vec::new(),
         };
-        camd.wait_log_within("listening", patience, |log| listening(log).len() == wanted);
+        camd.wait_log_within("listening", patience, |log| {
+            log.matches("listening: ").count() == wanted
+        });
         camd.listeners = listening(&camd.log());
         camd
     }
@@ -250,8 +252,8 @@ impl Camd {
         self.listeners
             .iter()
             .find(|(name, _)| name == protocol)
-            .unwrap_or_else(|| panic!("no {protocol} listener"))
-            .1
+            .and_then(|(_, address)| address.parse().ok())
+            .unwrap_or_else(|| panic!("no {protocol} listener over TCP"))
     }
 
     pub fn http(&self) -> SocketAddr {
@@ -365,12 +367,12 @@ impl Drop for Camd {
 }
 
 /// The lines `listening: http on 127.0.0.1:40123`.
-fn listening(log: &str) -> Vec<(String, SocketAddr)> {
+fn listening(log: &str) -> Vec<(String, String)> {
     log.lines()
         .filter_map(|line| {
             let (_, rest) = line.split_once("listening: ")?;
             let (protocol, address) = rest.split_once(" on ")?;
-            Some((protocol.to_owned(), address.trim().parse().ok()?))
+            Some((protocol.to_owned(), address.trim().to_owned()))
         })
         .collect()
 }

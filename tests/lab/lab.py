@@ -59,6 +59,8 @@ MULTI = Camera("vivid multi-planar", VIVID + " multiplanar=2", "auto", (640, 480
 LOOPBACK = Camera(
     "v4l2loopback", "v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8", "mjpeg", (640, 480), 15
 )
+# Faster than a webcam, for what depends on a picture coming at the wrong moment.
+HASTY = Camera("v4l2loopback", LOOPBACK.module, "mjpeg", (640, 480), 60)
 
 
 class Failure(Exception):
@@ -226,11 +228,11 @@ class Lab:
         self.guest.run(f"modprobe {camera.module} && until [ -c /dev/video0 ]; do sleep 0.1; done")
         self._loaded = camera
 
-    def write_pictures(self):
+    def write_pictures(self, camera=LOOPBACK):
         """Starts the MJPEG camera's writer."""
-        width, height = LOOPBACK.size
+        width, height = camera.size
         self.guest.run(
-            f"mjpegcam /dev/video0 {width} {height} {LOOPBACK.fps} /frames/*.jpg >/run/mjpegcam.log 2>&1 &\n"
+            f"mjpegcam /dev/video0 {width} {height} {camera.fps} /frames/*.jpg >/run/mjpegcam.log 2>&1 &\n"
             "sleep 0.5; killall -0 mjpegcam || { cat /run/mjpegcam.log; exit 1; }"
         )
 
@@ -409,6 +411,24 @@ def _(lab):
         viewer.in_order = True
     session.see()
     return f"live after {live:.1f} s"
+
+
+@test("v4l2loopback: no picture is slept through after a start")
+def _(lab):
+    # The driver forgets a poller that registers while a picture is readable. Whoever misses that sleeps until its own
+    # timer, and meanwhile the writer goes round the ring and over the picture that is kept. camd starts its camera
+    # without a client, so this is about the driver's sequence numbers alone.
+    lab.unload()
+    lab.load(HASTY)
+    lab.write_pictures(HASTY)
+    lost = []
+    for _ in range(8):
+        state = lab.start(HASTY).state
+        wait_until(lambda state=state: state()["frames"] > HASTY.fps, RECOVERY_SECONDS, "a second of pictures")
+        lost.append(state()["dropped"])
+    lab.unload()
+    check(max(lost) < HASTY.fps / 2, f"pictures lost in eight starts: {lost}")
+    return f"pictures lost in eight starts: {lost}"
 
 
 # ------------------------------------------------------------------------------------------------ rest and the end

@@ -9,10 +9,10 @@ use v4l::v4l_sys::{
 
 use super::device::{Failure, Filled, PLANES};
 use super::formats::Layout;
+use crate::decimate::Decimator;
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::jpeg;
 use crate::limits;
-use crate::source::decimate::Decimator;
 use crate::source::{Captured, Fault};
 
 /// The driver's side of the ring: the kernel, or a scripted one in tests.
