@@ -97,3 +97,26 @@ fn transcoded_pictures_cost_no_allocation() {
     );
     assert_eq!(few, many, "for {N} and {} transcoded pictures", 10 * N);
 }
+
+#[test]
+fn smaller_pictures_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    let replay = format!("{camera}{LISTENERS}");
+    for config in [pattern(), replay] {
+        let config = config.replace("\"push\"", "\"push\"\nquality = 30\nwidth = 42");
+        let [few, many] = [N, 10 * N].map(|count| {
+            allocations(&config, |camd| {
+                let mut push = connect(camd.push());
+                for _ in 0..count {
+                    let found = camd::jpeg::inspect(&push_next(&mut push)).expect("a JPEG");
+                    assert_eq!(found.width, 42);
+                }
+            })
+        });
+        println!(
+            "{few} allocations for {N} smaller pictures, {many} for {}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} smaller pictures", 10 * N);
+    }
+}
