@@ -172,6 +172,22 @@ fn sighup_changes_the_quality_of_living_streams() {
 }
 
 #[test]
+fn sighup_puts_another_camera_before_living_streams() {
+    let mut camd = Camd::start(&pattern());
+    let size = |jpeg: &[u8]| {
+        let found = camd::jpeg::inspect(jpeg).expect("a whole JPEG");
+        (found.width, found.height)
+    };
+    let mut stream = Stream::open(camd.http(), "/stream");
+    assert_eq!(size(&stream.next().jpeg), (320, 240));
+    reload(&mut camd, &pattern().replace("width = 320", "width = 80"));
+    let deadline = Instant::now() + PATIENCE;
+    while size(&stream.next().jpeg) != (80, 240) {
+        assert!(Instant::now() < deadline, "still the camera of before");
+    }
+}
+
+#[test]
 fn sighup_changes_timeouts_and_tells_what_needs_a_restart() {
     let config = format!("{}[limits]\nack_timeout_s = 60\n", pattern());
     let mut camd = Camd::start(&config);
