@@ -67,9 +67,11 @@ impl Listener {
 /// All clients of the process.
 ///
 /// Invariant: the first [`MAX_CLIENTS`] slots hold pictures, the [`REFUSAL_SLOTS`] behind them do not; the number of
-/// taken picture slots of a listener never exceeds its `clients` at the time of admission.
+/// taken picture slots of a listener never exceeds its `clients` at the time of admission. All taken slots are below
+/// `used`, and the last of these is taken: what is done for each picture looks at no more than that.
 pub struct Hub<S> {
     slots: heapless::Vec<Slot<S>, { MAX_CLIENTS + REFUSAL_SLOTS }>,
+    used: usize,
     /// Slots to be advanced in this turn.
     marked: [bool; MAX_CLIENTS + REFUSAL_SLOTS],
     listeners: heapless::Vec<Listener, MAX_LISTENERS>,
@@ -95,6 +97,7 @@ impl<S: Stream> Hub<S> {
         }
         Hub {
             slots,
+            used: 0,
             marked: [false; MAX_CLIENTS + REFUSAL_SLOTS],
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
@@ -136,7 +139,7 @@ impl<S: Stream> Hub<S> {
 
     /// The taken slots.
     pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Slot<S>)> + Clone {
-        self.slots
+        self.slots[..self.used]
             .iter()
             .enumerate()
             .filter(|(_, slot)| !slot.is_free())
@@ -169,7 +172,8 @@ impl<S: Stream> Hub<S> {
 
     /// Clients for whom the camera must run.
     pub fn viewers(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_viewer()).count()
+        let slots = &self.slots[..self.used];
+        slots.iter().filter(|slot| slot.is_viewer()).count()
     }
 
     /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
@@ -211,6 +215,7 @@ impl<S: Stream> Hub<S> {
         let max_fps = info.config.max_fps;
         slot.open(stream, peer, listener, info.protocol(), max_fps, now);
         self.marked[index] = true;
+        self.used = self.used.max(index + 1);
         Ok(id(index, slot))
     }
 
@@ -233,14 +238,15 @@ impl<S: Stream> Hub<S> {
 
     /// The camera has a new picture: everyone who waits for one is served in the next [`Hub::turn`].
     pub fn on_frame(&mut self) {
-        for (slot, marked) in self.slots.iter_mut().zip(&mut self.marked) {
+        let slots = &mut self.slots[..self.used];
+        for (slot, marked) in slots.iter_mut().zip(&mut self.marked) {
             *marked |= slot.on_frame();
         }
     }
 
     /// When a client will be late.
     pub fn deadline(&self) -> Option<Instant> {
-        self.slots
+        self.slots[..self.used]
             .iter()
             .filter_map(|slot| slot.deadline(&self.limits))
             .min()
@@ -250,7 +256,8 @@ impl<S: Stream> Hub<S> {
     /// once, and only give way to the others.
     pub fn turn<C: Source>(&mut self, now: Instant, camera: &mut Camera<C>) -> bool {
         let mut again = false;
-        for index in 0..self.slots.len() {
+        // The table can shrink meanwhile, but not grow.
+        for index in 0..self.used {
             let late = self.slots[index]
                 .deadline(&self.limits)
                 .is_some_and(|deadline| deadline <= now);
@@ -311,6 +318,8 @@ impl<S: Stream> Hub<S> {
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }
         slot.close();
+        let free = self.slots[..self.used].iter().rev();
+        self.used -= free.take_while(|slot| slot.is_free()).count();
     }
 
     fn answer<C: Source>(
