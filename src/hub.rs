@@ -130,7 +130,9 @@ impl<S: Stream> Hub<S> {
             listener.policy = policy(config);
         }
         self.limits = config.limits.clone();
+        let failed = self.renditions.failed;
         self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
+        self.renditions.failed = failed;
     }
 
     pub fn listeners(&self) -> &[Listener] {
