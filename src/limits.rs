@@ -9,13 +9,9 @@ pub const MAX_CLIENTS: usize = 64;
 pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
-/// Different sizes and qualities of JPEGs that the listeners may ask for: each its own. A buffer whose pages were never
-/// written costs no memory.
-pub const MAX_PROFILES: usize = MAX_LISTENERS;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
 pub const FRAME_BYTES_MIN: usize = 64 * 1024;
-pub const FRAME_BYTES_DEFAULT: usize = 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Capture buffers asked of the driver; V4L2's own limit is 32 (`VIDEO_MAX_FRAME`).
@@ -88,8 +84,7 @@ pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 pub const LINGER_CLOSE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(PULL_PART < FRAME_BYTES_MIN);
-const _: () =
-    assert!(FRAME_BYTES_MIN <= FRAME_BYTES_DEFAULT && FRAME_BYTES_DEFAULT <= FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
 // push writes the length as an int32.
 const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(BUFFERS_MIN < BUFFERS_TO_HOLD_ONE && BUFFERS_TO_HOLD_ONE <= BUFFERS_MAX);

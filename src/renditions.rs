@@ -5,7 +5,7 @@ use log::warn;
 use crate::codec::{ANY_SIZE, Codec};
 use crate::config::ListenerConfig;
 use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
-use crate::limits::{DIMENSION_MAX, MAX_PROFILES};
+use crate::limits::MAX_LISTENERS;
 use crate::scale::Size;
 
 /// What a listener wants of a picture.
@@ -15,8 +15,8 @@ pub struct Profile {
     pub quality: Option<u8>,
     /// The quality where there is no JPEG to leave untouched.
     pub raw_quality: u8,
-    /// What the picture is to fit ([`Size::fit`]). `None`: the camera's own size.
-    pub bounds: Option<Size>,
+    /// What the picture is to fit ([`Size::fit`]).
+    pub bounds: Size,
 }
 
 impl Profile {
@@ -26,12 +26,9 @@ impl Profile {
             raw_quality: listener
                 .quality
                 .unwrap_or(listener.protocol.default_quality()),
-            bounds: match (listener.width, listener.height) {
-                (None, None) => None,
-                (width, height) => Some(Size {
-                    width: width.unwrap_or(DIMENSION_MAX),
-                    height: height.unwrap_or(DIMENSION_MAX),
-                }),
+            bounds: Size {
+                width: listener.width.unwrap_or(ANY_SIZE.width),
+                height: listener.height.unwrap_or(ANY_SIZE.height),
             },
         }
     }
@@ -42,13 +39,13 @@ impl Profile {
             width: meta.width,
             height: meta.height,
         };
-        self.bounds.is_some_and(|bounds| size.fit(bounds) != size)
+        size.fit(self.bounds) != size
     }
 }
 
 struct Rendition {
     quality: u8,
-    bounds: Option<Size>,
+    bounds: Size,
     /// Of which frame; 0 is none.
     sequence: u64,
     /// Empty if that frame could not be encoded.
@@ -64,7 +61,8 @@ impl Rendition {
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
 pub struct Renditions {
     codec: Codec,
-    made: heapless::Vec<Rendition, MAX_PROFILES>,
+    /// One for each different profile, so at most one for each listener. Pages that were never written cost no memory.
+    made: heapless::Vec<Rendition, MAX_LISTENERS>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
 }
@@ -73,7 +71,7 @@ impl Renditions {
     /// Room for the profiles of these listeners.
     ///
     /// # Panics
-    /// If they name more than [`MAX_PROFILES`] pairs of size and quality: the configuration is checked for that.
+    /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
     pub fn new(listeners: &[ListenerConfig], frame_bytes: usize) -> Self {
         Renditions::for_profiles(listeners.iter().map(Profile::of), frame_bytes)
     }
@@ -90,7 +88,7 @@ impl Renditions {
                 };
                 assert!(
                     made.push(rendition).is_ok(),
-                    "more than {MAX_PROFILES} sizes and qualities in a checked configuration"
+                    "more than {MAX_LISTENERS} listeners in a checked configuration"
                 );
             }
         }
@@ -115,8 +113,7 @@ impl Renditions {
             .iter_mut()
             .find(|r| r.is_for(profile))
             .expect("there is a rendition for each listener's size and quality");
-        let quality = rendition.quality;
-        let bounds = rendition.bounds.unwrap_or(ANY_SIZE);
+        let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.sequence != frame.meta.sequence {
             rendition.sequence = frame.meta.sequence;
             let result = match &frame.picture {
@@ -159,7 +156,7 @@ mod tests {
         Profile {
             quality,
             raw_quality: quality.unwrap_or(80),
-            bounds: bounds.map(|(width, height)| Size { width, height }),
+            bounds: bounds.map_or(ANY_SIZE, |(width, height)| Size { width, height }),
         }
     }
 

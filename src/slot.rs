@@ -284,14 +284,14 @@ impl<S: Stream> Slot<S> {
         self.check();
     }
 
-    /// Gives the connection back and frees the slot.
-    pub fn close(&mut self) -> Option<S> {
+    /// Ends the connection and frees the slot.
+    pub fn close(&mut self) {
         self.state = State::Idle;
         self.closing = false;
         self.out.reset();
         self.input.clear();
         self.frame.clear();
-        self.stream.take()
+        self.stream = None;
     }
 
     fn check(&self) {
