@@ -26,9 +26,8 @@ use std::ops::Range;
 use heapless::String;
 use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS_YCbCr};
 
-use crate::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
+use crate::frame::{Bounds, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use crate::limits::DIMENSION_MAX;
-use crate::scale::Size;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
 use scaler::Scaler;
 
@@ -38,11 +37,6 @@ const MESSAGE: usize = 80;
 const MCU_BLOCKS: i32 = 10;
 /// The samples of one row of MCUs: each component has at most the width of the picture, rounded up to whole blocks.
 const ROW_SAMPLES: usize = COMPONENTS * MCU_LINES * (DIMENSION_MAX as usize + 64);
-/// Every picture fits.
-pub const ANY_SIZE: Size = Size {
-    width: u16::MAX,
-    height: u16::MAX,
-};
 
 /// Why there is no JPEG.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +92,33 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
+/// How a JPEG is to be made of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// 1 to 100; what is outside is taken as the nearest.
+    pub quality: u8,
+    pub bounds: Bounds,
+}
+
+impl Recipe {
+    /// The picture as it is, at this quality.
+    pub fn at(quality: u8) -> Self {
+        Recipe {
+            quality,
+            bounds: Bounds::NONE,
+        }
+    }
+
+    /// Made smaller where it does not fit `size`.
+    pub fn within(self, size: Size) -> Self {
+        let bounds = Bounds {
+            within: size,
+            ..self.bounds
+        };
+        Recipe { bounds, ..self }
+    }
+}
+
 /// Encodes and transcodes, one picture at a time, with objects that are made once.
 pub struct Codec {
     libjpeg: Libjpeg,
@@ -117,23 +138,54 @@ impl Codec {
         }
     }
 
-    /// Encodes `raw` into `out` at `quality` (1 to 100; what is outside is taken as the nearest), in the sampling of
-    /// its format; RGB becomes 4:2:0. After an error `out` is empty.
+    /// Makes a JPEG of `picture` in `out`, as the recipe says. After an error `out` is empty.
+    ///
+    /// A raw picture keeps the sampling of its format; RGB becomes 4:2:0. A JPEG keeps its sampling (4:4:4 if it is RGB,
+    /// or in a sampling that only exists in theory) and loses its metadata. Damage within it is passed on as libjpeg shows
+    /// it (many UVC cameras leave extra bytes before a marker, in every frame); a damaged header, or an end before EOI, is
+    /// an error.
+    pub fn make(
+        &mut self,
+        picture: &Picture<'_>,
+        recipe: &Recipe,
+        out: &mut FrameBuf,
+    ) -> Result<(), CodecError> {
+        match picture {
+            Picture::Raw(raw) => self.encode_raw(raw, recipe, out),
+            Picture::Jpeg(jpeg) => {
+                out.clear();
+                let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
+                self.libjpeg.run(out, |to, from| {
+                    transcode(from.read_header(jpeg)?, to, recipe, rows, scaler)
+                })
+            }
+        }
+    }
+
+    /// [`Codec::make`] of a raw picture, as it is, at `quality`.
     pub fn encode(
         &mut self,
         raw: &RawPicture<'_>,
         quality: u8,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
-        self.encode_within(raw, ANY_SIZE, quality, out)
+        self.make(&Picture::Raw(*raw), &Recipe::at(quality), out)
     }
 
-    /// The same, made smaller where it does not fit `bounds` ([`Size::fit`]).
-    pub fn encode_within(
+    /// [`Codec::make`] of a JPEG, as it is, at `quality`.
+    pub fn transcode(
+        &mut self,
+        jpeg: &[u8],
+        quality: u8,
+        out: &mut FrameBuf,
+    ) -> Result<(), CodecError> {
+        self.make(&Picture::Jpeg(jpeg), &Recipe::at(quality), out)
+    }
+
+    fn encode_raw(
         &mut self,
         raw: &RawPicture<'_>,
-        bounds: Size,
-        quality: u8,
+        recipe: &Recipe,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
         out.clear();
@@ -143,7 +195,7 @@ impl Codec {
             width: raw.width,
             height: raw.height,
         };
-        let size = whole.fit(bounds);
+        let size = recipe.bounds.fit(whole);
         self.libjpeg.run(out, |mut to, _| {
             let (space, pixel_bytes) = match raw.format {
                 PixelFormat::Rgb24 => (JCS_EXT_RGB, 3),
@@ -151,7 +203,7 @@ impl Codec {
                 PixelFormat::Grey => (JCS_GRAYSCALE, 1),
                 _ => (JCS_YCbCr, 0),
             };
-            to.configure(size, space, quality)?;
+            to.configure(size, space, recipe.quality)?;
             let factors = match raw.format {
                 PixelFormat::Nv12 | PixelFormat::Yu12 => &[(2, 2), (1, 1), (1, 1)],
                 _ => &[(2, 1), (1, 1), (1, 1)],
@@ -163,35 +215,6 @@ impl Codec {
                 (_, false) => shrink_lines(&mut to, raw, size, pixel_bytes, scaler)?,
             }
             to.finish()
-        })
-    }
-
-    /// Encodes the JPEG `jpeg` again at `quality` into `out`, in its own size and sampling (4:4:4 if it is RGB, or in a
-    /// sampling that only exists in theory), without its metadata.
-    ///
-    /// Damage within the picture is passed on as libjpeg shows it (many UVC cameras leave extra bytes before a marker,
-    /// in every frame); a damaged header, or an end before EOI, is an error. After an error `out` is empty.
-    pub fn transcode(
-        &mut self,
-        jpeg: &[u8],
-        quality: u8,
-        out: &mut FrameBuf,
-    ) -> Result<(), CodecError> {
-        self.transcode_within(jpeg, ANY_SIZE, quality, out)
-    }
-
-    /// The same, made smaller where it does not fit `bounds` ([`Size::fit`]).
-    pub fn transcode_within(
-        &mut self,
-        jpeg: &[u8],
-        bounds: Size,
-        quality: u8,
-        out: &mut FrameBuf,
-    ) -> Result<(), CodecError> {
-        out.clear();
-        let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
-        self.libjpeg.run(out, |to, from| {
-            transcode(from.read_header(jpeg)?, to, bounds, quality, rows, scaler)
         })
     }
 }
@@ -500,15 +523,14 @@ fn encode_lines(
 fn transcode(
     mut from: Decompressor<'_>,
     mut to: Compressor<'_>,
-    bounds: Size,
-    quality: u8,
+    recipe: &Recipe,
     rows: &mut [u8],
     scaler: &mut Scaler,
 ) -> Result<(), Failed> {
     let whole = from.size()?;
-    let size = whole.fit(bounds);
+    let size = recipe.bounds.fit(whole);
     let space = from.space()?;
-    to.configure(size, space, quality)?;
+    to.configure(size, space, recipe.quality)?;
     if size != whole {
         from.scale(size);
     }
@@ -539,7 +561,7 @@ fn transcode(
                 to.write_mcu_row(&lines)?;
             }
         } else {
-            let mut sizes = [ANY_SIZE; COMPONENTS];
+            let mut sizes = [Bounds::NONE.within; COMPONENTS];
             for (size, plane) in sizes.iter_mut().zip(planes) {
                 *size = plane.size();
             }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::frame::PixelFormat;
+use crate::frame::{Orientation, PixelFormat};
 use crate::protocol::ProtocolKind;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -64,8 +64,69 @@ pub struct CameraConfig {
     pub buffers: u32,
     /// `None`: the stream stays on without viewers.
     pub linger: Option<Duration>,
+    /// Degrees clockwise: 0, 90, 180 or 270.
+    pub rotate: u16,
+    /// After turning.
+    pub flip: Flip,
+    /// Date, time and name in every picture that camd encodes.
+    pub timestamp: bool,
+    pub encoder: EncoderKind,
     /// In the order of the file, as some controls unlock others (auto off first).
     pub controls: Vec<(String, i64)>,
+}
+
+impl CameraConfig {
+    /// How the camera's picture is to be laid down for viewers.
+    pub fn orientation(&self) -> Orientation {
+        let (x, y) = (self.flip == Flip::Horizontal, self.flip == Flip::Vertical);
+        Orientation::quarters((self.rotate / 90) as u8).mirrored(x, y)
+    }
+}
+
+/// What changes places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flip {
+    None,
+    /// Left and right.
+    Horizontal,
+    /// Top and bottom.
+    Vertical,
+}
+
+impl Flip {
+    pub const ALL: [Flip; 3] = [Flip::None, Flip::Horizontal, Flip::Vertical];
+
+    /// The name in `camera.flip`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flip::None => "none",
+            Flip::Horizontal => "horizontal",
+            Flip::Vertical => "vertical",
+        }
+    }
+}
+
+/// Who makes JPEGs of raw pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderKind {
+    /// A V4L2 memory-to-memory device if there is one, else the processor.
+    Auto,
+    Cpu,
+    /// As `Auto`, with a warning if there is none.
+    M2m,
+}
+
+impl EncoderKind {
+    pub const ALL: [EncoderKind; 3] = [EncoderKind::Auto, EncoderKind::Cpu, EncoderKind::M2m];
+
+    /// The name in `camera.encoder`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::Auto => "auto",
+            EncoderKind::Cpu => "cpu",
+            EncoderKind::M2m => "m2m",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +171,9 @@ pub struct ListenerConfig {
     pub height: Option<u16>,
     /// Pictures per second for each client at most; `None`: as many as there are.
     pub max_fps: Option<u16>,
+    /// Whether clients that cannot take `min_fps` get smaller pictures.
+    pub adaptive: bool,
+    pub min_fps: u16,
     /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.

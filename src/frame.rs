@@ -11,10 +11,136 @@ pub struct FrameMeta {
     pub captured: Instant,
     /// The same moment as time since the Unix epoch.
     pub wall: Duration,
+    /// As it is stored, before `orientation`.
     pub width: u16,
     pub height: u16,
+    /// What is still to be done so that viewers see it upright.
+    pub orientation: Orientation,
     /// False for the "no picture" card that stands in for a camera in trouble.
     pub live: bool,
+}
+
+/// Of a picture or one of its components, in samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub width: u16,
+    pub height: u16,
+}
+
+impl Size {
+    /// The size in which a picture of this size is shown within `bounds`: the largest with its aspect ratio, as near as
+    /// even numbers allow (4:2:0 wants them), and at least 2. A picture that fits already stays as it is, whatever its
+    /// size: nothing is made larger, and nothing is put around it.
+    pub fn fit(self, bounds: Size) -> Size {
+        if self.width <= bounds.width && self.height <= bounds.height {
+            return self;
+        }
+        let [width, height] = [self.width, self.height].map(u32::from);
+        let [most_width, most_height] = [bounds.width, bounds.height].map(u32::from);
+        // `long` becomes `most`, and `side` follows: the even number next to side * most / long.
+        let follow = |side: u32, most: u32, long: u32| 2 * ((side * most + long) / (2 * long));
+        let (fit_width, fit_height) = if width * most_height >= height * most_width {
+            (most_width, follow(height, most_width, width))
+        } else {
+            (follow(width, most_height, height), most_height)
+        };
+        let even = |side: u32, bound: u16, own: u16| {
+            let largest = bound.min(own);
+            // Both fit into u16, being no larger than a bound.
+            (side.min(largest.into()) as u16 & !1).max(2).min(own)
+        };
+        Size {
+            width: even(fit_width, bounds.width, self.width),
+            height: even(fit_height, bounds.height, self.height),
+        }
+    }
+}
+
+/// How large a picture may be, and what part of that it is to have: the size of a rendition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// What it is to fit ([`Size::fit`]).
+    pub within: Size,
+    /// The sides of the result as eighths of what fits, 1 to 8: the scales in which a JPEG is decoded at the least cost.
+    pub eighths: u8,
+}
+
+impl Bounds {
+    /// Every picture as it is.
+    pub const NONE: Bounds = Bounds {
+        within: Size {
+            width: u16::MAX,
+            height: u16::MAX,
+        },
+        eighths: 8,
+    };
+
+    /// What a picture of this size becomes.
+    pub fn fit(self, size: Size) -> Size {
+        let fits = size.fit(self.within);
+        let part =
+            |side: u16| ((u32::from(side) * u32::from(self.eighths)).div_ceil(8) as u16).max(1);
+        if self.eighths == 8 {
+            fits
+        } else {
+            size.fit(Size {
+                width: part(fits.width),
+                height: part(fits.height),
+            })
+        }
+    }
+}
+
+/// How a stored picture is to be turned: first its rows become columns, if at all, then it is mirrored. Together these
+/// make the eight ways to lay a picture down, as Exif's orientation does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orientation {
+    /// Mirrored at the diagonal from the upper left corner: width and height change places.
+    pub transpose: bool,
+    /// Left and right change places.
+    pub mirror_x: bool,
+    /// Top and bottom change places.
+    pub mirror_y: bool,
+}
+
+impl Orientation {
+    /// As it is.
+    pub const UPRIGHT: Orientation = Orientation {
+        transpose: false,
+        mirror_x: false,
+        mirror_y: false,
+    };
+
+    /// Turned clockwise by so many quarters.
+    pub fn quarters(quarters: u8) -> Self {
+        let quarters = quarters % 4;
+        Orientation {
+            transpose: quarters % 2 == 1,
+            mirror_x: quarters == 1 || quarters == 2,
+            mirror_y: quarters == 2 || quarters == 3,
+        }
+    }
+
+    /// And mirrored after that.
+    pub fn mirrored(self, x: bool, y: bool) -> Self {
+        Orientation {
+            mirror_x: self.mirror_x ^ x,
+            mirror_y: self.mirror_y ^ y,
+            ..self
+        }
+    }
+
+    /// The size that viewers see of a picture stored in `size`.
+    pub fn turn(self, size: Size) -> Size {
+        if self.transpose {
+            Size {
+                width: size.height,
+                height: size.width,
+            }
+        } else {
+            size
+        }
+    }
 }
 
 /// A picture on loan from its source: the borrow ends before the source can touch the buffer again.
@@ -172,5 +298,71 @@ impl std::io::Write for FrameBuf {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(width: u16, height: u16) -> Size {
+        Size { width, height }
+    }
+
+    #[test]
+    fn the_shape_is_kept_and_nothing_grows() {
+        for (own, bounds, expected) in [
+            ((640, 480), (160, 120), (160, 120)),
+            ((1280, 720), (160, 120), (160, 90)),
+            ((1280, 720), (320, 240), (320, 180)),
+            ((480, 640), (160, 120), (90, 120)),
+            // 179.9
+            ((1366, 768), (320, 240), (320, 180)),
+            ((641, 479), (640, 480), (640, 478)),
+            ((641, 479), (641, 479), (641, 479)),
+            ((33, 17), (640, 480), (33, 17)),
+            ((640, 480), (639, 480), (638, 480)),
+            ((640, 480), (161, 121), (160, 120)),
+            ((8192, 16), (160, 120), (160, 2)),
+            ((16, 8192), (160, 120), (2, 120)),
+            ((8192, 1), (160, 120), (160, 1)),
+            ((8192, 8192), (16, 16), (16, 16)),
+        ] {
+            let own = size(own.0, own.1);
+            let fit = own.fit(size(bounds.0, bounds.1));
+            assert_eq!(fit, size(expected.0, expected.1), "{own:?} in {bounds:?}");
+        }
+    }
+
+    #[test]
+    fn eighths_are_parts_of_what_fits() {
+        let bounds = |eighths| Bounds {
+            within: size(640, 480),
+            eighths,
+        };
+        for (own, eighths, expected) in [
+            ((640, 480), 8, (640, 480)),
+            ((640, 480), 4, (320, 240)),
+            ((1280, 720), 3, (240, 134)),
+            ((33, 17), 8, (33, 17)),
+            ((33, 17), 1, (4, 2)),
+            ((2, 2), 1, (2, 2)),
+        ] {
+            let fit = bounds(eighths).fit(size(own.0, own.1));
+            assert_eq!(fit, size(expected.0, expected.1), "{eighths}/8 of {own:?}");
+        }
+    }
+
+    #[test]
+    fn orientations_compose() {
+        let all = |quarters| Orientation::quarters(quarters);
+        assert_eq!(all(0), Orientation::UPRIGHT);
+        assert_eq!(all(2), Orientation::UPRIGHT.mirrored(true, true));
+        assert_eq!(all(3), all(1).mirrored(true, true));
+        assert_eq!(all(4), all(0));
+        assert_eq!(all(1).turn(size(640, 480)), size(480, 640));
+        assert_eq!(all(2).turn(size(640, 480)), size(640, 480));
+        // The upper left corner goes to the right, which is what a clockwise quarter does to it.
+        assert!(all(1).transpose && all(1).mirror_x && !all(1).mirror_y);
     }
 }

@@ -2,11 +2,10 @@
 
 use log::warn;
 
-use crate::codec::{ANY_SIZE, Codec};
+use crate::codec::{Codec, Recipe};
 use crate::config::ListenerConfig;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
+use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
 use crate::limits::MAX_LISTENERS;
-use crate::scale::Size;
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +14,7 @@ pub struct Profile {
     pub quality: Option<u8>,
     /// The quality where there is no JPEG to leave untouched.
     pub raw_quality: u8,
-    /// What the picture is to fit ([`Size::fit`]).
-    pub bounds: Size,
+    pub bounds: Bounds,
 }
 
 impl Profile {
@@ -26,9 +24,12 @@ impl Profile {
             raw_quality: listener
                 .quality
                 .unwrap_or(listener.protocol.default_quality()),
-            bounds: Size {
-                width: listener.width.unwrap_or(ANY_SIZE.width),
-                height: listener.height.unwrap_or(ANY_SIZE.height),
+            bounds: Bounds {
+                within: Size {
+                    width: listener.width.unwrap_or(Bounds::NONE.within.width),
+                    height: listener.height.unwrap_or(Bounds::NONE.within.height),
+                },
+                eighths: 8,
             },
         }
     }
@@ -39,13 +40,13 @@ impl Profile {
             width: meta.width,
             height: meta.height,
         };
-        size.fit(self.bounds) != size
+        self.bounds.fit(size) != size
     }
 }
 
 struct Rendition {
     quality: u8,
-    bounds: Size,
+    bounds: Bounds,
     /// Of which frame; 0 is none.
     sequence: u64,
     /// Empty if that frame could not be encoded.
@@ -116,16 +117,10 @@ impl Renditions {
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.sequence != frame.meta.sequence {
             rendition.sequence = frame.meta.sequence;
-            let result = match &frame.picture {
-                Picture::Jpeg(jpeg) => {
-                    self.codec
-                        .transcode_within(jpeg, bounds, quality, &mut rendition.jpeg)
-                }
-                Picture::Raw(raw) => {
-                    self.codec
-                        .encode_within(raw, bounds, quality, &mut rendition.jpeg)
-                }
-            };
+            let recipe = Recipe { quality, bounds };
+            let result = self
+                .codec
+                .make(&frame.picture, &recipe, &mut rendition.jpeg);
             if let Err(error) = result {
                 rendition.jpeg.clear();
                 self.failed += 1;
@@ -147,7 +142,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::frame::{PixelFormat, Plane, RawPicture};
+    use crate::frame::{Orientation, PixelFormat, Plane, RawPicture};
     use crate::jpeg;
 
     const FRAME_BYTES: usize = 1 << 20;
@@ -156,7 +151,13 @@ mod tests {
         Profile {
             quality,
             raw_quality: quality.unwrap_or(80),
-            bounds: bounds.map_or(ANY_SIZE, |(width, height)| Size { width, height }),
+            bounds: Bounds {
+                within: bounds.map_or(Bounds::NONE.within, |(width, height)| Size {
+                    width,
+                    height,
+                }),
+                eighths: 8,
+            },
         }
     }
 
@@ -167,6 +168,7 @@ mod tests {
             wall: Duration::ZERO,
             width: 64,
             height: 48,
+            orientation: Orientation::UPRIGHT,
             live,
         }
     }

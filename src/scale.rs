@@ -3,43 +3,8 @@
 //! The mean over the area neither rings nor aliases, needs no line twice, and suits what libjpeg's own scaling leaves to
 //! be done (less than 2:1). Nothing is ever made larger.
 
+use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
-
-/// Of a picture or one of its components, in samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    pub width: u16,
-    pub height: u16,
-}
-
-impl Size {
-    /// The size in which a picture of this size is shown within `bounds`: the largest with its aspect ratio, as near as
-    /// even numbers allow (4:2:0 wants them), and at least 2. A picture that fits already stays as it is, whatever its
-    /// size: nothing is made larger, and nothing is put around it.
-    pub fn fit(self, bounds: Size) -> Size {
-        if self.width <= bounds.width && self.height <= bounds.height {
-            return self;
-        }
-        let [width, height] = [self.width, self.height].map(u32::from);
-        let [most_width, most_height] = [bounds.width, bounds.height].map(u32::from);
-        // `long` becomes `most`, and `side` follows: the even number next to side * most / long.
-        let follow = |side: u32, most: u32, long: u32| 2 * ((side * most + long) / (2 * long));
-        let (fit_width, fit_height) = if width * most_height >= height * most_width {
-            (most_width, follow(height, most_width, width))
-        } else {
-            (follow(width, most_height, height), most_height)
-        };
-        let even = |side: u32, bound: u16, own: u16| {
-            let largest = bound.min(own);
-            // Both fit into u16, being no larger than a bound.
-            (side.min(largest.into()) as u16 & !1).max(2).min(own)
-        };
-        Size {
-            width: even(fit_width, bounds.width, self.width),
-            height: even(fit_height, bounds.height, self.height),
-        }
-    }
-}
 
 /// A whole, in the weights of lines. A sum of one whole of bytes fits `u16`, which makes for twice the samples in a
 /// vector.
@@ -242,31 +207,6 @@ mod tests {
 
     fn size(width: u16, height: u16) -> Size {
         Size { width, height }
-    }
-
-    #[test]
-    fn the_shape_is_kept_and_nothing_grows() {
-        for (own, bounds, expected) in [
-            ((640, 480), (160, 120), (160, 120)),
-            ((1280, 720), (160, 120), (160, 90)),
-            ((1280, 720), (320, 240), (320, 180)),
-            ((480, 640), (160, 120), (90, 120)),
-            // 179.9
-            ((1366, 768), (320, 240), (320, 180)),
-            ((641, 479), (640, 480), (640, 478)),
-            ((641, 479), (641, 479), (641, 479)),
-            ((33, 17), (640, 480), (33, 17)),
-            ((640, 480), (639, 480), (638, 480)),
-            ((640, 480), (161, 121), (160, 120)),
-            ((8192, 16), (160, 120), (160, 2)),
-            ((16, 8192), (160, 120), (2, 120)),
-            ((8192, 1), (160, 120), (160, 1)),
-            ((8192, 8192), (16, 16), (16, 16)),
-        ] {
-            let own = size(own.0, own.1);
-            let fit = own.fit(size(bounds.0, bounds.1));
-            assert_eq!(fit, size(expected.0, expected.1), "{own:?} in {bounds:?}");
-        }
     }
 
     fn shrink(shrink: &mut Shrink, from: Size, to: Size, channels: usize, data: &[u8]) -> Vec<u8> {

@@ -146,6 +146,7 @@ impl Bench {
             wall: Duration::from_micros(1_000_001),
             width: 64,
             height: 48,
+            orientation: crate::frame::Orientation::UPRIGHT,
             live: true,
         }
     }

@@ -3,10 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use camd::codec::{Codec, CodecError};
-use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
+use camd::codec::{Codec, CodecError, Recipe};
+use camd::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use camd::jpeg;
-use camd::scale::Size;
 
 /// Runs ffmpeg with `input` on its stdin and returns its stdout.
 fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -722,7 +721,11 @@ fn damaged_jpegs_never_harm() {
             0 => size(u16::MAX, u16::MAX),
             _ => size(1 + below(80) as u16, 1 + below(80) as u16),
         };
-        match codec.transcode_within(&damaged, bounds, 50, &mut out) {
+        match codec.make(
+            &Picture::Jpeg(&damaged),
+            &Recipe::at(50).within(bounds),
+            &mut out,
+        ) {
             Ok(()) => {
                 jpeg::inspect(out.as_slice()).unwrap_or_else(|error| panic!("{round}: {error}"));
                 good += 1;
@@ -850,13 +853,9 @@ fn raw_pictures_are_made_smaller_as_ffmpeg_makes_them() {
             for (bounds, quality) in PROFILES {
                 let size = source.fit(bounds);
                 let what = format!("{format:?} {dimensions} in {size:?} q{quality}");
+                let picture = Picture::Raw(raw(format, width, height, &planes));
                 codec
-                    .encode_within(
-                        &raw(format, width, height, &planes),
-                        bounds,
-                        quality,
-                        &mut out,
-                    )
+                    .make(&picture, &Recipe::at(quality).within(bounds), &mut out)
                     .expect(&what);
                 // Its encoder has no grey.
                 let encoded = if format == PixelFormat::Grey {
@@ -893,7 +892,11 @@ fn jpegs_are_made_smaller_as_ffmpeg_makes_them() {
                 let size = source.fit(bounds);
                 let what = format!("{pix_fmt} {dimensions} in {size:?} q{quality}");
                 codec
-                    .transcode_within(&camera, bounds, quality, &mut out)
+                    .make(
+                        &Picture::Jpeg(&camera),
+                        &Recipe::at(quality).within(bounds),
+                        &mut out,
+                    )
                     .expect(&what);
                 let theirs = reference(&["-f", "mjpeg"], &camera, size, pix_fmt, quality);
                 assert_alike(&what, out.as_slice(), &theirs, size, pix_fmt);
@@ -913,7 +916,11 @@ fn jpegs_in_any_sampling_are_made_smaller() {
         for side in 2..=76 {
             let expected = size(75, 53).fit(size(side, side));
             codec
-                .transcode_within(source, size(side, side), 95, &mut out)
+                .make(
+                    &Picture::Jpeg(source),
+                    &Recipe::at(95).within(size(side, side)),
+                    &mut out,
+                )
                 .unwrap_or_else(|error| panic!("{what} in {side}: {error}"));
             let found = jpeg::inspect(out.as_slice()).expect(what);
             assert_eq!(
@@ -956,10 +963,18 @@ fn the_largest_pictures_are_made_smaller() {
             for side in [8190, 8000, 7168, 7000, 4096, 1000, 16, 1] {
                 let bounds = size(side, side);
                 let expected = size(width as u16, height as u16).fit(bounds);
-                codec.encode_within(&raw, bounds, 50, &mut out).unwrap();
+                codec
+                    .make(&Picture::Raw(raw), &Recipe::at(50).within(bounds), &mut out)
+                    .unwrap();
                 let found = jpeg::inspect(out.as_slice()).unwrap();
                 assert_eq!(size(found.width, found.height), expected);
-                codec.transcode_within(&jpeg, bounds, 50, &mut out).unwrap();
+                codec
+                    .make(
+                        &Picture::Jpeg(&jpeg),
+                        &Recipe::at(50).within(bounds),
+                        &mut out,
+                    )
+                    .unwrap();
                 let found = jpeg::inspect(out.as_slice()).unwrap();
                 assert_eq!(size(found.width, found.height), expected);
             }
@@ -1010,7 +1025,11 @@ fn half_a_picture_is_the_picture_of_its_halves() {
             .encode(&raw(same, 42, 44, &half), 90, &mut expected)
             .unwrap();
         codec
-            .encode_within(&raw(format, 84, 88, &planes), size(42, 44), 90, &mut out)
+            .make(
+                &Picture::Raw(raw(format, 84, 88, &planes)),
+                &Recipe::at(90).within(size(42, 44)),
+                &mut out,
+            )
             .unwrap();
         assert!(out.as_slice() == expected.as_slice(), "{format:?}");
     }

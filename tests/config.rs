@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
 use camd::config::{
-    Bind, CameraConfig, Config, LimitsConfig, ListenerConfig, SourceKind, demo_config, load, parse,
+    Bind, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, SourceKind,
+    demo_config, load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
@@ -41,6 +42,8 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         width: None,
         height: None,
         max_fps: None,
+        adaptive: false,
+        min_fps: 5,
         allow_origin: None,
         set_controls: true,
     }
@@ -61,6 +64,10 @@ fn default() -> Config {
             format: None,
             buffers: 4,
             linger: Some(Duration::from_secs(5)),
+            rotate: 0,
+            flip: Flip::None,
+            timestamp: false,
+            encoder: EncoderKind::Auto,
             controls: vec![],
         },
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
@@ -174,6 +181,10 @@ fn each_key_reaches_its_field() {
         format = "nv12"
         buffers = 3
         linger_s = 0
+        rotate = 270
+        flip = "vertical"
+        timestamp = true
+        encoder = "cpu"
         controls = { zoom = 2, auto = false, brightness = -3, led = true }
 
         [[listener]]
@@ -184,6 +195,8 @@ fn each_key_reaches_its_field() {
         width = 320
         height = 240
         max_fps = 5
+        adaptive = true
+        min_fps = 3
 
         [[listener]]
         protocol = "http"
@@ -212,6 +225,10 @@ fn each_key_reaches_its_field() {
             format: Some(PixelFormat::Nv12),
             buffers: 3,
             linger: None,
+            rotate: 270,
+            flip: Flip::Vertical,
+            timestamp: true,
+            encoder: EncoderKind::Cpu,
             controls: vec![
                 ("zoom".into(), 2),
                 ("auto".into(), 0),
@@ -228,6 +245,8 @@ fn each_key_reaches_its_field() {
                 width: Some(320),
                 height: Some(240),
                 max_fps: Some(5),
+                adaptive: true,
+                min_fps: 3,
                 allow_origin: None,
                 set_controls: true,
             },
@@ -239,6 +258,8 @@ fn each_key_reaches_its_field() {
                 width: None,
                 height: None,
                 max_fps: None,
+                adaptive: false,
+                min_fps: 5,
                 allow_origin: Some("*".into()),
                 set_controls: false,
             },
@@ -412,6 +433,18 @@ fn each_key_keeps_its_bounds() {
                 out_of_range("99999999999999999999");
                 refuse_other_types(setting, &["an integer"]);
             }
+            Kind::Number { values, .. } => {
+                let mut seen: Vec<Config> = Vec::new();
+                for value in *values {
+                    let config = accept(setting, &value.to_string());
+                    assert!(!seen.contains(&config), "{value} sets nothing");
+                    seen.push(config);
+                }
+                for other in ["1", "-90", "360", "99999999999999999999"] {
+                    refuse(setting, other, "", &format!("{other} is none of these"));
+                }
+                refuse_other_types(setting, &["an integer"]);
+            }
             Kind::Seconds { min, max, .. } => {
                 let (low, high) = (
                     accept(setting, &min.to_string()),
@@ -438,7 +471,7 @@ fn each_key_keeps_its_bounds() {
                     assert!(!seen.contains(&config), "{name} sets nothing");
                     seen.push(config);
                 }
-                for name in ["", "none", "AUTO", "Http", "v4l2 "] {
+                for name in ["", "None", "AUTO", "Http", "v4l2 "] {
                     refuse(
                         setting,
                         &format!("{name:?}"),
@@ -570,7 +603,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push""#,
@@ -918,4 +951,17 @@ fn the_reference_names_each_key_with_its_default_and_bounds() {
         let entry = format!("\n  {key}{value}\n      {doc}\n      Allowed: {kind}.\n");
         assert!(reference.contains(&entry), "{key} in\n{reference}");
     }
+}
+
+#[test]
+fn min_fps_is_at_most_max_fps() {
+    let listener = "[[listener]]\nprotocol = \"push\"\nbind = \"127.0.0.1:0\"\n";
+    assert_eq!(
+        errors(&format!("{listener}max_fps = 4\nmin_fps = 6\n")),
+        ["camd.toml:5: listener.min_fps: 6 is more than this listener's max_fps; allowed: 1 to 4"]
+    );
+    // Where it is the default that would be more, nobody asked for it.
+    let config = good(&format!("{listener}max_fps = 4\n"));
+    assert_eq!(config.listeners[0].min_fps, 5);
+    good(&format!("{listener}max_fps = 6\nmin_fps = 6\n"));
 }

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use camd::config::{Config, ListenerConfig, SourceKind};
-use camd::frame::{Frame, FrameMeta, Picture, PixelFormat};
+use camd::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
 use camd::hub::{ClientId, Hub};
 use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
@@ -229,6 +229,7 @@ impl Source for SimCamera {
                     wall,
                     width: 64,
                     height: 48,
+                    orientation: Orientation::UPRIGHT,
                     live: true,
                 };
                 self.newest = Some((meta, picture(dice.made)));

@@ -13,7 +13,7 @@ use mozjpeg_sys::{
 
 use super::{CodecError, check_size};
 use crate::frame::FrameBuf;
-use crate::scale::Size;
+use crate::frame::Size;
 
 /// Lines of a component in the tallest row of MCUs: four blocks.
 pub(super) const MCU_LINES: usize = 4 * DCTSIZE;

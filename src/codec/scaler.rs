@@ -2,8 +2,9 @@
 
 use super::libjpeg::{COMPONENTS, Compressor, Factors, Failed, MCU_LINES, McuRow};
 use super::{ROW_SAMPLES, pad};
+use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
-use crate::scale::{Shrink, Size};
+use crate::scale::Shrink;
 
 /// Rows of MCUs that are kept. The components of a picture are at most one apart from each other: their heights are
 /// those of the picture, rounded up.

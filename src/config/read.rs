@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting};
 use super::{
-    Bind, CameraConfig, Config, ConfigError, LimitsConfig, ListenerConfig, ProtocolKind,
-    SourceKind, line_at, nearest,
+    Bind, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    ProtocolKind, SourceKind, line_at, nearest,
 };
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS};
 
@@ -88,6 +88,10 @@ fn neutral() -> Config {
             format: None,
             buffers: 0,
             linger: None,
+            rotate: 0,
+            flip: Flip::None,
+            timestamp: false,
+            encoder: EncoderKind::Auto,
             controls: Vec::new(),
         },
         listeners: Vec::new(),
@@ -110,6 +114,8 @@ fn neutral_listener() -> ListenerConfig {
         width: None,
         height: None,
         max_fps: None,
+        adaptive: false,
+        min_fps: 0,
         allow_origin: None,
         set_controls: true,
     }
@@ -295,6 +301,18 @@ impl Reader<'_> {
                 self.error(place("bind"), "listener.bind", what);
             }
 
+            // The default gives way.
+            if table.contains_key("min_fps")
+                && let Some(max_fps) = this.max_fps
+                && this.min_fps > max_fps
+            {
+                let what = format!(
+                    "{} is more than this listener's max_fps; allowed: 1 to {max_fps}",
+                    this.min_fps
+                );
+                self.error(place("min_fps"), "listener.min_fps", what);
+            }
+
             let within = clients <= MAX_CLIENTS;
             clients += this.clients;
             if within && clients > MAX_CLIENTS {
@@ -386,6 +404,12 @@ fn set(
             let number = integer(number)
                 .filter(|number| (min..=max).contains(&number))
                 .ok_or_else(|| wrong(format!("{number} is out of range")))?;
+            set(config, number);
+        }
+        (Kind::Number { values, set }, DeValue::Integer(number)) => {
+            let number = integer(number)
+                .filter(|number| values.contains(number))
+                .ok_or_else(|| wrong(format!("{number} is none of these")))?;
             set(config, number);
         }
         (Kind::Seconds { min, max, set }, DeValue::Integer(_) | DeValue::Float(_)) => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::is_allow_origin;
-use super::{Bind, Config, ListenerConfig, ProtocolKind, SourceKind};
+use super::{Bind, Config, EncoderKind, Flip, ListenerConfig, ProtocolKind, SourceKind};
 use crate::frame::PixelFormat;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
@@ -76,6 +76,11 @@ pub enum Kind {
         max: i64,
         set: fn(&mut Config, i64),
     },
+    /// One of these integers.
+    Number {
+        values: &'static [i64],
+        set: fn(&mut Config, i64),
+    },
     /// Seconds, as an integer or a float.
     Seconds {
         min: f64,
@@ -110,6 +115,12 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Integer { min, max, .. } => write!(f, "an integer from {min} to {max}"),
+            Kind::Number { values, .. } => {
+                for (i, value) in values.iter().enumerate() {
+                    write!(f, "{}{value}", if i == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
             Kind::Seconds { min, max, .. } => write!(f, "seconds from {min} to {max}"),
             Kind::Boolean { .. } => f.write_str("true or false"),
             Kind::Choice { names, .. } => {
@@ -167,7 +178,7 @@ fn listener(config: &mut Config) -> &mut ListenerConfig {
         .expect("the reader appends a listener before it reads its keys")
 }
 
-pub static SETTINGS: [Setting; 25] = [
+pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "name",
@@ -312,6 +323,49 @@ pub static SETTINGS: [Setting; 25] = [
     },
     Setting {
         section: Section::Camera,
+        key: "rotate",
+        doc: "Turns the picture clockwise, in degrees: by the camera if it can, else without loss if that is cheap.",
+        absent: Absent::Default("0"),
+        only: None,
+        kind: Kind::Number {
+            values: &[0, 90, 180, 270],
+            set: |c, value| c.camera.rotate = value as u16,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "flip",
+        doc: "Mirrors the turned picture: left and right (horizontal), or top and bottom (vertical).",
+        absent: Absent::Default(r#""none""#),
+        only: None,
+        kind: Kind::Choice {
+            names: || Flip::ALL.map(Flip::name).to_vec(),
+            set: |c, index| c.camera.flip = Flip::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "timestamp",
+        doc: "Burns date, time and name into pictures that camd encodes; not into JPEGs that it passes on untouched.",
+        absent: Absent::Default("false"),
+        only: None,
+        kind: Kind::Boolean {
+            set: |c, value| c.camera.timestamp = value,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "encoder",
+        doc: "Who makes JPEGs of raw pictures: a V4L2 memory-to-memory device (m2m; auto: if there is one) or the processor.",
+        absent: Absent::Default(r#""auto""#),
+        only: None,
+        kind: Kind::Choice {
+            names: || EncoderKind::ALL.map(EncoderKind::name).to_vec(),
+            set: |c, index| c.camera.encoder = EncoderKind::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Camera,
         key: "controls",
         doc: "V4L2 controls set when the camera starts, in this order (some unlock others: automatic off first).",
         absent: Absent::Default("{}"),
@@ -406,6 +460,28 @@ pub static SETTINGS: [Setting; 25] = [
             min: 1,
             max: FPS_MAX as i64,
             set: |c, value| listener(c).max_fps = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "adaptive",
+        doc: "Whether a client whose link cannot carry min_fps gets pictures of less quality, and then of smaller size.",
+        absent: Absent::Default("false"),
+        only: None,
+        kind: Kind::Boolean {
+            set: |c, value| listener(c).adaptive = value,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "min_fps",
+        doc: "adaptive: pictures per second that a client is to get, at most max_fps.",
+        absent: Absent::Default("5"),
+        only: None,
+        kind: Kind::Integer {
+            min: 1,
+            max: FPS_MAX as i64,
+            set: |c, value| listener(c).min_fps = value as u16,
         },
     },
     Setting {

@@ -829,6 +829,7 @@ mod tests {
             wall,
             width: 64,
             height: 48,
+            orientation: crate::frame::Orientation::UPRIGHT,
             live: true,
         }
     }

@@ -9,7 +9,7 @@ use log::{debug, info, warn};
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source, no_picture};
 use crate::codec::Codec;
 use crate::config::{Config, SourceKind};
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture};
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::rate::Rate;
 
@@ -357,6 +357,7 @@ impl<S: Source> Camera<S> {
                         .unwrap_or_default(),
                     width: self.settings.width,
                     height: self.settings.height,
+                    orientation: Orientation::UPRIGHT,
                     live: false,
                 };
                 Some(Frame {

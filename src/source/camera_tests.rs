@@ -62,6 +62,7 @@ impl Source for Scripted {
             wall: Duration::ZERO,
             width: 64,
             height: 48,
+            orientation: Orientation::UPRIGHT,
             live: true,
         };
         let picture = Picture::Jpeg(b"a picture");

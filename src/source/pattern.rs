@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heapless::String;
 
-use crate::frame::{Frame, FrameMeta, Picture, PixelFormat};
+use crate::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
 
 use super::canvas::{BLACK, CELL, Canvas, Color, WHITE};
 use super::{Captured, Fault, Negotiated, Source};
@@ -200,6 +200,7 @@ impl Source for Pattern {
             wall,
             width: picture.width,
             height: picture.height,
+            orientation: Orientation::UPRIGHT,
             live: true,
         });
         Ok(Captured {

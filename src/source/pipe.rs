@@ -20,7 +20,7 @@ use nix::unistd::{Pid, getpid, getppid};
 
 use super::{Captured, Fault, Negotiated, Source};
 use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat};
 use crate::jpeg::{self, SplitCounts, Splitter};
 use crate::limits;
 
@@ -329,6 +329,7 @@ impl Newest<'_> {
                 .unwrap_or_default(),
             width: found.width,
             height: found.height,
+            orientation: Orientation::UPRIGHT,
             live: true,
         });
         Ok(())

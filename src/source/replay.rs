@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat};
 use crate::jpeg::{self, Splitter};
 
 /// Recorded pictures.
@@ -119,6 +119,7 @@ impl Replay {
                 .unwrap_or_default(),
             width,
             height,
+            orientation: Orientation::UPRIGHT,
             live: true,
         }
     }

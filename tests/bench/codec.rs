@@ -5,9 +5,8 @@
 use std::process::{Command, ExitCode};
 use std::{env, mem, ptr};
 
-use camd::codec::Codec;
-use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
-use camd::scale::Size;
+use camd::codec::{Codec, Recipe};
+use camd::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use mozjpeg_sys::*;
 
 const MOST: f64 = 1.1;
@@ -165,11 +164,12 @@ fn camd(case: &Case, frames: usize) -> usize {
     let mut codec = Codec::new();
     let (mut jpeg, mut out) = (FrameBuf::new(4 << 20), FrameBuf::new(4 << 20));
     codec.encode(&raw, 85, &mut jpeg).expect("a source");
+    let recipe = Recipe::at(case.quality).within(case.bounds);
     for _ in 0..frames {
         if case.mjpeg {
-            codec.transcode_within(jpeg.as_slice(), case.bounds, case.quality, &mut out)
+            codec.make(&Picture::Jpeg(jpeg.as_slice()), &recipe, &mut out)
         } else {
-            codec.encode_within(&raw, case.bounds, case.quality, &mut out)
+            codec.make(&Picture::Raw(raw), &recipe, &mut out)
         }
         .expect("a picture");
     }

@@ -10,7 +10,9 @@ use v4l::v4l_sys::{
 use super::device::{Failure, Filled, PLANES};
 use super::formats::Layout;
 use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
+use crate::frame::{
+    Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
+};
 use crate::jpeg;
 use crate::limits;
 use crate::source::{Captured, Fault};
@@ -441,6 +443,7 @@ impl<D: Driver> Ring<D> {
                 wall: held.wall,
                 width: held.width,
                 height: held.height,
+                orientation: Orientation::UPRIGHT,
                 live: true,
             },
             picture,
