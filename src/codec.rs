@@ -17,17 +17,21 @@
 //! libjpeg's errors do not return to where they arise. `codec/guard.c` brings them back as a return value, without
 //! unwinding and without a jump over anything but C.
 
+mod laps;
 mod libjpeg;
 mod scaler;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Instant;
 
 use heapless::String;
 use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS_YCbCr};
 
 use crate::frame::{Bounds, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use crate::limits::DIMENSION_MAX;
+use crate::stamp::Stamp;
+use crate::times::Spent;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
 use scaler::Scaler;
 
@@ -94,18 +98,28 @@ impl std::error::Error for CodecError {}
 
 /// How a JPEG is to be made of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recipe {
+pub struct Recipe<'a> {
     /// 1 to 100; what is outside is taken as the nearest.
     pub quality: u8,
     pub bounds: Bounds,
+    /// To be burnt in, upright, into the picture as it becomes; where there is no room for it, nothing is.
+    pub stamp: Option<&'a Stamp>,
 }
 
-impl Recipe {
+impl<'a> Recipe<'a> {
     /// The picture as it is, at this quality.
     pub fn at(quality: u8) -> Self {
         Recipe {
             quality,
             bounds: Bounds::NONE,
+            stamp: None,
+        }
+    }
+
+    pub fn stamped(self, stamp: &'a Stamp) -> Self {
+        Recipe {
+            stamp: Some(stamp),
+            ..self
         }
     }
 
@@ -138,6 +152,16 @@ impl Codec {
         }
     }
 
+    /// From now on it is measured what pictures take.
+    pub fn set_clock(&mut self, clock: fn() -> Instant) {
+        self.libjpeg.laps.clock = Some(clock);
+    }
+
+    /// What the last picture took; nothing without a clock.
+    pub fn spent(&self) -> Spent {
+        self.libjpeg.laps.spent()
+    }
+
     /// Makes a JPEG of `picture` in `out`, as the recipe says. After an error `out` is empty.
     ///
     /// A raw picture keeps the sampling of its format; RGB becomes 4:2:0. A JPEG keeps its sampling (4:4:4 if it is RGB,
@@ -147,7 +171,7 @@ impl Codec {
     pub fn make(
         &mut self,
         picture: &Picture<'_>,
-        recipe: &Recipe,
+        recipe: &Recipe<'_>,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
         match picture {
@@ -155,7 +179,7 @@ impl Codec {
             Picture::Jpeg(jpeg) => {
                 out.clear();
                 let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
-                self.libjpeg.run(out, |to, from| {
+                self.libjpeg.run(recipe.stamp, out, |to, from| {
                     transcode(from.read_header(jpeg)?, to, recipe, rows, scaler)
                 })
             }
@@ -185,7 +209,7 @@ impl Codec {
     fn encode_raw(
         &mut self,
         raw: &RawPicture<'_>,
-        recipe: &Recipe,
+        recipe: &Recipe<'_>,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
         out.clear();
@@ -196,7 +220,7 @@ impl Codec {
             height: raw.height,
         };
         let size = recipe.bounds.fit(whole);
-        self.libjpeg.run(out, |mut to, _| {
+        self.libjpeg.run(recipe.stamp, out, |mut to, _| {
             let (space, pixel_bytes) = match raw.format {
                 PixelFormat::Rgb24 => (JCS_EXT_RGB, 3),
                 PixelFormat::Bgr24 => (JCS_EXT_BGR, 3),

@@ -124,7 +124,7 @@ impl Daemon {
             SIGNALS,
             Interest::READABLE,
         )?;
-        let mut hub = Hub::new(&config, now);
+        let mut hub = Hub::new(&config, now, Instant::now);
         let mut listening = Vec::new();
         for (index, mut acceptor) in acceptors.into_iter().enumerate() {
             acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
@@ -405,10 +405,16 @@ fn is_readable(fd: RawFd) -> bool {
 
 /// Whether the two differ at most in what the source itself does not know.
 fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
-    let CameraConfig { name, linger, .. } = a.clone();
+    let CameraConfig {
+        name,
+        linger,
+        timestamp,
+        ..
+    } = a.clone();
     *a == CameraConfig {
         name,
         linger,
+        timestamp,
         ..b.clone()
     }
 }

@@ -44,6 +44,8 @@ pub struct Listener {
     pub violations: u64,
     /// Pictures that were sent whole over connections that have ended.
     past_frames: u64,
+    /// That its pictures get no time stamp was said in the log.
+    told_unstamped: bool,
 }
 
 impl Listener {
@@ -56,6 +58,7 @@ impl Listener {
             refused: 0,
             violations: 0,
             past_frames: 0,
+            told_unstamped: false,
         }
     }
 
@@ -79,11 +82,13 @@ pub struct Hub<S> {
     renditions: Renditions,
     page: FrameBuf,
     started: Instant,
+    /// Only for measuring what pictures take.
+    clock: fn() -> Instant,
 }
 
 impl<S: Stream> Hub<S> {
-    /// Takes all memory that serving will need.
-    pub fn new(config: &Config, now: Instant) -> Self {
+    /// Takes all memory that serving will need. `clock` is asked only to measure what pictures take.
+    pub fn new(config: &Config, now: Instant, clock: fn() -> Instant) -> Self {
         let mut slots = heapless::Vec::new();
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
@@ -101,9 +106,10 @@ impl<S: Stream> Hub<S> {
             marked: [false; MAX_CLIENTS + REFUSAL_SLOTS],
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
-            renditions: Renditions::new(&config.listeners, config.limits.frame_bytes),
+            renditions: Renditions::new(config, clock),
             page: FrameBuf::new(PAGE),
             started: now,
+            clock,
         }
     }
 
@@ -128,10 +134,11 @@ impl<S: Stream> Hub<S> {
             listener.config = config.clone();
             listener.profile = Profile::of(config);
             listener.policy = policy(config);
+            listener.told_unstamped = false;
         }
         self.limits = config.limits.clone();
         let failed = self.renditions.failed;
-        self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
+        self.renditions = Renditions::new(config, self.clock);
         self.renditions.failed = failed;
     }
 
@@ -162,6 +169,10 @@ impl<S: Stream> Hub<S> {
             .filter(|(_, slot)| slot.listener == listener)
             .map(|(_, slot)| slot.stats.frames);
         self.listeners[listener].past_frames + current.sum::<u64>()
+    }
+
+    pub fn renditions(&self) -> &Renditions {
+        &self.renditions
     }
 
     pub fn encode_failures(&self) -> u64 {
@@ -286,11 +297,23 @@ impl<S: Stream> Hub<S> {
                         slot.reply(Status::ServiceUnavailable, http::TEXT, reason);
                         continue;
                     }
-                    let profile = self.listeners[slot.listener].profile;
+                    let listener = &mut self.listeners[slot.listener];
+                    let profile = listener.profile;
                     let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta))
                     else {
                         return;
                     };
+                    if self.renditions.stamps()
+                        && !listener.told_unstamped
+                        && frame.meta.live
+                        && profile.leaves_untouched(&frame)
+                    {
+                        listener.told_unstamped = true;
+                        info!(
+                            "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
+                            listener.address
+                        );
+                    }
                     let Some(jpeg) = self.renditions.get(&frame, profile) else {
                         return;
                     };

@@ -27,8 +27,8 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `rate`, `decimate` | borrowed pictures, fixed copies; events per second, and fewer of them |
-//! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
+//! | 1 | `frame`, `font`, `rate`, `times`, `decimate` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them |
+//! | 2 | `jpeg`, `scale`, `stamp`, `protocol` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock |
 //! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
@@ -53,6 +53,7 @@ pub mod daemon;
 pub mod decimate;
 pub mod devices;
 pub mod fetch;
+pub mod font;
 pub mod frame;
 pub mod hub;
 pub mod jpeg;
@@ -64,3 +65,5 @@ pub mod renditions;
 pub mod scale;
 pub mod slot;
 pub mod source;
+pub mod stamp;
+pub mod times;

@@ -10,6 +10,9 @@ pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
+/// `camera.name`, in characters.
+pub const CAMERA_NAME: usize = 64;
+
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
 pub const FRAME_BYTES_MIN: usize = 64 * 1024;
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -1,11 +1,15 @@
 //! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
 
+use std::time::Instant;
+
 use log::warn;
 
 use crate::codec::{Codec, Recipe};
-use crate::config::ListenerConfig;
+use crate::config::{Config, ListenerConfig};
 use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
 use crate::limits::MAX_LISTENERS;
+use crate::stamp::Stamp;
+use crate::times::Times;
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,27 +38,58 @@ impl Profile {
         }
     }
 
+    /// Whether this is a JPEG that clients get as it is.
+    pub fn leaves_untouched(&self, frame: &Frame<'_>) -> bool {
+        matches!(frame.picture, Picture::Jpeg(_))
+            && !self.shrinks(&frame.meta)
+            // The card that stands in for a picture is as good as it gets already.
+            && (self.quality.is_none() || !frame.meta.live)
+    }
+
     /// Whether a picture of `meta` would become smaller.
     fn shrinks(&self, meta: &FrameMeta) -> bool {
-        let size = Size {
-            width: meta.width,
-            height: meta.height,
-        };
+        let size = shown(meta);
         self.bounds.fit(size) != size
     }
 }
 
-struct Rendition {
+/// The size of a picture as viewers see it.
+fn shown(meta: &FrameMeta) -> Size {
+    meta.orientation.turn(Size {
+        width: meta.width,
+        height: meta.height,
+    })
+}
+
+/// The JPEGs of one quality and size.
+pub struct Rendition {
     quality: u8,
     bounds: Bounds,
     /// Of which frame; 0 is none.
     sequence: u64,
     /// Empty if that frame could not be encoded.
     jpeg: FrameBuf,
+    /// The last that was made; `None` before the first.
+    size: Option<Size>,
+    times: Times,
 }
 
 impl Rendition {
-    fn is_for(&self, profile: Profile) -> bool {
+    pub fn quality(&self) -> u8 {
+        self.quality
+    }
+
+    /// Of the newest picture; `None` before the first.
+    pub fn size(&self) -> Option<Size> {
+        self.size
+    }
+
+    /// What its pictures took to make, since the start or the last reload.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    pub fn is_for(&self, profile: Profile) -> bool {
         (self.quality, self.bounds) == (profile.raw_quality, profile.bounds)
     }
 }
@@ -62,6 +97,8 @@ impl Rendition {
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
 pub struct Renditions {
     codec: Codec,
+    /// With `camera.timestamp`.
+    stamp: Option<Stamp>,
     /// One for each different profile, so at most one for each listener. Pages that were never written cost no memory.
     made: heapless::Vec<Rendition, MAX_LISTENERS>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
@@ -69,12 +106,17 @@ pub struct Renditions {
 }
 
 impl Renditions {
-    /// Room for the profiles of these listeners.
+    /// Room for the profiles of the configuration's listeners.
     ///
     /// # Panics
     /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
-    pub fn new(listeners: &[ListenerConfig], frame_bytes: usize) -> Self {
-        Renditions::for_profiles(listeners.iter().map(Profile::of), frame_bytes)
+    pub fn new(config: &Config, clock: fn() -> Instant) -> Self {
+        let profiles = config.listeners.iter().map(Profile::of);
+        let mut renditions = Renditions::for_profiles(profiles, config.limits.frame_bytes);
+        renditions.codec.set_clock(clock);
+        let camera = &config.camera;
+        renditions.stamp = camera.timestamp.then(|| Stamp::new(&camera.name));
+        renditions
     }
 
     fn for_profiles(profiles: impl Iterator<Item = Profile>, frame_bytes: usize) -> Self {
@@ -86,6 +128,8 @@ impl Renditions {
                     bounds: profile.bounds,
                     sequence: 0,
                     jpeg: FrameBuf::new(frame_bytes),
+                    size: None,
+                    times: Times::new(),
                 };
                 assert!(
                     made.push(rendition).is_ok(),
@@ -95,17 +139,26 @@ impl Renditions {
         }
         Renditions {
             codec: Codec::new(),
+            stamp: None,
             made,
             failed: 0,
         }
     }
 
+    /// Whether pictures get a time stamp where they are encoded.
+    pub fn stamps(&self) -> bool {
+        self.stamp.is_some()
+    }
+
+    /// One for each different profile, in the order of the listeners.
+    pub fn all(&self) -> &[Rendition] {
+        &self.made
+    }
+
     /// The frame's JPEG for a profile; `None` if it cannot be made.
     pub fn get<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
         if let Picture::Jpeg(jpeg) = frame.picture
-            && !profile.shrinks(&frame.meta)
-            // The card that stands in for a picture is as good as it gets already.
-            && (profile.quality.is_none() || !frame.meta.live)
+            && profile.leaves_untouched(frame)
         {
             return Some(jpeg);
         }
@@ -117,19 +170,34 @@ impl Renditions {
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.sequence != frame.meta.sequence {
             rendition.sequence = frame.meta.sequence;
-            let recipe = Recipe { quality, bounds };
+            // The card shows no moment, and no picture.
+            let mut stamp = self.stamp.as_mut().filter(|_| frame.meta.live);
+            if let Some(stamp) = &mut stamp {
+                stamp.set(frame.meta.wall);
+            }
+            let recipe = Recipe {
+                quality,
+                bounds,
+                stamp: stamp.as_deref(),
+            };
             let result = self
                 .codec
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
-            if let Err(error) = result {
-                rendition.jpeg.clear();
-                self.failed += 1;
-                // Once in a while, as a broken camera can do this with each frame.
-                if self.failed.is_power_of_two() {
-                    warn!(
-                        "picture not encoded at quality {quality}: {error} ({} so far)",
-                        self.failed
-                    );
+            match result {
+                Ok(()) => {
+                    rendition.size = Some(bounds.fit(shown(&frame.meta)));
+                    rendition.times.add(&self.codec.spent());
+                }
+                Err(error) => {
+                    rendition.jpeg.clear();
+                    self.failed += 1;
+                    // Once in a while, as a broken camera can do this with each frame.
+                    if self.failed.is_power_of_two() {
+                        warn!(
+                            "picture not encoded at quality {quality}: {error} ({} so far)",
+                            self.failed
+                        );
+                    }
                 }
             }
         }

@@ -581,7 +581,7 @@ impl World {
             running: false,
         };
         let camera = Camera::new(source, Settings::of(&config), now);
-        let hub = Hub::new(&config, now);
+        let hub = Hub::new(&config, now, Instant::now);
         let rng = Rng::with_seed(seed);
         World {
             rng,

@@ -1,9 +1,7 @@
 //! Rectangles and text in a 4:2:0 picture: all that the test pattern and the "no picture" card need.
 
+use crate::font::{CELL, glyph};
 use crate::frame::{PixelFormat, Plane, RawPicture};
-
-/// Pixels of a character's cell, at scale 1.
-pub const CELL: usize = 8;
 
 /// Y, Cb, Cr as JFIF has them (full range).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,16 +90,6 @@ impl Canvas {
                 }
             }
         }
-    }
-}
-
-/// The rows of a character, the leftmost pixel in the lowest bit. What the font lacks is a question mark.
-fn glyph(character: char) -> [u8; CELL] {
-    let code = character as usize;
-    match code {
-        0x20..0x7F => font8x8::legacy::BASIC_LEGACY[code],
-        0xA0..0x100 => font8x8::legacy::LATIN_LEGACY[code - 0xA0],
-        _ => glyph('?'),
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heapless::String;
 
+use crate::font::CELL;
 use crate::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
 
-use super::canvas::{BLACK, CELL, Canvas, Color, WHITE};
+use super::canvas::{BLACK, Canvas, Color, WHITE};
 use super::{Captured, Fault, Negotiated, Source};
 
 /// 75 % colour bars (white, yellow, cyan, green, magenta, red, blue), BT.601 in full range.

@@ -1,0 +1,200 @@
+//! Date, time and the camera's name in the lower left corner of a picture: white letters in a black box.
+//!
+//! The box begins and ends at multiples of sixteen pixels: in the samplings that cameras use, it covers whole MCUs, so
+//! that not a single sample beside it is changed by it.
+
+use std::fmt::Write as _;
+use std::iter::{repeat, repeat_n};
+use std::time::Duration;
+
+use heapless::{String, Vec};
+use jiff::Timestamp;
+use jiff::tz::{self, TimeZone};
+use log::warn;
+
+use crate::font::{CELL, Glyph, glyph};
+use crate::frame::Size;
+use crate::limits::CAMERA_NAME;
+
+/// Characters of "2026-11-21", and of "2026-11-21 10:42:18". A space is behind each.
+const DATE: usize = 10;
+const TIME: usize = 19;
+
+/// Y, and R, G and B: black and white in limited range, so that the two stay what they are in pictures of full range.
+const GROUND: u8 = 16;
+const INK: u8 = 235;
+/// Cb and Cr of what has no colour.
+pub const NEUTRAL: u8 = 128;
+
+/// Sides of the box are multiples of this, but for the picture's own edges.
+const GRID: usize = 16;
+/// A pixel of the font is one of the picture, for each so many lines: letters of 16 pixels at 640x480.
+const LINES_PER_SCALE: usize = 240;
+/// From one line of text to the next, in pixels of the font.
+const LEADING: usize = CELL + 2;
+/// Beside the text, and above and below it, in pixels of the font.
+const MARGIN_X: usize = CELL / 2;
+const MARGIN_Y: usize = 2;
+
+/// The text: "2026-11-21 10:42:18 name", in the time zone of this computer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    zone: TimeZone,
+    /// What the text says, in seconds since the Unix epoch.
+    second: u64,
+    text: Vec<Glyph, { TIME + 1 + CAMERA_NAME }>,
+}
+
+impl Stamp {
+    /// The time zone is that of `TZ`, else that of `/etc/localtime`, as they are now; its changes between summer and
+    /// winter time are followed.
+    pub fn new(name: &str) -> Self {
+        // Else it could be minutes old: this is called again when the configuration was read again.
+        tz::reset_system_time_zone_cache();
+        let zone = TimeZone::try_system().unwrap_or_else(|error| {
+            warn!("time stamps are in UTC: {error} (TZ, /etc/localtime)");
+            TimeZone::UTC
+        });
+        Stamp::in_zone(zone, name)
+    }
+
+    fn in_zone(zone: TimeZone, name: &str) -> Self {
+        let time = repeat_n(' ', TIME + 1);
+        let mut stamp = Stamp {
+            zone,
+            second: 0,
+            text: time
+                .chain(name.chars().take(CAMERA_NAME))
+                .map(glyph)
+                .collect(),
+        };
+        stamp.write();
+        stamp
+    }
+
+    /// Sets the time, since the Unix epoch.
+    pub fn set(&mut self, wall: Duration) {
+        if self.second != wall.as_secs() {
+            self.second = wall.as_secs();
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        let second = i64::try_from(self.second).unwrap_or(i64::MAX);
+        // It ends with the year 9999.
+        let time = Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+        let time = self.zone.to_datetime(time);
+        let mut text = String::<TIME>::new();
+        // Whatever does not fit would be cut.
+        let _ = write!(
+            text,
+            "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+            time.year(),
+            time.month(),
+            time.day(),
+            time.hour(),
+            time.minute(),
+            time.second()
+        );
+        for (to, character) in self.text.iter_mut().zip(text.chars()) {
+            *to = glyph(character);
+        }
+    }
+
+    /// The stamp for a picture of this size; `None` where there is no room for the time.
+    ///
+    /// All is in one line where that fits, else the name is in a second one, and cut where it is too long. In pictures
+    /// too narrow for that, date and time are in two lines. The box takes half of a picture at most, rounded up to the
+    /// grid; without room for all lines the name is left out.
+    pub fn place(&self, size: Size) -> Option<Placed<'_>> {
+        let (width, height) = (usize::from(size.width), usize::from(size.height));
+        let scale = (height / LINES_PER_SCALE)
+            .min(width / (TIME * CELL + 2 * MARGIN_X))
+            .max(1);
+        let columns = (width / scale).saturating_sub(2 * MARGIN_X) / CELL;
+        let (time, name) = self.text.split_at(TIME + 1);
+        let name = &name[..name.len().min(columns)];
+        let (date, clock) = (&time[..DATE], &time[DATE + 1..TIME]);
+        let lines: [&[Glyph]; 3] = if columns >= self.text.len() {
+            [&self.text, &[], &[]]
+        } else if columns >= TIME {
+            [&time[..TIME], name, &[]]
+        } else if columns >= DATE {
+            [date, clock, name]
+        } else {
+            return None;
+        };
+        let text_height = |count: usize| count * LEADING - (LEADING - CELL);
+        let room = |count: &usize| scale * (text_height(*count) + 2 * MARGIN_Y) <= height / 2;
+        let count = lines.iter().filter(|line| !line.is_empty()).count();
+        let least = if columns >= TIME { 1 } else { 2 };
+        let count = (least..=count).rev().find(room)?;
+        let longest = lines[..count].iter().map(|line| line.len()).max()?;
+        let box_height = scale * (text_height(count) + 2 * MARGIN_Y);
+        let top = (height - box_height) / GRID * GRID;
+        let right = scale * (longest * CELL + 2 * MARGIN_X);
+        Some(Placed {
+            lines,
+            count,
+            scale,
+            top,
+            right: right.next_multiple_of(GRID).min(width),
+            // In the middle between the box's edges.
+            text_top: top + (height - top - scale * text_height(count)) / 2,
+        })
+    }
+}
+
+/// A stamp on a picture of a certain size. Its box reaches from the picture's left and lower edge to `right` and `top`.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    lines: [&'a [Glyph]; 3],
+    /// How many of them are used.
+    count: usize,
+    /// Pixels to a pixel of the font.
+    scale: usize,
+    top: usize,
+    right: usize,
+    text_top: usize,
+}
+
+impl Placed<'_> {
+    /// The picture's first line with the box.
+    pub fn top(&self) -> usize {
+        self.top
+    }
+
+    /// How many pixels the box takes of these lines.
+    pub fn right(&self) -> usize {
+        self.right
+    }
+
+    /// The brightness of the box's pixels in line `y` of the picture, from the left. Lines below the picture, which
+    /// JPEG's blocks can have, are those of the box's ground.
+    ///
+    /// # Panics
+    /// If the line is above the box.
+    pub fn luma(&self, y: usize) -> impl Iterator<Item = u8> {
+        assert!(y >= self.top, "line {y} is above {}", self.top);
+        let scale = self.scale;
+        let place = y.checked_sub(self.text_top).map(|y| y / scale);
+        let row = place.map_or(CELL, |y| y % LEADING);
+        let line = place.map_or(self.count, |y| y / LEADING);
+        let glyphs = if line < self.count && row < CELL {
+            self.lines[line]
+        } else {
+            &[]
+        };
+        let text = glyphs.iter().flat_map(move |glyph| {
+            (0..CELL).flat_map(move |column| {
+                let ink = glyph[row] & (1 << column) != 0;
+                repeat_n(if ink { INK } else { GROUND }, scale)
+            })
+        });
+        repeat_n(GROUND, MARGIN_X * scale)
+            .chain(text)
+            .chain(repeat(GROUND))
+            .take(self.right)
+    }
+}
