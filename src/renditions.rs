@@ -327,4 +327,48 @@ mod tests {
         assert_eq!(get(1, &dark), first);
         assert_ne!(get(2, &dark), first);
     }
+
+    #[test]
+    fn only_pictures_get_the_stamp_that_is_asked_for() {
+        let mut data = FrameBuf::new(FRAME_BYTES);
+        let grey = RawPicture {
+            width: 320,
+            height: 240,
+            planes: [320, 0, 0].map(|stride| Plane {
+                data: &[90; 320 * 240][..stride * 240],
+                stride,
+            }),
+            ..grey(&[])
+        };
+        Codec::new().encode(&grey, 90, &mut data).unwrap();
+        let mut config = Config::default();
+        config.listeners[0].width = Some(160);
+        config.listeners[0].quality = Some(50);
+        config.camera.name = "card".to_owned();
+        let [plain, stamped] = [false, true].map(|timestamp| {
+            config.camera.timestamp = timestamp;
+            let mut renditions = Renditions::new(&config, Instant::now);
+            assert_eq!(renditions.stamps(), timestamp);
+            let profile = Profile::of(&config.listeners[0]);
+            let mut get = |sequence, live, picture| {
+                let meta = FrameMeta {
+                    width: 320,
+                    height: 240,
+                    ..meta(sequence, live)
+                };
+                let jpeg = renditions.get(&Frame { meta, picture }, profile);
+                assert_eq!(size(jpeg), (160, 120));
+                jpeg.unwrap().to_vec()
+            };
+            [
+                get(1, true, Picture::Raw(grey)),
+                get(2, true, Picture::Jpeg(data.as_slice())),
+                get(3, false, Picture::Jpeg(data.as_slice())),
+            ]
+        });
+        assert_eq!(
+            [0, 1, 2].map(|i| plain[i] == stamped[i]),
+            [false, false, true]
+        );
+    }
 }

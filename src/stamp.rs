@@ -198,3 +198,181 @@ impl Placed<'_> {
             .take(self.right)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::font::tests::read;
+
+    fn stamp(zone: &str, name: &str) -> Stamp {
+        Stamp::in_zone(TimeZone::posix(zone).unwrap(), name)
+    }
+
+    fn size(width: u16, height: u16) -> Size {
+        Size { width, height }
+    }
+
+    /// The lines of text in the box, which is drawn as it says it is.
+    fn lines(stamp: &Stamp, size: Size) -> Option<std::vec::Vec<std::string::String>> {
+        let placed = stamp.place(size)?;
+        let (width, height) = (usize::from(size.width), usize::from(size.height));
+        assert!(placed.right <= width && placed.top < height);
+        assert!(placed.right % GRID == 0 || placed.right == width);
+        assert_eq!(placed.top % GRID, 0);
+        let rows: std::vec::Vec<std::vec::Vec<u8>> = (0..height + GRID)
+            .skip(placed.top)
+            .map(|y| placed.luma(y).collect())
+            .collect();
+        assert!(rows.iter().all(|row| row.len() == placed.right));
+        // A frame of ground all around; the font's own letters end before their cells do.
+        let ground = |row: &[u8]| row.iter().all(|&luma| luma == GROUND);
+        let scale = placed.scale;
+        assert!(rows[..scale].iter().all(|row| ground(row)));
+        assert!(
+            rows[height - placed.top - scale..]
+                .iter()
+                .all(|row| ground(row))
+        );
+        for row in &rows {
+            assert!(ground(&row[..scale]) && ground(&row[placed.right - scale..]));
+            assert!(row.iter().all(|&luma| luma == GROUND || luma == INK));
+        }
+        let columns = (placed.right / scale - 2 * MARGIN_X) / CELL;
+        let read = |line: usize| {
+            let y = placed.text_top - placed.top + line * LEADING * scale;
+            read(columns, scale, |dx, dy| {
+                rows[y + dy][MARGIN_X * scale + dx] == INK
+            })
+        };
+        Some((0..placed.count).map(read).collect())
+    }
+
+    #[test]
+    fn the_time_is_local_through_summer_and_winter() {
+        let mut berlin = stamp("CET-1CEST,M3.5.0,M10.5.0/3", "Hof");
+        let mut kathmandu = stamp("<+0545>-5:45", "Hof");
+        for (at, there, elsewhere) in [
+            (0, "1970-01-01 01:00:00 Hof", "1970-01-01 05:45:00 Hof"),
+            // An hour is left out, and comes twice.
+            (
+                1_774_745_999,
+                "2026-03-29 01:59:59 Hof",
+                "2026-03-29 06:44:59 Hof",
+            ),
+            (
+                1_774_746_000,
+                "2026-03-29 03:00:00 Hof",
+                "2026-03-29 06:45:00 Hof",
+            ),
+            (
+                1_792_889_999,
+                "2026-10-25 02:59:59 Hof",
+                "2026-10-25 06:44:59 Hof",
+            ),
+            (
+                1_792_890_000,
+                "2026-10-25 02:00:00 Hof",
+                "2026-10-25 06:45:00 Hof",
+            ),
+            // A leap day, and the time after 32 bits.
+            (
+                1_835_438_400,
+                "2028-02-29 13:00:00 Hof",
+                "2028-02-29 17:45:00 Hof",
+            ),
+            (
+                4_107_585_600,
+                "2100-03-01 13:00:00 Hof",
+                "2100-03-01 17:45:00 Hof",
+            ),
+        ] {
+            for (stamp, expected) in [(&mut berlin, there), (&mut kathmandu, elsewhere)] {
+                stamp.set(Duration::new(at, 999_999_999));
+                assert_eq!(lines(stamp, size(640, 480)).unwrap(), [expected], "{at}");
+            }
+        }
+        // Nobody lives to see it, but a clock may be set to anything.
+        berlin.set(Duration::MAX);
+        let shown = lines(&berlin, size(640, 480)).unwrap();
+        assert!(shown[0].starts_with("9999-12-"), "{shown:?}");
+    }
+
+    #[test]
+    fn names_are_shown_as_far_as_font_and_picture_go() {
+        let zone = "UTC0";
+        let at = Duration::from_secs(1_795_257_738);
+        let time = "2026-11-21 10:42:18";
+        for (name, width, height, expected) in [
+            ("Tür 1", 640, 480, Some(vec!["2026-11-21 10:42:18 Tür 1"])),
+            ("門 €", 640, 480, Some(vec!["2026-11-21 10:42:18 ? ?"])),
+            ("garage", 160, 120, Some(vec![time, "garage"])),
+            (
+                "the gate behind the house",
+                160,
+                120,
+                Some(vec![time, "the gate behind the"]),
+            ),
+            (
+                "garage",
+                1920,
+                1080,
+                Some(vec!["2026-11-21 10:42:18 garage"]),
+            ),
+            (
+                "garage",
+                8192,
+                8192,
+                Some(vec!["2026-11-21 10:42:18 garage"]),
+            ),
+            (
+                "garage",
+                159,
+                120,
+                Some(vec!["2026-11-21", "10:42:18", "garage"]),
+            ),
+            ("garage", 88, 63, Some(vec!["2026-11-21", "10:42:18"])),
+            ("garage", 88, 44, Some(vec!["2026-11-21", "10:42:18"])),
+            // Tall enough for the time alone, and not even that.
+            ("garage", 160, 24, Some(vec![time])),
+            ("garage", 160, 23, None),
+            ("garage", 88, 43, None),
+            ("garage", 87, 480, None),
+            ("garage", 16, 16, None),
+            ("garage", 1, 1, None),
+        ] {
+            let mut stamp = stamp(zone, name);
+            stamp.set(at);
+            let shown = lines(&stamp, size(width, height));
+            let shown: Option<std::vec::Vec<&str>> = shown
+                .as_ref()
+                .map(|lines| lines.iter().map(|line| line.as_str()).collect());
+            assert_eq!(shown, expected, "{name} in {width}x{height}");
+        }
+        let longest = "W".repeat(CAMERA_NAME);
+        let mut stamp = stamp(zone, &longest);
+        stamp.set(at);
+        let shown = lines(&stamp, size(1000, 480)).unwrap();
+        assert_eq!(
+            shown,
+            [time, &longest[..61]],
+            "a second line, as wide as the picture"
+        );
+        let shown = lines(&stamp, size(1920, 239)).unwrap();
+        assert_eq!(shown, [format!("{time} {longest}")]);
+    }
+
+    #[test]
+    fn every_size_has_a_stamp_that_fits_or_none() {
+        let stamp = stamp("UTC0", "the gate behind the house");
+        for width in (1..200).chain([640, 1279, 8191, 8192]) {
+            for height in (1..60).chain([239, 480, 719, 8191]) {
+                let shown = lines(&stamp, size(width, height));
+                assert_eq!(
+                    shown.is_some(),
+                    (width >= 160 && height >= 24) || (width >= 88 && height >= 44),
+                    "{width}x{height}"
+                );
+            }
+        }
+    }
+}

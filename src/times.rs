@@ -18,14 +18,6 @@ pub enum Phase {
 
 impl Phase {
     pub const ALL: [Phase; 3] = [Phase::Decode, Phase::Scale, Phase::Encode];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Decode => "decode",
-            Phase::Scale => "scale",
-            Phase::Encode => "encode",
-        }
-    }
 }
 
 /// What one picture took, by [`Phase`].

@@ -1,11 +1,16 @@
 //! The codec against another make: what camd encodes, ffmpeg decodes, and the other way round.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use camd::codec::{Codec, CodecError, Recipe};
 use camd::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use camd::jpeg;
+use camd::stamp::Stamp;
+use camd::times::Phase;
 
 /// Runs ffmpeg with `input` on its stdin and returns its stdout.
 fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -1033,4 +1038,181 @@ fn half_a_picture_is_the_picture_of_its_halves() {
             .unwrap();
         assert!(out.as_slice() == expected.as_slice(), "{format:?}");
     }
+}
+
+/// Compares what the two JPEGs show, in the samples of `pix_fmt`: they differ by the stamp alone.
+fn assert_stamped(what: &str, stamp: &Stamp, plain: &[u8], stamped: &[u8], pix_fmt: &str) {
+    let found = jpeg::inspect(stamped).expect(what);
+    let (width, height) = (usize::from(found.width), usize::from(found.height));
+    let Some(placed) = stamp.place(size(found.width, found.height)) else {
+        assert!(plain == stamped, "{what}: no room for a stamp");
+        return;
+    };
+    // How many pixels share a sample, across and down.
+    let planes: &[(usize, usize)] = match pix_fmt {
+        "gray" => &[(1, 1)],
+        "yuvj420p" => &[(1, 1), (2, 2), (2, 2)],
+        "yuvj422p" => &[(1, 1), (2, 1), (2, 1)],
+        "yuvj444p" => &[(1, 1); 3],
+        other => panic!("{other}"),
+    };
+    let (plain, stamped) = (decode(plain, pix_fmt), decode(stamped, pix_fmt));
+    let mut start = 0;
+    for (i, &(across, down)) in planes.iter().enumerate() {
+        let (line, lines) = (width.div_ceil(across), height.div_ceil(down));
+        for y in 0..lines {
+            let samples = start + y * line..start + (y + 1) * line;
+            let (plain, stamped) = (&plain[samples.clone()], &stamped[samples]);
+            let inside = match y * down >= placed.top() {
+                true => placed.right().div_ceil(across),
+                false => 0,
+            };
+            assert!(
+                plain[inside..] == stamped[inside..],
+                "{what}: plane {i}, line {y} is not the same beside the stamp"
+            );
+            if i == 0 && inside > 0 {
+                for (x, (&sample, luma)) in stamped.iter().zip(placed.luma(y)).enumerate() {
+                    assert_eq!(sample > 128, luma > 128, "{what}: {sample} at {x},{y}");
+                }
+            } else {
+                let off = stamped[..inside].iter().map(|c| c.abs_diff(128)).max();
+                assert!(
+                    off <= Some(3),
+                    "{what}: plane {i}, line {y}: {off:?} of colour"
+                );
+            }
+        }
+        start += line * lines;
+    }
+    assert_eq!(start, stamped.len(), "{what}");
+}
+
+/// Whole, smaller, in three lines, and too small for it.
+const STAMPED: [Size; 5] = [
+    size(u16::MAX, u16::MAX),
+    size(320, 240),
+    size(250, 250),
+    size(120, 90),
+    size(80, 60),
+];
+
+fn stamp() -> Stamp {
+    let mut stamp = Stamp::new("Garage 7");
+    stamp.set(Duration::from_secs(1_795_257_738));
+    stamp
+}
+
+#[test]
+fn a_stamp_changes_a_raw_picture_nowhere_else() {
+    let mut codec = Codec::new();
+    let (mut plain, mut stamped) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    let stamp = stamp();
+    for format in raw_formats() {
+        for (width, height) in [(641, 479), (1280, 720)] {
+            let (_, planes) = zoomed_picture(format, width, height, 8, 3);
+            let picture = Picture::Raw(raw(format, width, height, &planes));
+            let shown = match format {
+                PixelFormat::Rgb24 | PixelFormat::Bgr24 => "yuvj420p",
+                _ => pix_fmt(format),
+            };
+            for bounds in STAMPED {
+                let what = format!("{format:?} {width}x{height} in {bounds:?}");
+                let recipe = Recipe::at(90).within(bounds);
+                codec.make(&picture, &recipe, &mut plain).expect(&what);
+                codec
+                    .make(&picture, &recipe.stamped(&stamp), &mut stamped)
+                    .expect(&what);
+                let (plain, stamped) = (plain.as_slice(), stamped.as_slice());
+                assert_stamped(&what, &stamp, plain, stamped, shown);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stamp_changes_a_jpeg_nowhere_else() {
+    let mut codec = Codec::new();
+    let (mut plain, mut stamped) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    let stamp = stamp();
+    let mut sources = Vec::new();
+    for shown in ["yuvj420p", "yuvj422p", "yuvj444p"] {
+        let filter = format!("testsrc2=size=641x479,gblur=sigma=1,format={shown}");
+        let output = ["-frames:v", "1", "-q:v", "2", "-f", "mjpeg", "-"];
+        let source = ffmpeg(
+            &[&["-f", "lavfi", "-i", &filter], &output[..]].concat(),
+            &[],
+        );
+        sources.push((shown, source, shown, &STAMPED[..]));
+    }
+    for (what, source) in OTHERS {
+        // Made larger in its header. The data ends early, and libjpeg makes up the rest.
+        let mut large = source.to_vec();
+        let sof = source
+            .windows(2)
+            .position(|marker| matches!(marker, [0xFF, 0xC0 | 0xC2]));
+        large[sof.unwrap() + 5..][..4].copy_from_slice(&[1, 224, 2, 128]);
+        // Brightness only: what colour there is has samples of any size.
+        sources.push((what, large, "gray", &STAMPED[..1]));
+    }
+    for (what, source, shown, bounds) in &sources {
+        for &bounds in *bounds {
+            let what = format!("{what} in {bounds:?}");
+            let picture = Picture::Jpeg(source);
+            let recipe = Recipe::at(90).within(bounds);
+            codec.make(&picture, &recipe, &mut plain).expect(&what);
+            codec
+                .make(&picture, &recipe.stamped(&stamp), &mut stamped)
+                .expect(&what);
+            let (plain, stamped) = (plain.as_slice(), stamped.as_slice());
+            assert_stamped(&what, &stamp, plain, stamped, shown);
+        }
+    }
+}
+
+thread_local! {
+    static READINGS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Goes on by a millisecond whenever it is asked.
+fn clock() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    READINGS.set(READINGS.get() + 1);
+    *START + Duration::from_millis(1) * READINGS.get()
+}
+
+#[test]
+fn times_are_those_of_each_phase_and_few_readings_of_the_clock() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let (_, planes) = picture(PixelFormat::Yuyv, 640, 480, 0);
+    let raw = Picture::Raw(raw(PixelFormat::Yuyv, 640, 480, &planes));
+    let (_, planes) = picture(PixelFormat::Rgb24, 640, 480, 0);
+    let rgb = Picture::Raw(self::raw(PixelFormat::Rgb24, 640, 480, &planes));
+    codec.make(&raw, &Recipe::at(80), &mut out).unwrap();
+    let jpeg = out.as_slice().to_vec();
+    assert_eq!((codec.spent(), READINGS.get()), ([Duration::ZERO; 3], 0));
+
+    codec.set_clock(clock);
+    let mut spent = |picture: &Picture<'_>, bounds| {
+        // One that cannot be made leaves nothing behind for the next.
+        codec.transcode(&jpeg[..200], 80, &mut out).unwrap_err();
+        READINGS.set(0);
+        let recipe = Recipe::at(80).within(bounds);
+        codec.make(picture, &recipe, &mut out).unwrap();
+        let spent = codec.spent();
+        let all = Duration::from_millis(1) * (READINGS.get() - 1);
+        assert_eq!(spent.iter().sum::<Duration>(), all, "no time is lost");
+        let [decode, scale, encode] = Phase::ALL.map(|phase| spent[phase as usize].as_millis());
+        println!("{decode} decode, {scale} scale, {encode} encode");
+        (decode, scale, encode)
+    };
+    let whole = size(640, 480);
+    // 60 rows of MCUs, and libjpeg's start and end. Before each call there is time for the samples.
+    assert_eq!(spent(&raw, whole), (0, 62, 62));
+    assert_eq!(spent(&raw, size(320, 240)), (0, 32, 32));
+    assert_eq!(spent(&rgb, whole), (0, 482, 482), "line by line");
+    // And the header.
+    assert_eq!(spent(&Picture::Jpeg(&jpeg), whole), (63, 125, 62));
+    assert_eq!(spent(&Picture::Jpeg(&jpeg), size(80, 60)), (63, 73, 10));
 }

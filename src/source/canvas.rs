@@ -99,21 +99,10 @@ pub mod tests {
 
     /// Reads back a line of text, as bright pixels on a darker ground; trailing spaces are left out.
     pub fn read(canvas: &Canvas, x: usize, y: usize, scale: usize, ground: u8) -> String {
-        let cells = (canvas.width() - x) / (CELL * scale);
-        let mut text = String::new();
-        for cell in 0..cells {
-            let mut bits = [0u8; CELL];
-            for (row, bits) in bits.iter_mut().enumerate() {
-                for column in 0..CELL {
-                    let line = &canvas.planes[0][(y + row * scale) * canvas.width()..];
-                    let pixel = line[x + (cell * CELL + column) * scale];
-                    *bits |= u8::from(pixel > ground) << column;
-                }
-            }
-            let character = ('\u{20}'..'\u{ff}').find(|&c| glyph(c) == bits);
-            text.push(character.unwrap_or('\u{fffd}'));
-        }
-        text.trim_end().to_owned()
+        let columns = (canvas.width() - x) / (CELL * scale);
+        crate::font::tests::read(columns, scale, |dx, dy| {
+            canvas.planes[0][(y + dy) * canvas.width() + x + dx] > ground
+        })
     }
 
     #[test]
