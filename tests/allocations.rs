@@ -22,6 +22,8 @@ fn allocations(config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
             "--num-callers=1",
         ])
         .arg(env!("CARGO_BIN_EXE_camd"))
+        // For the time stamps: a zone with a long history.
+        .env("TZ", "Europe/Berlin")
         .stdin(Stdio::null());
     let mut camd = Camd::start_as(&mut valgrind, config, PATIENCE);
     viewers(&camd);
