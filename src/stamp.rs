@@ -4,7 +4,7 @@
 //! that not a single sample beside it is changed by it.
 
 use std::fmt::Write as _;
-use std::iter::{repeat, repeat_n};
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use heapless::{String, Vec};
@@ -170,32 +170,33 @@ impl Placed<'_> {
         self.right
     }
 
-    /// The brightness of the box's pixels in line `y` of the picture, from the left. Lines below the picture, which
-    /// JPEG's blocks can have, are those of the box's ground.
+    /// Draws the brightness of the box in line `y` of the picture: into `row`, which begins at the picture's left edge
+    /// and has [`Placed::right`] pixels, or fewer. Lines below the picture, which JPEG's blocks can have, are those of
+    /// the box's ground.
     ///
     /// # Panics
     /// If the line is above the box.
-    pub fn luma(&self, y: usize) -> impl Iterator<Item = u8> {
+    pub fn draw(&self, y: usize, row: &mut [u8]) {
         assert!(y >= self.top, "line {y} is above {}", self.top);
-        let scale = self.scale;
-        let place = y.checked_sub(self.text_top).map(|y| y / scale);
-        let row = place.map_or(CELL, |y| y % LEADING);
-        let line = place.map_or(self.count, |y| y / LEADING);
-        let glyphs = if line < self.count && row < CELL {
-            self.lines[line]
-        } else {
-            &[]
+        row.fill(GROUND);
+        let Some(y) = y.checked_sub(self.text_top).map(|y| y / self.scale) else {
+            return;
         };
-        let text = glyphs.iter().flat_map(move |glyph| {
-            (0..CELL).flat_map(move |column| {
-                let ink = glyph[row] & (1 << column) != 0;
-                repeat_n(if ink { INK } else { GROUND }, scale)
-            })
-        });
-        repeat_n(GROUND, MARGIN_X * scale)
-            .chain(text)
-            .chain(repeat(GROUND))
-            .take(self.right)
+        let (line, y) = (y / LEADING, y % LEADING);
+        if line >= self.count || y >= CELL {
+            return;
+        }
+        let text = row.get_mut(MARGIN_X * self.scale..).unwrap_or_default();
+        for (glyph, cell) in self.lines[line]
+            .iter()
+            .zip(text.chunks_mut(CELL * self.scale))
+        {
+            for (column, pixels) in cell.chunks_mut(self.scale).enumerate() {
+                if glyph[y] & (1 << column) != 0 {
+                    pixels.fill(INK);
+                }
+            }
+        }
     }
 }
 
@@ -221,9 +222,12 @@ mod tests {
         assert_eq!(placed.top % GRID, 0);
         let rows: std::vec::Vec<std::vec::Vec<u8>> = (0..height + GRID)
             .skip(placed.top)
-            .map(|y| placed.luma(y).collect())
+            .map(|y| {
+                let mut row = vec![0; placed.right];
+                placed.draw(y, &mut row);
+                row
+            })
             .collect();
-        assert!(rows.iter().all(|row| row.len() == placed.right));
         // A frame of ground all around; the font's own letters end before their cells do.
         let ground = |row: &[u8]| row.iter().all(|&luma| luma == GROUND);
         let scale = placed.scale;

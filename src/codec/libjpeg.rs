@@ -367,10 +367,12 @@ impl Compressor<'_> {
         let y = cinfo.next_scanline as usize;
         let line = match placed {
             Some(placed) if y >= placed.top() => {
-                let copy = &mut stamped[..line.len()];
+                let (copy, row) = stamped.split_at_mut(line.len());
                 copy.copy_from_slice(line);
-                for (pixel, luma) in copy.chunks_exact_mut(channels).zip(placed.luma(y)) {
-                    pixel.fill(luma);
+                let row = &mut row[..placed.right()];
+                placed.draw(y, row);
+                for (pixel, luma) in copy.chunks_exact_mut(channels).zip(row) {
+                    pixel.fill(*luma);
                     if cinfo.in_color_space == JCS_YCbCr {
                         pixel[1..].fill(NEUTRAL);
                     }
@@ -435,13 +437,17 @@ impl Compressor<'_> {
                 (copy, rest) = rest.split_at_mut(samples);
                 copy.copy_from_slice(&lines[i][j][..samples]);
                 let covered = &mut copy[..covered];
-                if i == 0 {
-                    let luma = placed.luma(y).step_by(max_h / h);
-                    for (sample, luma) in covered.iter_mut().zip(luma) {
-                        *sample = luma;
-                    }
-                } else {
+                if i > 0 {
                     covered.fill(NEUTRAL);
+                } else if h == max_h {
+                    placed.draw(y, covered);
+                } else {
+                    // Such brightness only exists in theory. Here is room for two more components.
+                    let row = &mut rest[..placed.right()];
+                    placed.draw(y, row);
+                    for (sample, luma) in covered.iter_mut().zip(row.iter().step_by(max_h / h)) {
+                        *sample = *luma;
+                    }
                 }
                 *pointer = copy.as_ptr();
             }
