@@ -25,7 +25,7 @@ use camd::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
 use camd::hub::{ClientId, Hub};
 use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
-use camd::source::camera::{Camera, Condition, Settings};
+use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source};
 use fastrand::Rng;
 
@@ -197,6 +197,7 @@ impl Source for SimCamera {
             width: 64,
             height: 48,
             fps: None,
+            orientation: None,
             description,
         })
     }
@@ -580,7 +581,7 @@ impl World {
             newest: None,
             running: false,
         };
-        let camera = Camera::new(source, Settings::of(&config), now);
+        let camera = Camera::new(source, &config, now);
         let hub = Hub::new(&config, now, Instant::now);
         let rng = Rng::with_seed(seed);
         World {

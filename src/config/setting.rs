@@ -245,7 +245,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "width",
-        doc: "Picture width in pixels; the camera gives the nearest it can.",
+        doc: "Picture width in pixels, before turning; the camera gives the nearest it can.",
         absent: Absent::Default("640"),
         only: None,
         kind: Kind::Integer {
@@ -257,7 +257,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "height",
-        doc: "Picture height in pixels; the camera gives the nearest it can.",
+        doc: "Picture height in pixels, before turning; the camera gives the nearest it can.",
         absent: Absent::Default("480"),
         only: None,
         kind: Kind::Integer {
@@ -281,7 +281,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "format",
-        doc: "v4l2: the pixel format asked of the device; \"auto\" takes the one that costs least, MJPEG first.",
+        doc: "v4l2: the pixel format asked of the device; \"auto\": the least work at the wanted size and rate.",
         absent: Absent::Default(r#""auto""#),
         only: None,
         kind: Kind::Choice {

@@ -51,6 +51,7 @@ struct CameraState<'a> {
     source: &'static str,
     /// What the source delivers; null while it is off.
     format: Option<&'static str>,
+    /// As viewers see it: turned.
     width: Option<u16>,
     height: Option<u16>,
     fps_wanted: u16,
@@ -147,8 +148,8 @@ pub fn state<S: Stream, C: Source>(
             reason: camera.reason(),
             source: settings.source.name(),
             format: negotiated.map(|n| n.format.name()),
-            width: negotiated.map(|n| n.width),
-            height: negotiated.map(|n| n.height),
+            width: camera.size().map(|size| size.width),
+            height: camera.size().map(|size| size.height),
             fps_wanted: settings.fps,
             fps: camera.fps(now),
             frames: counters.frames,

@@ -162,6 +162,7 @@ impl Source for Pattern {
             width: picture.width,
             height: picture.height,
             fps: Some(self.fps.into()),
+            orientation: None,
             description: "built-in test pattern".into(),
         })
     }
