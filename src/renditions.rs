@@ -1,18 +1,18 @@
 //! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
 
-use log::warn;
+use log::{info, warn};
 
-use crate::codec::{Codec, Recipe};
+use crate::codec::{Codec, CodecError, Recipe};
 use crate::config::ListenerConfig;
-use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
+use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
 use crate::limits::MAX_LISTENERS;
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// JPEG quality, 1 to 100. `None`: the camera's own JPEG, untouched.
+    /// JPEG quality, 1 to 100. `None`: the camera's own JPEG, untouched, or turned without loss.
     pub quality: Option<u8>,
-    /// The quality where there is no JPEG to leave untouched.
+    /// The quality where there is no JPEG to leave untouched, or none that can be turned without loss.
     pub raw_quality: u8,
     pub bounds: Bounds,
 }
@@ -36,10 +36,10 @@ impl Profile {
 
     /// Whether a picture of `meta` would become smaller.
     fn shrinks(&self, meta: &FrameMeta) -> bool {
-        let size = Size {
+        let size = meta.orientation.turn(Size {
             width: meta.width,
             height: meta.height,
-        };
+        });
         self.bounds.fit(size) != size
     }
 }
@@ -59,9 +59,20 @@ impl Rendition {
     }
 }
 
+/// The camera's own JPEG, turned without loss: the same for all profiles.
+struct Turned {
+    /// Of which frame; 0 is none.
+    sequence: u64,
+    /// Empty if that frame could not be turned so.
+    jpeg: FrameBuf,
+    /// Whether the log says that a frame was not.
+    told: bool,
+}
+
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
 pub struct Renditions {
     codec: Codec,
+    turned: Turned,
     /// One for each different profile, so at most one for each listener. Pages that were never written cost no memory.
     made: heapless::Vec<Rendition, MAX_LISTENERS>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
@@ -95,6 +106,11 @@ impl Renditions {
         }
         Renditions {
             codec: Codec::new(),
+            turned: Turned {
+                sequence: 0,
+                jpeg: FrameBuf::new(frame_bytes),
+                told: false,
+            },
             made,
             failed: 0,
         }
@@ -107,7 +123,12 @@ impl Renditions {
             // The card that stands in for a picture is as good as it gets already.
             && (profile.quality.is_none() || !frame.meta.live)
         {
-            return Some(jpeg);
+            if frame.meta.orientation == Orientation::UPRIGHT {
+                return Some(jpeg);
+            }
+            if self.turn(&frame.meta, jpeg, profile.raw_quality) {
+                return Some(self.turned.jpeg.as_slice());
+            }
         }
         let rendition = self
             .made
@@ -117,7 +138,11 @@ impl Renditions {
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.sequence != frame.meta.sequence {
             rendition.sequence = frame.meta.sequence;
-            let recipe = Recipe { quality, bounds };
+            let recipe = Recipe {
+                quality,
+                bounds,
+                orientation: frame.meta.orientation,
+            };
             let result = self
                 .codec
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
@@ -134,6 +159,24 @@ impl Renditions {
             }
         }
         (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
+    }
+
+    /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
+    /// will be at `quality`.
+    fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
+        let turned = &mut self.turned;
+        if turned.sequence != meta.sequence {
+            turned.sequence = meta.sequence;
+            let result = self.codec.turn(jpeg, meta.orientation, &mut turned.jpeg);
+            // Of the camera's pictures as such; damage is told where it is encoded again in vain.
+            if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
+                && !turned.told
+            {
+                turned.told = true;
+                info!("pictures are turned by encoding them again at quality {quality}: {error}");
+            }
+        }
+        !turned.jpeg.is_empty()
     }
 }
 

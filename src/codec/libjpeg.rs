@@ -12,8 +12,7 @@ use mozjpeg_sys::{
 };
 
 use super::{CodecError, check_size};
-use crate::frame::FrameBuf;
-use crate::frame::Size;
+use crate::frame::{FrameBuf, Orientation, Size};
 
 /// Lines of a component in the tallest row of MCUs: four blocks.
 pub(super) const MCU_LINES: usize = 4 * DCTSIZE;
@@ -24,7 +23,8 @@ const MESSAGE_MAX: usize = 200;
 /// What libjpeg takes for one picture, and for its tables. At a width of `DIMENSION_MAX` the usual samplings need less
 /// than a quarter of it; the rest is for those that only exist in theory.
 const WORK_BYTES: usize = 2 << 20;
-/// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits.
+/// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits. A JPEG that is
+/// turned without loss takes twice as much: 3840x2160 fits in 4:2:0.
 const COEFFICIENT_BYTES: usize = 64 << 20;
 
 /// Codes of `guard.c`, beyond libjpeg's own.
@@ -110,6 +110,13 @@ unsafe extern "C" {
     ) -> c_int;
     fn camd_jpeg_plane(cinfo: *const jpeg_decompress_struct, component: c_int, plane: *mut Plane);
     fn camd_jpeg_finish_decompress(cinfo: *mut jpeg_decompress_struct) -> c_int;
+    fn camd_jpeg_turn(
+        from: *mut jpeg_decompress_struct,
+        to: *mut jpeg_compress_struct,
+        transpose: c_int,
+        mirror_x: c_int,
+        mirror_y: c_int,
+    ) -> c_int;
 }
 
 /// One compress and one decompress object.
@@ -204,7 +211,7 @@ impl Libjpeg {
                 return CodecError::Unsupported("a progressive JPEG of this many scans");
             }
             _ if code == sys::JERR_OUT_OF_MEMORY as c_int => {
-                return CodecError::Unsupported("a progressive JPEG of this size");
+                return CodecError::Unsupported("a JPEG of so many coefficients at once");
             }
             _ => {}
         }
@@ -480,6 +487,27 @@ impl Decompressor<'_> {
         // SAFETY: `start_raw` was called. Every component has room for each line of one row of MCUs, whole blocks long.
         let read = ok(unsafe { camd_jpeg_read_raw_data(self.0, components.as_mut_ptr()) })?;
         Ok(read > 0)
+    }
+
+    /// Writes the picture, turned without loss, as a baseline JPEG. False: an edge that would be mirrored ends with a
+    /// part of an MCU, and nothing was read or written.
+    pub(super) fn turn(self, to: Compressor<'_>, orientation: Orientation) -> Result<bool, Failed> {
+        let Orientation {
+            transpose,
+            mirror_x,
+            mirror_y,
+        } = orientation;
+        // SAFETY: the header was read, and the compress object is idle. Both report their errors to the same place.
+        let returned = unsafe {
+            camd_jpeg_turn(
+                self.0,
+                to.0,
+                transpose.into(),
+                mirror_x.into(),
+                mirror_y.into(),
+            )
+        };
+        Ok(ok(returned)? == 1)
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
