@@ -13,7 +13,7 @@
 //! be kept for that; raw pictures are read from below, and lines are mirrored on the way.
 //!
 //! # Memory
-//! The objects, the rows between them and what libjpeg needs for a picture are taken once, for the largest there may be:
+//! The objects, the rows between them, the room to turn a picture in and what libjpeg needs for one are taken once:
 //! a memory manager of our own (`codec/memory.c`) gives libjpeg parts of two arenas. Pages that were never written cost
 //! no memory. A progressive JPEG, which cameras do not send, finds room for its coefficients there up to a size, and is
 //! refused above it.

@@ -302,4 +302,71 @@ mod tests {
         assert_eq!(get(1, &dark), first);
         assert_ne!(get(2, &dark), first);
     }
+
+    #[test]
+    fn a_cameras_own_jpeg_is_turned_without_loss_where_that_can_be() {
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut codec = Codec::new();
+        let [mut jpeg, mut other, mut expected] = [(); 3].map(|()| FrameBuf::new(FRAME_BYTES));
+        codec.encode(&grey(&data), 95, &mut jpeg).unwrap();
+        codec.encode(&grey(&[20; 64 * 48]), 95, &mut other).unwrap();
+        let quarter = Orientation::quarters(1);
+        codec.turn(jpeg.as_slice(), quarter, &mut expected).unwrap();
+
+        let untouched = profile(None, None);
+        // 48x64 is what viewers see.
+        let roomy = profile(None, Some((48, 64)));
+        let wide = profile(None, Some((64, 48)));
+        // The same quality as where nothing can be left untouched.
+        let asked = profile(Some(80), None);
+        let all = [untouched, roomy, wide, asked];
+        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        let mut get = |sequence, jpeg: &FrameBuf, profile| {
+            let frame = Frame {
+                meta: FrameMeta {
+                    orientation: quarter,
+                    ..meta(sequence, true)
+                },
+                picture: Picture::Jpeg(jpeg.as_slice()),
+            };
+            renditions.get(&frame, profile).map(<[u8]>::to_vec)
+        };
+        assert_eq!(
+            get(1, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        // Were it turned again, it would be another.
+        assert_eq!(get(1, &other, roomy).as_deref(), Some(expected.as_slice()));
+        assert_eq!(size(get(1, &jpeg, wide).as_deref()), (36, 48));
+        let again = get(1, &jpeg, asked).expect("a picture");
+        assert_eq!(size(Some(&again)), (48, 64));
+        assert!(again.len() < expected.len());
+
+        // Half an MCU at an edge that is to be mirrored.
+        let mut planes = [Plane::default(); 3];
+        planes[0] = Plane {
+            data: &data,
+            stride: 64,
+        };
+        let odd = RawPicture {
+            format: PixelFormat::Grey,
+            width: 64,
+            height: 44,
+            planes,
+        };
+        codec.encode(&odd, 95, &mut jpeg).unwrap();
+        let recipe = Recipe::at(80).turned(quarter);
+        let picture = Picture::Jpeg(jpeg.as_slice());
+        codec.make(&picture, &recipe, &mut expected).unwrap();
+        assert_eq!(
+            get(2, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        assert_eq!(size(Some(expected.as_slice())), (44, 64));
+
+        // A broken one is none, whatever is tried.
+        let half = FrameBuf::new(16);
+        assert_eq!(get(3, &half, untouched), None);
+        assert_eq!(renditions.failed, 1);
+    }
 }

@@ -349,32 +349,41 @@ fn mirror(line: &[u8], channels: usize, to: &mut [u8]) {
     }
 }
 
-/// Makes the eight columns with which `from` begins, of lines `stride` apart, the lines of `to`, `line` long: a multiple
-/// of eight, as many as `from` has lines.
+/// Makes the eight columns with which `from` begins, of lines `stride` apart, the eight lines of `to`, `line` long: a
+/// multiple of eight, as many as `from` has lines.
 fn transpose(from: &[u8], stride: usize, to: &mut [u8], line: usize) {
-    for at in (0..line).step_by(8) {
-        let mut block = [0; 64];
-        let (rows, _) = block.as_chunks_mut::<8>();
-        for (i, row) in rows.iter_mut().enumerate() {
-            row.copy_from_slice(&from[(at + i) * stride..][..8]);
+    let mut lines = to.chunks_exact_mut(line);
+    let mut lines: [&mut [[u8; 8]]; 8] = std::array::from_fn(|_| {
+        let line = lines.next().expect("eight lines");
+        line.as_chunks_mut().0
+    });
+    for at in 0..line / 8 {
+        // Whole blocks, in words: sample by sample, each would cost a cache line of its own.
+        let mut block = [0; 8];
+        for (i, word) in block.iter_mut().enumerate() {
+            let samples = from[(8 * at + i) * stride..].first_chunk();
+            *word = u64::from_le_bytes(*samples.expect("eight columns"));
         }
-        // Three shuffles: each moves the number of the row by one bit of the place.
-        let block = shuffle(shuffle(shuffle(block)));
-        let (rows, _) = block.as_chunks::<8>();
-        for (i, row) in rows.iter().enumerate() {
-            to[i * line + at..][..8].copy_from_slice(row);
+        exchange::<4>(&mut block, 0x0000_0000_FFFF_FFFF);
+        exchange::<2>(&mut block, 0x0000_FFFF_0000_FFFF);
+        exchange::<1>(&mut block, 0x00FF_00FF_00FF_00FF);
+        for (line, word) in lines.iter_mut().zip(block) {
+            line[at] = word.to_le_bytes();
         }
     }
 }
 
-/// Takes the halves in turns, sample by sample.
-fn shuffle(block: [u8; 64]) -> [u8; 64] {
-    let mut shuffled = [0; 64];
-    for i in 0..32 {
-        shuffled[2 * i] = block[i];
-        shuffled[2 * i + 1] = block[32 + i];
+/// In each square of twice `SIDE` samples: the upper right quarter and the lower left one change places. `mask` has the
+/// left halves of these squares.
+fn exchange<const SIDE: usize>(block: &mut [u64; 8], mask: u64) {
+    let bits = 8 * SIDE;
+    for i in 0..8 {
+        if i & SIDE == 0 {
+            let (upper, lower) = (block[i], block[i + SIDE]);
+            block[i] = upper & mask | (lower & mask) << bits;
+            block[i + SIDE] = upper >> bits & mask | lower & !mask;
+        }
     }
-    shuffled
 }
 
 /// [`transpose`] for pixels of three bytes; there need not be eight columns.
