@@ -1124,32 +1124,66 @@ fn turned_by_ffmpeg(
     ffmpeg(&[input, &output].concat(), bytes)
 }
 
-fn assert_shows(what: &str, jpeg: &[u8], expected: &[u8], size: Size, pix_fmt: &str) {
-    let found = jpeg::inspect(jpeg).expect(what);
-    let shown = (found.width, found.height, found.end);
-    assert_eq!(shown, (size.width, size.height, jpeg.len()), "{what}");
-    let got = decode(jpeg, pix_fmt);
+/// Compares what our JPEGs of one size show with the pictures expected, in one run of ffmpeg.
+fn assert_show(ours: &[(String, Vec<u8>)], expected: &[Vec<u8>], size: Size, pix_fmt: &str) {
+    for (what, jpeg) in ours {
+        let found = jpeg::inspect(jpeg).expect(what);
+        let shown = (found.width, found.height, found.end);
+        assert_eq!(shown, (size.width, size.height, jpeg.len()), "{what}");
+    }
+    let jpegs: Vec<&[u8]> = ours.iter().map(|(_, jpeg)| &jpeg[..]).collect();
+    let decoded = decode(&jpegs.concat(), pix_fmt);
+    assert_eq!(decoded.len(), ours.len() * expected[0].len(), "{size:?}");
     let luma = usize::from(size.width) * usize::from(size.height);
-    let (all, y) = (psnr(&got, expected), psnr(&got[..luma], &expected[..luma]));
-    println!("{what}: {all:.1} dB, the first plane {y:.1} dB");
-    assert!(all >= 30.0 && y >= 30.0, "{what}: {all:.1} dB, {y:.1} dB");
+    for (((what, _), got), expected) in ours
+        .iter()
+        .zip(decoded.chunks(expected[0].len()))
+        .zip(expected)
+    {
+        let (all, y) = (psnr(got, expected), psnr(&got[..luma], &expected[..luma]));
+        println!("{what}: {all:.1} dB, the first plane {y:.1} dB");
+        assert!(all >= 30.0 && y >= 30.0, "{what}: {all:.1} dB, {y:.1} dB");
+    }
 }
 
-/// A size that is no whole blocks, the camera's usual one, and what they are made smaller to.
-const TURNED: [(usize, usize, Size); 4] = [
+/// Turns `picture`, of the size `whole`, in all ways, and compares with what ffmpeg makes of `bytes`.
+fn assert_turns(
+    what: &str,
+    picture: &Picture<'_>,
+    (whole, bounds): (Size, Size),
+    (input, bytes): (&[&str], &[u8]),
+    pix_fmt: &str,
+) {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for transpose in [false, true] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let turns = orientations().filter(|orientation| orientation.transpose == transpose);
+        let mut size = whole;
+        for orientation in turns {
+            size = orientation.turn(whole).fit(bounds);
+            let what = format!("{what} {orientation:?} in {size:?}");
+            let recipe = Recipe::at(90).within(bounds).turned(orientation);
+            codec.make(picture, &recipe, &mut out).expect(&what);
+            ours.push((what, out.as_slice().to_vec()));
+            theirs.push(turned_by_ffmpeg(input, bytes, orientation, size, pix_fmt));
+        }
+        assert_show(&ours, &theirs, size, pix_fmt);
+    }
+}
+
+/// A size that is no whole blocks, and the camera's usual one, with what they are made smaller to.
+const TURNED: [(usize, usize, Size); 3] = [
     (149, 107, size(u16::MAX, u16::MAX)),
     (149, 107, size(80, 64)),
-    (640, 480, size(u16::MAX, u16::MAX)),
     (640, 480, size(240, 400)),
 ];
 
 #[test]
 fn raw_pictures_are_turned_as_ffmpeg_turns_them() {
-    let mut codec = Codec::new();
-    let mut out = FrameBuf::new(1 << 20);
     for format in raw_formats() {
         for (width, height, bounds) in TURNED {
-            // Small and odd, ffmpeg has its own idea of half a pair of pixels.
+            // Of half a pair of pixels ffmpeg has its own idea.
             let width = match format {
                 PixelFormat::Yuyv | PixelFormat::Uyvy => width & !1,
                 _ => width,
@@ -1166,17 +1200,13 @@ fn raw_pictures_are_turned_as_ffmpeg_turns_them() {
                 PixelFormat::Yuyv | PixelFormat::Uyvy => "yuvj444p",
                 other => pix_fmt(other),
             };
-            for orientation in orientations() {
-                let size = orientation
-                    .turn(size(width as u16, height as u16))
-                    .fit(bounds);
-                let what = format!("{format:?} {dimensions} {orientation:?} in {size:?}");
-                let recipe = Recipe::at(90).within(bounds).turned(orientation);
-                let picture = Picture::Raw(raw(format, width, height, &planes));
-                codec.make(&picture, &recipe, &mut out).expect(&what);
-                let theirs = turned_by_ffmpeg(&input, &bytes, orientation, size, shown);
-                assert_shows(&what, out.as_slice(), &theirs, size, shown);
-            }
+            assert_turns(
+                &format!("{format:?} {dimensions}"),
+                &Picture::Raw(raw(format, width, height, &planes)),
+                (size(width as u16, height as u16), bounds),
+                (&input, &bytes),
+                shown,
+            );
         }
     }
 }
@@ -1209,27 +1239,19 @@ fn cameras(width: usize, height: usize) -> Vec<(&'static str, &'static str, Vec<
 
 #[test]
 fn jpegs_are_turned_as_ffmpeg_turns_them() {
-    let mut codec = Codec::new();
-    let mut out = FrameBuf::new(1 << 20);
     for (width, height, bounds) in TURNED {
         for (pix_fmt, _, camera) in cameras(width, height) {
             let shown = match pix_fmt {
                 "yuvj422p" => "yuvj444p",
                 other => other,
             };
-            for orientation in orientations() {
-                let size = orientation
-                    .turn(size(width as u16, height as u16))
-                    .fit(bounds);
-                let what = format!("{pix_fmt} {width}x{height} {orientation:?} in {size:?}");
-                let recipe = Recipe::at(90).within(bounds).turned(orientation);
-                codec
-                    .make(&Picture::Jpeg(&camera), &recipe, &mut out)
-                    .expect(&what);
-                let input = ["-f", "mjpeg"];
-                let theirs = turned_by_ffmpeg(&input, &camera, orientation, size, shown);
-                assert_shows(&what, out.as_slice(), &theirs, size, shown);
-            }
+            assert_turns(
+                &format!("{pix_fmt} {width}x{height}"),
+                &Picture::Jpeg(&camera),
+                (size(width as u16, height as u16), bounds),
+                (&["-f", "mjpeg"], &camera),
+                shown,
+            );
         }
     }
 }
@@ -1239,25 +1261,27 @@ fn jpegs_in_any_sampling_are_turned() {
     let mut codec = Codec::new();
     let mut out = FrameBuf::new(1 << 20);
     for (what, source) in OTHERS {
-        for orientation in orientations() {
-            for side in [76, 40] {
-                let turned = orientation.turn(size(75, 53));
-                let size = turned.fit(size(side, side));
-                let what = format!("{what} {orientation:?} in {size:?}");
-                let recipe = Recipe::at(95)
-                    .within(Size {
-                        width: side,
-                        height: side,
-                    })
-                    .turned(orientation);
+        // Brightness only: of some samplings next to no colour is left.
+        let data = decode(source, "gray");
+        let upright = Samples::new(75, 53, |x, y| data[y * 75 + x]);
+        for transpose in [false, true] {
+            let (mut ours, mut expected) = (Vec::new(), Vec::new());
+            let turns = orientations().filter(|orientation| orientation.transpose == transpose);
+            for orientation in turns {
+                let what = format!("{what} {orientation:?}");
+                let recipe = Recipe::at(95).turned(orientation);
                 codec
                     .make(&Picture::Jpeg(source), &recipe, &mut out)
                     .expect(&what);
-                // Brightness only: of some samplings next to no colour is left.
-                let input = ["-f", "mjpeg"];
-                let theirs = turned_by_ffmpeg(&input, source, orientation, size, "gray");
-                assert_shows(&what, out.as_slice(), &theirs, size, "gray");
+                ours.push((what, out.as_slice().to_vec()));
+                expected.push(upright.turned(orientation).data);
             }
+            let size = if transpose {
+                size(53, 75)
+            } else {
+                size(75, 53)
+            };
+            assert_show(&ours, &expected, size, "gray");
         }
     }
 }
