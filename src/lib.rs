@@ -29,7 +29,7 @@
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
 //! | 1 | `frame`, `font`, `rate`, `times`, `decimate` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them |
 //! | 2 | `jpeg`, `scale`, `stamp`, `protocol` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock |
-//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
+//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |

@@ -28,6 +28,9 @@ pub const BUFFERS_TO_HOLD_ONE: u32 = 3;
 pub const DIMENSION_MIN: u16 = 16;
 pub const DIMENSION_MAX: u16 = 8192;
 pub const FPS_MAX: u16 = 240;
+/// Samples of a picture that is turned when it is encoded, and must be kept whole for that: 4096x3072 fits in 4:2:2 and
+/// 4:2:0, 3840x2160 in RGB. Resident as far as pictures need it, and most is left to a 32-bit board of 512 MB.
+pub const TURNED_BYTES: usize = 32 << 20;
 
 /// pull: bytes of picture between two `ack`s.
 pub const PULL_PART: usize = 1380;

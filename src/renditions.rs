@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use log::warn;
+use log::{info, warn};
 
-use crate::codec::{Codec, Recipe};
+use crate::codec::{Codec, CodecError, Recipe};
 use crate::config::{Config, ListenerConfig};
-use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
+use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
 use crate::limits::MAX_LISTENERS;
 use crate::stamp::Stamp;
 use crate::times::Times;
@@ -14,9 +14,9 @@ use crate::times::Times;
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// JPEG quality, 1 to 100. `None`: the camera's own JPEG, untouched.
+    /// JPEG quality, 1 to 100. `None`: the camera's own JPEG, untouched, or turned without loss.
     pub quality: Option<u8>,
-    /// The quality where there is no JPEG to leave untouched.
+    /// The quality where there is no JPEG to leave untouched, or none that can be turned without loss.
     pub raw_quality: u8,
     pub bounds: Bounds,
 }
@@ -94,11 +94,22 @@ impl Rendition {
     }
 }
 
+/// The camera's own JPEG, turned without loss: the same for all profiles.
+struct Turned {
+    /// Of which frame; 0 is none.
+    sequence: u64,
+    /// Empty if that frame could not be turned so.
+    jpeg: FrameBuf,
+    /// Whether the log says that a frame was not.
+    told: bool,
+}
+
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
 pub struct Renditions {
     codec: Codec,
     /// With `camera.timestamp`.
     stamp: Option<Stamp>,
+    turned: Turned,
     /// One for each different profile, so at most one for each listener. Pages that were never written cost no memory.
     made: heapless::Vec<Rendition, MAX_LISTENERS>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
@@ -140,6 +151,11 @@ impl Renditions {
         Renditions {
             codec: Codec::new(),
             stamp: None,
+            turned: Turned {
+                sequence: 0,
+                jpeg: FrameBuf::new(frame_bytes),
+                told: false,
+            },
             made,
             failed: 0,
         }
@@ -160,7 +176,12 @@ impl Renditions {
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
-            return Some(jpeg);
+            if frame.meta.orientation == Orientation::UPRIGHT {
+                return Some(jpeg);
+            }
+            if self.turn(&frame.meta, jpeg, profile.raw_quality) {
+                return Some(self.turned.jpeg.as_slice());
+            }
         }
         let rendition = self
             .made
@@ -178,6 +199,7 @@ impl Renditions {
             let recipe = Recipe {
                 quality,
                 bounds,
+                orientation: frame.meta.orientation,
                 stamp: stamp.as_deref(),
             };
             let result = self
@@ -202,6 +224,24 @@ impl Renditions {
             }
         }
         (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
+    }
+
+    /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
+    /// will be at `quality`.
+    fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
+        let turned = &mut self.turned;
+        if turned.sequence != meta.sequence {
+            turned.sequence = meta.sequence;
+            let result = self.codec.turn(jpeg, meta.orientation, &mut turned.jpeg);
+            // Of the camera's pictures as such; damage is told where it is encoded again in vain.
+            if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
+                && !turned.told
+            {
+                turned.told = true;
+                info!("pictures are turned by encoding them again at quality {quality}: {error}");
+            }
+        }
+        !turned.jpeg.is_empty()
     }
 }
 
@@ -370,5 +410,72 @@ mod tests {
             [0, 1, 2].map(|i| plain[i] == stamped[i]),
             [false, false, true]
         );
+    }
+
+    #[test]
+    fn a_cameras_own_jpeg_is_turned_without_loss_where_that_can_be() {
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut codec = Codec::new();
+        let [mut jpeg, mut other, mut expected] = [(); 3].map(|()| FrameBuf::new(FRAME_BYTES));
+        codec.encode(&grey(&data), 95, &mut jpeg).unwrap();
+        codec.encode(&grey(&[20; 64 * 48]), 95, &mut other).unwrap();
+        let quarter = Orientation::quarters(1);
+        codec.turn(jpeg.as_slice(), quarter, &mut expected).unwrap();
+
+        let untouched = profile(None, None);
+        // 48x64 is what viewers see.
+        let roomy = profile(None, Some((48, 64)));
+        let wide = profile(None, Some((64, 48)));
+        // The same quality as where nothing can be left untouched.
+        let asked = profile(Some(80), None);
+        let all = [untouched, roomy, wide, asked];
+        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        let mut get = |sequence, jpeg: &FrameBuf, profile| {
+            let frame = Frame {
+                meta: FrameMeta {
+                    orientation: quarter,
+                    ..meta(sequence, true)
+                },
+                picture: Picture::Jpeg(jpeg.as_slice()),
+            };
+            renditions.get(&frame, profile).map(<[u8]>::to_vec)
+        };
+        assert_eq!(
+            get(1, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        // Were it turned again, it would be another.
+        assert_eq!(get(1, &other, roomy).as_deref(), Some(expected.as_slice()));
+        assert_eq!(size(get(1, &jpeg, wide).as_deref()), (36, 48));
+        let again = get(1, &jpeg, asked).expect("a picture");
+        assert_eq!(size(Some(&again)), (48, 64));
+        assert!(again.len() < expected.len());
+
+        // Half an MCU at an edge that is to be mirrored.
+        let mut planes = [Plane::default(); 3];
+        planes[0] = Plane {
+            data: &data,
+            stride: 64,
+        };
+        let odd = RawPicture {
+            format: PixelFormat::Grey,
+            width: 64,
+            height: 44,
+            planes,
+        };
+        codec.encode(&odd, 95, &mut jpeg).unwrap();
+        let recipe = Recipe::at(80).turned(quarter);
+        let picture = Picture::Jpeg(jpeg.as_slice());
+        codec.make(&picture, &recipe, &mut expected).unwrap();
+        assert_eq!(
+            get(2, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        assert_eq!(size(Some(expected.as_slice())), (44, 64));
+
+        // A broken one is none, whatever is tried.
+        let half = FrameBuf::new(16);
+        assert_eq!(get(3, &half, untouched), None);
+        assert_eq!(renditions.failed, 1);
     }
 }

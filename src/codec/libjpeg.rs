@@ -13,8 +13,7 @@ use mozjpeg_sys::{
 
 use super::laps::Laps;
 use super::{CodecError, ROW_SAMPLES, check_size};
-use crate::frame::FrameBuf;
-use crate::frame::Size;
+use crate::frame::{FrameBuf, Orientation, Size};
 use crate::stamp::{NEUTRAL, Placed, Stamp};
 use crate::times::Phase;
 
@@ -27,7 +26,8 @@ const MESSAGE_MAX: usize = 200;
 /// What libjpeg takes for one picture, and for its tables. At a width of `DIMENSION_MAX` the usual samplings need less
 /// than a quarter of it; the rest is for those that only exist in theory.
 const WORK_BYTES: usize = 2 << 20;
-/// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits.
+/// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits. A JPEG that is
+/// turned without loss takes twice as much: 3840x2160 fits in 4:2:0.
 const COEFFICIENT_BYTES: usize = 64 << 20;
 
 /// Codes of `guard.c`, beyond libjpeg's own.
@@ -113,6 +113,13 @@ unsafe extern "C" {
     ) -> c_int;
     fn camd_jpeg_plane(cinfo: *const jpeg_decompress_struct, component: c_int, plane: *mut Plane);
     fn camd_jpeg_finish_decompress(cinfo: *mut jpeg_decompress_struct) -> c_int;
+    fn camd_jpeg_turn(
+        from: *mut jpeg_decompress_struct,
+        to: *mut jpeg_compress_struct,
+        transpose: c_int,
+        mirror_x: c_int,
+        mirror_y: c_int,
+    ) -> c_int;
 }
 
 /// One compress and one decompress object.
@@ -229,7 +236,7 @@ impl Libjpeg {
                 return CodecError::Unsupported("a progressive JPEG of this many scans");
             }
             _ if code == sys::JERR_OUT_OF_MEMORY as c_int => {
-                return CodecError::Unsupported("a progressive JPEG of this size");
+                return CodecError::Unsupported("a JPEG of so many coefficients at once");
             }
             _ => {}
         }
@@ -608,6 +615,27 @@ impl Decompressor<'_> {
         // SAFETY: `start_raw` was called. Every component has room for each line of one row of MCUs, whole blocks long.
         let read = || unsafe { camd_jpeg_read_raw_data(self.cinfo, components.as_mut_ptr()) };
         Ok(ok(self.laps.during(Phase::Decode, read))? > 0)
+    }
+
+    /// Writes the picture, turned without loss, as a baseline JPEG. False: an edge that would be mirrored ends with a
+    /// part of an MCU, and nothing was read or written.
+    pub(super) fn turn(self, to: Compressor<'_>, orientation: Orientation) -> Result<bool, Failed> {
+        let Orientation {
+            transpose,
+            mirror_x,
+            mirror_y,
+        } = orientation;
+        // SAFETY: the header was read, and the compress object is idle. Both report their errors to the same place.
+        let turn = || unsafe {
+            camd_jpeg_turn(
+                self.cinfo,
+                to.cinfo,
+                transpose.into(),
+                mirror_x.into(),
+                mirror_y.into(),
+            )
+        };
+        Ok(ok(self.laps.during(Phase::Encode, turn))? == 1)
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
