@@ -3,15 +3,17 @@
 
 pub mod pages;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
 
 use crate::config::{Config, LimitsConfig, ListenerConfig};
-use crate::frame::FrameBuf;
+use crate::frame::{FrameBuf, FrameMeta};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
+use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
 use crate::protocol::ProtocolKind;
 use crate::protocol::http::{self, Call, Policy, Route, Status};
@@ -84,6 +86,11 @@ pub struct Hub<S> {
 impl<S: Stream> Hub<S> {
     /// Takes all memory that serving will need.
     pub fn new(config: &Config, now: Instant) -> Self {
+        Hub::with_nodes(config, Box::new(m2m::System), now)
+    }
+
+    /// As [`Hub::new`], with the video nodes among which a hardware encoder is looked for.
+    pub fn with_nodes(config: &Config, nodes: Box<dyn Nodes>, now: Instant) -> Self {
         let mut slots = heapless::Vec::new();
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
@@ -101,7 +108,12 @@ impl<S: Stream> Hub<S> {
             marked: [false; MAX_CLIENTS + REFUSAL_SLOTS],
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
-            renditions: Renditions::new(&config.listeners, config.limits.frame_bytes),
+            renditions: Renditions::new(
+                &config.listeners,
+                &config.camera,
+                config.limits.frame_bytes,
+                nodes,
+            ),
             page: FrameBuf::new(PAGE),
             started: now,
         }
@@ -130,9 +142,10 @@ impl<S: Stream> Hub<S> {
             listener.policy = policy(config);
         }
         self.limits = config.limits.clone();
-        let failed = self.renditions.failed;
-        self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
-        self.renditions.failed = failed;
+        self.renditions
+            .reconfigure(&config.listeners, &config.camera, config.limits.frame_bytes);
+        // Those who wait for the device's contexts of before wait for nothing.
+        self.mark_waiting();
     }
 
     pub fn listeners(&self) -> &[Listener] {
@@ -166,6 +179,11 @@ impl<S: Stream> Hub<S> {
 
     pub fn encode_failures(&self) -> u64 {
         self.renditions.failed
+    }
+
+    /// See [`Renditions::encoder`].
+    pub fn encoder(&self) -> Option<&str> {
+        self.renditions.encoder()
     }
 
     pub fn started(&self) -> Instant {
@@ -246,17 +264,50 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// When a client will be late.
+    /// Hands out the descriptors of hardware encoders that have been opened in a turn, with a number below
+    /// [`crate::limits::ENCODER_CONTEXTS`] each: to be polled, edge-triggered, readable and writable. Closing ends that.
+    /// True if there was one, and the next turn must follow at once.
+    pub fn arm_encoders(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        let any = self.renditions.arm(register);
+        if any {
+            self.mark_waiting();
+        }
+        any
+    }
+
+    /// A readiness event for a hardware encoder. `broken`: an error or a hang-up.
+    pub fn mark_encoder(&mut self, index: usize, broken: bool) {
+        self.renditions.mark(index, broken);
+    }
+
+    fn mark_waiting(&mut self) {
+        let slots = &self.slots[..self.used];
+        for (slot, marked) in slots.iter().zip(&mut self.marked) {
+            *marked |= slot.wants_frame();
+        }
+    }
+
+    /// When a client, or a hardware encoder, will be late.
     pub fn deadline(&self) -> Option<Instant> {
         self.slots[..self.used]
             .iter()
             .filter_map(|slot| slot.deadline(&self.limits))
+            .chain(self.renditions.deadline())
             .min()
     }
 
     /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
     /// once, and only give way to the others.
     pub fn turn<C: Source>(&mut self, now: Instant, camera: &mut Camera<C>) -> bool {
+        self.renditions.follow(camera.opening());
+        if self.renditions.is_undecided()
+            && let Some(frame) = camera.newest()
+        {
+            self.renditions.decide(&frame);
+        }
+        if self.renditions.collect(now) {
+            self.mark_waiting();
+        }
         let mut again = false;
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.used {
@@ -287,14 +338,12 @@ impl<S: Stream> Hub<S> {
                         continue;
                     }
                     let profile = self.listeners[slot.listener].profile;
-                    let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta))
-                    else {
+                    let news = |meta: &FrameMeta| slot.is_news(meta);
+                    let newest = camera.newest();
+                    let Some((meta, jpeg)) = self.renditions.get(newest, profile, now, news) else {
                         return;
                     };
-                    let Some(jpeg) = self.renditions.get(&frame, profile) else {
-                        return;
-                    };
-                    if let Err(reason) = slot.offer(&frame.meta, jpeg, now) {
+                    if let Err(reason) = slot.offer(&meta, jpeg, now) {
                         return self.close(index, reason);
                     }
                 }
@@ -416,6 +465,7 @@ impl<S: Stream> Hub<S> {
                 self.close(index, CloseReason::Shutdown);
             }
         }
+        self.renditions.follow(None);
     }
 }
 

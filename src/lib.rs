@@ -28,14 +28,14 @@
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
 //! | 1 | `frame`, `rate`, `decimate` | borrowed pictures, fixed copies; events per second, and fewer of them |
-//! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
-//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
+//! | 2 | `jpeg`, `scale`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
+//! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |
 //! | 7 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
-//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors need it: `source::v4l2`, `codec`, `source::pipe`,
+//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors need it: `v4l2`, `codec`, `source::pipe`,
 //! `net`, `daemon`.
 //!
 //! # Adding to it
@@ -57,6 +57,7 @@ pub mod frame;
 pub mod hub;
 pub mod jpeg;
 pub mod limits;
+pub mod m2m;
 pub mod net;
 pub mod protocol;
 pub mod rate;
@@ -64,3 +65,4 @@ pub mod renditions;
 pub mod scale;
 pub mod slot;
 pub mod source;
+pub mod v4l2;

@@ -1,11 +1,27 @@
 //! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
+//!
+//! The processor makes them on the spot. A memory-to-memory device ([`crate::m2m`]) takes its time: those who ask are
+//! told to wait, and to ask again when it is done ([`Renditions::collect`]). Then they get the picture that was the
+//! newest when it was begun, and the device gets the newest of now if somebody still waits for it. What the device does
+//! not do (smaller, turned and stamped pictures, more qualities than [`ENCODER_CONTEXTS`]), and everything from its
+//! first error on until the camera is opened anew, is up to the processor.
+
+mod hardware;
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Instant;
 
 use log::warn;
 
 use crate::codec::{Codec, Recipe};
-use crate::config::ListenerConfig;
+use crate::config::{CameraConfig, ListenerConfig};
 use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
+#[cfg(doc)]
+use crate::limits::ENCODER_CONTEXTS;
 use crate::limits::MAX_LISTENERS;
+use crate::m2m::Nodes;
+use hardware::Hardware;
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +63,13 @@ impl Profile {
 struct Rendition {
     quality: u8,
     bounds: Bounds,
-    /// Of which frame; 0 is none.
-    sequence: u64,
+    /// Of which frame.
+    meta: Option<FrameMeta>,
     /// Empty if that frame could not be encoded.
     jpeg: FrameBuf,
+    /// It has just come from the device: it goes to those who wait, even though there may be a newer frame by now.
+    /// Later it would be an old picture.
+    fresh: bool,
 }
 
 impl Rendition {
@@ -66,6 +85,7 @@ pub struct Renditions {
     made: heapless::Vec<Rendition, MAX_LISTENERS>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
+    hardware: Hardware,
 }
 
 impl Renditions {
@@ -73,35 +93,113 @@ impl Renditions {
     ///
     /// # Panics
     /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
-    pub fn new(listeners: &[ListenerConfig], frame_bytes: usize) -> Self {
-        Renditions::for_profiles(listeners.iter().map(Profile::of), frame_bytes)
-    }
-
-    fn for_profiles(profiles: impl Iterator<Item = Profile>, frame_bytes: usize) -> Self {
-        let mut made = heapless::Vec::new();
-        for profile in profiles {
-            if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
-                let rendition = Rendition {
-                    quality: profile.raw_quality,
-                    bounds: profile.bounds,
-                    sequence: 0,
-                    jpeg: FrameBuf::new(frame_bytes),
-                };
-                assert!(
-                    made.push(rendition).is_ok(),
-                    "more than {MAX_LISTENERS} listeners in a checked configuration"
-                );
-            }
-        }
+    pub fn new(
+        listeners: &[ListenerConfig],
+        camera: &CameraConfig,
+        frame_bytes: usize,
+        nodes: Box<dyn Nodes>,
+    ) -> Self {
         Renditions {
             codec: Codec::new(),
-            made,
+            made: room_for(listeners.iter().map(Profile::of), frame_bytes),
             failed: 0,
+            hardware: Hardware::new(camera, nodes),
         }
     }
 
-    /// The frame's JPEG for a profile; `None` if it cannot be made.
-    pub fn get<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+    /// Room for the profiles of other listeners; see [`Renditions::new`].
+    pub fn reconfigure(
+        &mut self,
+        listeners: &[ListenerConfig],
+        camera: &CameraConfig,
+        frame_bytes: usize,
+    ) {
+        self.hardware.reconfigure(camera);
+        self.made = room_for(listeners.iter().map(Profile::of), frame_bytes);
+    }
+
+    /// To be called first in each turn. `opening`: which opening of the camera this is, `None` while it is off. The
+    /// device's contexts are closed with the camera.
+    pub fn follow(&mut self, opening: Option<u64>) {
+        self.made.iter_mut().for_each(|r| r.fresh = false);
+        self.hardware.follow(opening);
+    }
+
+    /// The first picture of this opening is to be shown to [`Renditions::decide`].
+    pub fn is_undecided(&self) -> bool {
+        self.hardware.is_undecided()
+    }
+
+    /// Decides who encodes pictures like this one. Looks through the video nodes of the machine if need be.
+    pub fn decide(&mut self, frame: &Frame<'_>) {
+        self.hardware.decide(frame);
+    }
+
+    /// Takes in what the device has made. True if those who wait shall ask again.
+    pub fn collect(&mut self, now: Instant) -> bool {
+        self.hardware.collect(&mut self.made, now)
+    }
+
+    /// When [`Renditions::collect`] has something to do without any event.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.hardware.deadline()
+    }
+
+    /// See [`Hardware::arm`].
+    pub fn arm(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.hardware.arm(register)
+    }
+
+    /// An event on the descriptor with this number. `broken`: an error or a hang-up.
+    pub fn mark(&mut self, index: usize, broken: bool) {
+        self.hardware.mark(index, broken);
+    }
+
+    /// What encodes the camera's raw pictures: "cpu" or the name of the device. `None` where nothing does, or where
+    /// that is not known yet.
+    pub fn encoder(&self) -> Option<&str> {
+        self.hardware.name()
+    }
+
+    /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
+    /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it.
+    pub fn get<'a>(
+        &'a mut self,
+        newest: Option<Frame<'a>>,
+        profile: Profile,
+        now: Instant,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<(FrameMeta, &'a [u8])> {
+        let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let newest = newest.filter(|frame| is_news(&frame.meta));
+        if self.hardware.serves(profile.bounds) {
+            // Bounds that leave this picture as it is are all the same to the device.
+            let hardware = &self.hardware;
+            let fits =
+                |r: &Rendition| r.quality == profile.raw_quality && hardware.serves(r.bounds);
+            let index = self.made.iter().position(fits).expect(FOR_EACH);
+            let rendition = &self.made[index];
+            let ready = rendition.meta.filter(|meta| {
+                (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
+            });
+            if let Some(meta) = ready {
+                let jpeg = self.made[index].jpeg.as_slice();
+                return (!jpeg.is_empty()).then_some((meta, jpeg));
+            }
+            let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
+            if self
+                .hardware
+                .encode(newest.as_ref()?, index, quality, most, now)
+            {
+                return None;
+            }
+        }
+        let frame = newest?;
+        Some((frame.meta, self.make(&frame, profile)?))
+    }
+
+    /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
+    fn make<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
         if let Picture::Jpeg(jpeg) = frame.picture
             && !profile.shrinks(&frame.meta)
             // The card that stands in for a picture is as good as it gets already.
@@ -113,10 +211,10 @@ impl Renditions {
             .made
             .iter_mut()
             .find(|r| r.is_for(profile))
-            .expect("there is a rendition for each listener's size and quality");
+            .expect(FOR_EACH);
         let (quality, bounds) = (rendition.quality, rendition.bounds);
-        if rendition.sequence != frame.meta.sequence {
-            rendition.sequence = frame.meta.sequence;
+        if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
+            rendition.meta = Some(frame.meta);
             let recipe = Recipe { quality, bounds };
             let result = self
                 .codec
@@ -137,13 +235,42 @@ impl Renditions {
     }
 }
 
+const FOR_EACH: &str = "there is a rendition for each listener's size and quality";
+
+/// # Panics
+/// As [`Renditions::new`].
+fn room_for(
+    profiles: impl Iterator<Item = Profile>,
+    frame_bytes: usize,
+) -> heapless::Vec<Rendition, MAX_LISTENERS> {
+    let mut made = heapless::Vec::new();
+    for profile in profiles {
+        if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
+            let rendition = Rendition {
+                quality: profile.raw_quality,
+                bounds: profile.bounds,
+                meta: None,
+                jpeg: FrameBuf::new(frame_bytes),
+                fresh: false,
+            };
+            assert!(
+                made.push(rendition).is_ok(),
+                "more than {MAX_LISTENERS} listeners in a checked configuration"
+            );
+        }
+    }
+    made
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::config::Config;
     use crate::frame::{Orientation, PixelFormat, Plane, RawPicture};
     use crate::jpeg;
+    use crate::m2m::System;
 
     const FRAME_BYTES: usize = 1 << 20;
 
@@ -159,6 +286,13 @@ mod tests {
                 eighths: 8,
             },
         }
+    }
+
+    fn by_processor(profiles: &[Profile]) -> Renditions {
+        let config = Config::default();
+        let mut renditions = Renditions::new(&[], &config.camera, FRAME_BYTES, Box::new(System));
+        renditions.made = room_for(profiles.iter().copied(), FRAME_BYTES);
+        renditions
     }
 
     fn meta(sequence: u64, live: bool) -> FrameMeta {
@@ -202,7 +336,7 @@ mod tests {
         let small_low = profile(Some(20), Some((32, 32)));
         let low = profile(Some(20), None);
         let all = [untouched, roomy, small, small_low, low];
-        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        let mut renditions = by_processor(&all);
         assert_eq!(renditions.made.len(), 5);
 
         let raw = Frame {
@@ -213,18 +347,18 @@ mod tests {
             all.into_iter()
                 .zip([(64, 48), (64, 48), (32, 24), (32, 24), (64, 48)])
         {
-            assert_eq!(size(renditions.get(&raw, profile)), expected);
+            assert_eq!(size(renditions.make(&raw, profile)), expected);
         }
         let encoded = Frame {
             meta: meta(2, true),
             picture: Picture::Jpeg(jpeg),
         };
-        assert_eq!(renditions.get(&encoded, untouched), Some(jpeg));
-        assert_eq!(renditions.get(&encoded, roomy), Some(jpeg));
-        assert_eq!(size(renditions.get(&encoded, small)), (32, 24));
-        assert_eq!(size(renditions.get(&encoded, small_low)), (32, 24));
+        assert_eq!(renditions.make(&encoded, untouched), Some(jpeg));
+        assert_eq!(renditions.make(&encoded, roomy), Some(jpeg));
+        assert_eq!(size(renditions.make(&encoded, small)), (32, 24));
+        assert_eq!(size(renditions.make(&encoded, small_low)), (32, 24));
         let [fine, coarse, smallest] = [untouched, low, small_low]
-            .map(|profile| renditions.get(&encoded, profile).map_or(0, <[u8]>::len));
+            .map(|profile| renditions.make(&encoded, profile).map_or(0, <[u8]>::len));
         assert!(
             fine > coarse && coarse > smallest,
             "{fine} {coarse} {smallest}"
@@ -235,8 +369,8 @@ mod tests {
             meta: meta(3, false),
             picture: Picture::Jpeg(jpeg),
         };
-        assert_eq!(renditions.get(&card, low), Some(jpeg));
-        assert_eq!(size(renditions.get(&card, small_low)), (32, 24));
+        assert_eq!(renditions.make(&card, low), Some(jpeg));
+        assert_eq!(size(renditions.make(&card, small_low)), (32, 24));
     }
 
     #[test]
@@ -244,13 +378,13 @@ mod tests {
         let (bright, dark) = ([200; 64 * 48], [20; 64 * 48]);
         let small = profile(Some(50), Some((32, 32)));
         // The same again shares.
-        let mut renditions = Renditions::for_profiles([small, small].into_iter(), FRAME_BYTES);
+        let mut renditions = by_processor(&[small, small]);
         assert_eq!(renditions.made.len(), 1);
         let mut get = |sequence, data: &[u8]| {
             let picture = Picture::Raw(grey(data));
             let meta = meta(sequence, true);
             renditions
-                .get(&Frame { meta, picture }, small)
+                .make(&Frame { meta, picture }, small)
                 .unwrap()
                 .to_vec()
         };

@@ -42,6 +42,9 @@ struct CameraState<'a> {
     source: &'static str,
     /// What the source delivers; null while it is off.
     format: Option<&'static str>,
+    /// What makes JPEGs of raw pictures: "cpu" or the name of a hardware encoder; null where the camera makes them, and
+    /// before the first picture.
+    encoder: Option<&'a str>,
     width: Option<u16>,
     height: Option<u16>,
     fps_wanted: u16,
@@ -104,6 +107,7 @@ pub fn state<S: Stream, C: Source>(
             reason: camera.reason(),
             source: settings.source.name(),
             format: negotiated.map(|n| n.format.name()),
+            encoder: hub.encoder(),
             width: negotiated.map(|n| n.width),
             height: negotiated.map(|n| n.height),
             fps_wanted: settings.fps,

@@ -2,14 +2,12 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `device.rs` | one open node and its system calls |
-//! | `formats.rs` | which pixel format to ask for, where its planes lie |
 //! | `ring.rs` | the mmap ring: newest good picture kept, the rest given back |
 //! | `controls.rs` | brightness and its like, by name |
+//!
+//! The system calls and the pixel formats are in [`crate::v4l2`].
 
 pub mod controls;
-pub mod device;
-pub mod formats;
 mod ring;
 
 use std::os::fd::{AsRawFd, RawFd};
@@ -19,13 +17,13 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use nix::time::{ClockId, clock_gettime};
 
-use self::device::{Device, Failure, Filled, Granted, Mapping, PLANES};
-use self::formats::Layout;
 use self::ring::{Driver, Epoch, Ring};
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
 use crate::config::CameraConfig;
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
+use crate::v4l2::device::{self, Device, Failure, Filled, Granted, Mapping, PLANES, Queue, Wanted};
+use crate::v4l2::formats::{self, Layout};
 
 /// A V4L2 camera.
 pub struct V4l2 {
@@ -80,7 +78,15 @@ impl V4l2 {
             }));
         };
         let granted = device
-            .set_format(offer.code, size.0, size.1)
+            .set_format(
+                Queue::Capture,
+                &Wanted {
+                    fourcc: offer.code,
+                    width: size.0,
+                    height: size.1,
+                    ..Wanted::default()
+                },
+            )
             .map_err(|failure| Fault(failure.explain(&config.device)))?;
         let layout = Layout::new(&granted).map_err(&refuse)?;
         // vivid answers a format that it does not have with one that it has, and no error.
@@ -245,7 +251,7 @@ impl NotStreaming {
 
 impl Streaming {
     fn new(device: Device, wanted: u32, planes: usize) -> Result<Streaming, NotStreaming> {
-        let count = device.request_buffers(wanted)?;
+        let count = device.request_buffers(Queue::Capture, wanted)?;
         if !(limits::BUFFERS_MIN..=limits::BUFFERS_MAX).contains(&count) {
             return Err(NotStreaming::Other(format!(
                 "VIDIOC_REQBUFS gave {count} buffers of {wanted}, camd needs {} to {}",
@@ -258,7 +264,7 @@ impl Streaming {
             device,
         };
         for index in 0..count {
-            let maps = streaming.device.map_buffer(index)?;
+            let maps = streaming.device.map_buffer(Queue::Capture, index)?;
             if maps.iter().take(planes).any(|map| map.bytes().is_empty()) {
                 return Err(NotStreaming::Other(format!(
                     "buffer {index} has no memory for {planes} planes"
@@ -267,7 +273,7 @@ impl Streaming {
             streaming.maps.push(maps);
             streaming.device.queue(index)?;
         }
-        streaming.device.stream_on()?;
+        streaming.device.stream_on(Queue::Capture)?;
         Ok(streaming)
     }
 }
@@ -282,7 +288,7 @@ impl Driver for Streaming {
     }
 
     fn dequeue(&mut self) -> Result<Option<Filled>, Failure> {
-        self.device.dequeue()
+        self.device.dequeue(Queue::Capture)
     }
 
     fn queue(&mut self, index: u32) -> Result<(), Failure> {
@@ -301,6 +307,6 @@ impl Driver for Streaming {
 impl Drop for Streaming {
     fn drop(&mut self) {
         // Fails where the camera is unplugged: then nothing streams either. Closing frees the buffers.
-        let _ = self.device.stream_off();
+        let _ = self.device.stream_off(Queue::Capture);
     }
 }
