@@ -8,6 +8,7 @@
 //! 3. [`hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
 //! 4. A slot that wants a picture is lent the newest one ([`frame::Frame`]: the borrow ends before the source can touch
 //!    the buffer again), as the JPEG that its listener asks for ([`renditions`]: made once, if anybody wants it).
+//!    Where a memory-to-memory device ([`m2m`]) makes it, the slot is served when that is done.
 //! 5. [`slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied to
 //!    the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.
