@@ -320,23 +320,13 @@ impl Default for Codec {
 /// Checks the picture's size, and that its planes hold what `encode_planar` and `encode_lines` will take from them.
 fn check(raw: &RawPicture<'_>) -> Result<(), CodecError> {
     check_size(raw.width.into(), raw.height.into())?;
-    let (width, height) = (usize::from(raw.width), usize::from(raw.height));
-    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-    // Bytes per line and lines of each plane. Odd sizes are rounded up to whole pairs of pixels, as V4L2 does.
-    let planes: &[(usize, usize)] = match raw.format {
-        PixelFormat::Mjpeg => return Err(CodecError::Unsupported("MJPEG, it is encoded already")),
-        PixelFormat::Yuyv | PixelFormat::Uyvy => &[(4 * half_width, height)],
-        PixelFormat::Nv12 => &[(width, height), (2 * half_width, half_height)],
-        PixelFormat::Yu12 => &[
-            (width, height),
-            (half_width, half_height),
-            (half_width, half_height),
-        ],
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 => &[(3 * width, height)],
-        PixelFormat::Grey => &[(width, height)],
-    };
+    if raw.format == PixelFormat::Mjpeg {
+        return Err(CodecError::Unsupported("MJPEG, it is encoded already"));
+    }
+    let planes = raw.format.planes(raw.width, raw.height);
+    let used = planes.iter().zip(&raw.planes).enumerate();
     for (plane, (&(bytes, lines), Plane { data, stride })) in
-        planes.iter().zip(&raw.planes).enumerate()
+        used.filter(|(_, ((bytes, _), _))| *bytes > 0)
     {
         if *stride < bytes {
             return Err(CodecError::Stride {

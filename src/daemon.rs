@@ -19,8 +19,8 @@ use sd_notify::NotifyState;
 use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, MAX_CLIENTS, MAX_LISTENERS, REARM, REFUSAL_SLOTS,
-    REGISTER_TRIES,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, REARM,
+    REFUSAL_SLOTS, REGISTER_TRIES,
 };
 use crate::net::{Acceptor, Connection};
 use crate::source::AnySource;
@@ -28,7 +28,8 @@ use crate::source::camera::Camera;
 
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
-const FIRST_ACCEPTOR: usize = 2;
+const FIRST_ENCODER: usize = 2;
+const FIRST_ACCEPTOR: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
 const FIRST_CLIENT: usize = 1 << 8;
 const _: () = assert!(FIRST_ACCEPTOR + MAX_LISTENERS <= FIRST_CLIENT);
 
@@ -41,6 +42,7 @@ fn client_token(client: ClientId) -> Token {
 enum Ready {
     Signals,
     Camera,
+    Encoder(usize),
     Acceptor(usize),
     Client(ClientId),
 }
@@ -50,6 +52,7 @@ impl From<Token> for Ready {
         match token {
             SIGNALS => Ready::Signals,
             CAMERA => Ready::Camera,
+            Token(n) if n < FIRST_ACCEPTOR => Ready::Encoder(n - FIRST_ENCODER),
             Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
             Token(n) => {
                 let [index, low, high, ..] = (n - FIRST_CLIENT).to_le_bytes();
@@ -158,8 +161,9 @@ impl Daemon {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        // Every client, listener, camera and signal once is the most that one wait can tell.
-        let mut events = Events::with_capacity(MAX_CLIENTS + REFUSAL_SLOTS + MAX_LISTENERS + 2);
+        // Every client, listener, encoder, camera and signal once is the most that one wait can tell.
+        let mut events =
+            Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + MAX_CLIENTS + REFUSAL_SLOTS);
         let mut again = true;
         loop {
             let timeout = if again {
@@ -178,6 +182,11 @@ impl Daemon {
                 match Ready::from(event.token()) {
                     Ready::Signals => signalled = true,
                     Ready::Camera => self.camera_ready = true,
+                    Ready::Encoder(index) => {
+                        // mio tells EPOLLERR and EPOLLHUP apart from what V4L2 means by room: both come alone.
+                        let broken = event.is_error() || event.is_write_closed();
+                        self.hub.mark_encoder(index, broken);
+                    }
                     Ready::Acceptor(index) => self.listening[index].ready = true,
                     Ready::Client(client) => {
                         // A broken connection is told by the next read or write, whatever it was waiting for.
@@ -214,6 +223,11 @@ impl Daemon {
         }
         let more_to_accept = self.accept(now);
         let mut again = self.hub.turn(now, &mut self.camera);
+        let registry = self.poll.registry();
+        again |= self.hub.arm_encoders(|index, fd| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut SourceFd(&fd), Token(FIRST_ENCODER + index), interest)
+        });
         if fresh {
             self.camera.release();
         }

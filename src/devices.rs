@@ -13,8 +13,8 @@ use crate::source::Control;
 use crate::source::v4l2::choice::{self, Wish, rate_name};
 use crate::source::v4l2::controls;
 use crate::source::v4l2::cost::Demand;
-use crate::source::v4l2::device::{Device, Interval, Rates, Sizes};
-use crate::source::v4l2::formats;
+use crate::v4l2::device::{Device, Interval, Queue, Rates, Sizes, nodes};
+use crate::v4l2::formats;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -84,7 +84,7 @@ pub fn list(config: &Config) -> Survey {
 fn list_in(dev: &Path, config: &Config) -> Survey {
     let links = links(&dev.join("v4l"));
     let mut survey = Survey::default();
-    for path in video_nodes(dev) {
+    for path in nodes(dev) {
         match camera(&path, config) {
             Ok(mut camera) => {
                 camera.links = links.get(&path).cloned().unwrap_or_default();
@@ -94,26 +94,6 @@ fn list_in(dev: &Path, config: &Config) -> Survey {
         }
     }
     survey
-}
-
-/// `videoN`, by N.
-fn video_nodes(dev: &Path) -> Vec<PathBuf> {
-    let mut nodes: Vec<(u32, PathBuf)> = fs::read_dir(dev)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let number = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("video")?
-                .parse()
-                .ok()?;
-            Some((number, entry.path()))
-        })
-        .collect();
-    nodes.sort();
-    nodes.into_iter().map(|(_, path)| path).collect()
 }
 
 /// Which links udev made for which node.
@@ -158,7 +138,7 @@ fn camera(path: &Path, config: &Config) -> Result<Camera, String> {
         driver: capability.driver,
         bus: capability.bus,
         formats: device
-            .formats()
+            .formats(Queue::Capture)
             .into_iter()
             .map(|one| format_of(&device, one.fourcc, one.description))
             .collect(),

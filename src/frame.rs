@@ -206,6 +206,26 @@ impl PixelFormat {
         PixelFormat::Grey,
     ];
 
+    /// Bytes in a line and lines, for each plane of a picture of this size; nothing in unused ones. Odd sizes are rounded
+    /// up to whole pairs of pixels where pixels share their colour, as V4L2 does.
+    pub fn planes(self, width: u16, height: u16) -> [(usize, usize); 3] {
+        let (width, height) = (usize::from(width), usize::from(height));
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let none = (0, 0);
+        match self {
+            PixelFormat::Mjpeg => [none; 3],
+            PixelFormat::Yuyv | PixelFormat::Uyvy => [(4 * half_width, height), none, none],
+            PixelFormat::Nv12 => [(width, height), (2 * half_width, half_height), none],
+            PixelFormat::Yu12 => [
+                (width, height),
+                (half_width, half_height),
+                (half_width, half_height),
+            ],
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => [(3 * width, height), none, none],
+            PixelFormat::Grey => [(width, height), none, none],
+        }
+    }
+
     /// The name in `camera.format` and in `/state`.
     pub fn name(self) -> &'static str {
         match self {

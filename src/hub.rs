@@ -3,15 +3,17 @@
 
 pub mod pages;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
 
 use crate::config::{Config, LimitsConfig, ListenerConfig};
-use crate::frame::FrameBuf;
+use crate::frame::{FrameBuf, FrameMeta};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
+use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
 use crate::protocol::ProtocolKind;
 use crate::protocol::http::{self, Call, Policy, Route, Status};
@@ -82,13 +84,21 @@ pub struct Hub<S> {
     renditions: Renditions,
     page: FrameBuf,
     started: Instant,
-    /// Only for measuring what pictures take.
-    clock: fn() -> Instant,
 }
 
 impl<S: Stream> Hub<S> {
     /// Takes all memory that serving will need. `clock` is asked only to measure what pictures take.
     pub fn new(config: &Config, now: Instant, clock: fn() -> Instant) -> Self {
+        Hub::with_nodes(config, Box::new(m2m::System), now, clock)
+    }
+
+    /// As [`Hub::new`], with the video nodes among which a hardware encoder is looked for.
+    pub fn with_nodes(
+        config: &Config,
+        nodes: Box<dyn Nodes>,
+        now: Instant,
+        clock: fn() -> Instant,
+    ) -> Self {
         let mut slots = heapless::Vec::new();
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
@@ -106,10 +116,9 @@ impl<S: Stream> Hub<S> {
             marked: [false; MAX_CLIENTS + REFUSAL_SLOTS],
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
-            renditions: Renditions::new(config, clock),
+            renditions: Renditions::new(config, nodes, clock),
             page: FrameBuf::new(PAGE),
             started: now,
-            clock,
         }
     }
 
@@ -137,9 +146,9 @@ impl<S: Stream> Hub<S> {
             listener.told_unstamped = false;
         }
         self.limits = config.limits.clone();
-        let failed = self.renditions.failed;
-        self.renditions = Renditions::new(config, self.clock);
-        self.renditions.failed = failed;
+        self.renditions.reconfigure(config);
+        // Those who wait for the device's contexts of before wait for nothing.
+        self.mark_waiting();
     }
 
     pub fn listeners(&self) -> &[Listener] {
@@ -177,6 +186,11 @@ impl<S: Stream> Hub<S> {
 
     pub fn encode_failures(&self) -> u64 {
         self.renditions.failed
+    }
+
+    /// See [`Renditions::encoder`].
+    pub fn encoder(&self) -> Option<&str> {
+        self.renditions.encoder()
     }
 
     pub fn started(&self) -> Instant {
@@ -257,17 +271,50 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// When a client will be late.
+    /// Hands out the descriptors of hardware encoders that have been opened in a turn, with a number below
+    /// [`crate::limits::ENCODER_CONTEXTS`] each: to be polled, edge-triggered, readable and writable. Closing ends that.
+    /// True if there was one, and the next turn must follow at once.
+    pub fn arm_encoders(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        let any = self.renditions.arm(register);
+        if any {
+            self.mark_waiting();
+        }
+        any
+    }
+
+    /// A readiness event for a hardware encoder. `broken`: an error or a hang-up.
+    pub fn mark_encoder(&mut self, index: usize, broken: bool) {
+        self.renditions.mark(index, broken);
+    }
+
+    fn mark_waiting(&mut self) {
+        let slots = &self.slots[..self.used];
+        for (slot, marked) in slots.iter().zip(&mut self.marked) {
+            *marked |= slot.wants_frame();
+        }
+    }
+
+    /// When a client, or a hardware encoder, will be late.
     pub fn deadline(&self) -> Option<Instant> {
         self.slots[..self.used]
             .iter()
             .filter_map(|slot| slot.deadline(&self.limits))
+            .chain(self.renditions.deadline())
             .min()
     }
 
     /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
     /// once, and only give way to the others.
     pub fn turn<C: Source>(&mut self, now: Instant, camera: &mut Camera<C>) -> bool {
+        self.renditions.follow(camera.opening());
+        if self.renditions.is_undecided()
+            && let Some(frame) = camera.newest()
+        {
+            self.renditions.decide(&frame);
+        }
+        if self.renditions.collect(now) {
+            self.mark_waiting();
+        }
         let mut again = false;
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.used {
@@ -299,14 +346,12 @@ impl<S: Stream> Hub<S> {
                     }
                     let listener = &mut self.listeners[slot.listener];
                     let profile = listener.profile;
-                    let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta))
-                    else {
-                        return;
-                    };
+                    let newest = camera.newest();
                     if self.renditions.stamps()
                         && !listener.told_unstamped
-                        && frame.meta.live
-                        && profile.leaves_untouched(&frame)
+                        && newest.is_some_and(|frame| {
+                            frame.meta.live && profile.leaves_untouched(&frame)
+                        })
                     {
                         listener.told_unstamped = true;
                         info!(
@@ -314,10 +359,11 @@ impl<S: Stream> Hub<S> {
                             listener.address
                         );
                     }
-                    let Some(jpeg) = self.renditions.get(&frame, profile) else {
+                    let news = |meta: &FrameMeta| slot.is_news(meta);
+                    let Some((meta, jpeg)) = self.renditions.get(newest, profile, now, news) else {
                         return;
                     };
-                    if let Err(reason) = slot.offer(&frame.meta, jpeg, now) {
+                    if let Err(reason) = slot.offer(&meta, jpeg, now) {
                         return self.close(index, reason);
                     }
                 }
@@ -439,6 +485,7 @@ impl<S: Stream> Hub<S> {
                 self.close(index, CloseReason::Shutdown);
             }
         }
+        self.renditions.follow(None);
     }
 }
 

@@ -8,6 +8,7 @@
 //! 3. [`hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
 //! 4. A slot that wants a picture is lent the newest one ([`frame::Frame`]: the borrow ends before the source can touch
 //!    the buffer again), as the JPEG that its listener asks for ([`renditions`]: made once, if anybody wants it).
+//!    Where a memory-to-memory device ([`m2m`]) makes it, the slot is served when that is done.
 //! 5. [`slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied to
 //!    the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.
@@ -28,14 +29,14 @@
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
 //! | 1 | `frame`, `font`, `rate`, `times`, `decimate` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them |
-//! | 2 | `jpeg`, `scale`, `stamp`, `protocol` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock |
-//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg |
+//! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
+//! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |
 //! | 7 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
-//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors need it: `source::v4l2`, `codec`, `source::pipe`,
+//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors need it: `v4l2`, `codec`, `source::pipe`,
 //! `net`, `daemon`.
 //!
 //! # Adding to it
@@ -58,6 +59,7 @@ pub mod frame;
 pub mod hub;
 pub mod jpeg;
 pub mod limits;
+pub mod m2m;
 pub mod net;
 pub mod protocol;
 pub mod rate;
@@ -67,3 +69,4 @@ pub mod slot;
 pub mod source;
 pub mod stamp;
 pub mod times;
+pub mod v4l2;

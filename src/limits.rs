@@ -80,6 +80,11 @@ pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
 pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 /// A running source without a frame for this long has failed.
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
+/// Contexts (open descriptors) of a hardware encoder, one for each JPEG quality: each takes buffers of the size of a raw
+/// picture from memory of which small boards have little. Further qualities are encoded by the processor.
+pub const ENCODER_CONTEXTS: usize = 4;
+/// A hardware encoder that has not given a picture back for this long has failed. The slowest need some 0.1 s.
+pub const ENCODER_STALL: Duration = Duration::from_secs(1);
 /// While there is no picture, the picture that says so is repeated at this interval, as a sign of life.
 pub const NO_PICTURE_INTERVAL: Duration = Duration::from_secs(1);
 /// Its JPEG quality: text stays sharp, and it is sent rarely.
@@ -96,4 +101,6 @@ const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(BUFFERS_MIN < BUFFERS_TO_HOLD_ONE && BUFFERS_TO_HOLD_ONE <= BUFFERS_MAX);
 // Client indices are one byte of the mio token.
 const _: () = assert!(MAX_CLIENTS + REFUSAL_SLOTS <= u8::MAX as usize);
+// A snapshot must not be refused because the encoder has failed meanwhile.
+const _: () = assert!(ENCODER_STALL.as_nanos() < SNAPSHOT_WAIT.as_nanos());
 const _: () = assert!(REOPEN_FIRST.as_nanos() <= REOPEN_MAX.as_nanos());

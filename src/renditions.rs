@@ -1,5 +1,15 @@
 //! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
+//!
+//! The processor makes them on the spot. A memory-to-memory device ([`crate::m2m`]) takes its time: those who ask are
+//! told to wait, and to ask again when it is done ([`Renditions::collect`]). Then they get the picture that was the
+//! newest when it was begun, and the device gets the newest of now if somebody still waits for it. What the device does
+//! not do (smaller, turned and stamped pictures, more qualities than [`ENCODER_CONTEXTS`]), and everything from its
+//! first error on until the camera is opened anew, is up to the processor.
 
+mod hardware;
+
+use std::io;
+use std::os::fd::RawFd;
 use std::time::Instant;
 
 use log::{info, warn};
@@ -7,9 +17,13 @@ use log::{info, warn};
 use crate::codec::{Codec, CodecError, Recipe};
 use crate::config::{Config, ListenerConfig};
 use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
+#[cfg(doc)]
+use crate::limits::ENCODER_CONTEXTS;
 use crate::limits::MAX_LISTENERS;
+use crate::m2m::Nodes;
 use crate::stamp::Stamp;
 use crate::times::Times;
+use hardware::Hardware;
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +79,13 @@ fn shown(meta: &FrameMeta) -> Size {
 pub struct Rendition {
     quality: u8,
     bounds: Bounds,
-    /// Of which frame; 0 is none.
-    sequence: u64,
+    /// Of which frame.
+    meta: Option<FrameMeta>,
     /// Empty if that frame could not be encoded.
     jpeg: FrameBuf,
+    /// It has just come from the device: it goes to those who wait, even though there may be a newer frame by now.
+    /// Later it would be an old picture.
+    fresh: bool,
     /// The last that was made; `None` before the first.
     size: Option<Size>,
     times: Times,
@@ -114,6 +131,7 @@ pub struct Renditions {
     made: heapless::Vec<Rendition, MAX_LISTENERS>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
+    hardware: Hardware,
 }
 
 impl Renditions {
@@ -121,44 +139,34 @@ impl Renditions {
     ///
     /// # Panics
     /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
-    pub fn new(config: &Config, clock: fn() -> Instant) -> Self {
-        let profiles = config.listeners.iter().map(Profile::of);
-        let mut renditions = Renditions::for_profiles(profiles, config.limits.frame_bytes);
-        renditions.codec.set_clock(clock);
-        let camera = &config.camera;
-        renditions.stamp = camera.timestamp.then(|| Stamp::new(&camera.name));
-        renditions
-    }
-
-    fn for_profiles(profiles: impl Iterator<Item = Profile>, frame_bytes: usize) -> Self {
-        let mut made = heapless::Vec::new();
-        for profile in profiles {
-            if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
-                let rendition = Rendition {
-                    quality: profile.raw_quality,
-                    bounds: profile.bounds,
-                    sequence: 0,
-                    jpeg: FrameBuf::new(frame_bytes),
-                    size: None,
-                    times: Times::new(),
-                };
-                assert!(
-                    made.push(rendition).is_ok(),
-                    "more than {MAX_LISTENERS} listeners in a checked configuration"
-                );
-            }
-        }
+    pub fn new(config: &Config, nodes: Box<dyn Nodes>, clock: fn() -> Instant) -> Self {
+        let mut codec = Codec::new();
+        codec.set_clock(clock);
         Renditions {
-            codec: Codec::new(),
-            stamp: None,
+            codec,
+            stamp: stamp(config),
             turned: Turned {
                 sequence: 0,
-                jpeg: FrameBuf::new(frame_bytes),
+                jpeg: FrameBuf::new(config.limits.frame_bytes),
                 told: false,
             },
-            made,
+            made: room_for(
+                config.listeners.iter().map(Profile::of),
+                config.limits.frame_bytes,
+            ),
             failed: 0,
+            hardware: Hardware::new(&config.camera, nodes),
         }
+    }
+
+    /// Takes another configuration over; see [`Renditions::new`]. What has been measured begins anew.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.hardware.reconfigure(&config.camera);
+        self.stamp = stamp(config);
+        self.made = room_for(
+            config.listeners.iter().map(Profile::of),
+            config.limits.frame_bytes,
+        );
     }
 
     /// Whether pictures get a time stamp where they are encoded.
@@ -171,8 +179,88 @@ impl Renditions {
         &self.made
     }
 
-    /// The frame's JPEG for a profile; `None` if it cannot be made.
-    pub fn get<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+    /// To be called first in each turn. `opening`: which opening of the camera this is, `None` while it is off. The
+    /// device's contexts are closed with the camera.
+    pub fn follow(&mut self, opening: Option<u64>) {
+        self.made.iter_mut().for_each(|r| r.fresh = false);
+        self.hardware.follow(opening);
+    }
+
+    /// The first picture of this opening is to be shown to [`Renditions::decide`].
+    pub fn is_undecided(&self) -> bool {
+        self.hardware.is_undecided()
+    }
+
+    /// Decides who encodes pictures like this one. Looks through the video nodes of the machine if need be.
+    pub fn decide(&mut self, frame: &Frame<'_>) {
+        self.hardware.decide(frame);
+    }
+
+    /// Takes in what the device has made. True if those who wait shall ask again.
+    pub fn collect(&mut self, now: Instant) -> bool {
+        self.hardware.collect(&mut self.made, now)
+    }
+
+    /// When [`Renditions::collect`] has something to do without any event.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.hardware.deadline()
+    }
+
+    /// See [`Hardware::arm`].
+    pub fn arm(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.hardware.arm(register)
+    }
+
+    /// An event on the descriptor with this number. `broken`: an error or a hang-up.
+    pub fn mark(&mut self, index: usize, broken: bool) {
+        self.hardware.mark(index, broken);
+    }
+
+    /// What encodes the camera's raw pictures: "cpu" or the name of the device. `None` where nothing does, or where
+    /// that is not known yet.
+    pub fn encoder(&self) -> Option<&str> {
+        self.hardware.name()
+    }
+
+    /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
+    /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it.
+    pub fn get<'a>(
+        &'a mut self,
+        newest: Option<Frame<'a>>,
+        profile: Profile,
+        now: Instant,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<(FrameMeta, &'a [u8])> {
+        let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let newest = newest.filter(|frame| is_news(&frame.meta));
+        if self.hardware.serves(profile.bounds) {
+            // Bounds that leave this picture as it is are all the same to the device.
+            let hardware = &self.hardware;
+            let fits =
+                |r: &Rendition| r.quality == profile.raw_quality && hardware.serves(r.bounds);
+            let index = self.made.iter().position(fits).expect(FOR_EACH);
+            let rendition = &self.made[index];
+            let ready = rendition.meta.filter(|meta| {
+                (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
+            });
+            if let Some(meta) = ready {
+                let jpeg = self.made[index].jpeg.as_slice();
+                return (!jpeg.is_empty()).then_some((meta, jpeg));
+            }
+            let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
+            if self
+                .hardware
+                .encode(newest.as_ref()?, index, quality, most, now)
+            {
+                return None;
+            }
+        }
+        let frame = newest?;
+        Some((frame.meta, self.make(&frame, profile)?))
+    }
+
+    /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
+    fn make<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
@@ -187,10 +275,10 @@ impl Renditions {
             .made
             .iter_mut()
             .find(|r| r.is_for(profile))
-            .expect("there is a rendition for each listener's size and quality");
+            .expect(FOR_EACH);
         let (quality, bounds) = (rendition.quality, rendition.bounds);
-        if rendition.sequence != frame.meta.sequence {
-            rendition.sequence = frame.meta.sequence;
+        if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
+            rendition.meta = Some(frame.meta);
             // The card shows no moment, and no picture.
             let mut stamp = self.stamp.as_mut().filter(|_| frame.meta.live);
             if let Some(stamp) = &mut stamp {
@@ -245,13 +333,49 @@ impl Renditions {
     }
 }
 
+fn stamp(config: &Config) -> Option<Stamp> {
+    let camera = &config.camera;
+    camera.timestamp.then(|| Stamp::new(&camera.name))
+}
+
+const FOR_EACH: &str = "there is a rendition for each listener's size and quality";
+
+/// # Panics
+/// As [`Renditions::new`].
+fn room_for(
+    profiles: impl Iterator<Item = Profile>,
+    frame_bytes: usize,
+) -> heapless::Vec<Rendition, MAX_LISTENERS> {
+    let mut made = heapless::Vec::new();
+    for profile in profiles {
+        if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
+            let rendition = Rendition {
+                quality: profile.raw_quality,
+                bounds: profile.bounds,
+                meta: None,
+                jpeg: FrameBuf::new(frame_bytes),
+                fresh: false,
+                size: None,
+                times: Times::new(),
+            };
+            assert!(
+                made.push(rendition).is_ok(),
+                "more than {MAX_LISTENERS} listeners in a checked configuration"
+            );
+        }
+    }
+    made
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::config::Config;
     use crate::frame::{Orientation, PixelFormat, Plane, RawPicture};
     use crate::jpeg;
+    use crate::m2m::System;
 
     const FRAME_BYTES: usize = 1 << 20;
 
@@ -267,6 +391,13 @@ mod tests {
                 eighths: 8,
             },
         }
+    }
+
+    fn by_processor(profiles: &[Profile]) -> Renditions {
+        let config = Config::default();
+        let mut renditions = Renditions::new(&config, Box::new(System), Instant::now);
+        renditions.made = room_for(profiles.iter().copied(), FRAME_BYTES);
+        renditions
     }
 
     fn meta(sequence: u64, live: bool) -> FrameMeta {
@@ -310,7 +441,7 @@ mod tests {
         let small_low = profile(Some(20), Some((32, 32)));
         let low = profile(Some(20), None);
         let all = [untouched, roomy, small, small_low, low];
-        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        let mut renditions = by_processor(&all);
         assert_eq!(renditions.made.len(), 5);
 
         let raw = Frame {
@@ -321,18 +452,18 @@ mod tests {
             all.into_iter()
                 .zip([(64, 48), (64, 48), (32, 24), (32, 24), (64, 48)])
         {
-            assert_eq!(size(renditions.get(&raw, profile)), expected);
+            assert_eq!(size(renditions.make(&raw, profile)), expected);
         }
         let encoded = Frame {
             meta: meta(2, true),
             picture: Picture::Jpeg(jpeg),
         };
-        assert_eq!(renditions.get(&encoded, untouched), Some(jpeg));
-        assert_eq!(renditions.get(&encoded, roomy), Some(jpeg));
-        assert_eq!(size(renditions.get(&encoded, small)), (32, 24));
-        assert_eq!(size(renditions.get(&encoded, small_low)), (32, 24));
+        assert_eq!(renditions.make(&encoded, untouched), Some(jpeg));
+        assert_eq!(renditions.make(&encoded, roomy), Some(jpeg));
+        assert_eq!(size(renditions.make(&encoded, small)), (32, 24));
+        assert_eq!(size(renditions.make(&encoded, small_low)), (32, 24));
         let [fine, coarse, smallest] = [untouched, low, small_low]
-            .map(|profile| renditions.get(&encoded, profile).map_or(0, <[u8]>::len));
+            .map(|profile| renditions.make(&encoded, profile).map_or(0, <[u8]>::len));
         assert!(
             fine > coarse && coarse > smallest,
             "{fine} {coarse} {smallest}"
@@ -343,8 +474,8 @@ mod tests {
             meta: meta(3, false),
             picture: Picture::Jpeg(jpeg),
         };
-        assert_eq!(renditions.get(&card, low), Some(jpeg));
-        assert_eq!(size(renditions.get(&card, small_low)), (32, 24));
+        assert_eq!(renditions.make(&card, low), Some(jpeg));
+        assert_eq!(size(renditions.make(&card, small_low)), (32, 24));
     }
 
     #[test]
@@ -352,13 +483,13 @@ mod tests {
         let (bright, dark) = ([200; 64 * 48], [20; 64 * 48]);
         let small = profile(Some(50), Some((32, 32)));
         // The same again shares.
-        let mut renditions = Renditions::for_profiles([small, small].into_iter(), FRAME_BYTES);
+        let mut renditions = by_processor(&[small, small]);
         assert_eq!(renditions.made.len(), 1);
         let mut get = |sequence, data: &[u8]| {
             let picture = Picture::Raw(grey(data));
             let meta = meta(sequence, true);
             renditions
-                .get(&Frame { meta, picture }, small)
+                .make(&Frame { meta, picture }, small)
                 .unwrap()
                 .to_vec()
         };
@@ -387,7 +518,7 @@ mod tests {
         config.camera.name = "card".to_owned();
         let [plain, stamped] = [false, true].map(|timestamp| {
             config.camera.timestamp = timestamp;
-            let mut renditions = Renditions::new(&config, Instant::now);
+            let mut renditions = Renditions::new(&config, Box::new(System), Instant::now);
             assert_eq!(renditions.stamps(), timestamp);
             let profile = Profile::of(&config.listeners[0]);
             let mut get = |sequence, live, picture| {
@@ -396,7 +527,7 @@ mod tests {
                     height: 240,
                     ..meta(sequence, live)
                 };
-                let jpeg = renditions.get(&Frame { meta, picture }, profile);
+                let jpeg = renditions.make(&Frame { meta, picture }, profile);
                 assert_eq!(size(jpeg), (160, 120));
                 jpeg.unwrap().to_vec()
             };
@@ -429,7 +560,7 @@ mod tests {
         // The same quality as where nothing can be left untouched.
         let asked = profile(Some(80), None);
         let all = [untouched, roomy, wide, asked];
-        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        let mut renditions = by_processor(&all);
         let mut get = |sequence, jpeg: &FrameBuf, profile| {
             let frame = Frame {
                 meta: FrameMeta {
@@ -438,7 +569,7 @@ mod tests {
                 },
                 picture: Picture::Jpeg(jpeg.as_slice()),
             };
-            renditions.get(&frame, profile).map(<[u8]>::to_vec)
+            renditions.make(&frame, profile).map(<[u8]>::to_vec)
         };
         assert_eq!(
             get(1, &jpeg, untouched).as_deref(),

@@ -371,10 +371,11 @@ impl<S: Stream> Slot<S> {
         )
     }
 
-    /// Whether this picture would be news to the client. A snapshot is: it is asked for, not followed.
+    /// Whether this picture would be news to the client. A snapshot is, unless it is older than the last one: it is asked
+    /// for, not followed.
     pub fn is_news(&self, meta: &FrameMeta) -> bool {
         if self.wants_live() {
-            return meta.live;
+            return meta.live && meta.sequence >= self.sequence;
         }
         let due = |pace: &Decimator| pace.wants(meta.captured);
         meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)

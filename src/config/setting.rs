@@ -353,7 +353,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "encoder",
-        doc: "Who makes JPEGs of raw pictures: a V4L2 memory-to-memory device (m2m; auto: if there is one) or the processor.",
+        doc: "Who makes JPEGs of raw pictures: a V4L2 memory-to-memory device (auto: if there is one; m2m: else a warning) or the processor.",
         absent: Absent::Default(r#""auto""#),
         only: None,
         kind: Kind::Choice {

@@ -51,6 +51,9 @@ struct CameraState<'a> {
     source: &'static str,
     /// What the source delivers; null while it is off.
     format: Option<&'static str>,
+    /// What makes JPEGs of raw pictures: "cpu" or the name of a hardware encoder; null where the camera makes them, and
+    /// before the first picture.
+    encoder: Option<&'a str>,
     /// As viewers see it: turned.
     width: Option<u16>,
     height: Option<u16>,
@@ -148,6 +151,7 @@ pub fn state<S: Stream, C: Source>(
             reason: camera.reason(),
             source: settings.source.name(),
             format: negotiated.map(|n| n.format.name()),
+            encoder: hub.encoder(),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),
             fps_wanted: settings.fps,
@@ -421,6 +425,8 @@ mod tests {
                 reason: &reason,
                 source: "pattern",
                 format: Some("mjpeg"),
+                // As long as V4L2 lets a card's name be.
+                encoder: Some("a memory-to-memory JPEG encoder"),
                 width: Some(u16::MAX),
                 height: Some(u16::MAX),
                 fps_wanted: u16::MAX,

@@ -148,6 +148,11 @@ impl<S: Source> Camera<S> {
         self.last_captured
     }
 
+    /// Which opening of the source this is; `None` while it is off.
+    pub fn opening(&self) -> Option<u64> {
+        self.negotiated.as_ref().map(|_| self.epoch)
+    }
+
     /// What to poll while the source is on, and which opening of it that is: a descriptor that was closed and opened
     /// again can have the same number, but has to be registered anew. After registering, [`Camera::run`] must be
     /// called once as if it were readable: an edge-triggered poll does not tell what was there before.

@@ -19,10 +19,12 @@ HTTP, PUSH, PULL = 8080, 8081, 8082
 RECOVERY_SECONDS = 30  # camd's back-off between two tries to open a camera grows to 10 s
 REOPENS = 1000
 IDLE_SECONDS = 20
+M2M_PICTURES = 40
+M2M_ROUNDS = 100
 
 CONFIG = """
 [camera]
-device = "/dev/video0"
+device = "{device}"
 width = {width}
 height = {height}
 fps = {fps}
@@ -85,13 +87,14 @@ def wait_until(condition, timeout, what):
 class Session:
     """One run of camd in the guest, and clients of all three protocols that connect once and stay."""
 
-    def __init__(self, lab, camera, linger=5, keys=""):
+    def __init__(self, lab, camera, linger=5, device="/dev/video0", keys=""):
         self.lab, self.guest, self.camera = lab, lab.guest, camera
         self.viewers = []
         width, height = camera.size
         config = CONFIG.format(
-            width=width, height=height, fps=camera.fps, format=camera.format, linger=linger, keys=keys
-        )
+            width=width, height=height, fps=camera.fps, format=camera.format, linger=linger, device=device,
+            keys=keys,
+        )  # fmt: skip
         self.guest.write("/etc/camd.toml", config)
         # The subshell outlives this script and keeps the exit code.
         self.guest.run(
@@ -195,7 +198,7 @@ class Lab:
     @property
     def guest(self):
         if not self._guest:
-            programs = [self.camd, self.examples / "reopen"]
+            programs = [self.camd, self.examples / "reopen", self.examples / "m2m"]
             self._guest = Guest(self.folder, programs, self.logs / "console.log", ports=(HTTP, PUSH, PULL))
         return self._guest
 
@@ -566,6 +569,48 @@ def _(lab):
     lab.end()
     lab.load(SINGLE)
     return lab.guest.run(f"reopen /dev/video0 {REOPENS}", timeout=300).strip().splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------------------------ hardware encoding
+
+
+def encode_by_vicodec(lab, multiplanar):
+    lab.unload()
+    lab.guest.run(f"modprobe vicodec multiplanar={multiplanar} && until [ -c /dev/video0 ]; do sleep 0.1; done")
+    try:
+        figures = lab.guest.run(f"m2m {M2M_PICTURES} {M2M_ROUNDS}", timeout=300).strip()
+    finally:
+        # Fails if anything still holds the device.
+        lab.guest.run("rmmod vicodec")
+    return figures.replace("\n", "; ")
+
+
+for number, planar in enumerate(("single", "multi")):
+    test(f"m2m: vicodec {planar}-planar, {M2M_ROUNDS} starts")(lambda lab, n=number: encode_by_vicodec(lab, n))
+
+
+@test('m2m: without a JPEG encoder camd encodes by itself, with a warning if encoder = "m2m"')
+def _(lab):
+    lab.unload()
+    # A memory-to-memory device is there, but it makes no JPEG.
+    lab.guest.run("modprobe vicodec && until [ -c /dev/video1 ]; do sleep 0.1; done")
+    try:
+        lab.guest.run(f"modprobe {SINGLE.module}")
+        lab._loaded = SINGLE
+        node = lab.guest.run(
+            'for n in /sys/class/video4linux/video*; do grep -q vivid $n/name && echo /dev/${n##*/} && break; done'
+        ).strip()
+        session = lab.start(SINGLE, device=node, keys='encoder = "m2m"').connect()
+        rates = session.see()
+        check(session.state()["encoder"] == "cpu", f"/state says {session.state()['encoder']}")
+        log = lab.guest.run("grep 'JPEGs are made' /run/camd.log").strip().splitlines()
+        check(len(log) == 1 and "WARN" in log[0], f"said {log}")
+        for words in ("no V4L2 memory-to-memory device that codes yuyv into JPEG or MJPG", "(vicodec): codes into"):
+            check(words in log[0], f"{words} is not in {log[0]}")
+        return rates
+    finally:
+        lab.unload()
+        lab.guest.run("rmmod vicodec")
 
 
 @test(f"cost: at most {bench.LIMIT} x the least possible program at {', '.join(map(str, bench.CLIENTS))} clients")

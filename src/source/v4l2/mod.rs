@@ -2,18 +2,16 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `device.rs` | one open node and its system calls |
-//! | `formats.rs` | pixel formats, and where their planes lie |
 //! | `choice.rs`, `cost.rs` | which format, size and rate to ask for; what a format costs the processor |
 //! | `ring.rs` | the mmap ring: newest good picture kept, the rest given back |
 //! | `controls.rs` | brightness and its like, by name |
 //! | `turning.rs` | turning by the camera's own controls |
+//!
+//! The system calls and the pixel formats are in [`crate::v4l2`].
 
 pub mod choice;
 pub mod controls;
 pub mod cost;
-pub mod device;
-pub mod formats;
 mod ring;
 mod turning;
 
@@ -27,14 +25,16 @@ use nix::time::{ClockId, clock_gettime};
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
-use self::device::{Device, Failure, Filled, Granted, Interval, Mapping, PLANES};
-use self::formats::Layout;
 use self::ring::{Driver, Epoch, Ring};
 use self::turning::Turning;
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
 use crate::config::{CameraConfig, ListenerConfig};
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
+use crate::v4l2::device::{
+    self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
+};
+use crate::v4l2::formats::{self, Layout};
 
 /// A V4L2 camera.
 pub struct V4l2 {
@@ -126,7 +126,15 @@ impl V4l2 {
         };
         let (width, height) = asked(choice.size, wish.transposed);
         let granted = device
-            .set_format(choice.code, width, height)
+            .set_format(
+                Queue::Capture,
+                &Wanted {
+                    fourcc: choice.code,
+                    width,
+                    height,
+                    ..Wanted::default()
+                },
+            )
             .map_err(|failure| Fault(failure.explain(&config.device)))?;
         let layout = Layout::new(&granted).map_err(&refuse)?;
         // vivid answers a format that it does not have with one that it has, and no error.
@@ -387,7 +395,7 @@ impl NotStreaming {
 
 impl Streaming {
     fn new(device: Turning<Device>, wanted: u32, planes: usize) -> Result<Streaming, NotStreaming> {
-        let count = device.request_buffers(wanted)?;
+        let count = device.request_buffers(Queue::Capture, wanted)?;
         if !(limits::BUFFERS_MIN..=limits::BUFFERS_MAX).contains(&count) {
             return Err(NotStreaming::Other(format!(
                 "VIDIOC_REQBUFS gave {count} buffers of {wanted}, camd needs {} to {}",
@@ -400,7 +408,7 @@ impl Streaming {
             device,
         };
         for index in 0..count {
-            let maps = streaming.device.map_buffer(index)?;
+            let maps = streaming.device.map_buffer(Queue::Capture, index)?;
             if maps.iter().take(planes).any(|map| map.bytes().is_empty()) {
                 return Err(NotStreaming::Other(format!(
                     "buffer {index} has no memory for {planes} planes"
@@ -409,7 +417,7 @@ impl Streaming {
             streaming.maps.push(maps);
             streaming.device.queue(index)?;
         }
-        streaming.device.stream_on()?;
+        streaming.device.stream_on(Queue::Capture)?;
         Ok(streaming)
     }
 }
@@ -424,7 +432,7 @@ impl Driver for Streaming {
     }
 
     fn dequeue(&mut self) -> Result<Option<Filled>, Failure> {
-        self.device.dequeue()
+        self.device.dequeue(Queue::Capture)
     }
 
     fn queue(&mut self, index: u32) -> Result<(), Failure> {
@@ -443,10 +451,10 @@ impl Driver for Streaming {
 impl Drop for Streaming {
     fn drop(&mut self) {
         // All of it fails where the camera is unplugged: then nothing streams either.
-        let _ = self.device.stream_off();
+        let _ = self.device.stream_off(Queue::Capture);
         // A mapping keeps its buffer alive, and while there are buffers some drivers refuse to turn.
         self.maps.clear();
-        let _ = self.device.request_buffers(0);
+        let _ = self.device.request_buffers(Queue::Capture, 0);
     }
 }
 

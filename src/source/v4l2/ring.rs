@@ -7,8 +7,6 @@ use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC,
 };
 
-use super::device::{Failure, Filled, PLANES};
-use super::formats::Layout;
 use crate::decimate::Decimator;
 use crate::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
@@ -16,6 +14,8 @@ use crate::frame::{
 use crate::jpeg;
 use crate::limits;
 use crate::source::{Captured, Fault};
+use crate::v4l2::device::{Failure, Filled, PLANES};
+use crate::v4l2::formats::Layout;
 
 /// The driver's side of the ring: the kernel, or a scripted one in tests.
 pub trait Driver {

@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use super::device::{Device, Granted, PLANES, Sizes};
+use super::device::{Device, Granted, PLANES, Queue, Sizes};
 use crate::frame::PixelFormat;
 use crate::limits;
 
-pub(super) const fn fourcc(code: &[u8; 4]) -> u32 {
+pub const fn fourcc(code: &[u8; 4]) -> u32 {
     u32::from_le_bytes(*code)
 }
 
 /// The V4L2 codes that camd knows, in the order in which it prefers them where a device has several of one format.
-pub(super) const CODES: [(u32, PixelFormat); 11] = [
+pub const CODES: [(u32, PixelFormat); 11] = [
     (fourcc(b"MJPG"), PixelFormat::Mjpeg),
     // The same to us. Drivers differ in which of the two they call a Motion-JPEG.
     (fourcc(b"JPEG"), PixelFormat::Mjpeg),
@@ -35,6 +35,12 @@ pub fn known(code: u32) -> Option<PixelFormat> {
         .map(|&(_, format)| format)
 }
 
+/// The V4L2 codes of a format, the preferred one first.
+pub fn codes(format: PixelFormat) -> impl Iterator<Item = u32> {
+    let all = CODES.iter().filter(move |(_, known)| *known == format);
+    all.map(|&(code, _)| code)
+}
+
 /// A V4L2 code as text.
 pub fn code_name(code: u32) -> String {
     code.to_le_bytes().escape_ascii().to_string()
@@ -49,7 +55,7 @@ pub struct Offer {
 
 pub fn offers(device: &Device) -> Vec<Offer> {
     device
-        .formats()
+        .formats(Queue::Capture)
         .into_iter()
         .filter_map(|one| {
             Some(Offer {
@@ -127,17 +133,7 @@ impl Layout {
                 })
         };
         let (width, height) = (side(granted.width)?, side(granted.height)?);
-        let (w, h) = (usize::from(width), usize::from(height));
-        let (half_w, half_h) = (w.div_ceil(2), h.div_ceil(2));
-        // Bytes in a line and lines, for each plane.
-        let shape: [(usize, usize); PLANES] = match format {
-            PixelFormat::Mjpeg => Default::default(),
-            PixelFormat::Yuyv | PixelFormat::Uyvy => [(half_w * 4, h), (0, 0), (0, 0)],
-            PixelFormat::Rgb24 | PixelFormat::Bgr24 => [(w * 3, h), (0, 0), (0, 0)],
-            PixelFormat::Grey => [(w, h), (0, 0), (0, 0)],
-            PixelFormat::Nv12 => [(w, h), (half_w * 2, half_h), (0, 0)],
-            PixelFormat::Yu12 => [(w, h), (half_w, half_h), (half_w, half_h)],
-        };
+        let shape: [(usize, usize); PLANES] = format.planes(width, height);
         let colour_planes = shape.iter().filter(|(line, _)| *line > 0).count().max(1);
         if granted.planes != 1 && granted.planes != colour_planes {
             return Err(format!("{code} in {} memory planes", granted.planes));
@@ -156,7 +152,7 @@ impl Layout {
             };
             if stride < line {
                 return Err(format!(
-                    "{code} with {stride} bytes per line for {w} pixels"
+                    "{code} with {stride} bytes per line for {width} pixels"
                 ));
             }
             let offset = if memory == i { 0 } else { next };

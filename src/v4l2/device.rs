@@ -5,7 +5,7 @@
 //! and they unwrap what drivers say: a card name that is not UTF-8, a menu entry in Latin-1, a control type younger than
 //! the crate or an error from `close` would end the process.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::{self, size_of};
 use std::os::fd::{AsRawFd, RawFd};
@@ -42,6 +42,11 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<v4l2_ext_control>() == 20);
 
+/// `_IOWR('V', 95, struct v4l2_selection)`, which the crate leaves out.
+const VIDIOC_S_SELECTION: vidioc::_IOC_TYPE =
+    (3 << 30 | (size_of::<v4l2_selection>() as u32) << 16 | (b'V' as u32) << 8 | 95)
+        as vidioc::_IOC_TYPE;
+
 /// A structure of `videodev2.h`.
 ///
 /// # Safety
@@ -68,6 +73,7 @@ plain!(
     v4l2_query_ext_ctrl,
     v4l2_querymenu,
     v4l2_requestbuffers,
+    v4l2_selection,
     v4l2_streamparm,
     std::os::raw::c_int,
 );
@@ -77,7 +83,7 @@ fn zeroed<T: Plain>() -> T {
     unsafe { mem::zeroed() }
 }
 
-/// A system call that failed, for [`super::super::Fault`]'s text.
+/// A system call that failed, for a person to read.
 #[derive(Debug)]
 pub struct Failure {
     pub call: &'static str,
@@ -144,6 +150,16 @@ impl Capability {
     }
 }
 
+/// Which way buffers go, as V4L2 sees it: a camera has a CAPTURE queue, a memory-to-memory device also one for what it
+/// is to work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// From the device to us.
+    Capture,
+    /// From us to the device.
+    Output,
+}
+
 /// One entry of VIDIOC_ENUM_FMT.
 #[derive(Clone, Debug)]
 pub struct FormatDescription {
@@ -205,6 +221,19 @@ pub enum Rates {
     },
     /// The driver does not say.
     Unknown,
+}
+
+/// What VIDIOC_S_FMT is asked for. Zero leaves a number to the driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub fourcc: u32,
+    pub width: u32,
+    pub height: u32,
+    pub bytesperline: [u32; PLANES],
+    /// Of the first memory plane.
+    pub sizeimage: u32,
+    /// `V4L2_COLORSPACE_*`
+    pub colorspace: u32,
 }
 
 /// What VIDIOC_S_FMT settled on.
@@ -292,14 +321,15 @@ impl Device {
 
     /// Whether V4L2's multi-planar structures must be used. A driver that offers both gets the simpler ones.
     pub fn multiplanar(&self) -> bool {
-        self.capability.flags & V4L2_CAP_VIDEO_CAPTURE == 0
+        self.capability.flags & (V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_VIDEO_M2M) == 0
     }
 
-    fn buf_type(&self) -> u32 {
-        if self.multiplanar() {
-            v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
-        } else {
-            v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE
+    fn buf_type(&self, queue: Queue) -> u32 {
+        match (queue, self.multiplanar()) {
+            (Queue::Capture, false) => v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE,
+            (Queue::Capture, true) => v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE,
+            (Queue::Output, false) => v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT,
+            (Queue::Output, true) => v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE,
         }
     }
 
@@ -318,11 +348,11 @@ impl Device {
         (0..256).map_while(move |index| fill(index).ok())
     }
 
-    pub fn formats(&self) -> Vec<FormatDescription> {
+    pub fn formats(&self, queue: Queue) -> Vec<FormatDescription> {
         Self::entries(|index| {
             let mut raw: v4l2_fmtdesc = zeroed();
             raw.index = index;
-            raw.type_ = self.buf_type();
+            raw.type_ = self.buf_type(queue);
             self.call("VIDIOC_ENUM_FMT", vidioc::VIDIOC_ENUM_FMT, &mut raw)?;
             Ok(FormatDescription {
                 fourcc: raw.pixelformat,
@@ -403,23 +433,37 @@ impl Device {
     }
 
     /// VIDIOC_S_FMT. The driver answers with what it really does, which may differ in everything.
-    pub fn set_format(&self, fourcc: u32, width: u32, height: u32) -> Result<Granted> {
+    pub fn set_format(&self, queue: Queue, wanted: &Wanted) -> Result<Granted> {
         let mut raw: v4l2_format = zeroed();
-        raw.type_ = self.buf_type();
-        let field = v4l2_field_V4L2_FIELD_ANY;
+        raw.type_ = self.buf_type(queue);
+        let (width, height, fourcc) = (wanted.width, wanted.height, wanted.fourcc);
+        let field = match queue {
+            Queue::Capture => v4l2_field_V4L2_FIELD_ANY,
+            Queue::Output => v4l2_field_V4L2_FIELD_NONE,
+        };
         if self.multiplanar() {
             // SAFETY: `raw` is zeroed, and the multi-planar buffer type makes this the field in use, here and below.
             let pix = unsafe { &mut raw.fmt.pix_mp };
             (pix.width, pix.height, pix.pixelformat, pix.field) = (width, height, fourcc, field);
+            pix.colorspace = wanted.colorspace;
+            // The structure is packed: its fields are copied, not borrowed.
+            let mut planes = pix.plane_fmt;
+            planes[0].sizeimage = wanted.sizeimage;
+            for (plane, bytesperline) in planes.iter_mut().zip(wanted.bytesperline) {
+                plane.bytesperline = bytesperline;
+            }
+            pix.plane_fmt = planes;
         } else {
             // SAFETY: `raw` is zeroed, and the single-planar buffer type makes this the field in use, here and below.
             let pix = unsafe { &mut raw.fmt.pix };
             (pix.width, pix.height, pix.pixelformat, pix.field) = (width, height, fourcc, field);
+            pix.colorspace = wanted.colorspace;
+            (pix.bytesperline, pix.sizeimage) = (wanted.bytesperline[0], wanted.sizeimage);
         }
         self.call("VIDIOC_S_FMT", vidioc::VIDIOC_S_FMT, &mut raw)?;
         let mut granted = Granted::default();
         if self.multiplanar() {
-            // SAFETY: see above. The structure is packed: its fields are copied, not borrowed.
+            // SAFETY: see above.
             let pix = unsafe { raw.fmt.pix_mp };
             (granted.fourcc, granted.width, granted.height) =
                 (pix.pixelformat, pix.width, pix.height);
@@ -448,7 +492,7 @@ impl Device {
     /// VIDIOC_S_PARM: asks for a rate and tells the one that is set; `None` if the driver has no say in it.
     pub fn set_rate(&self, interval: Interval) -> Option<f64> {
         let mut raw: v4l2_streamparm = zeroed();
-        raw.type_ = self.buf_type();
+        raw.type_ = self.buf_type(Queue::Capture);
         raw.parm.capture = v4l2_captureparm {
             timeperframe: v4l2_fract {
                 numerator: interval.numerator,
@@ -468,26 +512,38 @@ impl Device {
     }
 
     /// VIDIOC_REQBUFS: tells how many buffers there are, which may be more or fewer.
-    pub fn request_buffers(&self, count: u32) -> Result<u32> {
+    pub fn request_buffers(&self, queue: Queue, count: u32) -> Result<u32> {
         let mut raw: v4l2_requestbuffers = zeroed();
         raw.count = count;
-        raw.type_ = self.buf_type();
+        raw.type_ = self.buf_type(queue);
         raw.memory = v4l2_memory_V4L2_MEMORY_MMAP;
         self.call("VIDIOC_REQBUFS", vidioc::VIDIOC_REQBUFS, &mut raw)?;
         Ok(raw.count)
     }
 
+    /// `filled`: what we say of a buffer that goes to the device with something in it.
     fn buffer_call(
         &self,
         name: &'static str,
         request: vidioc::_IOC_TYPE,
-        index: u32,
+        queue: Queue,
+        filled: &Filled,
     ) -> Result<(v4l2_buffer, [v4l2_plane; VIDEO_MAX_PLANES as usize])> {
         let mut planes: [v4l2_plane; VIDEO_MAX_PLANES as usize] = std::array::from_fn(|_| zeroed());
         let mut raw: v4l2_buffer = zeroed();
-        raw.index = index;
-        raw.type_ = self.buf_type();
+        raw.index = filled.index;
+        raw.type_ = self.buf_type(queue);
         raw.memory = v4l2_memory_V4L2_MEMORY_MMAP;
+        if queue == Queue::Output {
+            raw.field = v4l2_field_V4L2_FIELD_NONE;
+            // Their types differ between systems; both are small.
+            raw.timestamp.tv_sec = filled.timestamp.as_secs() as _;
+            raw.timestamp.tv_usec = filled.timestamp.subsec_micros() as _;
+            raw.bytesused = filled.planes[0].bytes as u32;
+            for (plane, extent) in planes.iter_mut().zip(&filled.planes) {
+                plane.bytesused = extent.bytes as u32;
+            }
+        }
         if self.multiplanar() {
             // The kernel writes as many planes as there are, and not more than this many.
             raw.m.planes = planes.as_mut_ptr();
@@ -497,9 +553,14 @@ impl Device {
         Ok((raw, planes))
     }
 
-    /// Maps a buffer's memory planes, for reading only.
-    pub fn map_buffer(&self, index: u32) -> Result<[Mapping; PLANES]> {
-        let (raw, planes) = self.buffer_call("VIDIOC_QUERYBUF", vidioc::VIDIOC_QUERYBUF, index)?;
+    /// Maps a buffer's memory planes: of the CAPTURE queue for reading, of the OUTPUT queue for writing too.
+    pub fn map_buffer(&self, queue: Queue, index: u32) -> Result<[Mapping; PLANES]> {
+        let which = Filled {
+            index,
+            ..Filled::default()
+        };
+        let (raw, planes) =
+            self.buffer_call("VIDIOC_QUERYBUF", vidioc::VIDIOC_QUERYBUF, queue, &which)?;
         let mut wanted: Mappable = Default::default();
         if self.multiplanar() {
             for (want, plane) in wanted
@@ -516,24 +577,38 @@ impl Device {
         let mut maps: [Mapping; PLANES] = Default::default();
         for (map, (offset, length)) in maps.iter_mut().zip(wanted) {
             if length > 0 {
-                *map = Mapping::new(self.as_raw_fd(), offset, length).map_err(|error| Failure {
-                    call: "mmap",
-                    error,
-                })?;
+                *map = Mapping::new(self.as_raw_fd(), offset, length, queue == Queue::Output)
+                    .map_err(|error| Failure {
+                        call: "mmap",
+                        error,
+                    })?;
             }
         }
         Ok(maps)
     }
 
-    /// VIDIOC_QBUF: gives a buffer to the driver.
+    /// VIDIOC_QBUF: gives a buffer to the driver, to be filled.
     pub fn queue(&self, index: u32) -> Result<()> {
-        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, index)?;
+        let empty = Filled {
+            index,
+            ..Filled::default()
+        };
+        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, Queue::Capture, &empty)?;
+        Ok(())
+    }
+
+    /// VIDIOC_QBUF on the OUTPUT queue: gives a buffer to the driver with `index`, `timestamp` and as many bytes in each
+    /// memory plane as `filled` says (offsets are those of the driver: 0).
+    pub fn queue_filled(&self, filled: &Filled) -> Result<()> {
+        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, Queue::Output, filled)?;
         Ok(())
     }
 
     /// VIDIOC_DQBUF: takes the oldest filled buffer; `None` when there is none.
-    pub fn dequeue(&self) -> Result<Option<Filled>> {
-        let (raw, planes) = match self.buffer_call("VIDIOC_DQBUF", vidioc::VIDIOC_DQBUF, 0) {
+    pub fn dequeue(&self, queue: Queue) -> Result<Option<Filled>> {
+        let any = Filled::default();
+        let done = self.buffer_call("VIDIOC_DQBUF", vidioc::VIDIOC_DQBUF, queue, &any);
+        let (raw, planes) = match done {
             Ok(done) => done,
             Err(failure) if failure.errno() == libc::EAGAIN => return Ok(None),
             Err(failure) => return Err(failure),
@@ -559,14 +634,26 @@ impl Device {
         Ok(Some(filled))
     }
 
-    pub fn stream_on(&self) -> Result<()> {
-        let mut kind = self.buf_type() as std::os::raw::c_int;
+    pub fn stream_on(&self, queue: Queue) -> Result<()> {
+        let mut kind = self.buf_type(queue) as std::os::raw::c_int;
         self.call("VIDIOC_STREAMON", vidioc::VIDIOC_STREAMON, &mut kind)
     }
 
-    pub fn stream_off(&self) -> Result<()> {
-        let mut kind = self.buf_type() as std::os::raw::c_int;
+    pub fn stream_off(&self, queue: Queue) -> Result<()> {
+        let mut kind = self.buf_type(queue) as std::os::raw::c_int;
         self.call("VIDIOC_STREAMOFF", vidioc::VIDIOC_STREAMOFF, &mut kind)
+    }
+
+    /// VIDIOC_S_SELECTION: says which part of the OUTPUT buffers is the picture, from the upper left corner on. Tells what
+    /// the driver makes of it.
+    pub fn set_crop(&self, width: u32, height: u32) -> Result<(u32, u32)> {
+        let mut raw: v4l2_selection = zeroed();
+        // On multi-planar devices too.
+        raw.type_ = v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_OUTPUT;
+        raw.target = V4L2_SEL_TGT_CROP;
+        (raw.r.width, raw.r.height) = (width, height);
+        self.call("VIDIOC_S_SELECTION", VIDIOC_S_SELECTION, &mut raw)?;
+        Ok((raw.r.width, raw.r.height))
     }
 
     /// VIDIOC_QUERY_EXT_CTRL: the first control with an id above `id`, compound ones left out.
@@ -686,27 +773,53 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).trim().to_string()
 }
 
+/// `/dev/videoN`, by N. `dev` is that folder.
+pub fn nodes(dev: &Path) -> Vec<PathBuf> {
+    let mut nodes: Vec<(u32, PathBuf)> = fs::read_dir(dev)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let number = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("video")?
+                .parse()
+                .ok()?;
+            Some((number, entry.path()))
+        })
+        .collect();
+    nodes.sort();
+    nodes.into_iter().map(|(_, path)| path).collect()
+}
+
 /// One plane of a buffer in our address space; nothing where a buffer has no such plane.
 #[derive(Debug)]
 pub struct Mapping {
     start: *mut libc::c_void,
     length: usize,
+    writable: bool,
 }
 
 impl Mapping {
-    fn new(fd: RawFd, offset: u32, length: usize) -> io::Result<Mapping> {
+    fn new(fd: RawFd, offset: u32, length: usize, writable: bool) -> io::Result<Mapping> {
+        let write = if writable { libc::PROT_WRITE } else { 0 };
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
             v4l2::mmap(
                 ptr::null_mut(),
                 length,
-                libc::PROT_READ,
+                libc::PROT_READ | write,
                 libc::MAP_SHARED,
                 fd,
                 offset as libc::off_t,
             )
         }?;
-        Ok(Mapping { start, length })
+        Ok(Mapping {
+            start,
+            length,
+            writable,
+        })
     }
 
     /// The plane's bytes. They are stable only while the buffer is dequeued.
@@ -715,9 +828,23 @@ impl Mapping {
             return &[];
         }
         // SAFETY: the mapping lasts as long as `self`, and is readable over `length`. Nothing writes to a buffer between
-        // DQBUF and QBUF, and `Ring` reads none other. (v4l2loopback's writer can, as all its readers share one ring:
+        // DQBUF and QBUF, and `Ring` and `m2m::Encoder` read none other. (v4l2loopback's writer can, as all its readers share one ring:
         // what is read twice may differ then, but every length is checked where the bytes are used.)
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
+    }
+
+    /// The plane's bytes, to be filled while the buffer is not queued.
+    ///
+    /// # Panics
+    /// If it is a plane of a CAPTURE buffer, which is mapped for reading only.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.length == 0 {
+            return &mut [];
+        }
+        assert!(self.writable, "a plane that only the device writes to");
+        // SAFETY: as above, mapped for writing too; `self` is borrowed for as long as the slice. A device that still reads
+        // an OUTPUT buffer would see it change, which is no more to us than a spoilt picture; `m2m::Encoder` waits for it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) }
     }
 }
 
@@ -726,6 +853,7 @@ impl Default for Mapping {
         Mapping {
             start: ptr::null_mut(),
             length: 0,
+            writable: false,
         }
     }
 }
