@@ -206,7 +206,7 @@ impl Renditions {
         self.hardware.deadline()
     }
 
-    /// See [`Hardware::arm`].
+    /// See [`crate::hub::Hub::arm_encoders`].
     pub fn arm(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
         self.hardware.arm(register)
     }
