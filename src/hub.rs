@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use log::{debug, info, warn};
 
+use crate::adapt::Goal;
 use crate::config::{Config, LimitsConfig, ListenerConfig};
 use crate::frame::FrameBuf;
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
@@ -37,6 +38,8 @@ pub struct Listener {
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
     profile: Profile,
+    /// If its clients get what their link can carry.
+    goal: Option<Goal>,
     policy: Rc<Policy>,
     /// Connections that found no slot.
     pub refused: u64,
@@ -48,10 +51,12 @@ pub struct Listener {
 
 impl Listener {
     fn new(config: &ListenerConfig) -> Self {
+        let profile = Profile::of(config);
         Listener {
             config: config.clone(),
             address: String::new(),
-            profile: Profile::of(config),
+            profile,
+            goal: goal(config, &profile),
             policy: policy(config),
             refused: 0,
             violations: 0,
@@ -127,12 +132,16 @@ impl<S: Stream> Hub<S> {
         for (listener, config) in self.listeners.iter_mut().zip(&config.listeners) {
             listener.config = config.clone();
             listener.profile = Profile::of(config);
+            listener.goal = goal(config, &listener.profile);
             listener.policy = policy(config);
         }
+        for slot in self.slots.iter_mut().filter(|slot| !slot.is_free()) {
+            slot.reconfigure(self.listeners[slot.listener].goal.is_some());
+        }
         self.limits = config.limits.clone();
-        let failed = self.renditions.failed;
+        let (encoded, failed) = (self.renditions.encoded, self.renditions.failed);
         self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
-        self.renditions.failed = failed;
+        (self.renditions.encoded, self.renditions.failed) = (encoded, failed);
     }
 
     pub fn listeners(&self) -> &[Listener] {
@@ -162,6 +171,18 @@ impl<S: Stream> Hub<S> {
             .filter(|(_, slot)| slot.listener == listener)
             .map(|(_, slot)| slot.stats.frames);
         self.listeners[listener].past_frames + current.sum::<u64>()
+    }
+
+    /// The rung of a client's pictures; `None` if they are not adapted to its link.
+    pub fn rung(&self, slot: &Slot<S>) -> Option<u8> {
+        let goal = self.listeners[slot.listener].goal.as_ref();
+        goal.filter(|_| slot.is_adaptable())
+            .map(|goal| slot.rung(goal))
+    }
+
+    /// JPEGs made of pictures.
+    pub fn encoded(&self) -> u64 {
+        self.renditions.encoded
     }
 
     pub fn encode_failures(&self) -> u64 {
@@ -286,10 +307,21 @@ impl<S: Stream> Hub<S> {
                         slot.reply(Status::ServiceUnavailable, http::TEXT, reason);
                         continue;
                     }
-                    let profile = self.listeners[slot.listener].profile;
                     let Some(frame) = camera.newest().filter(|frame| slot.is_news(&frame.meta))
                     else {
                         return;
+                    };
+                    match slot.ready(now) {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(reason) => return self.close(index, reason),
+                    }
+                    let Listener { profile, goal, .. } = &self.listeners[slot.listener];
+                    let profile = match goal {
+                        Some(goal) if slot.is_adaptable() => {
+                            profile.rung(slot.choose_rung(goal, &frame.meta, now))
+                        }
+                        _ => *profile,
                     };
                     let Some(jpeg) = self.renditions.get(&frame, profile) else {
                         return;
@@ -417,6 +449,13 @@ impl<S: Stream> Hub<S> {
             }
         }
     }
+}
+
+fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {
+    listener.adaptive.then(|| Goal {
+        ladder: profile.ladder(),
+        min_fps: listener.min_fps,
+    })
 }
 
 fn policy(listener: &ListenerConfig) -> Rc<Policy> {

@@ -27,7 +27,7 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `rate`, `decimate` | borrowed pictures, fixed copies; events per second, and fewer of them |
+//! | 1 | `frame`, `rate`, `decimate`, `adapt` | borrowed pictures, fixed copies; events per second, and fewer of them; smaller pictures for slow clients |
 //! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
 //! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
@@ -46,6 +46,7 @@
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
 //!   hold the three together.
 
+pub mod adapt;
 pub mod cli;
 pub mod codec;
 pub mod config;

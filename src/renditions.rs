@@ -2,10 +2,11 @@
 
 use log::warn;
 
+use crate::adapt::{Ladder, Step};
 use crate::codec::{Codec, Recipe};
 use crate::config::ListenerConfig;
 use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
-use crate::limits::MAX_LISTENERS;
+use crate::limits::{MAX_LISTENERS, RUNGS};
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,38 @@ impl Profile {
                 eighths: 8,
             },
         }
+    }
+
+    /// The pictures that a listener has for clients whose link cannot carry its own.
+    pub fn ladder(&self) -> Ladder {
+        Ladder::new(self.raw_quality)
+    }
+
+    /// What takes the place of this profile on a rung of its ladder.
+    pub fn rung(&self, rung: u8) -> Profile {
+        if rung == 0 {
+            return *self;
+        }
+        let Step { quality, eighths } = self.ladder().step(rung);
+        Profile {
+            quality: Some(quality),
+            raw_quality: quality,
+            bounds: Bounds {
+                eighths,
+                ..self.bounds
+            },
+        }
+    }
+
+    /// All that a listener can want.
+    fn all(listener: &ListenerConfig) -> impl Iterator<Item = Profile> + use<> {
+        let profile = Profile::of(listener);
+        let lowest = if listener.adaptive {
+            profile.ladder().lowest()
+        } else {
+            0
+        };
+        (0..=lowest).map(move |rung| profile.rung(rung))
     }
 
     /// Whether a picture of `meta` would become smaller.
@@ -62,8 +95,11 @@ impl Rendition {
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
 pub struct Renditions {
     codec: Codec,
-    /// One for each different profile, so at most one for each listener. Pages that were never written cost no memory.
-    made: heapless::Vec<Rendition, MAX_LISTENERS>,
+    /// One for each different profile, so at most one for each rung of each listener. Pages that were never written cost no
+    /// memory.
+    made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS }>,
+    /// JPEGs that were encoded.
+    pub encoded: u64,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
 }
@@ -74,7 +110,7 @@ impl Renditions {
     /// # Panics
     /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
     pub fn new(listeners: &[ListenerConfig], frame_bytes: usize) -> Self {
-        Renditions::for_profiles(listeners.iter().map(Profile::of), frame_bytes)
+        Renditions::for_profiles(listeners.iter().flat_map(Profile::all), frame_bytes)
     }
 
     fn for_profiles(profiles: impl Iterator<Item = Profile>, frame_bytes: usize) -> Self {
@@ -96,6 +132,7 @@ impl Renditions {
         Renditions {
             codec: Codec::new(),
             made,
+            encoded: 0,
             failed: 0,
         }
     }
@@ -113,7 +150,7 @@ impl Renditions {
             .made
             .iter_mut()
             .find(|r| r.is_for(profile))
-            .expect("there is a rendition for each listener's size and quality");
+            .expect("there is a rendition for each rung of each listener's size and quality");
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.sequence != frame.meta.sequence {
             rendition.sequence = frame.meta.sequence;
@@ -121,6 +158,7 @@ impl Renditions {
             let result = self
                 .codec
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
+            self.encoded += u64::from(result.is_ok());
             if let Err(error) = result {
                 rendition.jpeg.clear();
                 self.failed += 1;

@@ -60,6 +60,7 @@ struct Listener<'a> {
     bind: &'a str,
     clients: usize,
     limit: usize,
+    adaptive: bool,
     frames: u64,
     refused: u64,
     violations: u64,
@@ -79,6 +80,8 @@ struct Client<'a> {
     /// Since the capture of the picture it got last or is getting.
     age_ms: Option<u64>,
     unsent_bytes: usize,
+    /// 0: the listener's own picture; the higher, the smaller. Null where the listener is not adaptive, and for requests.
+    rung: Option<u8>,
 }
 
 fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
@@ -123,6 +126,7 @@ pub fn state<S: Stream, C: Source>(
                 bind: &listener.address,
                 clients: hub.connected(index),
                 limit: listener.config.clients,
+                adaptive: listener.config.adaptive,
                 frames: hub.frames_sent(index),
                 refused: listener.refused,
                 violations: listener.violations,
@@ -140,6 +144,7 @@ pub fn state<S: Stream, C: Source>(
                 fps: slot.stats.rate.per_second(now),
                 age_ms: ms(slot.stats.captured, now),
                 unsent_bytes: slot.unsent(),
+                rung: hub.rung(slot),
             }
         }),
     };
@@ -212,6 +217,13 @@ pub fn metrics<S: Stream, C: Source>(
         "counter",
         "Openings after a fault.",
         counters.reopens,
+    )?;
+    metric(
+        page,
+        "camd_encoded_total",
+        "counter",
+        "JPEGs made of pictures.",
+        hub.encoded(),
     )?;
     let age = camera
         .captured()
