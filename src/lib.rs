@@ -7,7 +7,8 @@
 //!    is nothing more, keeps the newest good buffer and gives the others back to the driver at once.
 //! 3. [`hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
 //! 4. A slot that wants a picture is lent the newest one ([`frame::Frame`]: the borrow ends before the source can touch
-//!    the buffer again), as the JPEG that its listener asks for ([`renditions`]: made once, if anybody wants it).
+//!    the buffer again), as the JPEG that its listener asks for or, where that adapts it, its link can carry
+//!    ([`renditions`]: made once, if anybody wants it; [`adapt`]).
 //! 5. [`slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied to
 //!    the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.

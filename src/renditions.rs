@@ -180,6 +180,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::config::Config;
     use crate::frame::{Orientation, PixelFormat, Plane, RawPicture};
     use crate::jpeg;
 
@@ -275,6 +276,52 @@ mod tests {
         };
         assert_eq!(renditions.get(&card, low), Some(jpeg));
         assert_eq!(size(renditions.get(&card, small_low)), (32, 24));
+    }
+
+    #[test]
+    fn an_adaptive_listener_has_a_picture_for_each_rung() {
+        let config = |quality, adaptive| ListenerConfig {
+            quality,
+            adaptive,
+            width: Some(48),
+            ..Config::default().listeners[0].clone()
+        };
+        let rungs =
+            |listeners: &[ListenerConfig]| Renditions::new(listeners, FRAME_BYTES).made.len();
+        assert_eq!(rungs(&[config(None, false), config(Some(80), false)]), 1);
+        assert_eq!(rungs(&[config(None, true), config(Some(80), true)]), RUNGS);
+        // Quality 60 and 40 are there already.
+        assert_eq!(rungs(&[config(Some(60), true)]), RUNGS - 1);
+        assert_eq!(rungs(&[config(None, true), config(Some(60), true)]), RUNGS);
+
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut jpeg = FrameBuf::new(FRAME_BYTES);
+        Codec::new().encode(&grey(&data), 90, &mut jpeg).unwrap();
+        for quality in [None, Some(80), Some(35)] {
+            let listener = config(quality, true);
+            let mut renditions = Renditions::new(std::slice::from_ref(&listener), FRAME_BYTES);
+            let profile = Profile::of(&listener);
+            let mut sequence = 0;
+            let pictures = [Picture::Raw(grey(&data)), Picture::Jpeg(jpeg.as_slice())];
+            for picture in pictures {
+                sequence += 1;
+                let meta = meta(sequence, true);
+                let frame = Frame { meta, picture };
+                let made = (0..=profile.ladder().lowest()).map(|rung| {
+                    let jpeg = renditions.get(&frame, profile.rung(rung));
+                    (size(jpeg), jpeg.map_or(0, <[u8]>::len))
+                });
+                let made: Vec<_> = made.collect();
+                assert_eq!(made[0].0, (48, 36));
+                // A quarter of that.
+                assert_eq!(made.last().map(|made| made.0), Some((12, 8)));
+                assert!(made.is_sorted_by(|a, b| a.1 > b.1), "{made:?}");
+            }
+            assert_eq!(
+                renditions.encoded,
+                2 * u64::from(profile.ladder().lowest() + 1)
+            );
+        }
     }
 
     #[test]

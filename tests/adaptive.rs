@@ -18,6 +18,7 @@ use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Settings};
 use camd::source::{Captured, Fault, Negotiated, Source};
+use common::{Camd, PATIENCE, Paced};
 use fastrand::Rng;
 
 const KB: f64 = 1e3;
@@ -866,4 +867,70 @@ fn a_reload_changes_the_goal_under_living_clients() {
         assert!(client.rung() > Some(0), "{}", client.name);
         assert!(client.fewest(45.0, 50.0) >= 10, "{}", client.name);
     }
+}
+
+// ---------------------------------------------------------------- the real program
+
+#[test]
+fn a_slow_reader_of_the_real_program_gets_smaller_pictures() {
+    let camd = Camd::start(
+        "[camera]\nsource = \"pattern\"\nwidth = 1280\nheight = 720\nfps = 30\nlinger_s = 0\n\
+         [[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\nadaptive = true\nmin_fps = 10\n\
+         [[listener]]\nprotocol = \"push\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    let width = |jpeg: &[u8]| inspect(jpeg).expect("a whole JPEG").width;
+    let rung = |peer: &str| {
+        let state = camd.state();
+        let clients = state["clients"].as_array().expect("a list");
+        let client = clients.iter().find(|client| client["peer"] == *peer);
+        client.unwrap_or_else(|| panic!("no {peer} in {state:#}"))["rung"].clone()
+    };
+    let mut fast = common::Stream::open(camd.http(), "/stream");
+    let mut push = common::connect(camd.push());
+    let full = fast.next().jpeg;
+    assert_eq!(width(&full), 1280);
+
+    // A third of what min_fps would take at full quality, so that quality alone is not enough.
+    let tcp = common::connect_as_over_a_slow_line(camd.http());
+    let peer = tcp.local_addr().expect("its address").to_string();
+    let paced = Paced::new(tcp, full.len() as f64 * 10.0 / 3.0);
+    let mut slow = common::Stream::open_over(paced, "/stream");
+    let (mut widths, start) = (Vec::new(), Instant::now());
+    // The fast ones read on meanwhile.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(width(&fast.next().jpeg), 1280, "nobody else moves it");
+                assert_eq!(width(&common::push_next(&mut push)), 1280);
+            }
+        });
+        while widths.last().is_none_or(|width| *width == 1280) {
+            widths.push(width(&slow.next().jpeg));
+            assert!(start.elapsed() < PATIENCE, "{widths:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    println!("{:?}: {widths:?}", start.elapsed());
+    assert_eq!(widths[0], 1280, "it begins with the best");
+    assert!(rung(&peer).as_u64().is_some_and(|rung| rung >= 3));
+    let address = |tcp: &std::net::TcpStream| tcp.local_addr().expect("its address").to_string();
+    assert_eq!(rung(&address(&fast.tcp)), 0);
+    assert!(
+        rung(&address(&push)).is_null(),
+        "its listener is not adaptive"
+    );
+    let state = camd.state();
+    let adaptive = |index: usize| state["listeners"][index]["adaptive"].as_bool();
+    assert_eq!([adaptive(0), adaptive(1)], [Some(true), Some(false)]);
+
+    // With a better line it gets them all again.
+    slow.tcp.bytes_per_second = 1e9;
+    let start = Instant::now();
+    while rung(&peer) != 0 || width(&slow.next().jpeg) < 1280 {
+        slow.next();
+        assert!(start.elapsed() < PATIENCE, "rung {}", rung(&peer));
+    }
+    let snapshot = camd.get("/snapshot");
+    assert_eq!(width(&snapshot.body), 1280);
 }
