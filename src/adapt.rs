@@ -184,7 +184,8 @@ pub struct Adapter {
     hold: Duration,
     /// 1 after a step up, doubled by each further one while all goes well; else 0.
     stride: u8,
-    climbed: Option<Instant>,
+    /// When it went up last, if it has not gone down since; and the rung on which it was calm before that.
+    climbed: Option<(Instant, u8)>,
     /// What the link carried when the client was short last, at least and at most; in pictures of [`Ladder::size`] 1 a
     /// second.
     carries: (f64, f64),
@@ -239,6 +240,9 @@ impl Adapter {
         self.window = Window::default();
         self.since = None;
         self.under_way = 0;
+        self.short = false;
+        self.climbed = None;
+        self.stay();
     }
 
     /// Takes in the time up to now, in which there were so many pictures.
@@ -328,9 +332,13 @@ impl Adapter {
         };
         self.calm += elapsed;
         if self.calm >= hold {
+            let from = match self.climbed {
+                Some((_, from)) if hold.is_zero() => from,
+                _ => self.rung,
+            };
+            self.climbed = Some((now, from));
             self.stride = (2 * self.stride).max(1);
             self.calm = Duration::ZERO;
-            self.climbed = Some(now);
             self.rung = target;
         }
     }
@@ -342,18 +350,16 @@ impl Adapter {
     }
 
     fn fall(&mut self, target: u8, now: Instant) {
-        let probation = self.hold.max(PROBATION);
-        let error = self
-            .climbed
-            .is_some_and(|at| now.saturating_duration_since(at) < probation);
-        self.hold = if error {
-            (self.hold * ERROR).min(CALM_MAX)
-        } else {
-            CALM
-        };
-        self.climbed = None;
         self.short = false;
         self.rung = target;
+        if let Some((at, from)) = self.climbed.take() {
+            if now.saturating_duration_since(at) < self.hold.max(PROBATION) {
+                self.hold = (self.hold * ERROR).min(CALM_MAX);
+                self.rung = target.min(from);
+            } else {
+                self.hold = CALM;
+            }
+        }
     }
 }
 
@@ -577,5 +583,30 @@ mod tests {
         client.run(150.0, 1e3);
         client.goal.ladder = Ladder::new(30);
         assert_eq!(client.run(client.at + 1.0, 1e3), 4);
+    }
+
+    #[test]
+    fn no_link_makes_the_picture_flicker() {
+        for camera in [5.0, 15.0, 30.0] {
+            for min_fps in [1, 2, 5, 10, 20, 30] {
+                let mut rate = 20e3;
+                while rate < 3e6 {
+                    let mut client = Client::new();
+                    (client.camera, client.goal.min_fps) = (camera, min_fps);
+                    client.run(120.0, rate);
+                    let late = client.rungs.iter().filter(|(at, _)| *at > 5.0);
+                    // A late try that is right; where the camera gives little more than min_fps, also two that are wrong.
+                    let most = if camera >= 2.0 * f64::from(min_fps) {
+                        1
+                    } else {
+                        5
+                    };
+                    let what =
+                        format!("{min_fps} of {camera} fps at {rate:.0}: {:?}", client.rungs);
+                    assert!(late.count() <= most, "{what}");
+                    rate *= 1.1;
+                }
+            }
+        }
     }
 }

@@ -475,19 +475,20 @@ impl World {
     /// All listeners have pictures of the same quality and are adaptive; `change` is done to each.
     fn new(camera_fps: f64, change: impl Fn(&mut ListenerConfig)) -> Self {
         let start = Instant::now();
-        let mut config = Config::default();
-        config.listeners = LISTENERS
-            .map(|protocol| {
-                let mut listener = ListenerConfig {
-                    protocol,
-                    quality: Some(80),
-                    adaptive: true,
-                    ..Config::default().listeners[0].clone()
-                };
-                change(&mut listener);
-                listener
-            })
-            .to_vec();
+        let listeners = LISTENERS.map(|protocol| {
+            let mut listener = ListenerConfig {
+                protocol,
+                quality: Some(80),
+                adaptive: true,
+                ..Config::default().listeners[0].clone()
+            };
+            change(&mut listener);
+            listener
+        });
+        let config = Config {
+            listeners: listeners.to_vec(),
+            ..Config::default()
+        };
         World {
             start,
             steps: 0,
@@ -735,7 +736,7 @@ fn a_link_that_wavers_makes_no_picture_flicker() {
     }
     // And one that is good and bad in turns, too fast for anyone to follow.
     let speed = |at: f64| {
-        if (at / 4.0) as u32 % 2 == 0 {
+        if ((at / 4.0) as u32).is_multiple_of(2) {
             10.0 * MB
         } else {
             100.0 * KB
