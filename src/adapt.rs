@@ -26,9 +26,10 @@
 //! when the client was short last is tried after eight times the calm only, unless the link has shown meanwhile that it
 //! has become better.
 //!
-//! A fall within half a minute of a climb means that the climb was an error: the calm before the next one becomes four
-//! times as long, up to two minutes. So neither a link that is good and bad in turns nor one that is just not good enough
-//! makes the picture flicker. A fall later than that is news about the link, and the calm starts from two seconds again.
+//! A fall within half a minute of a climb means that the climb was an error: the client returns to the rung from which it
+//! came, and the calm before its next climb becomes four times as long, up to two minutes. So neither a link that is good
+//! and bad in turns nor one that is just not good enough makes the picture flicker. A fall later than that is news about
+//! the link, and the calm starts from two seconds again.
 //!
 //! How large the pictures of another rung would be is reckoned from those of this one, by the ratios that [`Ladder`]
 //! has. Where these are wrong, what is then measured on that rung puts it right.
