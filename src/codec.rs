@@ -7,8 +7,13 @@
 //! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
 //! [`crate::scale`] does the rest, component by component.
 //!
+//! # Turned pictures
+//! A JPEG can be turned on its coefficients, without loss ([`Codec::turn`]). What is encoded is turned between scaling
+//! and libjpeg. Only where rows become columns, or the first line of a JPEG becomes the last, all of its samples have to
+//! be kept for that; raw pictures are read from below, and lines are mirrored on the way.
+//!
 //! # Memory
-//! The objects, the rows between them and what libjpeg needs for a picture are taken once, for the largest there may be:
+//! The objects, the rows between them, the room to turn a picture in and what libjpeg needs for one are taken once:
 //! a memory manager of our own (`codec/memory.c`) gives libjpeg parts of two arenas. Pages that were never written cost
 //! no memory. A progressive JPEG, which cameras do not send, finds room for its coefficients there up to a size, and is
 //! refused above it.
@@ -17,19 +22,25 @@
 //! libjpeg's errors do not return to where they arise. `codec/guard.c` brings them back as a return value, without
 //! unwinding and without a jump over anything but C.
 
+mod laps;
 mod libjpeg;
 mod scaler;
+mod turner;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Instant;
 
 use heapless::String;
 use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS_YCbCr};
 
-use crate::frame::{Bounds, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
-use crate::limits::DIMENSION_MAX;
+use crate::frame::{Bounds, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size};
+use crate::limits::{DIMENSION_MAX, TURNED_BYTES};
+use crate::stamp::Stamp;
+use crate::times::Spent;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
 use scaler::Scaler;
+use turner::{Output, Turner};
 
 /// What is kept of libjpeg's messages. The longest that JPEG files cause are below 70.
 const MESSAGE: usize = 80;
@@ -61,6 +72,10 @@ pub enum CodecError {
     Truncated,
     /// No raw picture in this format ([`PixelFormat::Mjpeg`]), or a JPEG in colours that are for printing (CMYK).
     Unsupported(&'static str),
+    /// The picture is too large to be kept for turning it ([`TURNED_BYTES`]).
+    TooBigToTurn { needed: usize },
+    /// An edge that would be mirrored ends with a part of an MCU: such a JPEG cannot be turned without loss.
+    PartialMcu,
     /// libjpeg refused, in its own words.
     Libjpeg(String<MESSAGE>),
 }
@@ -85,6 +100,13 @@ impl fmt::Display for CodecError {
             ),
             CodecError::Truncated => f.write_str("the JPEG ends before its picture does"),
             CodecError::Unsupported(what) => write!(f, "cannot encode {what}"),
+            CodecError::TooBigToTurn { needed } => write!(
+                f,
+                "a picture of {needed} bytes cannot be turned, {TURNED_BYTES} can; use a smaller size"
+            ),
+            CodecError::PartialMcu => {
+                f.write_str("a JPEG of this size and sampling cannot be turned without loss")
+            }
             CodecError::Libjpeg(message) => write!(f, "libjpeg: {message}"),
         }
     }
@@ -94,18 +116,39 @@ impl std::error::Error for CodecError {}
 
 /// How a JPEG is to be made of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recipe {
+pub struct Recipe<'a> {
     /// 1 to 100; what is outside is taken as the nearest.
     pub quality: u8,
+    /// Of the picture as viewers see it.
     pub bounds: Bounds,
+    /// How the stored picture is to be turned.
+    pub orientation: Orientation,
+    /// To be burnt in, upright, into the picture as it becomes; where there is no room for it, nothing is.
+    pub stamp: Option<&'a Stamp>,
 }
 
-impl Recipe {
+impl<'a> Recipe<'a> {
     /// The picture as it is, at this quality.
     pub fn at(quality: u8) -> Self {
         Recipe {
             quality,
             bounds: Bounds::NONE,
+            orientation: Orientation::UPRIGHT,
+            stamp: None,
+        }
+    }
+
+    pub fn turned(self, orientation: Orientation) -> Self {
+        Recipe {
+            orientation,
+            ..self
+        }
+    }
+
+    pub fn stamped(self, stamp: &'a Stamp) -> Self {
+        Recipe {
+            stamp: Some(stamp),
+            ..self
         }
     }
 
@@ -117,6 +160,12 @@ impl Recipe {
         };
         Recipe { bounds, ..self }
     }
+
+    /// What a picture stored in the size `whole` is scaled to, before it is turned.
+    fn scaled(&self, whole: Size) -> Size {
+        let turn = |size| self.orientation.turn(size);
+        turn(self.bounds.fit(turn(whole)))
+    }
 }
 
 /// Encodes and transcodes, one picture at a time, with objects that are made once.
@@ -125,6 +174,7 @@ pub struct Codec {
     /// One row of MCUs, components one after the other, for what cannot be read where it is.
     rows: Box<[u8]>,
     scaler: Scaler,
+    turner: Turner,
 }
 
 impl Codec {
@@ -135,31 +185,65 @@ impl Codec {
             libjpeg: Libjpeg::new(),
             rows: vec![0; ROW_SAMPLES].into_boxed_slice(),
             scaler: Scaler::new(),
+            turner: Turner::new(),
         }
+    }
+
+    /// From now on it is measured what pictures take.
+    pub fn set_clock(&mut self, clock: fn() -> Instant) {
+        self.libjpeg.laps.clock = Some(clock);
+    }
+
+    /// What the last picture took; nothing without a clock.
+    pub fn spent(&self) -> Spent {
+        self.libjpeg.laps.spent()
     }
 
     /// Makes a JPEG of `picture` in `out`, as the recipe says. After an error `out` is empty.
     ///
     /// A raw picture keeps the sampling of its format; RGB becomes 4:2:0. A JPEG keeps its sampling (4:4:4 if it is RGB,
-    /// or in a sampling that only exists in theory) and loses its metadata. Damage within it is passed on as libjpeg shows
+    /// or in a sampling that only exists in theory; 4:2:2 becomes 4:4:0 where rows become columns) and loses its metadata. Damage within it is passed on as libjpeg shows
     /// it (many UVC cameras leave extra bytes before a marker, in every frame); a damaged header, or an end before EOI, is
     /// an error.
     pub fn make(
         &mut self,
         picture: &Picture<'_>,
-        recipe: &Recipe,
+        recipe: &Recipe<'_>,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
         match picture {
             Picture::Raw(raw) => self.encode_raw(raw, recipe, out),
             Picture::Jpeg(jpeg) => {
                 out.clear();
-                let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
-                self.libjpeg.run(out, |to, from| {
-                    transcode(from.read_header(jpeg)?, to, recipe, rows, scaler)
+                let (rows, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
+                self.libjpeg.run(recipe.stamp, out, |to, from| {
+                    transcode(from.read_header(jpeg)?, to, recipe, rows, scaler, turner)
                 })
             }
         }
+    }
+
+    /// Turns a JPEG on its coefficients: no quantization and no rounding, so nothing is lost. The result is a baseline
+    /// JPEG with the standard Huffman tables and without the metadata of the other. After an error `out` is empty, and
+    /// [`Codec::make`] may still do it: the JPEG's edges are no whole MCUs ([`CodecError::PartialMcu`], which costs
+    /// nothing), its coefficients do not fit the memory, or it is one that libjpeg reads but does not write.
+    pub fn turn(
+        &mut self,
+        jpeg: &[u8],
+        orientation: Orientation,
+        out: &mut FrameBuf,
+    ) -> Result<(), CodecError> {
+        out.clear();
+        self.libjpeg.run(None, out, |to, from| {
+            let from = from.read_header(jpeg)?;
+            from.size()?;
+            from.space()?;
+            if from.turn(to, orientation)? {
+                Ok(())
+            } else {
+                Err(CodecError::PartialMcu.into())
+            }
+        })
     }
 
     /// [`Codec::make`] of a raw picture, as it is, at `quality`.
@@ -185,26 +269,34 @@ impl Codec {
     fn encode_raw(
         &mut self,
         raw: &RawPicture<'_>,
-        recipe: &Recipe,
+        recipe: &Recipe<'_>,
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
         out.clear();
         check(raw)?;
-        let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
+        let (rows, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
         let whole = Size {
             width: raw.width,
             height: raw.height,
         };
-        let size = recipe.bounds.fit(whole);
-        self.libjpeg.run(out, |mut to, _| {
-            let (space, pixel_bytes) = match raw.format {
+        let size = recipe.scaled(whole);
+        // Read from below, a picture is mirrored at no cost.
+        let upside_down = recipe.orientation.mirror_y && !recipe.orientation.transpose;
+        let orientation = recipe.orientation.mirrored(false, upside_down);
+        let raw = &Lines {
+            picture: raw,
+            upside_down,
+        };
+        self.libjpeg.run(recipe.stamp, out, |to, _| {
+            let format = raw.picture.format;
+            let (space, pixel_bytes) = match format {
                 PixelFormat::Rgb24 => (JCS_EXT_RGB, 3),
                 PixelFormat::Bgr24 => (JCS_EXT_BGR, 3),
                 PixelFormat::Grey => (JCS_GRAYSCALE, 1),
                 _ => (JCS_YCbCr, 0),
             };
-            to.configure(size, space, recipe.quality)?;
-            let factors = match raw.format {
+            let mut to = Output::new(to, turner, orientation, size, space, recipe.quality)?;
+            let factors = match format {
                 PixelFormat::Nv12 | PixelFormat::Yu12 => &[(2, 2), (1, 1), (1, 1)],
                 _ => &[(2, 1), (1, 1), (1, 1)],
             };
@@ -274,21 +366,48 @@ fn check_size(width: u32, height: u32) -> Result<(), CodecError> {
     }
 }
 
-/// Encodes 4:2:0 or 4:2:2. `check` has seen the picture.
+/// The lines of a raw picture, the first or the last of it first. `check` has seen the picture.
+struct Lines<'a> {
+    picture: &'a RawPicture<'a>,
+    upside_down: bool,
+}
+
+impl<'a> Lines<'a> {
+    fn size(&self) -> Size {
+        Size {
+            width: self.picture.width,
+            height: self.picture.height,
+        }
+    }
+
+    /// The beginning of a line of plane 0, 1 or 2. The latter two are those of 4:2:0.
+    fn line(&self, plane: usize, line: usize, bytes: usize) -> &'a [u8] {
+        let Plane { data, stride } = self.picture.planes[plane];
+        let height = usize::from(self.picture.height);
+        let line = match (self.upside_down, plane) {
+            (false, _) => line,
+            (true, 0) => height - 1 - line,
+            (true, _) => height.div_ceil(2) - 1 - line,
+        };
+        &data[line * stride..][..bytes]
+    }
+}
+
+/// Encodes 4:2:0 or 4:2:2.
 fn encode_planar(
-    to: &mut Compressor<'_>,
-    raw: &RawPicture<'_>,
+    to: &mut Output<'_>,
+    raw: &Lines<'_>,
     factors: &[Factors; COMPONENTS],
     rows: &mut [u8],
 ) -> Result<(), Failed> {
     to.start_raw(factors)?;
-    let (width, height) = (usize::from(raw.width), usize::from(raw.height));
+    let Size { width, height } = raw.size();
+    let (width, height) = (usize::from(width), usize::from(height));
     let (chroma_width, v) = (width.div_ceil(2), factors[0].1 as usize);
     let chroma_height = height.div_ceil(v);
     // Samples per line, to the end of the last block. Both chroma components have the same.
     let luma = to.line_samples(0);
     let chroma = to.line_samples(1);
-    let [plane0, plane1, plane2] = &raw.planes;
 
     for mcu in 0..height.div_ceil(v * DCTSIZE) {
         let (y_rows, rest) = rows.split_at_mut(v * DCTSIZE * luma);
@@ -300,36 +419,37 @@ fn encode_planar(
         let y_range = mcu * v * DCTSIZE..((mcu + 1) * v * DCTSIZE).min(height);
         let c_range = mcu * DCTSIZE..((mcu + 1) * DCTSIZE).min(chroma_height);
         let (y_count, c_count) = (y_range.len(), c_range.len());
-        match raw.format {
-            PixelFormat::Yuyv | PixelFormat::Uyvy => {
+        match raw.picture.format {
+            format @ (PixelFormat::Yuyv | PixelFormat::Uyvy) => {
                 let scratch = y_rows
                     .chunks_exact_mut(luma)
                     .zip(cb_rows.chunks_exact_mut(chroma))
                     .zip(cr_rows.chunks_exact_mut(chroma));
                 for (i, (line, ((y, cb), cr))) in y_range.zip(scratch).enumerate() {
-                    let line = line_of(plane0, line, 4 * chroma_width);
-                    split_packed(raw.format, line, pairs, y, cb, cr);
+                    let line = raw.line(0, line, 4 * chroma_width);
+                    split_packed(format, line, pairs, y, cb, cr);
                     lines[0][i] = pad(y, width);
                     lines[1][i] = pad(cb, chroma_width);
                     lines[2][i] = pad(cr, chroma_width);
                 }
             }
             PixelFormat::Nv12 => {
-                fill(&mut lines[0], plane0, y_range, width, luma, y_rows);
+                fill(&mut lines[0], raw, 0, y_range, width, luma, y_rows);
                 let scratch = cb_rows
                     .chunks_exact_mut(chroma)
                     .zip(cr_rows.chunks_exact_mut(chroma));
                 for (i, (line, (cb, cr))) in c_range.zip(scratch).enumerate() {
-                    split_pairs(line_of(plane1, line, 2 * chroma_width), cb, cr);
+                    split_pairs(raw.line(1, line, 2 * chroma_width), cb, cr);
                     lines[1][i] = pad(cb, chroma_width);
                     lines[2][i] = pad(cr, chroma_width);
                 }
             }
             _ => {
-                fill(&mut lines[0], plane0, y_range, width, luma, y_rows);
+                fill(&mut lines[0], raw, 0, y_range, width, luma, y_rows);
                 fill(
                     &mut lines[1],
-                    plane1,
+                    raw,
+                    1,
                     c_range.clone(),
                     chroma_width,
                     chroma,
@@ -337,7 +457,8 @@ fn encode_planar(
                 );
                 fill(
                     &mut lines[2],
-                    plane2,
+                    raw,
+                    2,
                     c_range,
                     chroma_width,
                     chroma,
@@ -361,7 +482,8 @@ fn encode_planar(
 /// Points `lines` at the lines `range` of `plane`, where they are if they end with a block, else at padded copies.
 fn fill<'a>(
     lines: &mut [&'a [u8]; MCU_LINES],
-    plane: &Plane<'a>,
+    raw: &Lines<'a>,
+    plane: usize,
     range: Range<usize>,
     width: usize,
     padded: usize,
@@ -372,7 +494,7 @@ fn fill<'a>(
         .zip(range)
         .zip(rows.chunks_exact_mut(padded))
     {
-        let source = line_of(plane, line, width);
+        let source = raw.line(plane, line, width);
         *to = if width == padded {
             source
         } else {
@@ -380,10 +502,6 @@ fn fill<'a>(
             pad(row, width)
         };
     }
-}
-
-fn line_of<'a>(plane: &Plane<'a>, line: usize, bytes: usize) -> &'a [u8] {
-    &plane.data[line * plane.stride..][..bytes]
 }
 
 /// Repeats the last of `width` samples to the end of the row.
@@ -419,16 +537,17 @@ fn split_pairs(line: &[u8], first: &mut [u8], second: &mut [u8]) {
     }
 }
 
-/// Encodes 4:2:0 or 4:2:2 smaller than it is. `check` has seen the picture.
+/// Encodes 4:2:0 or 4:2:2 smaller than it is.
 fn shrink_planar(
-    to: &mut Compressor<'_>,
-    raw: &RawPicture<'_>,
+    to: &mut Output<'_>,
+    raw: &Lines<'_>,
     size: Size,
     factors: &[Factors; COMPONENTS],
     rows: &mut [u8],
     scaler: &mut Scaler,
 ) -> Result<(), Failed> {
-    let (width, height) = (usize::from(raw.width), usize::from(raw.height));
+    let luma = raw.size();
+    let (width, height) = (usize::from(luma.width), usize::from(luma.height));
     let v = factors[0].1 as usize;
     let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(v));
     // Half of a side fits where the side did.
@@ -436,13 +555,8 @@ fn shrink_planar(
         width: chroma_width as u16,
         height: chroma_height as u16,
     };
-    let luma = Size {
-        width: raw.width,
-        height: raw.height,
-    };
     to.start_raw(factors)?;
     scaler.start(to, &[luma, chroma, chroma], size, factors);
-    let [plane0, plane1, plane2] = &raw.planes;
     // An odd width has half a pair of pixels more.
     let (y, rest) = rows.split_at_mut(2 * chroma_width);
     let (cb, rest) = rest.split_at_mut(chroma_width);
@@ -450,25 +564,25 @@ fn shrink_planar(
     let pairs = &mut rest[..2 * chroma_width];
     for line in 0..chroma_height {
         for luma in (v * line..v * (line + 1)).filter(|&luma| luma < height) {
-            match raw.format {
-                PixelFormat::Yuyv | PixelFormat::Uyvy => {
-                    let line = line_of(plane0, luma, 4 * chroma_width);
-                    split_packed(raw.format, line, pairs, y, cb, cr);
+            match raw.picture.format {
+                format @ (PixelFormat::Yuyv | PixelFormat::Uyvy) => {
+                    let line = raw.line(0, luma, 4 * chroma_width);
+                    split_packed(format, line, pairs, y, cb, cr);
                 }
                 _ => {
-                    scaler.push(0, line_of(plane0, luma, width));
+                    scaler.push(0, raw.line(0, luma, width));
                     continue;
                 }
             }
             scaler.push(0, y);
         }
-        match raw.format {
+        match raw.picture.format {
             PixelFormat::Yu12 => {
-                scaler.push(1, line_of(plane1, line, chroma_width));
-                scaler.push(2, line_of(plane2, line, chroma_width));
+                scaler.push(1, raw.line(1, line, chroma_width));
+                scaler.push(2, raw.line(2, line, chroma_width));
             }
             PixelFormat::Nv12 => {
-                split_pairs(line_of(plane1, line, 2 * chroma_width), cb, cr);
+                split_pairs(raw.line(1, line, 2 * chroma_width), cb, cr);
                 scaler.push(1, cb);
                 scaler.push(2, cr);
             }
@@ -482,55 +596,46 @@ fn shrink_planar(
     Ok(())
 }
 
-/// Encodes smaller than it is what libjpeg takes line by line. `check` has seen the picture.
+/// Encodes smaller than it is what libjpeg takes line by line.
 fn shrink_lines(
-    to: &mut Compressor<'_>,
-    raw: &RawPicture<'_>,
+    to: &mut Output<'_>,
+    raw: &Lines<'_>,
     size: Size,
     pixel_bytes: usize,
     scaler: &mut Scaler,
 ) -> Result<(), Failed> {
-    let whole = Size {
-        width: raw.width,
-        height: raw.height,
-    };
-    to.start()?;
+    let whole = raw.size();
+    to.start_lines(pixel_bytes)?;
     scaler.start_lines(whole, size, pixel_bytes);
-    for line in 0..usize::from(raw.height) {
-        let line = line_of(&raw.planes[0], line, pixel_bytes * usize::from(raw.width));
+    for line in 0..usize::from(whole.height) {
+        let line = raw.line(0, line, pixel_bytes * usize::from(whole.width));
         scaler.push_line(line, to)?;
     }
     Ok(())
 }
 
-/// Encodes what libjpeg takes line by line. `check` has seen the picture.
-fn encode_lines(
-    to: &mut Compressor<'_>,
-    raw: &RawPicture<'_>,
-    pixel_bytes: usize,
-) -> Result<(), Failed> {
-    to.start()?;
-    for line in 0..usize::from(raw.height) {
-        to.write_line(line_of(
-            &raw.planes[0],
-            line,
-            pixel_bytes * usize::from(raw.width),
-        ))?;
+/// Encodes what libjpeg takes line by line.
+fn encode_lines(to: &mut Output<'_>, raw: &Lines<'_>, pixel_bytes: usize) -> Result<(), Failed> {
+    let Size { width, height } = raw.size();
+    to.start_lines(pixel_bytes)?;
+    for line in 0..usize::from(height) {
+        to.write_line(raw.line(0, line, pixel_bytes * usize::from(width)))?;
     }
     Ok(())
 }
 
 fn transcode(
     mut from: Decompressor<'_>,
-    mut to: Compressor<'_>,
+    to: Compressor<'_>,
     recipe: &Recipe,
     rows: &mut [u8],
     scaler: &mut Scaler,
+    turner: &mut Turner,
 ) -> Result<(), Failed> {
     let whole = from.size()?;
-    let size = recipe.bounds.fit(whole);
+    let size = recipe.scaled(whole);
     let space = from.space()?;
-    to.configure(size, space, recipe.quality)?;
+    let mut to = Output::new(to, turner, recipe.orientation, size, space, recipe.quality)?;
     if size != whole {
         from.scale(size);
     }
@@ -565,7 +670,7 @@ fn transcode(
             for (size, plane) in sizes.iter_mut().zip(planes) {
                 *size = plane.size();
             }
-            scaler.start(&mut to, &sizes[..count], size, factors);
+            scaler.start(&to, &sizes[..count], size, factors);
             let mut mcu = 0;
             while from.read_mcu_row(rows)? {
                 let mut rest = &*rows;
@@ -585,7 +690,7 @@ fn transcode(
     } else {
         from.start()?;
         to.set_sampling(&[(1, 1); COMPONENTS]);
-        to.start()?;
+        to.start_lines(count)?;
         let decoded = from.output_size();
         let line = &mut rows[..count * usize::from(decoded.width)];
         scaler.start_lines(decoded, size, count);

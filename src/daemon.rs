@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::net::{Acceptor, Connection};
 use crate::source::AnySource;
-use crate::source::camera::{Camera, Settings};
+use crate::source::camera::Camera;
 
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
@@ -124,7 +124,7 @@ impl Daemon {
             SIGNALS,
             Interest::READABLE,
         )?;
-        let mut hub = Hub::new(&config, now);
+        let mut hub = Hub::new(&config, now, Instant::now);
         let mut listening = Vec::new();
         for (index, mut acceptor) in acceptors.into_iter().enumerate() {
             acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
@@ -139,13 +139,13 @@ impl Daemon {
                 ready: true,
             });
         }
-        let source = AnySource::new(&config.camera, config.limits.frame_bytes);
+        let source = AnySource::new(&config);
         let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 2, now));
         Ok(Daemon {
             poll,
             signals,
             hub,
-            camera: Camera::new(source, Settings::of(&config), now),
+            camera: Camera::new(source, &config, now),
             listening,
             config,
             path,
@@ -391,10 +391,10 @@ impl Daemon {
             config.listeners = self.config.listeners.clone();
         }
         self.hub.reconfigure(&config);
-        self.camera.reconfigure(Settings::of(&config));
+        self.camera.reconfigure(&config);
         if !same_source(&config.camera, &self.config.camera) {
             info!("the camera is opened anew");
-            let source = AnySource::new(&config.camera, config.limits.frame_bytes);
+            let source = AnySource::new(&config);
             self.camera.replace(source, now);
         }
         self.config = config;
@@ -412,10 +412,16 @@ fn is_readable(fd: RawFd) -> bool {
 
 /// Whether the two differ at most in what the source itself does not know.
 fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
-    let CameraConfig { name, linger, .. } = a.clone();
+    let CameraConfig {
+        name,
+        linger,
+        timestamp,
+        ..
+    } = a.clone();
     *a == CameraConfig {
         name,
         linger,
+        timestamp,
         ..b.clone()
     }
 }

@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::config::Config;
+use crate::frame::Orientation;
 use crate::source::Control;
+use crate::source::v4l2::choice::{self, Wish, rate_name};
 use crate::source::v4l2::controls;
-use crate::source::v4l2::device::{Device, Rates, Sizes};
+use crate::source::v4l2::cost::Demand;
+use crate::source::v4l2::device::{Device, Interval, Rates, Sizes};
 use crate::source::v4l2::formats;
 
 /// What was found.
@@ -31,7 +35,7 @@ pub struct Camera {
     pub bus: String,
     pub formats: Vec<Format>,
     pub controls: Vec<Control>,
-    /// What `format = "auto"` takes at the size that was asked about.
+    /// What `format = "auto"` takes for the configuration that was asked about.
     pub auto: Option<&'static str>,
 }
 
@@ -72,16 +76,16 @@ pub struct Other {
     pub why: String,
 }
 
-/// Asks every video node. `size` is the one to tell for what `format = "auto"` would take.
-pub fn list(size: (u16, u16)) -> Survey {
-    list_in(Path::new("/dev"), size)
+/// Asks every video node. `config` is what to tell for which format `format = "auto"` would take.
+pub fn list(config: &Config) -> Survey {
+    list_in(Path::new("/dev"), config)
 }
 
-fn list_in(dev: &Path, size: (u16, u16)) -> Survey {
+fn list_in(dev: &Path, config: &Config) -> Survey {
     let links = links(&dev.join("v4l"));
     let mut survey = Survey::default();
     for path in video_nodes(dev) {
-        match camera(&path, size) {
+        match camera(&path, config) {
             Ok(mut camera) => {
                 camera.links = links.get(&path).cloned().unwrap_or_default();
                 survey.cameras.push(camera);
@@ -131,14 +135,22 @@ fn links(v4l: &Path) -> BTreeMap<PathBuf, Vec<PathBuf>> {
     links
 }
 
-fn camera(path: &Path, size: (u16, u16)) -> Result<Camera, String> {
+fn camera(path: &Path, config: &Config) -> Result<Camera, String> {
     let device = Device::open(path).map_err(|failure| failure.explain(path))?;
     let capability = device.capability().clone();
     if let Some(what) = capability.unfit() {
         return Err(what);
     }
     let offers = formats::offers(&device);
-    let auto = formats::choose(&offers, None, (size.0.into(), size.1.into()));
+    let wish = Wish {
+        format: None,
+        size: (config.camera.width.into(), config.camera.height.into()),
+        fps: config.camera.fps,
+        transposed: false,
+        left: Orientation::UPRIGHT,
+        demand: &Demand::of(&config.listeners),
+    };
+    let auto = choice::choose(&offers, &wish, |code, size| device.rates(code, size));
     Ok(Camera {
         path: path.to_path_buf(),
         links: Vec::new(),
@@ -151,7 +163,7 @@ fn camera(path: &Path, size: (u16, u16)) -> Result<Camera, String> {
             .map(|one| format_of(&device, one.fourcc, one.description))
             .collect(),
         controls: controls::list(&device),
-        auto: auto.map(|offer| offer.format.name()),
+        auto: auto.map(|choice| choice.format.name()),
     })
 }
 
@@ -190,8 +202,8 @@ fn size_of(device: &Device, fourcc: u32, (width, height): (u32, u32)) -> Size {
         fps_range: None,
     };
     match device.rates(fourcc, (width, height)) {
-        Rates::Discrete(rates) => size.fps = rates,
-        Rates::Range { min, max } => size.fps_range = Some([min, max]),
+        Rates::Discrete(rates) => size.fps = rates.into_iter().map(Interval::fps).collect(),
+        Rates::Range { slowest, fastest } => size.fps_range = Some([slowest.fps(), fastest.fps()]),
         Rates::Unknown => {}
     }
     size
@@ -289,10 +301,10 @@ impl Camera {
                 let side = format!("{}x{}", size.width, size.height);
                 write!(out, "           {side:<10}")?;
                 for fps in &size.fps {
-                    write!(out, " {}", short(*fps))?;
+                    write!(out, " {}", rate_name(*fps))?;
                 }
                 if let Some([min, max]) = size.fps_range {
-                    write!(out, " {} to {}", short(min), short(max))?;
+                    write!(out, " {} to {}", rate_name(min), rate_name(max))?;
                 }
                 writeln!(
                     out,
@@ -319,12 +331,6 @@ impl Camera {
         }
         Ok(())
     }
-}
-
-/// 30, 7.5, 29.97.
-fn short(fps: f64) -> String {
-    let text = format!("{fps:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 fn write_control(control: &Control, widest: usize, out: &mut impl Write) -> io::Result<()> {
@@ -533,7 +539,7 @@ In the configuration:
         std::os::unix::fs::symlink("../../video2", ids.join("usb-cam-video-index0")).unwrap();
         let dir = fs::canonicalize(dir).unwrap();
 
-        let survey = list_in(&dir, (640, 480));
+        let survey = list_in(&dir, &Config::default());
         let found = links(&dir.join("v4l"));
         fs::remove_dir_all(&dir).unwrap();
 

@@ -194,8 +194,7 @@ pub enum PixelFormat {
 }
 
 impl PixelFormat {
-    /// All of them, in the order in which `format = "auto"` prefers them: JPEG costs no encoding, the rest by the
-    /// bytes that must be moved and converted.
+    /// All of them, in the order of the documentation: by what they usually cost.
     pub const ALL: [PixelFormat; 8] = [
         PixelFormat::Mjpeg,
         PixelFormat::Yu12,

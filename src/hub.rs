@@ -16,7 +16,7 @@ use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOT
 use crate::protocol::Protocol;
 use crate::protocol::ProtocolKind;
 use crate::protocol::http::{self, Call, Policy, Route, Status};
-use crate::renditions::{Profile, Renditions};
+use crate::renditions::{Profile, Rendition, Renditions};
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
@@ -47,6 +47,8 @@ pub struct Listener {
     pub violations: u64,
     /// Pictures that were sent whole over connections that have ended.
     past_frames: u64,
+    /// That its pictures get no time stamp was said in the log.
+    told_unstamped: bool,
 }
 
 impl Listener {
@@ -61,7 +63,13 @@ impl Listener {
             refused: 0,
             violations: 0,
             past_frames: 0,
+            told_unstamped: false,
         }
+    }
+
+    /// Whether its clients, on whichever rung, can get this.
+    fn wants(&self, rendition: &Rendition) -> bool {
+        Profile::all(&self.config).any(|profile| rendition.is_for(profile))
     }
 
     fn protocol(&self) -> Protocol {
@@ -84,11 +92,13 @@ pub struct Hub<S> {
     renditions: Renditions,
     page: FrameBuf,
     started: Instant,
+    /// Only for measuring what pictures take.
+    clock: fn() -> Instant,
 }
 
 impl<S: Stream> Hub<S> {
-    /// Takes all memory that serving will need.
-    pub fn new(config: &Config, now: Instant) -> Self {
+    /// Takes all memory that serving will need. `clock` is asked only to measure what pictures take.
+    pub fn new(config: &Config, now: Instant, clock: fn() -> Instant) -> Self {
         let mut slots = heapless::Vec::new();
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
@@ -106,9 +116,10 @@ impl<S: Stream> Hub<S> {
             marked: [false; MAX_CLIENTS + REFUSAL_SLOTS],
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
-            renditions: Renditions::new(&config.listeners, config.limits.frame_bytes),
+            renditions: Renditions::new(config, clock),
             page: FrameBuf::new(PAGE),
             started: now,
+            clock,
         }
     }
 
@@ -134,14 +145,15 @@ impl<S: Stream> Hub<S> {
             listener.profile = Profile::of(config);
             listener.goal = goal(config, &listener.profile);
             listener.policy = policy(config);
+            listener.told_unstamped = false;
         }
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_free()) {
             slot.reconfigure(self.listeners[slot.listener].goal.is_some());
         }
         self.limits = config.limits.clone();
-        let (encoded, failed) = (self.renditions.encoded, self.renditions.failed);
-        self.renditions = Renditions::new(&config.listeners, config.limits.frame_bytes);
-        (self.renditions.encoded, self.renditions.failed) = (encoded, failed);
+        let failed = self.renditions.failed;
+        self.renditions = Renditions::new(config, self.clock);
+        self.renditions.failed = failed;
     }
 
     pub fn listeners(&self) -> &[Listener] {
@@ -180,9 +192,8 @@ impl<S: Stream> Hub<S> {
             .map(|goal| slot.rung(goal))
     }
 
-    /// JPEGs made of pictures.
-    pub fn encoded(&self) -> u64 {
-        self.renditions.encoded
+    pub fn renditions(&self) -> &Renditions {
+        &self.renditions
     }
 
     pub fn encode_failures(&self) -> u64 {
@@ -316,13 +327,25 @@ impl<S: Stream> Hub<S> {
                         Ok(false) => return,
                         Err(reason) => return self.close(index, reason),
                     }
-                    let Listener { profile, goal, .. } = &self.listeners[slot.listener];
-                    let profile = match goal {
+                    let listener = &mut self.listeners[slot.listener];
+                    let profile = match &listener.goal {
                         Some(goal) if slot.is_adaptable() => {
-                            profile.rung(slot.choose_rung(goal, &frame.meta, now))
+                            let rung = slot.choose_rung(goal, &frame.meta, now);
+                            listener.profile.rung(rung)
                         }
-                        _ => *profile,
+                        _ => listener.profile,
                     };
+                    if self.renditions.stamps()
+                        && !listener.told_unstamped
+                        && frame.meta.live
+                        && profile.leaves_untouched(&frame)
+                    {
+                        listener.told_unstamped = true;
+                        info!(
+                            "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
+                            listener.address
+                        );
+                    }
                     let Some(jpeg) = self.renditions.get(&frame, profile) else {
                         return;
                     };

@@ -28,9 +28,9 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `rate`, `decimate`, `adapt` | borrowed pictures, fixed copies; events per second, and fewer of them; smaller pictures for slow clients |
-//! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
-//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
+//! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients |
+//! | 2 | `jpeg`, `scale`, `stamp`, `protocol` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock |
+//! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |
@@ -55,6 +55,7 @@ pub mod daemon;
 pub mod decimate;
 pub mod devices;
 pub mod fetch;
+pub mod font;
 pub mod frame;
 pub mod hub;
 pub mod jpeg;
@@ -66,3 +67,5 @@ pub mod renditions;
 pub mod scale;
 pub mod slot;
 pub mod source;
+pub mod stamp;
+pub mod times;

@@ -10,6 +10,9 @@ pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
+/// `camera.name`, in characters.
+pub const CAMERA_NAME: usize = 64;
+
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
 pub const FRAME_BYTES_MIN: usize = 64 * 1024;
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -25,6 +28,9 @@ pub const BUFFERS_TO_HOLD_ONE: u32 = 3;
 pub const DIMENSION_MIN: u16 = 16;
 pub const DIMENSION_MAX: u16 = 8192;
 pub const FPS_MAX: u16 = 240;
+/// Samples of a picture that is turned when it is encoded, and must be kept whole for that: 4096x3072 fits in 4:2:2 and
+/// 4:2:0, 3840x2160 in RGB. Resident as far as pictures need it, and most is left to a 32-bit board of 512 MB.
+pub const TURNED_BYTES: usize = 32 << 20;
 
 /// adaptive: the pictures of one kind among which its clients are spread, from the listener's own to the smallest.
 pub const RUNGS: usize = 7;

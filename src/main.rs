@@ -48,8 +48,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 }
 
 fn devices(json: bool, out: &mut impl Write) -> io::Result<Exit> {
-    let defaults = Config::default().camera;
-    let survey = devices::list((defaults.width, defaults.height));
+    let survey = devices::list(&Config::default());
     if json {
         survey.write_json(out)?
     } else {

@@ -1,19 +1,23 @@
 //! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
 
-use log::warn;
+use std::time::Instant;
+
+use log::{info, warn};
 
 use crate::adapt::{Ladder, Step};
-use crate::codec::{Codec, Recipe};
-use crate::config::ListenerConfig;
-use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Picture, Size};
+use crate::codec::{Codec, CodecError, Recipe};
+use crate::config::{Config, ListenerConfig};
+use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
 use crate::limits::{MAX_LISTENERS, RUNGS};
+use crate::stamp::Stamp;
+use crate::times::Times;
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// JPEG quality, 1 to 100. `None`: the camera's own JPEG, untouched.
+    /// JPEG quality, 1 to 100. `None`: the camera's own JPEG, untouched, or turned without loss.
     pub quality: Option<u8>,
-    /// The quality where there is no JPEG to leave untouched.
+    /// The quality where there is no JPEG to leave untouched, or none that can be turned without loss.
     pub raw_quality: u8,
     pub bounds: Bounds,
 }
@@ -57,7 +61,7 @@ impl Profile {
     }
 
     /// All that a listener can want.
-    fn all(listener: &ListenerConfig) -> impl Iterator<Item = Profile> + use<> {
+    pub fn all(listener: &ListenerConfig) -> impl Iterator<Item = Profile> + use<> {
         let profile = Profile::of(listener);
         let lowest = if listener.adaptive {
             profile.ladder().lowest()
@@ -67,49 +71,99 @@ impl Profile {
         (0..=lowest).map(move |rung| profile.rung(rung))
     }
 
+    /// Whether this is a JPEG that clients get as it is.
+    pub fn leaves_untouched(&self, frame: &Frame<'_>) -> bool {
+        matches!(frame.picture, Picture::Jpeg(_))
+            && !self.shrinks(&frame.meta)
+            // The card that stands in for a picture is as good as it gets already.
+            && (self.quality.is_none() || !frame.meta.live)
+    }
+
     /// Whether a picture of `meta` would become smaller.
     fn shrinks(&self, meta: &FrameMeta) -> bool {
-        let size = Size {
-            width: meta.width,
-            height: meta.height,
-        };
+        let size = shown(meta);
         self.bounds.fit(size) != size
     }
 }
 
-struct Rendition {
+/// The size of a picture as viewers see it.
+fn shown(meta: &FrameMeta) -> Size {
+    meta.orientation.turn(Size {
+        width: meta.width,
+        height: meta.height,
+    })
+}
+
+/// The JPEGs of one quality and size.
+pub struct Rendition {
     quality: u8,
     bounds: Bounds,
     /// Of which frame; 0 is none.
     sequence: u64,
     /// Empty if that frame could not be encoded.
     jpeg: FrameBuf,
+    /// The last that was made; `None` before the first.
+    size: Option<Size>,
+    times: Times,
 }
 
 impl Rendition {
-    fn is_for(&self, profile: Profile) -> bool {
+    pub fn quality(&self) -> u8 {
+        self.quality
+    }
+
+    /// Of the newest picture; `None` before the first.
+    pub fn size(&self) -> Option<Size> {
+        self.size
+    }
+
+    /// What its pictures took to make, since the start or the last reload.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    pub fn is_for(&self, profile: Profile) -> bool {
         (self.quality, self.bounds) == (profile.raw_quality, profile.bounds)
     }
+}
+
+/// The camera's own JPEG, turned without loss: the same for all profiles.
+struct Turned {
+    /// Of which frame; 0 is none.
+    sequence: u64,
+    /// Empty if that frame could not be turned so.
+    jpeg: FrameBuf,
+    /// Whether the log says that a frame was not.
+    told: bool,
 }
 
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
 pub struct Renditions {
     codec: Codec,
+    /// With `camera.timestamp`.
+    stamp: Option<Stamp>,
+    turned: Turned,
     /// One for each different profile, so at most one for each rung of each listener. Pages that were never written cost no
     /// memory.
     made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS }>,
-    /// JPEGs that were encoded.
-    pub encoded: u64,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
 }
 
 impl Renditions {
-    /// Room for the profiles of these listeners.
+    /// Room for the profiles of the configuration's listeners.
     ///
     /// # Panics
     /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
-    pub fn new(listeners: &[ListenerConfig], frame_bytes: usize) -> Self {
+    pub fn new(config: &Config, clock: fn() -> Instant) -> Self {
+        let mut renditions = Renditions::of(&config.listeners, config.limits.frame_bytes);
+        renditions.codec.set_clock(clock);
+        let camera = &config.camera;
+        renditions.stamp = camera.timestamp.then(|| Stamp::new(&camera.name));
+        renditions
+    }
+
+    fn of(listeners: &[ListenerConfig], frame_bytes: usize) -> Self {
         Renditions::for_profiles(listeners.iter().flat_map(Profile::all), frame_bytes)
     }
 
@@ -122,6 +176,8 @@ impl Renditions {
                     bounds: profile.bounds,
                     sequence: 0,
                     jpeg: FrameBuf::new(frame_bytes),
+                    size: None,
+                    times: Times::new(),
                 };
                 assert!(
                     made.push(rendition).is_ok(),
@@ -131,20 +187,38 @@ impl Renditions {
         }
         Renditions {
             codec: Codec::new(),
+            stamp: None,
+            turned: Turned {
+                sequence: 0,
+                jpeg: FrameBuf::new(frame_bytes),
+                told: false,
+            },
             made,
-            encoded: 0,
             failed: 0,
         }
+    }
+
+    /// Whether pictures get a time stamp where they are encoded.
+    pub fn stamps(&self) -> bool {
+        self.stamp.is_some()
+    }
+
+    /// One for each different profile, in the order of the listeners.
+    pub fn all(&self) -> &[Rendition] {
+        &self.made
     }
 
     /// The frame's JPEG for a profile; `None` if it cannot be made.
     pub fn get<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
         if let Picture::Jpeg(jpeg) = frame.picture
-            && !profile.shrinks(&frame.meta)
-            // The card that stands in for a picture is as good as it gets already.
-            && (profile.quality.is_none() || !frame.meta.live)
+            && profile.leaves_untouched(frame)
         {
-            return Some(jpeg);
+            if frame.meta.orientation == Orientation::UPRIGHT {
+                return Some(jpeg);
+            }
+            if self.turn(&frame.meta, jpeg, profile.raw_quality) {
+                return Some(self.turned.jpeg.as_slice());
+            }
         }
         let rendition = self
             .made
@@ -154,24 +228,57 @@ impl Renditions {
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.sequence != frame.meta.sequence {
             rendition.sequence = frame.meta.sequence;
-            let recipe = Recipe { quality, bounds };
+            // The card shows no moment, and no picture.
+            let mut stamp = self.stamp.as_mut().filter(|_| frame.meta.live);
+            if let Some(stamp) = &mut stamp {
+                stamp.set(frame.meta.wall);
+            }
+            let recipe = Recipe {
+                quality,
+                bounds,
+                orientation: frame.meta.orientation,
+                stamp: stamp.as_deref(),
+            };
             let result = self
                 .codec
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
-            self.encoded += u64::from(result.is_ok());
-            if let Err(error) = result {
-                rendition.jpeg.clear();
-                self.failed += 1;
-                // Once in a while, as a broken camera can do this with each frame.
-                if self.failed.is_power_of_two() {
-                    warn!(
-                        "picture not encoded at quality {quality}: {error} ({} so far)",
-                        self.failed
-                    );
+            match result {
+                Ok(()) => {
+                    rendition.size = Some(bounds.fit(shown(&frame.meta)));
+                    rendition.times.add(&self.codec.spent());
+                }
+                Err(error) => {
+                    rendition.jpeg.clear();
+                    self.failed += 1;
+                    // Once in a while, as a broken camera can do this with each frame.
+                    if self.failed.is_power_of_two() {
+                        warn!(
+                            "picture not encoded at quality {quality}: {error} ({} so far)",
+                            self.failed
+                        );
+                    }
                 }
             }
         }
         (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
+    }
+
+    /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
+    /// will be at `quality`.
+    fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
+        let turned = &mut self.turned;
+        if turned.sequence != meta.sequence {
+            turned.sequence = meta.sequence;
+            let result = self.codec.turn(jpeg, meta.orientation, &mut turned.jpeg);
+            // Of the camera's pictures as such; damage is told where it is encoded again in vain.
+            if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
+                && !turned.told
+            {
+                turned.told = true;
+                info!("pictures are turned by encoding them again at quality {quality}: {error}");
+            }
+        }
+        !turned.jpeg.is_empty()
     }
 }
 
@@ -287,7 +394,7 @@ mod tests {
             ..Config::default().listeners[0].clone()
         };
         let rungs =
-            |listeners: &[ListenerConfig]| Renditions::new(listeners, FRAME_BYTES).made.len();
+            |listeners: &[ListenerConfig]| Renditions::of(listeners, FRAME_BYTES).made.len();
         assert_eq!(rungs(&[config(None, false), config(Some(80), false)]), 1);
         assert_eq!(rungs(&[config(None, true), config(Some(80), true)]), RUNGS);
         // Quality 60 and 40 are there already.
@@ -299,7 +406,7 @@ mod tests {
         Codec::new().encode(&grey(&data), 90, &mut jpeg).unwrap();
         for quality in [None, Some(80), Some(35)] {
             let listener = config(quality, true);
-            let mut renditions = Renditions::new(std::slice::from_ref(&listener), FRAME_BYTES);
+            let mut renditions = Renditions::of(std::slice::from_ref(&listener), FRAME_BYTES);
             let profile = Profile::of(&listener);
             let mut sequence = 0;
             let pictures = [Picture::Raw(grey(&data)), Picture::Jpeg(jpeg.as_slice())];
@@ -317,10 +424,9 @@ mod tests {
                 assert_eq!(made.last().map(|made| made.0), Some((12, 8)));
                 assert!(made.is_sorted_by(|a, b| a.1 > b.1), "{made:?}");
             }
-            assert_eq!(
-                renditions.encoded,
-                2 * u64::from(profile.ladder().lowest() + 1)
-            );
+            for made in renditions.all() {
+                assert_eq!(made.times().pictures(), 2);
+            }
         }
     }
 
@@ -343,5 +449,116 @@ mod tests {
         // Were it encoded again, it would be another.
         assert_eq!(get(1, &dark), first);
         assert_ne!(get(2, &dark), first);
+    }
+
+    #[test]
+    fn only_pictures_get_the_stamp_that_is_asked_for() {
+        let mut data = FrameBuf::new(FRAME_BYTES);
+        let grey = RawPicture {
+            width: 320,
+            height: 240,
+            planes: [320, 0, 0].map(|stride| Plane {
+                data: &[90; 320 * 240][..stride * 240],
+                stride,
+            }),
+            ..grey(&[])
+        };
+        Codec::new().encode(&grey, 90, &mut data).unwrap();
+        let mut config = Config::default();
+        config.listeners[0].width = Some(160);
+        config.listeners[0].quality = Some(50);
+        config.camera.name = "card".to_owned();
+        let [plain, stamped] = [false, true].map(|timestamp| {
+            config.camera.timestamp = timestamp;
+            let mut renditions = Renditions::new(&config, Instant::now);
+            assert_eq!(renditions.stamps(), timestamp);
+            let profile = Profile::of(&config.listeners[0]);
+            let mut get = |sequence, live, picture| {
+                let meta = FrameMeta {
+                    width: 320,
+                    height: 240,
+                    ..meta(sequence, live)
+                };
+                let jpeg = renditions.get(&Frame { meta, picture }, profile);
+                assert_eq!(size(jpeg), (160, 120));
+                jpeg.unwrap().to_vec()
+            };
+            [
+                get(1, true, Picture::Raw(grey)),
+                get(2, true, Picture::Jpeg(data.as_slice())),
+                get(3, false, Picture::Jpeg(data.as_slice())),
+            ]
+        });
+        assert_eq!(
+            [0, 1, 2].map(|i| plain[i] == stamped[i]),
+            [false, false, true]
+        );
+    }
+
+    #[test]
+    fn a_cameras_own_jpeg_is_turned_without_loss_where_that_can_be() {
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut codec = Codec::new();
+        let [mut jpeg, mut other, mut expected] = [(); 3].map(|()| FrameBuf::new(FRAME_BYTES));
+        codec.encode(&grey(&data), 95, &mut jpeg).unwrap();
+        codec.encode(&grey(&[20; 64 * 48]), 95, &mut other).unwrap();
+        let quarter = Orientation::quarters(1);
+        codec.turn(jpeg.as_slice(), quarter, &mut expected).unwrap();
+
+        let untouched = profile(None, None);
+        // 48x64 is what viewers see.
+        let roomy = profile(None, Some((48, 64)));
+        let wide = profile(None, Some((64, 48)));
+        // The same quality as where nothing can be left untouched.
+        let asked = profile(Some(80), None);
+        let all = [untouched, roomy, wide, asked];
+        let mut renditions = Renditions::for_profiles(all.into_iter(), FRAME_BYTES);
+        let mut get = |sequence, jpeg: &FrameBuf, profile| {
+            let frame = Frame {
+                meta: FrameMeta {
+                    orientation: quarter,
+                    ..meta(sequence, true)
+                },
+                picture: Picture::Jpeg(jpeg.as_slice()),
+            };
+            renditions.get(&frame, profile).map(<[u8]>::to_vec)
+        };
+        assert_eq!(
+            get(1, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        // Were it turned again, it would be another.
+        assert_eq!(get(1, &other, roomy).as_deref(), Some(expected.as_slice()));
+        assert_eq!(size(get(1, &jpeg, wide).as_deref()), (36, 48));
+        let again = get(1, &jpeg, asked).expect("a picture");
+        assert_eq!(size(Some(&again)), (48, 64));
+        assert!(again.len() < expected.len());
+
+        // Half an MCU at an edge that is to be mirrored.
+        let mut planes = [Plane::default(); 3];
+        planes[0] = Plane {
+            data: &data,
+            stride: 64,
+        };
+        let odd = RawPicture {
+            format: PixelFormat::Grey,
+            width: 64,
+            height: 44,
+            planes,
+        };
+        codec.encode(&odd, 95, &mut jpeg).unwrap();
+        let recipe = Recipe::at(80).turned(quarter);
+        let picture = Picture::Jpeg(jpeg.as_slice());
+        codec.make(&picture, &recipe, &mut expected).unwrap();
+        assert_eq!(
+            get(2, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        assert_eq!(size(Some(expected.as_slice())), (44, 64));
+
+        // A broken one is none, whatever is tried.
+        let half = FrameBuf::new(16);
+        assert_eq!(get(3, &half, untouched), None);
+        assert_eq!(renditions.failed, 1);
     }
 }

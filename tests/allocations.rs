@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::env;
 use std::io::Read;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use camd::codec::{Codec, Recipe};
+use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
 use common::{
     Camd, LISTENERS, Stream, connect, pattern, pull_announcement, pull_next, push_next, replay,
     send,
@@ -16,24 +19,35 @@ use nix::sys::signal::Signal;
 /// valgrind makes everything some twenty times slower.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+fn valgrind() -> Command {
+    let mut valgrind = Command::new("valgrind");
+    // Only the count is wanted.
+    valgrind.args([
+        "--leak-check=no",
+        "--undef-value-errors=no",
+        "--num-callers=1",
+    ]);
+    valgrind.stdin(Stdio::null());
+    valgrind
+}
+
 /// The allocations of one whole life of camd, in which `viewers` do something.
 fn allocations(config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
-    let mut valgrind = Command::new("valgrind");
+    let mut valgrind = valgrind();
     valgrind
-        // Only the count is wanted.
-        .args([
-            "--leak-check=no",
-            "--undef-value-errors=no",
-            "--num-callers=1",
-        ])
         .arg(env!("CARGO_BIN_EXE_camd"))
-        .stdin(Stdio::null());
+        // For the time stamps: a zone with a long history.
+        .env("TZ", "Europe/Berlin");
     let mut camd = Camd::start_as(&mut valgrind, config, PATIENCE);
     viewers(&camd);
     camd.signal(Signal::SIGTERM);
     let status = camd.wait(PATIENCE);
     assert!(status.success(), "{status}");
-    let log = camd.final_log();
+    counted(&camd.final_log())
+}
+
+/// What valgrind counted, by its last words.
+fn counted(log: &str) -> u64 {
     let (_, rest) = log
         .split_once("total heap usage: ")
         .unwrap_or_else(|| panic!("no summary of valgrind in\n{log}"));
@@ -67,8 +81,10 @@ fn pictures_cost_no_allocation() {
 
 #[test]
 fn encoded_pictures_cost_no_allocation() {
+    // With a time stamp, which is another from second to second.
+    let config = pattern().replace("[camera]", "[camera]\ntimestamp = true");
     let [few, many] = [N, 10 * N].map(|count| {
-        allocations(&pattern(), |camd| {
+        allocations(&config, |camd| {
             let mut push = connect(camd.push());
             for _ in 0..count {
                 push_next(&mut push);
@@ -158,4 +174,64 @@ fn adapted_pictures_cost_no_allocation() {
         10 * N
     );
     assert_eq!(few, many, "for {N} and {} adapted pictures", 10 * N);
+}
+
+/// In this process: so many pictures, raw and JPEG, turned in all ways.
+fn turn_pictures(count: usize) {
+    let (width, height) = (64, 48);
+    let data: Vec<u8> = (0..2 * width * height)
+        .map(|i| (i * 7 % 251) as u8)
+        .collect();
+    let mut planes = [Plane::default(); 3];
+    planes[0] = Plane {
+        data: &data,
+        stride: 2 * width,
+    };
+    let raw = RawPicture {
+        format: PixelFormat::Yuyv,
+        width: width as u16,
+        height: height as u16,
+        planes,
+    };
+    let mut codec = Codec::new();
+    let [mut jpeg, mut out] = [(); 2].map(|()| FrameBuf::new(1 << 16));
+    codec.encode(&raw, 90, &mut jpeg).unwrap();
+    for i in 0..count {
+        let turned = Orientation::quarters((i % 4) as u8).mirrored(i & 4 != 0, false);
+        let recipe = Recipe::at(50).turned(turned);
+        codec.turn(jpeg.as_slice(), turned, &mut out).unwrap();
+        for picture in [Picture::Raw(raw), Picture::Jpeg(jpeg.as_slice())] {
+            codec.make(&picture, &recipe, &mut out).unwrap();
+        }
+    }
+}
+
+#[test]
+fn turned_pictures_cost_no_allocation() {
+    const COUNT: &str = "CAMD_TEST_TURN_PICTURES";
+    // This test again, in a process that valgrind watches.
+    if let Ok(count) = env::var(COUNT) {
+        return turn_pictures(count.parse().expect("a number of pictures"));
+    }
+    let [few, many] = [N, 10 * N].map(|count| {
+        let output = valgrind()
+            .arg(env::current_exe().expect("this program"))
+            .args(["--exact", "turned_pictures_cost_no_allocation"])
+            .env(COUNT, count.to_string())
+            // Else it starts by asking how many processors there are, and threads.
+            .env("RUST_TEST_THREADS", "1")
+            .output()
+            .expect("this test needs the program valgrind");
+        let [out, log] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        assert!(
+            output.status.success() && out.contains("1 passed"),
+            "{out}{log}"
+        );
+        counted(&log)
+    });
+    println!(
+        "{few} allocations for {N} turned pictures, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} turned pictures", 10 * N);
 }

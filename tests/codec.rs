@@ -1,11 +1,16 @@
 //! The codec against another make: what camd encodes, ffmpeg decodes, and the other way round.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use camd::codec::{Codec, CodecError, Recipe};
-use camd::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
+use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size};
 use camd::jpeg;
+use camd::stamp::Stamp;
+use camd::times::Phase;
 
 /// Runs ffmpeg with `input` on its stdin and returns its stdout.
 fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -79,6 +84,26 @@ impl Samples {
             data[line * stride..][..self.width].copy_from_slice(source);
         }
         (data, stride)
+    }
+
+    /// As `orientation` has it.
+    fn turned(&self, orientation: Orientation) -> Samples {
+        let flip = |mirror: bool, at: usize, side: usize| if mirror { side - 1 - at } else { at };
+        let Orientation {
+            transpose,
+            mirror_x,
+            mirror_y,
+        } = orientation;
+        let (width, height) = if transpose {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        };
+        Samples::new(width, height, |x, y| {
+            let (x, y) = (flip(mirror_x, x, width), flip(mirror_y, y, height));
+            let (x, y) = if transpose { (y, x) } else { (x, y) };
+            self.data[y * self.width + x]
+        })
     }
 
     fn column(&self, x: usize) -> Vec<u8> {
@@ -664,12 +689,22 @@ fn a_jpeg_that_breaks_off_is_an_error() {
     let mut out = FrameBuf::new(1 << 20);
     for (what, source) in OTHERS {
         for n in 0..source.len() {
-            let error = codec.transcode(&source[..n], 80, &mut out).unwrap_err();
-            assert!(
-                error == CodecError::Truncated || (n == 0 && error != CodecError::Truncated),
-                "{what}, {n} bytes: {error}"
-            );
-            assert!(out.is_empty());
+            let quarter = Orientation::quarters(1);
+            let recipe = Recipe::at(80).turned(quarter);
+            for error in [
+                codec.transcode(&source[..n], 80, &mut out),
+                codec.make(&Picture::Jpeg(&source[..n]), &recipe, &mut out),
+                // Partial MCUs are no matter to a transposition.
+                codec.turn(&source[..n], TRANSPOSED, &mut out),
+            ]
+            .map(Result::unwrap_err)
+            {
+                assert!(
+                    error == CodecError::Truncated || (n == 0 && error != CodecError::Truncated),
+                    "{what}, {n} bytes: {error}"
+                );
+                assert!(out.is_empty());
+            }
         }
     }
 }
@@ -695,7 +730,7 @@ fn damaged_jpegs_never_harm() {
     let expected = out.as_slice().to_vec();
     let mut sources: Vec<&[u8]> = OTHERS.iter().map(|&(_, source)| source).collect();
     sources.push(&own);
-    let (mut good, mut failed) = (0, 0);
+    let (mut good, mut failed) = ([0; 2], [0; 2]);
     for round in 0..20_000 {
         let mut damaged = sources[round % sources.len()].to_vec();
         for _ in 0..1 + below(6) {
@@ -721,18 +756,24 @@ fn damaged_jpegs_never_harm() {
             0 => size(u16::MAX, u16::MAX),
             _ => size(1 + below(80) as u16, 1 + below(80) as u16),
         };
-        match codec.make(
-            &Picture::Jpeg(&damaged),
-            &Recipe::at(50).within(bounds),
-            &mut out,
-        ) {
-            Ok(()) => {
-                jpeg::inspect(out.as_slice()).unwrap_or_else(|error| panic!("{round}: {error}"));
-                good += 1;
-            }
-            Err(_) => {
-                assert!(out.is_empty());
-                failed += 1;
+        let orientation = orientations().nth(below(8)).unwrap();
+        let recipe = Recipe::at(50).within(bounds).turned(orientation);
+        for turn in [false, true] {
+            let result = if turn {
+                codec.turn(&damaged, orientation, &mut out)
+            } else {
+                codec.make(&Picture::Jpeg(&damaged), &recipe, &mut out)
+            };
+            match result {
+                Ok(()) => {
+                    jpeg::inspect(out.as_slice())
+                        .unwrap_or_else(|error| panic!("{round}: {error}"));
+                    good[usize::from(turn)] += 1;
+                }
+                Err(_) => {
+                    assert!(out.is_empty());
+                    failed[usize::from(turn)] += 1;
+                }
             }
         }
         if round % 100 == 0 {
@@ -740,8 +781,11 @@ fn damaged_jpegs_never_harm() {
             assert_eq!(out.as_slice(), expected, "round {round}");
         }
     }
-    // Both ways were gone.
-    assert!(good > 1000 && failed > 1000, "{good} good, {failed} failed");
+    // All ways were gone.
+    assert!(
+        good.into_iter().chain(failed).all(|count| count > 1000),
+        "{good:?} good, {failed:?} failed"
+    );
 }
 
 /// What clients ask for: bounds and quality.
@@ -1033,4 +1077,734 @@ fn half_a_picture_is_the_picture_of_its_halves() {
             .unwrap();
         assert!(out.as_slice() == expected.as_slice(), "{format:?}");
     }
+}
+
+const TRANSPOSED: Orientation = Orientation {
+    transpose: true,
+    mirror_x: false,
+    mirror_y: false,
+};
+
+/// All eight.
+fn orientations() -> impl Iterator<Item = Orientation> {
+    (0..8).map(|i| Orientation {
+        transpose: i & 4 != 0,
+        mirror_x: i & 2 != 0,
+        mirror_y: i & 1 != 0,
+    })
+}
+
+/// ffmpeg's filters that do the same.
+fn filters(orientation: Orientation) -> String {
+    let mut filters = String::from("null");
+    for (wanted, filter) in [
+        // "Rotate by 90 degrees counterclockwise and vertically flip."
+        (orientation.transpose, ",transpose=cclock_flip"),
+        (orientation.mirror_x, ",hflip"),
+        (orientation.mirror_y, ",vflip"),
+    ] {
+        if wanted {
+            filters += filter;
+        }
+    }
+    filters
+}
+
+/// What `bytes` (ffmpeg knows them by `input`) show as `pix_fmt`, turned, then scaled to `size`.
+fn turned_by_ffmpeg(
+    input: &[&str],
+    bytes: &[u8],
+    orientation: Orientation,
+    size: Size,
+    pix_fmt: &str,
+) -> Vec<u8> {
+    // It transposes only what is sampled alike in both directions.
+    let filter = format!(
+        "scale=in_range=full:out_range=full,format={pix_fmt},{},scale={}:{}:flags=area",
+        filters(orientation),
+        size.width,
+        size.height
+    );
+    let output = ["-i", "-", "-vf", &filter, "-f", "rawvideo", "-"];
+    ffmpeg(&[input, &output].concat(), bytes)
+}
+
+/// Compares what our JPEGs of one size show with the pictures expected, in one run of ffmpeg.
+fn assert_show(ours: &[(String, Vec<u8>)], expected: &[Vec<u8>], size: Size, pix_fmt: &str) {
+    for (what, jpeg) in ours {
+        let found = jpeg::inspect(jpeg).expect(what);
+        let shown = (found.width, found.height, found.end);
+        assert_eq!(shown, (size.width, size.height, jpeg.len()), "{what}");
+    }
+    let jpegs: Vec<&[u8]> = ours.iter().map(|(_, jpeg)| &jpeg[..]).collect();
+    let decoded = decode(&jpegs.concat(), pix_fmt);
+    assert_eq!(decoded.len(), ours.len() * expected[0].len(), "{size:?}");
+    let luma = usize::from(size.width) * usize::from(size.height);
+    for (((what, _), got), expected) in ours
+        .iter()
+        .zip(decoded.chunks(expected[0].len()))
+        .zip(expected)
+    {
+        let (all, y) = (psnr(got, expected), psnr(&got[..luma], &expected[..luma]));
+        println!("{what}: {all:.1} dB, the first plane {y:.1} dB");
+        assert!(all >= 30.0 && y >= 30.0, "{what}: {all:.1} dB, {y:.1} dB");
+    }
+}
+
+/// Turns `picture`, of the size `whole`, in all ways, and compares with what ffmpeg makes of `bytes`.
+fn assert_turns(
+    what: &str,
+    picture: &Picture<'_>,
+    (whole, bounds): (Size, Size),
+    (input, bytes): (&[&str], &[u8]),
+    pix_fmt: &str,
+) {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for transpose in [false, true] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let turns = orientations().filter(|orientation| orientation.transpose == transpose);
+        let mut size = whole;
+        for orientation in turns {
+            size = orientation.turn(whole).fit(bounds);
+            let what = format!("{what} {orientation:?} in {size:?}");
+            let recipe = Recipe::at(90).within(bounds).turned(orientation);
+            codec.make(picture, &recipe, &mut out).expect(&what);
+            ours.push((what, out.as_slice().to_vec()));
+            theirs.push(turned_by_ffmpeg(input, bytes, orientation, size, pix_fmt));
+        }
+        assert_show(&ours, &theirs, size, pix_fmt);
+    }
+}
+
+/// A size that is no whole blocks, and the camera's usual one, with what they are made smaller to.
+const TURNED: [(usize, usize, Size); 3] = [
+    (149, 107, size(u16::MAX, u16::MAX)),
+    (149, 107, size(80, 64)),
+    (640, 480, size(240, 400)),
+];
+
+#[test]
+fn raw_pictures_are_turned_as_ffmpeg_turns_them() {
+    for format in raw_formats() {
+        for (width, height, bounds) in TURNED {
+            // Of half a pair of pixels ffmpeg has its own idea.
+            let width = match format {
+                PixelFormat::Yuyv | PixelFormat::Uyvy => width & !1,
+                _ => width,
+            };
+            let (_, planes) = zoomed_picture(format, width, height, 0, 2);
+            let bytes: Vec<u8> = planes.iter().flat_map(|(data, _)| data.clone()).collect();
+            let dimensions = format!("{width}x{height}");
+            let name = match format {
+                PixelFormat::Bgr24 => "bgr24",
+                other => raw_pix_fmt(other),
+            };
+            let input = ["-f", "rawvideo", "-pix_fmt", name, "-s", &dimensions];
+            let shown = match format {
+                PixelFormat::Yuyv | PixelFormat::Uyvy => "yuvj444p",
+                other => pix_fmt(other),
+            };
+            assert_turns(
+                &format!("{format:?} {dimensions}"),
+                &Picture::Raw(raw(format, width, height, &planes)),
+                (size(width as u16, height as u16), bounds),
+                (&input, &bytes),
+                shown,
+            );
+        }
+    }
+}
+
+/// JPEGs of this size in the samplings that cameras have, with ffmpeg's name for these and for their transposition.
+fn cameras(width: usize, height: usize) -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let (_, planes) = zoomed_picture(PixelFormat::Yu12, width, height, 0, 2);
+    let bytes: Vec<u8> = planes.iter().flat_map(|(data, _)| data.clone()).collect();
+    let dimensions = format!("{width}x{height}");
+    let input = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &dimensions];
+    let ffmpegs = |pix_fmt| {
+        let size = size(width as u16, height as u16);
+        reference(&input, &bytes, size, pix_fmt, 90)
+    };
+    // Of 4:2:2 ffmpeg makes a rare variant (2x2 and 1x2, for 4:4:4 1x2 likewise), and of grey none.
+    let ours = |format| {
+        let (_, planes) = zoomed_picture(format, width, height, 0, 2);
+        let mut out = FrameBuf::new(1 << 20);
+        let raw = raw(format, width, height, &planes);
+        Codec::new().encode(&raw, 90, &mut out).unwrap();
+        out.as_slice().to_vec()
+    };
+    vec![
+        ("yuvj420p", "yuvj420p", ffmpegs("yuvj420p")),
+        ("yuvj422p", "yuvj440p", ours(PixelFormat::Yuyv)),
+        ("yuvj444p", "yuvj444p", ffmpegs("yuvj444p")),
+        ("gray", "gray", ours(PixelFormat::Grey)),
+    ]
+}
+
+#[test]
+fn jpegs_are_turned_as_ffmpeg_turns_them() {
+    for (width, height, bounds) in TURNED {
+        for (pix_fmt, _, camera) in cameras(width, height) {
+            let shown = match pix_fmt {
+                "yuvj422p" => "yuvj444p",
+                other => other,
+            };
+            assert_turns(
+                &format!("{pix_fmt} {width}x{height}"),
+                &Picture::Jpeg(&camera),
+                (size(width as u16, height as u16), bounds),
+                (&["-f", "mjpeg"], &camera),
+                shown,
+            );
+        }
+    }
+}
+
+#[test]
+fn jpegs_in_any_sampling_are_turned() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (what, source) in OTHERS {
+        // Brightness only: of some samplings next to no colour is left.
+        let data = decode(source, "gray");
+        let upright = Samples::new(75, 53, |x, y| data[y * 75 + x]);
+        for transpose in [false, true] {
+            let (mut ours, mut expected) = (Vec::new(), Vec::new());
+            let turns = orientations().filter(|orientation| orientation.transpose == transpose);
+            for orientation in turns {
+                let what = format!("{what} {orientation:?}");
+                let recipe = Recipe::at(95).turned(orientation);
+                codec
+                    .make(&Picture::Jpeg(source), &recipe, &mut out)
+                    .expect(&what);
+                ours.push((what, out.as_slice().to_vec()));
+                expected.push(upright.turned(orientation).data);
+            }
+            let size = if transpose {
+                size(53, 75)
+            } else {
+                size(75, 53)
+            };
+            assert_show(&ours, &expected, size, "gray");
+        }
+    }
+}
+
+/// The same picture for libjpeg, in a format of which `planes` are the components.
+fn packed(format: PixelFormat, planes: &[Samples]) -> (PixelFormat, Vec<(Vec<u8>, usize)>) {
+    match format {
+        PixelFormat::Yuyv | PixelFormat::Uyvy => {
+            let [y, cb, cr] = planes else { unreachable!() };
+            let packed = Samples::new(4 * cb.width, y.height, |x, line| match x % 4 {
+                // Odd widths: what is beyond is not looked at.
+                0 | 2 => y.line(line).get(x / 2).copied().unwrap_or(0),
+                1 => cb.data[line * cb.width + x / 4],
+                _ => cr.data[line * cr.width + x / 4],
+            });
+            (PixelFormat::Yuyv, vec![packed.padded(0)])
+        }
+        PixelFormat::Nv12 | PixelFormat::Yu12 => {
+            let planes = planes.iter().map(|plane| plane.padded(0)).collect();
+            (PixelFormat::Yu12, planes)
+        }
+        other => (other, vec![planes[0].padded(0)]),
+    }
+}
+
+#[test]
+fn a_turned_raw_picture_is_the_picture_of_its_turned_planes() {
+    let mut codec = Codec::new();
+    let (mut out, mut expected) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    for format in raw_formats() {
+        for (width, height) in SIZES {
+            let (shown, planes) = picture(format, width, height, 5);
+            for orientation in orientations() {
+                let turned: Vec<Samples> = match format {
+                    // No raw format is 4:4:0; ffmpeg sees to that.
+                    PixelFormat::Yuyv | PixelFormat::Uyvy if orientation.transpose => continue,
+                    // By whole pixels.
+                    PixelFormat::Rgb24 | PixelFormat::Bgr24 => {
+                        let (data, stride) = &planes[0];
+                        let channels: Vec<_> = (0..3)
+                            .map(|channel| {
+                                Samples::new(width, height, |x, y| {
+                                    data[y * stride + 3 * x + channel]
+                                })
+                                .turned(orientation)
+                            })
+                            .collect();
+                        let of = &channels[0];
+                        vec![Samples::new(3 * of.width, of.height, |x, y| {
+                            channels[x % 3].data[y * of.width + x / 3]
+                        })]
+                    }
+                    _ => shown
+                        .iter()
+                        .map(|plane| plane.turned(orientation))
+                        .collect(),
+                };
+                let (same, turned) = packed(format, &turned);
+                let size = orientation.turn(size(width as u16, height as u16));
+                let there = raw(same, size.width.into(), size.height.into(), &turned);
+                codec.encode(&there, 90, &mut expected).unwrap();
+                let here = Picture::Raw(raw(format, width, height, &planes));
+                let recipe = Recipe::at(90).turned(orientation);
+                codec.make(&here, &recipe, &mut out).unwrap();
+                assert!(
+                    out.as_slice() == expected.as_slice(),
+                    "{format:?} {width}x{height} {orientation:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_pictures_are_turned() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in raw_formats() {
+        for (width, height) in [(8192, 16), (8191, 17), (16, 8192)] {
+            let (_, planes) = picture(format, width, height, 0);
+            let raw = Picture::Raw(raw(format, width, height, &planes));
+            codec.make(&raw, &Recipe::at(50), &mut out).unwrap();
+            let jpeg = out.as_slice().to_vec();
+            for orientation in orientations() {
+                for side in [8192, 8000, 100] {
+                    let recipe = Recipe::at(50).within(size(side, side)).turned(orientation);
+                    let expected = recipe
+                        .bounds
+                        .fit(orientation.turn(size(width as u16, height as u16)));
+                    for picture in [raw, Picture::Jpeg(&jpeg)] {
+                        codec.make(&picture, &recipe, &mut out).unwrap();
+                        let found = jpeg::inspect(out.as_slice()).unwrap();
+                        assert_eq!(size(found.width, found.height), expected);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `jpeg` with another size in its header. Its data ends early, and libjpeg makes up the rest.
+fn resized(jpeg: &[u8], size: Size) -> Vec<u8> {
+    let mut jpeg = jpeg.to_vec();
+    let sof = jpeg
+        .windows(2)
+        .position(|marker| matches!(marker, [0xFF, 0xC0 | 0xC2]));
+    let at = sof.unwrap() + 5;
+    jpeg[at..][..2].copy_from_slice(&size.height.to_be_bytes());
+    jpeg[at + 2..][..2].copy_from_slice(&size.width.to_be_bytes());
+    jpeg
+}
+
+#[test]
+fn what_is_too_large_to_be_turned_is_an_error_or_made_smaller() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let large = resized(OTHERS[3].1, size(8192, 8192));
+    let error = codec.turn(&large, TRANSPOSED, &mut out).unwrap_err();
+    assert!(matches!(error, CodecError::Unsupported(_)), "{error}");
+    let recipe = Recipe::at(50).turned(TRANSPOSED);
+    let needed = 8192 * 8192 * 2;
+    assert_eq!(
+        codec.make(&Picture::Jpeg(&large), &recipe, &mut out),
+        Err(CodecError::TooBigToTurn { needed })
+    );
+    assert!(out.is_empty());
+    let recipe = recipe.within(size(1024, 768));
+    codec
+        .make(&Picture::Jpeg(&large), &recipe, &mut out)
+        .unwrap();
+    let found = jpeg::inspect(out.as_slice()).unwrap();
+    assert_eq!((found.width, found.height), (768, 768));
+
+    let data = vec![128; 8192 * 8192];
+    let planes = [(data, 8192)];
+    let grey = Picture::Raw(raw(PixelFormat::Grey, 8192, 8192, &planes));
+    let needed = 8192 * 8192;
+    assert_eq!(
+        codec.make(&grey, &Recipe::at(50).turned(TRANSPOSED), &mut out),
+        Err(CodecError::TooBigToTurn { needed })
+    );
+    // Upside down it goes from line to line.
+    let recipe = Recipe::at(50).turned(Orientation::quarters(2));
+    codec.make(&grey, &recipe, &mut out).unwrap();
+}
+
+/// The planes of a JPEG, in ffmpeg's order.
+fn planes_of(jpeg: &[u8], pix_fmt: &str) -> Vec<Samples> {
+    let found = jpeg::inspect(jpeg).unwrap();
+    let (width, height) = (usize::from(found.width), usize::from(found.height));
+    let (across, down) = match pix_fmt {
+        "yuvj420p" => (2, 2),
+        "yuvj422p" => (2, 1),
+        "yuvj440p" => (1, 2),
+        _ => (1, 1),
+    };
+    let chroma = (width.div_ceil(across), height.div_ceil(down));
+    let decoded = decode(jpeg, pix_fmt);
+    let mut rest = &decoded[..];
+    let mut planes = Vec::new();
+    while !rest.is_empty() {
+        let (width, height) = if planes.is_empty() {
+            (width, height)
+        } else {
+            chroma
+        };
+        let (these, others) = rest.split_at(width * height);
+        planes.push(Samples {
+            width,
+            height,
+            data: these.to_vec(),
+        });
+        rest = others;
+    }
+    planes
+}
+
+/// The size of an MCU, by the sampling factors in SOF0.
+fn mcu(jpeg: &[u8]) -> (usize, usize) {
+    let sof = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]);
+    let sof = &jpeg[sof.unwrap()..];
+    let factors = sof[10..][..3 * usize::from(sof[9])].chunks(3);
+    let side = |shift: u8| {
+        let side = |component: &[u8]| 8 * usize::from(component[1] >> shift & 15);
+        factors.clone().map(side).max().unwrap()
+    };
+    // One component alone is in blocks, whatever its factors are.
+    if sof[9] == 1 {
+        (8, 8)
+    } else {
+        (side(4), side(0))
+    }
+}
+
+#[test]
+fn a_jpeg_is_turned_without_loss_or_not_at_all() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    // Whole MCUs, and parts of one at the right, below, and both.
+    for (width, height) in [(64, 48), (72, 48), (64, 56), (67, 48), (64, 45), (61, 43)] {
+        for (pix_fmt, transposed, camera) in cameras(width, height) {
+            let (mcu_width, mcu_height) = mcu(&camera);
+            let source = planes_of(&camera, pix_fmt);
+            for orientation in orientations() {
+                let what = format!("{pix_fmt} {width}x{height} {orientation:?}");
+                let (mirrors_columns, mirrors_lines) = if orientation.transpose {
+                    (orientation.mirror_y, orientation.mirror_x)
+                } else {
+                    (orientation.mirror_x, orientation.mirror_y)
+                };
+                let whole = (!mirrors_columns || width % mcu_width == 0)
+                    && (!mirrors_lines || height % mcu_height == 0);
+                let result = codec.turn(&camera, orientation, &mut out);
+                if !whole {
+                    assert_eq!(result, Err(CodecError::PartialMcu), "{what}");
+                    assert!(out.is_empty());
+                    continue;
+                }
+                result.expect(&what);
+                let name = if orientation.transpose {
+                    transposed
+                } else {
+                    pix_fmt
+                };
+                for (i, (plane, got)) in source
+                    .iter()
+                    .zip(planes_of(out.as_slice(), name))
+                    .enumerate()
+                {
+                    let expected = plane.turned(orientation);
+                    assert_eq!((got.width, got.height), (expected.width, expected.height));
+                    let db = psnr(&expected.data, &got.data);
+                    assert!(db >= 50.0, "{what}, plane {i}: {db:.1} dB");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn four_quarters_give_the_same_coefficients() {
+    let mut codec = Codec::new();
+    let [mut out, mut once] = [(); 2].map(|()| FrameBuf::new(1 << 20));
+    let sources = cameras(64, 48)
+        .into_iter()
+        .map(|(what, _, jpeg)| (what, jpeg));
+    // 64x48 of a picture that goes on, which is whole MCUs in all samplings.
+    let others = OTHERS
+        .iter()
+        .map(|&(what, jpeg)| (what, resized(jpeg, size(64, 32))));
+    for (what, source) in sources.chain(others) {
+        let result = codec.turn(&source, Orientation::UPRIGHT, &mut once);
+        if what == "444 by 2x2" {
+            // It may not be written in one scan.
+            assert!(matches!(result, Err(CodecError::Libjpeg(_))), "{result:?}");
+            continue;
+        }
+        result.expect(what);
+        // Each is two times the other way, or four quarters.
+        for (orientation, times) in orientations().map(|orientation| {
+            let quarter = orientation.transpose && orientation.mirror_x != orientation.mirror_y;
+            (orientation, if quarter { 4 } else { 2 })
+        }) {
+            let mut turned = source.clone();
+            for time in 1..=times {
+                codec.turn(&turned, orientation, &mut out).expect(what);
+                turned = out.as_slice().to_vec();
+                let same = turned == once.as_slice();
+                assert_eq!(
+                    same,
+                    time == times || orientation == Orientation::UPRIGHT,
+                    "{what} {orientation:?}, {time} times"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_turned_jpeg_does_not_say_how_to_turn_it() {
+    let (_, _, camera) = cameras(64, 48).swap_remove(0);
+    let mut exif = camera[..2].to_vec();
+    exif.extend([0xFF, 0xE1, 0, 34]);
+    exif.extend(b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0");
+    exif.extend(&camera[2..]);
+    let mut codec = Codec::new();
+    let [mut out, mut expected] = [(); 2].map(|()| FrameBuf::new(1 << 20));
+    let quarter = Orientation::quarters(1);
+    codec.turn(&exif, quarter, &mut out).unwrap();
+    codec.turn(&camera, quarter, &mut expected).unwrap();
+    assert!(!out.as_slice().windows(4).any(|word| word == b"Exif"));
+    assert!(out.as_slice() == expected.as_slice());
+}
+
+#[test]
+fn damage_that_adds_up_is_limited() {
+    // A grey picture of one brightness, whose blocks each say that they are brighter than the one before by the most
+    // there is (category 11, all ones).
+    let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
+    jpeg.extend([1; 64]);
+    jpeg.extend([0xFF, 0xC0, 0, 11, 8, 0, 8, 0, 120, 1, 1, 0x11, 0]);
+    // One code of one bit each: category 11, and the end of the block.
+    for (class, value) in [(0x00, 11), (0x10, 0)] {
+        jpeg.extend([0xFF, 0xC4, 0, 20, class, 1]);
+        jpeg.extend([0; 15]);
+        jpeg.push(value);
+    }
+    jpeg.extend([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0]);
+    // 0, eleven ones, 0, for each of 15 blocks; the sum fits the 16 bits of a coefficient. Ones to the end of a byte.
+    let bits: Vec<u8> = (0..15 * 13)
+        .map(|i| u8::from(!matches!(i % 13, 0 | 12)))
+        .chain([1; 5])
+        .collect();
+    for byte in bits.chunks(8) {
+        let byte = byte.iter().fold(0, |byte, bit| byte << 1 | bit);
+        jpeg.push(byte);
+        if byte == 0xFF {
+            jpeg.push(0);
+        }
+    }
+    jpeg.extend([0xFF, 0xD9]);
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 16);
+    for orientation in orientations() {
+        codec.turn(&jpeg, orientation, &mut out).unwrap();
+        // White, every block of it.
+        let white = decode(out.as_slice(), "gray");
+        assert_eq!(white.len(), 120 * 8);
+        assert!(white.iter().all(|&sample| sample == 255), "{orientation:?}");
+    }
+}
+
+/// Compares what the two JPEGs show, in the samples of `pix_fmt`: they differ by the stamp alone.
+fn assert_stamped(what: &str, stamp: &Stamp, plain: &[u8], stamped: &[u8], pix_fmt: &str) {
+    let found = jpeg::inspect(stamped).expect(what);
+    let (width, height) = (usize::from(found.width), usize::from(found.height));
+    let Some(placed) = stamp.place(size(found.width, found.height)) else {
+        assert!(plain == stamped, "{what}: no room for a stamp");
+        return;
+    };
+    // How many pixels share a sample, across and down.
+    let planes: &[(usize, usize)] = match pix_fmt {
+        "gray" => &[(1, 1)],
+        "yuvj420p" => &[(1, 1), (2, 2), (2, 2)],
+        "yuvj422p" => &[(1, 1), (2, 1), (2, 1)],
+        "yuvj444p" => &[(1, 1); 3],
+        other => panic!("{other}"),
+    };
+    let (plain, stamped) = (decode(plain, pix_fmt), decode(stamped, pix_fmt));
+    let mut start = 0;
+    for (i, &(across, down)) in planes.iter().enumerate() {
+        let (line, lines) = (width.div_ceil(across), height.div_ceil(down));
+        for y in 0..lines {
+            let samples = start + y * line..start + (y + 1) * line;
+            let (plain, stamped) = (&plain[samples.clone()], &stamped[samples]);
+            let inside = match y * down >= placed.top() {
+                true => placed.right().div_ceil(across),
+                false => 0,
+            };
+            assert!(
+                plain[inside..] == stamped[inside..],
+                "{what}: plane {i}, line {y} is not the same beside the stamp"
+            );
+            if i == 0 && inside > 0 {
+                let mut row = vec![0; inside];
+                placed.draw(y, &mut row);
+                for (x, (&sample, luma)) in stamped.iter().zip(row).enumerate() {
+                    assert_eq!(sample > 128, luma > 128, "{what}: {sample} at {x},{y}");
+                }
+            } else {
+                let off = stamped[..inside].iter().map(|c| c.abs_diff(128)).max();
+                assert!(
+                    off <= Some(3),
+                    "{what}: plane {i}, line {y}: {off:?} of colour"
+                );
+            }
+        }
+        start += line * lines;
+    }
+    assert_eq!(start, stamped.len(), "{what}");
+}
+
+/// Whole, smaller, in three lines, and too small for it.
+const STAMPED: [Size; 5] = [
+    size(u16::MAX, u16::MAX),
+    size(320, 240),
+    size(250, 250),
+    size(120, 90),
+    size(80, 60),
+];
+
+fn stamp() -> Stamp {
+    let mut stamp = Stamp::new("Garage 7");
+    stamp.set(Duration::from_secs(1_795_257_738));
+    stamp
+}
+
+#[test]
+fn a_stamp_changes_a_raw_picture_nowhere_else() {
+    let mut codec = Codec::new();
+    let (mut plain, mut stamped) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    let stamp = stamp();
+    for format in raw_formats() {
+        for (width, height) in [(641, 479), (1280, 720)] {
+            let (_, planes) = zoomed_picture(format, width, height, 8, 3);
+            let picture = Picture::Raw(raw(format, width, height, &planes));
+            let shown = match format {
+                PixelFormat::Rgb24 | PixelFormat::Bgr24 => "yuvj420p",
+                _ => pix_fmt(format),
+            };
+            for bounds in STAMPED {
+                let what = format!("{format:?} {width}x{height} in {bounds:?}");
+                let recipe = Recipe::at(90).within(bounds);
+                codec.make(&picture, &recipe, &mut plain).expect(&what);
+                codec
+                    .make(&picture, &recipe.stamped(&stamp), &mut stamped)
+                    .expect(&what);
+                let (plain, stamped) = (plain.as_slice(), stamped.as_slice());
+                assert_stamped(&what, &stamp, plain, stamped, shown);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stamp_changes_a_jpeg_nowhere_else() {
+    let mut codec = Codec::new();
+    let (mut plain, mut stamped) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    let stamp = stamp();
+    let mut sources = Vec::new();
+    for shown in ["yuvj420p", "yuvj422p", "yuvj444p"] {
+        let filter = format!("testsrc2=size=641x479,gblur=sigma=1,format={shown}");
+        let output = ["-frames:v", "1", "-q:v", "2", "-f", "mjpeg", "-"];
+        let source = ffmpeg(
+            &[&["-f", "lavfi", "-i", &filter], &output[..]].concat(),
+            &[],
+        );
+        sources.push((shown, source, shown, &STAMPED[..]));
+    }
+    for (what, source) in OTHERS {
+        let sof = source
+            .windows(2)
+            .position(|marker| matches!(marker, [0xFF, 0xC0 | 0xC2]));
+        let header = sof.unwrap();
+        // Made larger in its header. The data ends early, and libjpeg makes up the rest.
+        let mut large = source.to_vec();
+        large[header + 5..][..4].copy_from_slice(&[1, 224, 2, 128]);
+        if what == "444 by 2x2" {
+            // Brightness in less detail than colour has, which no camera sends: it does no harm.
+            let mut odd = large.clone();
+            odd[header + 11] = 0x11;
+            let recipe = Recipe::at(90).stamped(&stamp);
+            let picture = Picture::Jpeg(&odd);
+            codec.make(&picture, &recipe, &mut stamped).expect(what);
+            codec.make(&picture, &Recipe::at(90), &mut plain).unwrap();
+            assert!(plain.as_slice() != stamped.as_slice());
+        }
+        // Brightness only: what colour there is has samples of any size.
+        sources.push((what, large, "gray", &STAMPED[..1]));
+    }
+    for (what, source, shown, bounds) in &sources {
+        for &bounds in *bounds {
+            let what = format!("{what} in {bounds:?}");
+            let picture = Picture::Jpeg(source);
+            let recipe = Recipe::at(90).within(bounds);
+            codec.make(&picture, &recipe, &mut plain).expect(&what);
+            codec
+                .make(&picture, &recipe.stamped(&stamp), &mut stamped)
+                .expect(&what);
+            let (plain, stamped) = (plain.as_slice(), stamped.as_slice());
+            assert_stamped(&what, &stamp, plain, stamped, shown);
+        }
+    }
+}
+
+thread_local! {
+    static READINGS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Goes on by a millisecond whenever it is asked.
+fn clock() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    READINGS.set(READINGS.get() + 1);
+    *START + Duration::from_millis(1) * READINGS.get()
+}
+
+#[test]
+fn times_are_those_of_each_phase_and_few_readings_of_the_clock() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let (_, planes) = picture(PixelFormat::Yuyv, 640, 480, 0);
+    let raw = Picture::Raw(raw(PixelFormat::Yuyv, 640, 480, &planes));
+    let (_, planes) = picture(PixelFormat::Rgb24, 640, 480, 0);
+    let rgb = Picture::Raw(self::raw(PixelFormat::Rgb24, 640, 480, &planes));
+    codec.make(&raw, &Recipe::at(80), &mut out).unwrap();
+    let jpeg = out.as_slice().to_vec();
+    assert_eq!((codec.spent(), READINGS.get()), ([Duration::ZERO; 3], 0));
+
+    codec.set_clock(clock);
+    let mut spent = |picture: &Picture<'_>, bounds| {
+        // One that cannot be made leaves nothing behind for the next.
+        codec.transcode(&jpeg[..200], 80, &mut out).unwrap_err();
+        READINGS.set(0);
+        let recipe = Recipe::at(80).within(bounds);
+        codec.make(picture, &recipe, &mut out).unwrap();
+        let spent = codec.spent();
+        let all = Duration::from_millis(1) * (READINGS.get() - 1);
+        assert_eq!(spent.iter().sum::<Duration>(), all, "no time is lost");
+        let [decode, scale, encode] = Phase::ALL.map(|phase| spent[phase as usize].as_millis());
+        println!("{decode} decode, {scale} scale, {encode} encode");
+        (decode, scale, encode)
+    };
+    let whole = size(640, 480);
+    // 60 rows of MCUs, and libjpeg's start and end. Before each call there is time for the samples.
+    assert_eq!(spent(&raw, whole), (0, 62, 62));
+    assert_eq!(spent(&raw, size(320, 240)), (0, 32, 32));
+    assert_eq!(spent(&rgb, whole), (0, 482, 482), "line by line");
+    // And the header.
+    assert_eq!(spent(&Picture::Jpeg(&jpeg), whole), (63, 125, 62));
+    assert_eq!(spent(&Picture::Jpeg(&jpeg), size(80, 60)), (63, 73, 10));
 }

@@ -32,7 +32,7 @@ use camd::limits::NO_PICTURE_QUALITY;
 use camd::protocol::ProtocolKind;
 use camd::renditions::Profile;
 use camd::slot::{Peer, Stream};
-use camd::source::camera::{Camera, Condition, Settings};
+use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
 use fastrand::Rng;
 
@@ -222,8 +222,8 @@ static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
             for rung in 1..=profile.ladder().lowest() {
                 let profile = profile.rung(rung);
                 let recipe = Recipe {
-                    quality: profile.raw_quality,
                     bounds: profile.bounds,
+                    ..Recipe::at(profile.raw_quality)
                 };
                 codec
                     .make(&Picture::Jpeg(&jpeg), &recipe, &mut out)
@@ -276,6 +276,7 @@ impl Source for SimCamera {
             width: 64,
             height: 48,
             fps: None,
+            orientation: None,
             description,
         })
     }
@@ -679,8 +680,8 @@ impl World {
             newest: None,
             running: false,
         };
-        let camera = Camera::new(source, Settings::of(&config), now);
-        let hub = Hub::new(&config, now);
+        let camera = Camera::new(source, &config, now);
+        let hub = Hub::new(&config, now, Instant::now);
         World {
             rng,
             now,

@@ -13,6 +13,7 @@
 
 #include <jpeglib.h>
 #include <jerror.h>
+#include <transupp.h>
 
 /* Codes beyond libjpeg's own; the same in libjpeg.rs. */
 enum { OUTPUT_FULL = 1000, INPUT_ENDS, MANY_SCANS };
@@ -219,4 +220,50 @@ int camd_jpeg_finish_decompress(j_decompress_ptr cinfo)
 {
     GUARD(cinfo);
     return jpeg_finish_decompress(cinfo);
+}
+
+/* A quantized DC coefficient of 8-bit samples is within these, and the difference of two has a code in the standard
+ * Huffman tables. Damage in a source adds up to anything. */
+enum { DC_MIN = -1024, DC_MAX = 1023 };
+
+static void limit_dc(j_decompress_ptr from, j_compress_ptr to, jvirt_barray_ptr *coefficients)
+{
+    for (int i = 0; i < to->num_components; i++) {
+        const jpeg_component_info *info = &to->comp_info[i];
+
+        for (JDIMENSION y = 0; y < info->height_in_blocks; y++) {
+            JBLOCKROW row = from->mem->access_virt_barray((j_common_ptr)from, coefficients[i], y, 1, TRUE)[0];
+
+            for (JDIMENSION x = 0; x < info->width_in_blocks; x++) {
+                JCOEF dc = row[x][0];
+
+                row[x][0] = dc < DC_MIN ? DC_MIN : dc > DC_MAX ? DC_MAX : dc;
+            }
+        }
+    }
+}
+
+/* Turns the picture whose header was read, on its coefficients: jpegtran's way, with its functions. 1; 0 if an edge to
+ * be mirrored has a part of an MCU only, before anything was decoded; -1 after an error. */
+int camd_jpeg_turn(j_decompress_ptr from, j_compress_ptr to, int transpose, int mirror_x, int mirror_y)
+{
+    static const JXFORM_CODE transforms[2][2][2] = {
+        { { JXFORM_NONE, JXFORM_FLIP_H }, { JXFORM_FLIP_V, JXFORM_ROT_180 } },
+        { { JXFORM_TRANSPOSE, JXFORM_ROT_90 }, { JXFORM_ROT_270, JXFORM_TRANSVERSE } },
+    };
+    jpeg_transform_info info = { .transform = transforms[transpose][mirror_y][mirror_x], .perfect = TRUE };
+    jvirt_barray_ptr *source, *turned;
+
+    GUARD(from);
+    if (!jtransform_request_workspace(from, &info))
+        return 0;
+    source = jpeg_read_coefficients(from);
+    jpeg_copy_critical_parameters(from, to);
+    turned = jtransform_adjust_parameters(from, to, source, &info);
+    jpeg_write_coefficients(to, turned);
+    jtransform_execute_transform(from, to, source, &info);
+    limit_dc(from, to, turned);
+    jpeg_finish_compress(to);
+    jpeg_finish_decompress(from);
+    return 1;
 }

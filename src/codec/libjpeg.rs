@@ -11,9 +11,11 @@ use mozjpeg_sys::{
     jpeg_compress_struct, jpeg_decompress_struct,
 };
 
-use super::{CodecError, check_size};
-use crate::frame::FrameBuf;
-use crate::frame::Size;
+use super::laps::Laps;
+use super::{CodecError, ROW_SAMPLES, check_size};
+use crate::frame::{FrameBuf, Orientation, Size};
+use crate::stamp::{NEUTRAL, Placed, Stamp};
+use crate::times::Phase;
 
 /// Lines of a component in the tallest row of MCUs: four blocks.
 pub(super) const MCU_LINES: usize = 4 * DCTSIZE;
@@ -24,7 +26,8 @@ const MESSAGE_MAX: usize = 200;
 /// What libjpeg takes for one picture, and for its tables. At a width of `DIMENSION_MAX` the usual samplings need less
 /// than a quarter of it; the rest is for those that only exist in theory.
 const WORK_BYTES: usize = 2 << 20;
-/// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits.
+/// Coefficients of a progressive JPEG, which is decoded only when all of it has been read: 4096x3072 fits. A JPEG that is
+/// turned without loss takes twice as much: 3840x2160 fits in 4:2:0.
 const COEFFICIENT_BYTES: usize = 64 << 20;
 
 /// Codes of `guard.c`, beyond libjpeg's own.
@@ -110,6 +113,13 @@ unsafe extern "C" {
     ) -> c_int;
     fn camd_jpeg_plane(cinfo: *const jpeg_decompress_struct, component: c_int, plane: *mut Plane);
     fn camd_jpeg_finish_decompress(cinfo: *mut jpeg_decompress_struct) -> c_int;
+    fn camd_jpeg_turn(
+        from: *mut jpeg_decompress_struct,
+        to: *mut jpeg_compress_struct,
+        transpose: c_int,
+        mirror_x: c_int,
+        mirror_y: c_int,
+    ) -> c_int;
 }
 
 /// One compress and one decompress object.
@@ -119,6 +129,9 @@ pub(super) struct Libjpeg {
     lib: *mut Lib,
     /// Likewise: the memory of the compress and of the decompress object.
     arenas: [*mut [u8]; 2],
+    /// One row of MCUs: copies of the lines that get a stamp, as the picture itself is only lent.
+    stamped: Box<[u8]>,
+    pub(super) laps: Laps,
 }
 
 impl Libjpeg {
@@ -150,12 +163,19 @@ impl Libjpeg {
             "libjpeg cannot start: code {}, returned {made}",
             lib_error.msg_code
         );
-        Libjpeg { lib, arenas }
+        Libjpeg {
+            lib,
+            arenas,
+            stamped: vec![0; ROW_SAMPLES].into_boxed_slice(),
+            laps: Laps::default(),
+        }
     }
 
-    /// Runs `body` with both objects, with the output going into `out`, and brings them back to their idle state.
+    /// Runs `body` with both objects, with the output going into `out`, and brings them back to their idle state. What
+    /// `body` compresses gets the stamp.
     pub(super) fn run(
         &mut self,
+        stamp: Option<&Stamp>,
         out: &mut FrameBuf,
         body: impl FnOnce(Compressor<'_>, Idle<'_>) -> Result<(), Failed>,
     ) -> Result<(), CodecError> {
@@ -173,8 +193,20 @@ impl Libjpeg {
             (*lib).destination.free_in_buffer = capacity;
             (&mut (*lib).compress, &mut (*lib).decompress)
         };
-        let result = body(Compressor(compress), Idle(decompress));
-        let result = result.map_err(|failed| match failed {
+        let laps = &self.laps;
+        laps.begin();
+        let to = Compressor {
+            cinfo: compress,
+            laps,
+            stamp,
+            placed: None,
+            stamped: &mut self.stamped,
+        };
+        let from = Idle {
+            cinfo: decompress,
+            laps,
+        };
+        let result = body(to, from).map_err(|failed| match failed {
             Failed::Libjpeg => self.error(capacity),
             Failed::Codec(error) => error,
         });
@@ -204,7 +236,7 @@ impl Libjpeg {
                 return CodecError::Unsupported("a progressive JPEG of this many scans");
             }
             _ if code == sys::JERR_OUT_OF_MEMORY as c_int => {
-                return CodecError::Unsupported("a progressive JPEG of this size");
+                return CodecError::Unsupported("a JPEG of so many coefficients at once");
             }
             _ => {}
         }
@@ -262,7 +294,14 @@ fn ok(returned: c_int) -> Result<c_int, Failed> {
 }
 
 /// A compress object whose destination is set up for one picture.
-pub(super) struct Compressor<'a>(&'a mut jpeg_compress_struct);
+pub(super) struct Compressor<'a> {
+    cinfo: &'a mut jpeg_compress_struct,
+    laps: &'a Laps,
+    stamp: Option<&'a Stamp>,
+    /// The stamp on a picture of the configured size, if there is room for it.
+    placed: Option<Placed<'a>>,
+    stamped: &'a mut [u8],
+}
 
 impl Compressor<'_> {
     pub(super) fn configure(
@@ -271,7 +310,8 @@ impl Compressor<'_> {
         space: J_COLOR_SPACE,
         quality: u8,
     ) -> Result<(), Failed> {
-        let cinfo = &mut *self.0;
+        self.placed = self.stamp.and_then(|stamp| stamp.place(size));
+        let cinfo = &mut *self.cinfo;
         cinfo.image_width = size.width.into();
         cinfo.image_height = size.height.into();
         cinfo.input_components = if space == JCS_GRAYSCALE { 1 } else { 3 };
@@ -283,13 +323,14 @@ impl Compressor<'_> {
 
     pub(super) fn start(&mut self) -> Result<(), Failed> {
         // SAFETY: the object is configured.
-        ok(unsafe { camd_jpeg_start_compress(self.0) })?;
+        let start = || unsafe { camd_jpeg_start_compress(self.cinfo) };
+        ok(self.laps.during(Phase::Encode, start))?;
         Ok(())
     }
 
     /// Starts a picture whose samples come with [`Compressor::write_mcu_row`].
     pub(super) fn start_raw(&mut self, factors: &[Factors]) -> Result<(), Failed> {
-        self.0.raw_data_in = 1;
+        self.cinfo.raw_data_in = 1;
         self.set_sampling(factors);
         self.start()
     }
@@ -302,8 +343,7 @@ impl Compressor<'_> {
     }
 
     fn components_mut(&mut self) -> &mut [jpeg_component_info] {
-        // SAFETY: `jpeg_set_defaults` made `comp_info` with ten entries and set `num_components` to 1 or 3.
-        unsafe { slice::from_raw_parts_mut(self.0.comp_info, self.0.num_components as usize) }
+        components_mut(self.cinfo)
     }
 
     /// What libjpeg reads of each line of a component: whole blocks. Known once started.
@@ -318,13 +358,39 @@ impl Compressor<'_> {
 
     /// Lines of the picture in a row of MCUs. Known once started.
     pub(super) fn mcu_height(&self) -> usize {
-        self.0.max_v_samp_factor as usize * DCTSIZE
+        self.cinfo.max_v_samp_factor as usize * DCTSIZE
     }
 
     pub(super) fn write_line(&mut self, line: &[u8]) -> Result<(), Failed> {
-        assert!(line.len() >= self.0.image_width as usize * self.0.input_components as usize);
+        let Compressor {
+            cinfo,
+            laps,
+            placed,
+            stamped,
+            ..
+        } = self;
+        let channels = cinfo.input_components as usize;
+        let line = &line[..cinfo.image_width as usize * channels];
+        let y = cinfo.next_scanline as usize;
+        let line = match placed {
+            Some(placed) if y >= placed.top() => {
+                let (copy, row) = stamped.split_at_mut(line.len());
+                copy.copy_from_slice(line);
+                let row = &mut row[..placed.right()];
+                placed.draw(y, row);
+                for (pixel, luma) in copy.chunks_exact_mut(channels).zip(row) {
+                    pixel.fill(*luma);
+                    if cinfo.in_color_space == JCS_YCbCr {
+                        pixel[1..].fill(NEUTRAL);
+                    }
+                }
+                &*copy
+            }
+            _ => line,
+        };
         // SAFETY: `start` was called, and the line is as long as libjpeg takes it to be.
-        ok(unsafe { camd_jpeg_write_scanline(self.0, line.as_ptr()) })?;
+        let write = || unsafe { camd_jpeg_write_scanline(*cinfo, line.as_ptr()) };
+        ok(laps.during(Phase::Encode, write))?;
         Ok(())
     }
 
@@ -338,54 +404,119 @@ impl Compressor<'_> {
                 *pointer = line.as_ptr();
             }
         }
+        let below = self.cinfo.next_scanline as usize + self.mcu_height();
+        if let Some(placed) = self.placed
+            && below > placed.top()
+        {
+            self.stamp_mcu_row(placed, lines, &mut pointers);
+        }
         let components = pointers.each_ref().map(|lines| lines.as_ptr());
-        let count = self.0.max_v_samp_factor as u32 * DCTSIZE as u32;
+        let count = self.cinfo.max_v_samp_factor as u32 * DCTSIZE as u32;
         // SAFETY: `start_raw` was called. Every component has a pointer to each line of one row of MCUs, and each line
         // is whole blocks long, as was just checked.
-        ok(unsafe { camd_jpeg_write_raw_data(self.0, components.as_ptr(), count) })?;
+        let write = || unsafe { camd_jpeg_write_raw_data(self.cinfo, components.as_ptr(), count) };
+        ok(self.laps.during(Phase::Encode, write))?;
         Ok(())
+    }
+
+    /// Points at copies of those lines that the stamp touches, with the stamp in them.
+    fn stamp_mcu_row(
+        &mut self,
+        placed: Placed<'_>,
+        lines: &McuRow<'_>,
+        pointers: &mut [[*const u8; MCU_LINES]; COMPONENTS],
+    ) {
+        let first = self.cinfo.next_scanline as usize;
+        let max_h = self.cinfo.max_h_samp_factor as usize;
+        let max_v = self.cinfo.max_v_samp_factor as usize;
+        let mut rest = &mut *self.stamped;
+        for (i, component) in components_mut(self.cinfo).iter().enumerate() {
+            let h = component.h_samp_factor as usize;
+            let v = component.v_samp_factor as usize;
+            let samples = component.width_in_blocks as usize * DCTSIZE;
+            let covered = (placed.right() * h).div_ceil(max_h).min(samples);
+            for (j, pointer) in pointers[i][..v * DCTSIZE].iter_mut().enumerate() {
+                let y = first + j * max_v / v;
+                if y < placed.top() {
+                    continue;
+                }
+                let copy;
+                (copy, rest) = rest.split_at_mut(samples);
+                copy.copy_from_slice(&lines[i][j][..samples]);
+                let covered = &mut copy[..covered];
+                if i > 0 {
+                    covered.fill(NEUTRAL);
+                } else if h == max_h {
+                    placed.draw(y, covered);
+                } else {
+                    // Such brightness only exists in theory. Here is room for two more components.
+                    let row = &mut rest[..placed.right()];
+                    placed.draw(y, row);
+                    for (sample, luma) in covered.iter_mut().zip(row.iter().step_by(max_h / h)) {
+                        *sample = *luma;
+                    }
+                }
+                *pointer = copy.as_ptr();
+            }
+        }
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
         // SAFETY: started; libjpeg itself checks that all lines were written.
-        ok(unsafe { camd_jpeg_finish_compress(self.0) })?;
+        let finish = || unsafe { camd_jpeg_finish_compress(self.cinfo) };
+        ok(self.laps.during(Phase::Encode, finish))?;
         Ok(())
     }
 }
 
+/// The components of a configured object.
+fn components_mut(cinfo: &mut jpeg_compress_struct) -> &mut [jpeg_component_info] {
+    // SAFETY: `jpeg_set_defaults` made `comp_info` with ten entries and set `num_components` to 1 or 3.
+    unsafe { slice::from_raw_parts_mut(cinfo.comp_info, cinfo.num_components as usize) }
+}
+
 /// A decompress object that has no picture yet.
-pub(super) struct Idle<'a>(&'a mut jpeg_decompress_struct);
+pub(super) struct Idle<'a> {
+    cinfo: &'a mut jpeg_decompress_struct,
+    laps: &'a Laps,
+}
 
 impl<'a> Idle<'a> {
     pub(super) fn read_header(self, jpeg: &'a [u8]) -> Result<Decompressor<'a>, Failed> {
         // SAFETY: `src` is `Lib::source`, which nobody else uses now. The pointer into `jpeg` does not outlive it: the
         // `Decompressor` borrows it, and `run` clears the pointer.
-        let returned = unsafe {
-            (*self.0.src).next_input_byte = jpeg.as_ptr();
-            (*self.0.src).bytes_in_buffer = jpeg.len();
-            camd_jpeg_read_header(self.0)
+        let read = || unsafe {
+            (*self.cinfo.src).next_input_byte = jpeg.as_ptr();
+            (*self.cinfo.src).bytes_in_buffer = jpeg.len();
+            camd_jpeg_read_header(self.cinfo)
         };
-        ok(returned)?;
-        Ok(Decompressor(self.0))
+        ok(self.laps.during(Phase::Decode, read))?;
+        Ok(Decompressor {
+            cinfo: self.cinfo,
+            laps: self.laps,
+        })
     }
 }
 
 /// A decompress object that has read a header.
-pub(super) struct Decompressor<'a>(&'a mut jpeg_decompress_struct);
+pub(super) struct Decompressor<'a> {
+    cinfo: &'a mut jpeg_decompress_struct,
+    laps: &'a Laps,
+}
 
 impl Decompressor<'_> {
     pub(super) fn size(&self) -> Result<Size, CodecError> {
-        check_size(self.0.image_width, self.0.image_height)?;
+        check_size(self.cinfo.image_width, self.cinfo.image_height)?;
         // Both are at most DIMENSION_MAX.
         Ok(Size {
-            width: self.0.image_width as u16,
-            height: self.0.image_height as u16,
+            width: self.cinfo.image_width as u16,
+            height: self.cinfo.image_height as u16,
         })
     }
 
     /// The colours to pass on, unconverted.
     pub(super) fn space(&self) -> Result<J_COLOR_SPACE, CodecError> {
-        match (self.0.jpeg_color_space, self.0.num_components) {
+        match (self.cinfo.jpeg_color_space, self.cinfo.num_components) {
             (space @ (JCS_YCbCr | JCS_RGB), 3) | (space @ JCS_GRAYSCALE, 1) => Ok(space),
             _ => Err(CodecError::Unsupported(
                 "a JPEG that is neither grey, YCbCr nor RGB",
@@ -395,37 +526,41 @@ impl Decompressor<'_> {
 
     pub(super) fn components(&self) -> &[jpeg_component_info] {
         // SAFETY: reading the header made `comp_info` with `num_components` entries.
-        unsafe { slice::from_raw_parts(self.0.comp_info, self.0.num_components as usize) }
+        unsafe { slice::from_raw_parts(self.cinfo.comp_info, self.cinfo.num_components as usize) }
     }
 
     pub(super) fn start(&mut self) -> Result<(), Failed> {
-        self.0.out_color_space = self.0.jpeg_color_space;
+        self.cinfo.out_color_space = self.cinfo.jpeg_color_space;
         // SAFETY: the header was read.
-        ok(unsafe { camd_jpeg_start_decompress(self.0) })?;
+        let start = || unsafe { camd_jpeg_start_decompress(self.cinfo) };
+        ok(self.laps.during(Phase::Decode, start))?;
         Ok(())
     }
 
     /// Starts a picture whose samples are read with [`Decompressor::read_mcu_row`].
     pub(super) fn start_raw(&mut self) -> Result<(), Failed> {
-        self.0.raw_data_out = 1;
+        self.cinfo.raw_data_out = 1;
         self.start()
     }
 
     /// False: there are no more lines.
     pub(super) fn read_line(&mut self, line: &mut [u8]) -> Result<bool, Failed> {
-        assert!(line.len() >= self.0.output_width as usize * self.0.output_components as usize);
-        if self.0.output_scanline >= self.0.output_height {
+        assert!(
+            line.len() >= self.cinfo.output_width as usize * self.cinfo.output_components as usize
+        );
+        if self.cinfo.output_scanline >= self.cinfo.output_height {
             return Ok(false);
         }
         // SAFETY: `start` was called, and there is room for the line.
-        Ok(ok(unsafe { camd_jpeg_read_scanline(self.0, line.as_mut_ptr()) })? == 1)
+        let read = || unsafe { camd_jpeg_read_scanline(self.cinfo, line.as_mut_ptr()) };
+        Ok(ok(self.laps.during(Phase::Decode, read))? == 1)
     }
 
     /// Asks for the smallest scale that libjpeg has (1/8 … 8/8) in which the picture is no smaller than `size`. libjpeg
     /// rounds the scaled size up, and the beginning of a sample then counts as a whole one: a side that is no multiple
     /// of eight comes out stretched, by less than a sample.
     pub(super) fn scale(&mut self, size: Size) {
-        let cinfo = &mut *self.0;
+        let cinfo = &mut *self.cinfo;
         let eighths = |side: u32, least: u16| {
             (1..8)
                 .find(|&n| (side * n).div_ceil(8) >= least.into())
@@ -440,8 +575,8 @@ impl Decompressor<'_> {
     pub(super) fn output_size(&self) -> Size {
         // No larger than the picture, which was checked.
         Size {
-            width: self.0.output_width as u16,
-            height: self.0.output_height as u16,
+            width: self.cinfo.output_width as u16,
+            height: self.cinfo.output_height as u16,
         }
     }
 
@@ -450,14 +585,14 @@ impl Decompressor<'_> {
         let mut planes = [Plane::default(); COMPONENTS];
         for (i, plane) in planes.iter_mut().take(self.components().len()).enumerate() {
             // SAFETY: the component exists.
-            unsafe { camd_jpeg_plane(&raw const *self.0, i as c_int, plane) };
+            unsafe { camd_jpeg_plane(&raw const *self.cinfo, i as c_int, plane) };
         }
         planes
     }
 
     /// Reads a row of MCUs into `rows`, one component after the other. False: there are no more.
     pub(super) fn read_mcu_row(&mut self, rows: &mut [u8]) -> Result<bool, Failed> {
-        if self.0.output_scanline >= self.0.output_height {
+        if self.cinfo.output_scanline >= self.cinfo.output_height {
             return Ok(false);
         }
         let mut pointers = [[ptr::null_mut(); MCU_LINES]; COMPONENTS];
@@ -478,13 +613,35 @@ impl Decompressor<'_> {
         }
         let mut components = pointers.each_mut().map(|lines| lines.as_mut_ptr());
         // SAFETY: `start_raw` was called. Every component has room for each line of one row of MCUs, whole blocks long.
-        let read = ok(unsafe { camd_jpeg_read_raw_data(self.0, components.as_mut_ptr()) })?;
-        Ok(read > 0)
+        let read = || unsafe { camd_jpeg_read_raw_data(self.cinfo, components.as_mut_ptr()) };
+        Ok(ok(self.laps.during(Phase::Decode, read))? > 0)
+    }
+
+    /// Writes the picture, turned without loss, as a baseline JPEG. False: an edge that would be mirrored ends with a
+    /// part of an MCU, and nothing was read or written.
+    pub(super) fn turn(self, to: Compressor<'_>, orientation: Orientation) -> Result<bool, Failed> {
+        let Orientation {
+            transpose,
+            mirror_x,
+            mirror_y,
+        } = orientation;
+        // SAFETY: the header was read, and the compress object is idle. Both report their errors to the same place.
+        let turn = || unsafe {
+            camd_jpeg_turn(
+                self.cinfo,
+                to.cinfo,
+                transpose.into(),
+                mirror_x.into(),
+                mirror_y.into(),
+            )
+        };
+        Ok(ok(self.laps.during(Phase::Encode, turn))? == 1)
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
         // SAFETY: started; libjpeg itself checks that all lines were read.
-        ok(unsafe { camd_jpeg_finish_decompress(self.0) })?;
+        let finish = || unsafe { camd_jpeg_finish_decompress(self.cinfo) };
+        ok(self.laps.during(Phase::Decode, finish))?;
         Ok(())
     }
 }

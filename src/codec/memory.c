@@ -22,6 +22,7 @@ struct jvirt_barray_control {
     JBLOCKARRAY rows; /* NULL until realized */
     JDIMENSION blocks_per_row;
     JDIMENSION row_count;
+    boolean zero;
     struct jvirt_barray_control *next;
 };
 
@@ -99,16 +100,17 @@ static JSAMPARRAY access_virt_sarray(j_common_ptr cinfo, jvirt_sarray_ptr array,
     return NULL;
 }
 
-/* The coefficients of a JPEG in several scans, progressive ones above all. */
+/* The coefficients of a JPEG in several scans, progressive ones above all, or of one that is turned. */
 static jvirt_barray_ptr request_virt_barray(j_common_ptr cinfo, int pool, boolean zero, JDIMENSION blocks,
                                             JDIMENSION count, JDIMENSION at_once)
 {
     struct jvirt_barray_control *array = alloc(cinfo, pool, sizeof *array);
 
-    (void)zero, (void)at_once; /* zeroed always, accessible always */
+    (void)at_once; /* accessible always */
     array->rows = NULL;
     array->blocks_per_row = blocks;
     array->row_count = count;
+    array->zero = zero;
     array->next = arena_of(cinfo)->arrays;
     arena_of(cinfo)->arrays = array;
     return array;
@@ -120,7 +122,8 @@ static void realize_virt_arrays(j_common_ptr cinfo)
         if (array->rows || array->row_count == 0)
             continue;
         array->rows = alloc_barray(cinfo, JPOOL_IMAGE, array->blocks_per_row, array->row_count);
-        memset(array->rows[0], 0, array->row_count * array->blocks_per_row * sizeof(JBLOCK));
+        if (array->zero)
+            memset(array->rows[0], 0, array->row_count * array->blocks_per_row * sizeof(JBLOCK));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Between the lines of a picture and the rows of MCUs of a smaller one.
 
-use super::libjpeg::{COMPONENTS, Compressor, Factors, Failed, MCU_LINES, McuRow};
+use super::libjpeg::{COMPONENTS, Factors, Failed, MCU_LINES, McuRow};
+use super::turner::Output;
 use super::{ROW_SAMPLES, pad};
 use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
@@ -54,7 +55,7 @@ impl Scaler {
     /// `to` was started.
     pub(super) fn start(
         &mut self,
-        to: &mut Compressor<'_>,
+        to: &Output<'_>,
         from: &[Size],
         size: Size,
         factors: &[Factors],
@@ -104,7 +105,7 @@ impl Scaler {
     }
 
     /// Writes the rows of MCUs that are complete.
-    pub(super) fn write(&mut self, to: &mut Compressor<'_>) -> Result<(), Failed> {
+    pub(super) fn write(&mut self, to: &mut Output<'_>) -> Result<(), Failed> {
         let components = || self.shrinks.iter().zip(&self.rings).take(self.count);
         while self.mcu < self.mcus
             && components().all(|(shrink, ring)| {
@@ -133,7 +134,7 @@ impl Scaler {
     }
 
     /// Takes the next line, and writes a row that this completes.
-    pub(super) fn push_line(&mut self, line: &[u8], to: &mut Compressor<'_>) -> Result<(), Failed> {
+    pub(super) fn push_line(&mut self, line: &[u8], to: &mut Output<'_>) -> Result<(), Failed> {
         let row = &mut self.rows[..COMPONENTS * usize::from(DIMENSION_MAX)];
         if self.shrinks[0].push(line, row) {
             to.write_line(row)?;

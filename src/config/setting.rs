@@ -8,7 +8,7 @@ use super::address::is_allow_origin;
 use super::{Bind, Config, EncoderKind, Flip, ListenerConfig, ProtocolKind, SourceKind};
 use crate::frame::PixelFormat;
 use crate::limits::{
-    BUFFERS_MAX, BUFFERS_MIN, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
+    BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
     FRAME_BYTES_MIN, MAX_CLIENTS,
 };
 
@@ -163,9 +163,6 @@ pub fn reference() -> String {
     out
 }
 
-/// The longest `camera.name`, in characters.
-const NAME_MAX: usize = 64;
-
 /// Shorter deadlines would close clients over ordinary radio links; longer ones are none.
 const TIMEOUT_MIN: f64 = 0.1;
 const TIMEOUT_MAX: f64 = 3600.0;
@@ -189,7 +186,7 @@ pub static SETTINGS: [Setting; 31] = [
             allowed: "1 to 64 characters, no control characters",
             set: |c, text| {
                 c.camera.name = text.to_owned();
-                (1..=NAME_MAX).contains(&text.chars().count())
+                (1..=CAMERA_NAME).contains(&text.chars().count())
                     && !text.chars().any(char::is_control)
             },
         },
@@ -248,7 +245,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "width",
-        doc: "Picture width in pixels; the camera gives the nearest it can.",
+        doc: "Picture width in pixels, before turning; the camera gives the nearest it can.",
         absent: Absent::Default("640"),
         only: None,
         kind: Kind::Integer {
@@ -260,7 +257,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "height",
-        doc: "Picture height in pixels; the camera gives the nearest it can.",
+        doc: "Picture height in pixels, before turning; the camera gives the nearest it can.",
         absent: Absent::Default("480"),
         only: None,
         kind: Kind::Integer {
@@ -284,7 +281,7 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "format",
-        doc: "v4l2: the pixel format asked of the device; \"auto\" takes the one that costs least, MJPEG first.",
+        doc: "v4l2: the pixel format asked of the device; \"auto\": the least work at the wanted size and rate.",
         absent: Absent::Default(r#""auto""#),
         only: None,
         kind: Kind::Choice {

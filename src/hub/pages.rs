@@ -9,18 +9,27 @@ use super::Hub;
 use crate::slot::Stream;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::times::{Phase, Times};
 
 /// The page at `/`.
 pub const INDEX: &[u8] = include_bytes!("index.html");
 
 #[derive(Serialize)]
-struct State<'a, L: Iterator<Item = Listener<'a>> + Clone, C: Iterator<Item = Client<'a>> + Clone> {
+struct State<'a, L, P, I, C>
+where
+    L: Iterator<Item = Listener<'a>> + Clone,
+    P: Iterator<Item = Profile<I>> + Clone,
+    I: Iterator<Item = usize> + Clone,
+    C: Iterator<Item = Client<'a>> + Clone,
+{
     name: &'a str,
     version: &'static str,
     uptime_s: u64,
     camera: CameraState<'a>,
     #[serde(serialize_with = "sequence")]
     listeners: L,
+    #[serde(serialize_with = "sequence")]
+    profiles: P,
     #[serde(serialize_with = "sequence")]
     clients: C,
 }
@@ -42,6 +51,7 @@ struct CameraState<'a> {
     source: &'static str,
     /// What the source delivers; null while it is off.
     format: Option<&'static str>,
+    /// As viewers see it: turned.
     width: Option<u16>,
     height: Option<u16>,
     fps_wanted: u16,
@@ -64,6 +74,40 @@ struct Listener<'a> {
     frames: u64,
     refused: u64,
     violations: u64,
+}
+
+/// A quality and size in which pictures are encoded.
+#[derive(Serialize)]
+struct Profile<I: Iterator<Item = usize> + Clone> {
+    quality: u8,
+    /// Of the newest picture; null before the first.
+    width: Option<u16>,
+    height: Option<u16>,
+    /// Places in `listeners` above.
+    #[serde(serialize_with = "sequence")]
+    listeners: I,
+    /// Made since the start or the last reload.
+    pictures: u64,
+    decode_ms: Option<Milliseconds>,
+    scale_ms: Option<Milliseconds>,
+    encode_ms: Option<Milliseconds>,
+}
+
+/// Of the last pictures ([`Times`]), to the microsecond.
+#[derive(Serialize)]
+struct Milliseconds {
+    mean: f64,
+    p99: f64,
+}
+
+impl Milliseconds {
+    fn of(times: &Times, phase: Phase) -> Option<Self> {
+        let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
+        times.summary(phase).map(|summary| Milliseconds {
+            mean: ms(summary.mean),
+            p99: ms(summary.p99),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -107,8 +151,8 @@ pub fn state<S: Stream, C: Source>(
             reason: camera.reason(),
             source: settings.source.name(),
             format: negotiated.map(|n| n.format.name()),
-            width: negotiated.map(|n| n.width),
-            height: negotiated.map(|n| n.height),
+            width: camera.size().map(|size| size.width),
+            height: camera.size().map(|size| size.height),
             fps_wanted: settings.fps,
             fps: camera.fps(now),
             frames: counters.frames,
@@ -131,6 +175,22 @@ pub fn state<S: Stream, C: Source>(
                 refused: listener.refused,
                 violations: listener.violations,
             }),
+        profiles: hub.renditions().all().iter().map(|rendition| {
+            let times = rendition.times();
+            let listeners = hub.listeners().iter().enumerate();
+            Profile {
+                quality: rendition.quality(),
+                width: rendition.size().map(|size| size.width),
+                height: rendition.size().map(|size| size.height),
+                listeners: listeners
+                    .filter(|(_, listener)| listener.wants(rendition))
+                    .map(|(index, _)| index),
+                pictures: times.pictures(),
+                decode_ms: Milliseconds::of(times, Phase::Decode),
+                scale_ms: Milliseconds::of(times, Phase::Scale),
+                encode_ms: Milliseconds::of(times, Phase::Encode),
+            }
+        }),
         clients: hub.clients().map(|(id, slot)| {
             let listener = &hub.listeners()[slot.listener];
             Client {
@@ -218,13 +278,6 @@ pub fn metrics<S: Stream, C: Source>(
         "Openings after a fault.",
         counters.reopens,
     )?;
-    metric(
-        page,
-        "camd_encoded_total",
-        "counter",
-        "JPEGs made of pictures.",
-        hub.encoded(),
-    )?;
     let age = camera
         .captured()
         .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -271,6 +324,45 @@ pub fn metrics<S: Stream, C: Source>(
             )?;
         }
     }
+    let profiles = || {
+        let renditions = hub.renditions().all().iter().enumerate();
+        renditions.map(|(index, rendition)| (index, rendition.quality(), rendition.times()))
+    };
+    let name = "camd_pictures_total";
+    describe(page, name, "counter", "Pictures encoded.")?;
+    for (index, quality, times) in profiles() {
+        let count = times.pictures();
+        writeln!(
+            page,
+            "{name}{{profile=\"{index}\",quality=\"{quality}\"}} {count}"
+        )?;
+    }
+    for (phase, name, help) in [
+        (
+            Phase::Decode,
+            "camd_decode_seconds_total",
+            "Time taken to decode JPEGs for them.",
+        ),
+        (
+            Phase::Scale,
+            "camd_scale_seconds_total",
+            "Time taken to unpack and scale them.",
+        ),
+        (
+            Phase::Encode,
+            "camd_encode_seconds_total",
+            "Time taken to encode them.",
+        ),
+    ] {
+        describe(page, name, "counter", help)?;
+        for (index, quality, times) in profiles() {
+            let seconds = times.total(phase).as_secs_f64();
+            writeln!(
+                page,
+                "{name}{{profile=\"{index}\",quality=\"{quality}\"}} {seconds}"
+            )?;
+        }
+    }
     Ok(())
 }
 
@@ -303,5 +395,83 @@ impl std::fmt::Display for Label<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_SLOTS, RUNGS};
+    use crate::protocol;
+
+    #[test]
+    fn the_fullest_state_fits_its_page() {
+        // The longest path of a Unix socket, and the longest peer.
+        let bind = format!("unix:{}", "p".repeat(107));
+        let peer = "6".repeat(64);
+        let name = "\u{10ffff}".repeat(crate::limits::CAMERA_NAME);
+        let reason = "r".repeat(1000);
+        let longest = || {
+            Some(Milliseconds {
+                mean: f64::from(u32::MAX) / 1000.0,
+                p99: f64::from(u32::MAX) / 1000.0,
+            })
+        };
+        let state = State {
+            name: &name,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: u64::MAX,
+            camera: CameraState {
+                state: Condition::Starting,
+                reason: &reason,
+                source: "pattern",
+                format: Some("mjpeg"),
+                width: Some(u16::MAX),
+                height: Some(u16::MAX),
+                fps_wanted: u16::MAX,
+                fps: 239.99,
+                frames: u64::MAX,
+                dropped: u64::MAX,
+                bad: u64::MAX,
+                reopens: u64::MAX,
+                age_ms: Some(u64::MAX),
+            },
+            listeners: (0..MAX_LISTENERS).map(|_| Listener {
+                protocol: "push",
+                bind: &bind,
+                clients: MAX_CLIENTS,
+                limit: MAX_CLIENTS,
+                adaptive: false,
+                frames: u64::MAX,
+                refused: u64::MAX,
+                violations: u64::MAX,
+            }),
+            profiles: (0..RUNGS * MAX_LISTENERS).map(|_| Profile {
+                quality: 100,
+                width: Some(8192),
+                height: Some(8192),
+                listeners: 15..16,
+                pictures: u64::MAX,
+                decode_ms: longest(),
+                scale_ms: longest(),
+                encode_ms: longest(),
+            }),
+            clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
+                id: (index as u8, u16::MAX),
+                peer: &peer,
+                protocol: "push",
+                listener: &bind,
+                state: protocol::State::Sending,
+                frames: u64::MAX,
+                skipped: u64::MAX,
+                fps: 239.99,
+                age_ms: Some(u64::MAX),
+                unsent_bytes: u32::MAX as usize,
+                rung: Some(6),
+            }),
+        };
+        let json = serde_json::to_vec(&state).unwrap();
+        println!("{} bytes", json.len());
+        assert!(json.len() < PAGE, "{} bytes", json.len());
     }
 }

@@ -8,8 +8,8 @@ use log::{debug, info, warn};
 
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source, no_picture};
 use crate::codec::Codec;
-use crate::config::{Config, SourceKind};
-use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture};
+use crate::config::{CameraConfig, Config};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::rate::Rate;
 
@@ -40,35 +40,6 @@ pub struct Counters {
     pub reopens: u64,
 }
 
-/// What the configuration says to [`Camera`] itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    pub name: String,
-    pub source: SourceKind,
-    /// Wanted; also the size of the card.
-    pub width: u16,
-    pub height: u16,
-    pub fps: u16,
-    /// How long the source stays on after the last viewer; `None`: for ever.
-    pub linger: Option<Duration>,
-    pub frame_bytes: usize,
-}
-
-impl Settings {
-    pub fn of(config: &Config) -> Self {
-        let camera = &config.camera;
-        Settings {
-            name: camera.name.clone(),
-            source: camera.source,
-            width: camera.width,
-            height: camera.height,
-            fps: camera.fps,
-            linger: camera.linger,
-            frame_bytes: config.limits.frame_bytes,
-        }
-    }
-}
-
 /// A fault that lasts.
 struct Trouble {
     reason: String,
@@ -84,7 +55,7 @@ struct Trouble {
 /// idle and waits for a viewer.
 pub struct Camera<S> {
     source: S,
-    settings: Settings,
+    settings: CameraConfig,
     negotiated: Option<Negotiated>,
     /// When the source is started (again).
     retry: Option<Instant>,
@@ -107,11 +78,11 @@ pub struct Camera<S> {
 
 impl<S: Source> Camera<S> {
     /// A camera that is started with the first [`Camera::run`], to see what is there, and goes idle from there.
-    pub fn new(source: S, settings: Settings, now: Instant) -> Self {
+    pub fn new(source: S, config: &Config, now: Instant) -> Self {
         Camera {
             source,
-            card: FrameBuf::new(settings.frame_bytes),
-            settings,
+            card: FrameBuf::new(config.limits.frame_bytes),
+            settings: config.camera.clone(),
             negotiated: None,
             retry: Some(now),
             trouble: None,
@@ -145,8 +116,23 @@ impl<S: Source> Camera<S> {
         self.negotiated.as_ref()
     }
 
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &CameraConfig {
         &self.settings
+    }
+
+    /// How the source's pictures have yet to be turned.
+    fn orientation(&self) -> Orientation {
+        self.negotiated
+            .as_ref()
+            .and_then(|negotiated| negotiated.orientation)
+            .unwrap_or(self.settings.orientation())
+    }
+
+    /// What viewers see of the picture's size; 0 by 0 where only the first picture will tell, `None` while the source
+    /// is off.
+    pub fn size(&self) -> Option<Size> {
+        let &Negotiated { width, height, .. } = self.negotiated()?;
+        Some(self.orientation().turn(Size { width, height }))
     }
 
     pub fn counters(&self) -> Counters {
@@ -257,14 +243,28 @@ impl<S: Source> Camera<S> {
         match self.source.start(now) {
             Ok(negotiated) => {
                 // A fault is over with the first picture only: some cameras open well and then give none.
-                if negotiated.description != self.announced {
-                    info!("camera: {}", negotiated.description);
-                    self.announced.clone_from(&negotiated.description);
+                let announcement = self.announcement(&negotiated);
+                if announcement != self.announced {
+                    info!("camera: {announcement}");
+                    self.announced = announcement;
                 }
                 self.negotiated = Some(negotiated);
             }
             Err(fault) => self.on_fault(fault, now),
         }
+    }
+
+    /// What the log says of a start: also who turns the picture.
+    fn announcement(&self, negotiated: &Negotiated) -> String {
+        let wanted = self.settings.orientation();
+        let left = negotiated.orientation.unwrap_or(wanted);
+        let turned = match (wanted, left) {
+            (Orientation::UPRIGHT, _) => "",
+            (_, Orientation::UPRIGHT) => "; turned by the camera",
+            _ if left == wanted => "; turned by camd",
+            _ => "; turned by the camera and camd together",
+        };
+        format!("{}{turned}", negotiated.description)
     }
 
     fn stop(&mut self) {
@@ -322,17 +322,12 @@ impl<S: Source> Camera<S> {
 
     /// Drawing takes memory and time as no frame does, but a fault is no frame.
     fn draw_card(&mut self, reason: &str) {
-        let Settings {
-            name,
-            width,
-            height,
-            ..
-        } = &self.settings;
+        let Size { width, height } = self.card_size();
         let mut codec = Codec::new();
         let card = no_picture::render(
-            *width,
-            *height,
-            name,
+            width,
+            height,
+            &self.settings.name,
             reason,
             NO_PICTURE_QUALITY,
             &mut codec,
@@ -344,19 +339,26 @@ impl<S: Source> Camera<S> {
         }
     }
 
+    /// As large as the configured picture, turned.
+    fn card_size(&self) -> Size {
+        let &CameraConfig { width, height, .. } = &self.settings;
+        self.settings.orientation().turn(Size { width, height })
+    }
+
     /// Lends the newest picture: the camera's, or the card while there is trouble. `None` before the first.
     pub fn newest(&mut self) -> Option<Frame<'_>> {
         match &self.trouble {
             Some(_) if self.card.is_empty() => None,
             Some(_) => {
+                let Size { width, height } = self.card_size();
                 let meta = FrameMeta {
                     sequence: self.sequence,
                     captured: self.card_captured,
                     wall: SystemTime::now()
                         .duration_since(UNIX_EPOCH)
                         .unwrap_or_default(),
-                    width: self.settings.width,
-                    height: self.settings.height,
+                    width,
+                    height,
                     orientation: Orientation::UPRIGHT,
                     live: false,
                 };
@@ -366,8 +368,10 @@ impl<S: Source> Camera<S> {
                 })
             }
             None => {
+                let orientation = self.orientation();
                 let mut frame = self.source.newest()?;
                 frame.meta.sequence = self.sequence;
+                frame.meta.orientation = orientation;
                 Some(frame)
             }
         }
@@ -388,12 +392,10 @@ impl<S: Source> Camera<S> {
         self.source.set_control(name, value)
     }
 
-    /// Changes what does not touch the source.
-    pub fn reconfigure(&mut self, settings: Settings) {
-        self.settings = Settings {
-            frame_bytes: self.settings.frame_bytes,
-            ..settings
-        };
+    /// Changes what does not touch the source as it runs.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.settings = config.camera.clone();
+        self.source.set_listeners(&config.listeners);
     }
 
     /// Puts another source in the place of this one; the clients stay.

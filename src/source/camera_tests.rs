@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::config::{self, ListenerConfig};
 use crate::frame::PixelFormat;
 
 /// What the source does at its next `start` or `capture`; nothing, successfully, without an entry.
@@ -13,6 +14,9 @@ struct Scripted {
     running: bool,
     opened: u32,
     closed: u32,
+    /// What the camera leaves to be turned.
+    orientation: Option<Orientation>,
+    listeners: usize,
 }
 
 const FRESH: Captured = Captured {
@@ -34,6 +38,7 @@ impl Source for Scripted {
             width: 64,
             height: 48,
             fps: None,
+            orientation: self.orientation,
             description: "scripted".into(),
         })
     }
@@ -68,6 +73,10 @@ impl Source for Scripted {
         let picture = Picture::Jpeg(b"a picture");
         self.running.then_some(Frame { meta, picture })
     }
+
+    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
+        self.listeners = listeners.len();
+    }
 }
 
 fn fault(why: &str) -> Fault {
@@ -76,16 +85,17 @@ fn fault(why: &str) -> Fault {
 
 fn camera(linger: Option<Duration>) -> (Camera<Scripted>, Instant) {
     let now = Instant::now();
-    let settings = Settings {
-        name: "test".into(),
-        source: SourceKind::V4l2,
-        width: 64,
-        height: 48,
-        fps: 30,
-        linger,
-        frame_bytes: 64 * 1024,
-    };
-    (Camera::new(Scripted::default(), settings, now), now)
+    let config = config(&format!(
+        "linger_s = {}",
+        linger.map_or(0, |linger| linger.as_secs())
+    ));
+    (Camera::new(Scripted::default(), &config, now), now)
+}
+
+/// With these keys of the camera.
+fn config(keys: &str) -> Config {
+    let text = format!("[camera]\nname = \"test\"\nwidth = 64\nheight = 48\n{keys}\n");
+    config::parse(&text, "test").expect("a configuration")
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -258,4 +268,66 @@ fn another_source_takes_over() {
     camera.replace(Scripted::default(), now);
     camera.run(false, now);
     assert_eq!(camera.condition(), Condition::Starting);
+}
+
+#[test]
+fn frames_say_what_is_left_to_turn() {
+    let quarter = Orientation::quarters(1);
+    let mirror = Orientation::UPRIGHT.mirrored(true, false);
+    let wanted = quarter.mirrored(true, false);
+    let [on_its_side, upright] = [(48, 64), (64, 48)].map(|(width, height)| Size { width, height });
+    for (left, orientation, size) in [
+        (None, wanted, on_its_side),
+        (Some(wanted), wanted, on_its_side),
+        // The camera's own pictures are on their side then.
+        (Some(mirror), mirror, upright),
+        (Some(Orientation::UPRIGHT), Orientation::UPRIGHT, upright),
+    ] {
+        let now = Instant::now();
+        let source = Scripted {
+            orientation: left,
+            ..Default::default()
+        };
+        let turned = config("rotate = 90\nflip = \"horizontal\"");
+        let mut camera = Camera::new(source, &turned, now);
+        assert_eq!(camera.size(), None);
+        camera.run(false, now);
+        camera.source.captures.push_back(Ok(FRESH));
+        camera.run(true, now);
+        let meta = camera.newest().expect("a picture").meta;
+        assert_eq!((meta.orientation, camera.size()), (orientation, Some(size)));
+        assert_eq!((meta.width, meta.height), (64, 48), "as it is stored");
+        let announced = &camera.announced;
+        let by = match left {
+            Some(left) if left == Orientation::UPRIGHT => "the camera",
+            Some(left) if left != wanted => "the camera and camd together",
+            _ => "camd",
+        };
+        assert_eq!(*announced, format!("scripted; turned by {by}"));
+    }
+}
+
+#[test]
+fn the_card_is_upright_and_as_large_as_the_turned_picture() {
+    let now = Instant::now();
+    let mut camera = Camera::new(Scripted::default(), &config("rotate = 270"), now);
+    camera.source.starts.push_back(fault("no such device"));
+    camera.set_viewers(1, now);
+    camera.run(false, now);
+    let card = camera.newest().expect("a card");
+    assert_eq!((card.meta.width, card.meta.height), (48, 64));
+    assert_eq!(card.meta.orientation, Orientation::UPRIGHT);
+    let Picture::Jpeg(jpeg) = card.picture else {
+        panic!("{card:?}")
+    };
+    let inspected = crate::jpeg::inspect(jpeg).expect("a JPEG");
+    assert_eq!((inspected.width, inspected.height), (48, 64));
+}
+
+#[test]
+fn new_listeners_do_not_open_it_anew() {
+    let (mut camera, now) = camera(None);
+    camera.run(false, now);
+    camera.reconfigure(&Config::default());
+    assert_eq!((camera.source.listeners, camera.source.opened), (1, 1));
 }

@@ -1,9 +1,7 @@
 //! Rectangles and text in a 4:2:0 picture: all that the test pattern and the "no picture" card need.
 
+use crate::font::{CELL, glyph};
 use crate::frame::{PixelFormat, Plane, RawPicture};
-
-/// Pixels of a character's cell, at scale 1.
-pub const CELL: usize = 8;
 
 /// Y, Cb, Cr as JFIF has them (full range).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,37 +93,16 @@ impl Canvas {
     }
 }
 
-/// The rows of a character, the leftmost pixel in the lowest bit. What the font lacks is a question mark.
-fn glyph(character: char) -> [u8; CELL] {
-    let code = character as usize;
-    match code {
-        0x20..0x7F => font8x8::legacy::BASIC_LEGACY[code],
-        0xA0..0x100 => font8x8::legacy::LATIN_LEGACY[code - 0xA0],
-        _ => glyph('?'),
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
 
     /// Reads back a line of text, as bright pixels on a darker ground; trailing spaces are left out.
     pub fn read(canvas: &Canvas, x: usize, y: usize, scale: usize, ground: u8) -> String {
-        let cells = (canvas.width() - x) / (CELL * scale);
-        let mut text = String::new();
-        for cell in 0..cells {
-            let mut bits = [0u8; CELL];
-            for (row, bits) in bits.iter_mut().enumerate() {
-                for column in 0..CELL {
-                    let line = &canvas.planes[0][(y + row * scale) * canvas.width()..];
-                    let pixel = line[x + (cell * CELL + column) * scale];
-                    *bits |= u8::from(pixel > ground) << column;
-                }
-            }
-            let character = ('\u{20}'..'\u{ff}').find(|&c| glyph(c) == bits);
-            text.push(character.unwrap_or('\u{fffd}'));
-        }
-        text.trim_end().to_owned()
+        let columns = (canvas.width() - x) / (CELL * scale);
+        crate::font::tests::read(columns, scale, |dx, dy| {
+            canvas.planes[0][(y + dy) * canvas.width() + x + dx] > ground
+        })
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-use crate::config::{CameraConfig, SourceKind};
-use crate::frame::{Frame, PixelFormat};
+use crate::config::{Config, ListenerConfig, SourceKind};
+use crate::frame::{Frame, Orientation, PixelFormat};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Negotiated {
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
     pub fps: Option<f32>,
+    /// How the pictures have yet to be turned; `None`: entirely, as this source cannot turn any.
+    pub orientation: Option<Orientation>,
     /// For a person: driver, card, what was picked and why.
     pub description: String,
 }
@@ -112,13 +114,17 @@ pub trait Source {
     /// Takes in everything that is ready without waiting and keeps the newest good picture.
     fn capture(&mut self, now: Instant) -> Result<Captured, Fault>;
 
-    /// Lends the newest picture. `meta.sequence` is left 0 for the owner to number. `None` before the first picture,
+    /// Lends the newest picture. `meta.sequence` is left 0 for the owner to number, and `meta.orientation` upright: the
+    /// owner knows it from [`Negotiated`]. `None` before the first picture,
     /// after `stop`, and after `release` where the ring cannot keep one: it is too small, or v4l2loopback's.
     fn newest(&mut self) -> Option<Frame<'_>>;
 
     /// The picture lent last will not be asked for again unless there is a newer one: a ring that cannot keep one gives
     /// it back here.
     fn release(&mut self) {}
+
+    /// Tells what listeners there are, which may matter to what is asked of the camera at the next `start`.
+    fn set_listeners(&mut self, _listeners: &[ListenerConfig]) {}
 
     /// The controls of the camera, for those that have any.
     fn controls(&self) -> Vec<Control> {
@@ -154,10 +160,16 @@ macro_rules! each {
 }
 
 impl AnySource {
-    /// The configured source, not yet started. Takes what memory it needs for frames of up to `frame_bytes`.
-    pub fn new(camera: &CameraConfig, frame_bytes: usize) -> Self {
+    /// The configured source, not yet started. Takes what memory it needs for frames of up to `limits.frame_bytes`.
+    pub fn new(config: &Config) -> Self {
+        let Config {
+            camera,
+            listeners,
+            limits,
+        } = config;
+        let frame_bytes = limits.frame_bytes;
         match camera.source {
-            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, frame_bytes)),
+            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, listeners, frame_bytes)),
             SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(
                 camera.command.clone(),
                 frame_bytes,
@@ -206,6 +218,10 @@ impl Source for AnySource {
 
     fn release(&mut self) {
         each!(self, source => source.release())
+    }
+
+    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
+        each!(self, source => source.set_listeners(listeners))
     }
 
     fn controls(&self) -> Vec<Control> {

@@ -1,9 +1,10 @@
 //! The card that viewers see while the camera gives no picture: it says so, and why.
 
 use crate::codec::{Codec, CodecError};
+use crate::font::CELL;
 use crate::frame::FrameBuf;
 
-use super::canvas::{CELL, Canvas, Color};
+use super::canvas::{Canvas, Color};
 
 const GROUND: Color = Color(48, 128, 128);
 const BRIGHT: u8 = 235;

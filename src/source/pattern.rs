@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use heapless::String;
 
+use crate::font::CELL;
 use crate::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
 
-use super::canvas::{BLACK, CELL, Canvas, Color, WHITE};
+use super::canvas::{BLACK, Canvas, Color, WHITE};
 use super::{Captured, Fault, Negotiated, Source};
 
 /// 75 % colour bars (white, yellow, cyan, green, magenta, red, blue), BT.601 in full range.
@@ -161,6 +162,7 @@ impl Source for Pattern {
             width: picture.width,
             height: picture.height,
             fps: Some(self.fps.into()),
+            orientation: None,
             description: "built-in test pattern".into(),
         })
     }

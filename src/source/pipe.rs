@@ -352,6 +352,7 @@ impl Source for Pipe {
             width: 0,
             height: 0,
             fps: None,
+            orientation: None,
             description,
         })
     }

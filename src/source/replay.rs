@@ -333,6 +333,7 @@ impl Source for Replay {
             width,
             height,
             fps: Some(f32::from(self.fps)),
+            orientation: None,
             description: what,
         })
     }

@@ -3,6 +3,7 @@
 //! more than [`MOST`] times the bare loop's, or a single call of malloc.
 
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 use std::{env, mem, ptr};
 
 use camd::codec::{Codec, Recipe};
@@ -164,6 +165,8 @@ fn camd(case: &Case, frames: usize) -> usize {
     let mut codec = Codec::new();
     let (mut jpeg, mut out) = (FrameBuf::new(4 << 20), FrameBuf::new(4 << 20));
     codec.encode(&raw, 85, &mut jpeg).expect("a source");
+    // As the daemon does.
+    codec.set_clock(Instant::now);
     let recipe = Recipe::at(case.quality).within(case.bounds);
     for _ in 0..frames {
         if case.mjpeg {

@@ -28,6 +28,7 @@ height = {height}
 fps = {fps}
 format = "{format}"
 linger_s = {linger}
+{keys}
 
 [[listener]]
 protocol = "http"
@@ -84,11 +85,13 @@ def wait_until(condition, timeout, what):
 class Session:
     """One run of camd in the guest, and clients of all three protocols that connect once and stay."""
 
-    def __init__(self, lab, camera, linger=5):
+    def __init__(self, lab, camera, linger=5, keys=""):
         self.lab, self.guest, self.camera = lab, lab.guest, camera
         self.viewers = []
         width, height = camera.size
-        config = CONFIG.format(width=width, height=height, fps=camera.fps, format=camera.format, linger=linger)
+        config = CONFIG.format(
+            width=width, height=height, fps=camera.fps, format=camera.format, linger=linger, keys=keys
+        )
         self.guest.write("/etc/camd.toml", config)
         # The subshell outlives this script and keeps the exit code.
         self.guest.run(
@@ -179,8 +182,8 @@ class Session:
 class Lab:
     """What tests share: a guest, and a session in it as long as it suits the next test."""
 
-    def __init__(self, folder, camd, reopen):
-        self.folder, self.camd, self.reopen = folder, camd, reopen
+    def __init__(self, folder, camd, examples):
+        self.folder, self.camd, self.examples = folder, camd, examples
         self.logs = folder / "logs"
         self.logs.mkdir(exist_ok=True)
         (self.logs / "camd.log").write_text("")
@@ -192,7 +195,7 @@ class Lab:
     @property
     def guest(self):
         if not self._guest:
-            programs = [program for program in (self.camd, self.reopen) if program]
+            programs = [self.camd, self.examples / "reopen"]
             self._guest = Guest(self.folder, programs, self.logs / "console.log", ports=(HTTP, PUSH, PULL))
         return self._guest
 
@@ -431,6 +434,85 @@ def _(lab):
     return f"pictures lost in eight starts: {lost}"
 
 
+# ------------------------------------------------------------------------------------------ what a camera is asked for
+
+
+def announced(session):
+    """What camd's log says of the camera's last opening."""
+    return re.findall(r"camera: (.*buffers.*)", session.log(1000))[-1]
+
+
+@test("auto: of vivid the cheapest format, of v4l2loopback its JPEGs")
+def _(lab):
+    said = []
+    for driver, format, why in (
+        (SINGLE, "YU12 640x480 at 10 fps", "encoded; "),
+        (LOOPBACK, "MJPG 640x480", "passed on untouched"),
+    ):
+        lab.unload()
+        camera = Camera(driver.name, driver.module, "auto", driver.size, driver.fps)
+        lab.load(camera)
+        if driver is LOOPBACK:
+            lab.write_pictures(camera)
+        session = lab.start(camera).connect()
+        session.see()
+        line = announced(session)
+        check(format in line and f" buffers: {why}" in line, f"the log says: {line}")
+        said.append(line)
+    lab.unload()
+    return "; ".join(said)
+
+
+def controls(lab):
+    """The camera's controls and their values, asked beside camd."""
+    survey = json.loads(lab.guest.run("camd devices --json"))
+    return {control["name"]: control["value"] for control in survey["cameras"][0]["controls"]}
+
+
+@test("turning: by vivid's own control, which is put back at the end; what it has no control for is left to camd")
+def _(lab):
+    lab.end()
+    lab.load(SINGLE)
+    check(controls(lab)["horizontal_flip"] == 0, "vivid mirrors by itself")
+    session = lab.start(SINGLE, linger=1, keys='flip = "horizontal"').connect()
+    session.see()
+    check(controls(lab)["horizontal_flip"] == 1, "the control is not set while pictures come")
+    check(announced(session).endswith("; turned by the camera"), f"the log says: {announced(session)}")
+    session.leave()
+    wait_until(lambda: not session.holds_camera(), 10, "the camera rests")
+    check(controls(lab)["horizontal_flip"] == 0, "the control is not put back at rest")
+    session.connect()
+    session.see()
+    check(controls(lab)["horizontal_flip"] == 1, "the control is not set again")
+    session.guest.run(f"kill -TERM {session.pid}; until [ -s /run/camd.code ]; do usleep 10000; done", timeout=30)
+    check(controls(lab)["horizontal_flip"] == 0, "the control is not put back at the end")
+    session = lab.start(SINGLE, keys="rotate = 90").connect()
+    session.wait_state("live")
+    state = session.state()
+    check((state["width"], state["height"]) == (480, 640), f"turned by a quarter it is {state}")
+    check(announced(session).endswith("; turned by camd"), f"the log says: {announced(session)}")
+    lab.end()
+    return "set, put back, set again and put back"
+
+
+ESTIMATE = 1.4
+
+
+@test(f"estimates: the work that a format makes is known to a factor of {ESTIMATE}")
+def _(lab):
+    lab.close()  # one guest at a time
+    worst = 1
+    with Guest(lab.folder, [lab.examples / "cost"], lab.logs / "cost-console.log", counted=True) as guest:
+        rows = guest.run("cost", timeout=300).splitlines()
+    check(len(rows) > 40, f"only {len(rows)} rows")
+    for row in rows:
+        estimated, measured = map(float, row.split()[-2:])
+        factor = max(estimated / measured, measured / estimated)
+        check(factor <= ESTIMATE, f"million instructions, estimated and measured: {row}")
+        worst = max(worst, factor)
+    return f"{len(rows)} ways, {worst:.2f} x at most"
+
+
 # ------------------------------------------------------------------------------------------------ rest and the end
 
 
@@ -483,7 +565,6 @@ def _(lab):
 def _(lab):
     lab.end()
     lab.load(SINGLE)
-    check(lab.reopen, "there is no reopen program")
     return lab.guest.run(f"reopen /dev/video0 {REOPENS}", timeout=300).strip().splitlines()[-1]
 
 
@@ -501,7 +582,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--lab", type=Path, required=True, help="what prepare made")
     parser.add_argument("--camd", type=Path, required=True)
-    parser.add_argument("--reopen", type=Path, required=True)
+    parser.add_argument("--examples", type=Path, required=True, help="the folder of the built examples")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
     options = parser.parse_args()
@@ -509,7 +590,7 @@ def main():
     if options.list:
         print("\n".join(name for name, _ in chosen))
         return 0
-    lab = Lab(options.lab, options.camd, options.reopen)
+    lab = Lab(options.lab, options.camd, options.examples)
     passed = failed = 0
     try:
         for name, function in chosen:

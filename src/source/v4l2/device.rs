@@ -165,11 +165,45 @@ pub enum Sizes {
     Unknown,
 }
 
-/// VIDIOC_ENUM_FRAMEINTERVALS for one format and size, in frames per second.
-#[derive(Clone, Debug, PartialEq)]
+/// The time from one frame to the next, as V4L2 has it: a fraction of a second, not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl Interval {
+    /// That of a whole rate in frames per second, at least 1.
+    pub fn of(fps: u16) -> Self {
+        Interval {
+            numerator: 1,
+            denominator: fps.into(),
+        }
+    }
+
+    /// `None` for what no interval can be.
+    fn new(raw: v4l2_fract) -> Option<Self> {
+        (raw.numerator != 0 && raw.denominator != 0).then_some(Interval {
+            numerator: raw.numerator,
+            denominator: raw.denominator,
+        })
+    }
+
+    /// Frames per second.
+    pub fn fps(self) -> f64 {
+        f64::from(self.denominator) / f64::from(self.numerator)
+    }
+}
+
+/// VIDIOC_ENUM_FRAMEINTERVALS for one format and size.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rates {
-    Discrete(Vec<f64>),
-    Range { min: f64, max: f64 },
+    Discrete(Vec<Interval>),
+    Range {
+        slowest: Interval,
+        fastest: Interval,
+    },
+    /// The driver does not say.
     Unknown,
 }
 
@@ -278,14 +312,14 @@ impl Device {
         ioctl(self.as_raw_fd(), name, request, arg)
     }
 
-    /// Calls `fill` for index 0, 1, … until it fails. Drivers end their lists with EINVAL; the bound is for those that
-    /// do not end them.
-    fn enumerate<T>(mut fill: impl FnMut(u32) -> Result<T>) -> Vec<T> {
-        (0..256).map_while(|index| fill(index).ok()).collect()
+    /// What `fill` gives for index 0, 1, … until it fails. Drivers end their lists with EINVAL; the bound is for those
+    /// that do not end them.
+    fn entries<T>(mut fill: impl FnMut(u32) -> Result<T>) -> impl Iterator<Item = T> {
+        (0..256).map_while(move |index| fill(index).ok())
     }
 
     pub fn formats(&self) -> Vec<FormatDescription> {
-        Self::enumerate(|index| {
+        Self::entries(|index| {
             let mut raw: v4l2_fmtdesc = zeroed();
             raw.index = index;
             raw.type_ = self.buf_type();
@@ -295,11 +329,11 @@ impl Device {
                 description: text(&raw.description),
             })
         })
+        .collect()
     }
 
     pub fn sizes(&self, fourcc: u32) -> Sizes {
-        let mut range = None;
-        let discrete = Self::enumerate(|index| {
+        let entries = Self::entries(|index| {
             let mut raw: v4l2_frmsizeenum = zeroed();
             raw.index = index;
             raw.pixel_format = fourcc;
@@ -308,34 +342,33 @@ impl Device {
                 vidioc::VIDIOC_ENUM_FRAMESIZES,
                 &mut raw,
             )?;
-            if raw.type_ == v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_DISCRETE {
-                // SAFETY: `type_` says that this is the field in use; both are plain integers.
-                let size = unsafe { raw.__bindgen_anon_1.discrete };
-                return Ok((size.width, size.height));
+            Ok(raw)
+        });
+        let mut sizes = Vec::new();
+        for raw in entries {
+            if raw.type_ != v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_DISCRETE {
+                // SAFETY: `type_` says that this is the field in use; its own are plain integers.
+                let all = unsafe { raw.__bindgen_anon_1.stepwise };
+                // A range is the only entry.
+                return Sizes::Range {
+                    min: (all.min_width, all.min_height),
+                    max: (all.max_width, all.max_height),
+                    step: (all.step_width.max(1), all.step_height.max(1)),
+                };
             }
             // SAFETY: as above.
-            let all = unsafe { raw.__bindgen_anon_1.stepwise };
-            range = Some(Sizes::Range {
-                min: (all.min_width, all.min_height),
-                max: (all.max_width, all.max_height),
-                step: (all.step_width.max(1), all.step_height.max(1)),
-            });
-            // A range is the only entry.
-            Err(Failure {
-                call: "",
-                error: io::ErrorKind::Other.into(),
-            })
-        });
-        match (range, discrete.is_empty()) {
-            (Some(range), _) => range,
-            (None, false) => Sizes::Discrete(discrete),
-            (None, true) => Sizes::Unknown,
+            let size = unsafe { raw.__bindgen_anon_1.discrete };
+            sizes.push((size.width, size.height));
+        }
+        if sizes.is_empty() {
+            Sizes::Unknown
+        } else {
+            Sizes::Discrete(sizes)
         }
     }
 
     pub fn rates(&self, fourcc: u32, (width, height): (u32, u32)) -> Rates {
-        let mut range = None;
-        let discrete = Self::enumerate(|index| {
+        let entries = Self::entries(|index| {
             let mut raw: v4l2_frmivalenum = zeroed();
             raw.index = index;
             raw.pixel_format = fourcc;
@@ -346,23 +379,26 @@ impl Device {
                 vidioc::VIDIOC_ENUM_FRAMEINTERVALS,
                 &mut raw,
             )?;
-            if raw.type_ == v4l2_frmivaltypes_V4L2_FRMIVAL_TYPE_DISCRETE {
-                // SAFETY: `type_` says that this is the field in use; both are plain integers.
-                return Ok(per_second(unsafe { raw.__bindgen_anon_1.discrete }));
+            Ok(raw)
+        });
+        let mut intervals = Vec::new();
+        for raw in entries {
+            if raw.type_ != v4l2_frmivaltypes_V4L2_FRMIVAL_TYPE_DISCRETE {
+                // SAFETY: `type_` says that this is the field in use; its own are plain integers.
+                let all = unsafe { raw.__bindgen_anon_1.stepwise };
+                // The longest interval is the lowest rate.
+                return match (Interval::new(all.max), Interval::new(all.min)) {
+                    (Some(slowest), Some(fastest)) => Rates::Range { slowest, fastest },
+                    _ => Rates::Unknown,
+                };
             }
             // SAFETY: as above.
-            let all = unsafe { raw.__bindgen_anon_1.stepwise };
-            // The longest interval is the lowest rate.
-            range = Some((per_second(all.max), per_second(all.min)));
-            Err(Failure {
-                call: "",
-                error: io::ErrorKind::Other.into(),
-            })
-        });
-        match range {
-            Some((Some(min), Some(max))) => Rates::Range { min, max },
-            _ if discrete.is_empty() => Rates::Unknown,
-            _ => Rates::Discrete(discrete.into_iter().flatten().collect()),
+            intervals.extend(Interval::new(unsafe { raw.__bindgen_anon_1.discrete }));
+        }
+        if intervals.is_empty() {
+            Rates::Unknown
+        } else {
+            Rates::Discrete(intervals)
         }
     }
 
@@ -410,13 +446,13 @@ impl Device {
     }
 
     /// VIDIOC_S_PARM: asks for a rate and tells the one that is set; `None` if the driver has no say in it.
-    pub fn set_rate(&self, fps: u16) -> Option<f64> {
+    pub fn set_rate(&self, interval: Interval) -> Option<f64> {
         let mut raw: v4l2_streamparm = zeroed();
         raw.type_ = self.buf_type();
         raw.parm.capture = v4l2_captureparm {
             timeperframe: v4l2_fract {
-                numerator: 1,
-                denominator: u32::from(fps),
+                numerator: interval.numerator,
+                denominator: interval.denominator,
             },
             // SAFETY: plain integers.
             ..unsafe { mem::zeroed() }
@@ -428,7 +464,7 @@ impl Device {
         if capture.capability & V4L2_CAP_TIMEPERFRAME == 0 {
             return None;
         }
-        per_second(capture.timeperframe)
+        Interval::new(capture.timeperframe).map(Interval::fps)
     }
 
     /// VIDIOC_REQBUFS: tells how many buffers there are, which may be more or fewer.
@@ -648,11 +684,6 @@ pub fn text(bytes: &[u8]) -> String {
         .position(|&byte| byte == 0)
         .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).trim().to_string()
-}
-
-fn per_second(interval: v4l2_fract) -> Option<f64> {
-    (interval.numerator != 0 && interval.denominator != 0)
-        .then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
 }
 
 /// One plane of a buffer in our address space; nothing where a buffer has no such plane.

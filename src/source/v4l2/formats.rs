@@ -1,4 +1,4 @@
-//! Pixel formats: V4L2's codes for them, which one to ask for, and where the planes lie in a buffer.
+//! Pixel formats: V4L2's codes for them, those that a device has, and where the planes lie in a buffer.
 
 use std::fmt::Write;
 
@@ -6,12 +6,12 @@ use super::device::{Device, Granted, PLANES, Sizes};
 use crate::frame::PixelFormat;
 use crate::limits;
 
-const fn fourcc(code: &[u8; 4]) -> u32 {
+pub(super) const fn fourcc(code: &[u8; 4]) -> u32 {
     u32::from_le_bytes(*code)
 }
 
 /// The V4L2 codes that camd knows, in the order in which it prefers them where a device has several of one format.
-const CODES: [(u32, PixelFormat); 11] = [
+pub(super) const CODES: [(u32, PixelFormat); 11] = [
     (fourcc(b"MJPG"), PixelFormat::Mjpeg),
     // The same to us. Drivers differ in which of the two they call a Motion-JPEG.
     (fourcc(b"JPEG"), PixelFormat::Mjpeg),
@@ -47,22 +47,6 @@ pub struct Offer {
     pub sizes: Sizes,
 }
 
-impl Sizes {
-    fn offers(&self, size: (u32, u32)) -> bool {
-        match self {
-            Sizes::Discrete(all) => all.contains(&size),
-            &Sizes::Range { min, max, step } => {
-                let fits = |v: u32, min: u32, max: u32, step: u32| {
-                    (min..=max).contains(&v) && (v - min).is_multiple_of(step)
-                };
-                fits(size.0, min.0, max.0, step.0) && fits(size.1, min.1, max.1, step.1)
-            }
-            // It may; S_FMT will tell.
-            Sizes::Unknown => true,
-        }
-    }
-}
-
 pub fn offers(device: &Device) -> Vec<Offer> {
     device
         .formats()
@@ -75,20 +59,6 @@ pub fn offers(device: &Device) -> Vec<Offer> {
             })
         })
         .collect()
-}
-
-/// The offer to ask for: of the wanted format, or of the first one of [`PixelFormat::ALL`]; one that has the wanted size
-/// comes before any that has not.
-pub fn choose(offers: &[Offer], wanted: Option<PixelFormat>, size: (u32, u32)) -> Option<&Offer> {
-    let rank = |offer: &Offer| {
-        let preference = PixelFormat::ALL.iter().position(|&f| f == offer.format);
-        let variant = CODES.iter().position(|&(code, _)| code == offer.code);
-        (!offer.sizes.offers(size), preference, variant)
-    };
-    offers
-        .iter()
-        .filter(|offer| wanted.is_none_or(|format| format == offer.format))
-        .min_by_key(|offer| rank(offer))
 }
 
 /// "mjpeg 640x480 1280x720, yuyv 640x480", for a person.
@@ -213,15 +183,6 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn offer(code: &[u8; 4], sizes: &[(u32, u32)]) -> Offer {
-        let code = fourcc(code);
-        Offer {
-            code,
-            format: known(code).unwrap(),
-            sizes: Sizes::Discrete(sizes.to_vec()),
-        }
-    }
-
     fn granted(code: &[u8; 4], width: u32, height: u32, bytesperline: &[u32]) -> Granted {
         let mut granted = Granted {
             fourcc: fourcc(code),
@@ -246,46 +207,29 @@ mod tests {
     }
 
     #[test]
-    fn auto_prefers_jpeg_but_the_wanted_size_more() {
-        let vga = (640, 480);
-        let camera = [
-            offer(b"YUYV", &[vga, (320, 240)]),
-            offer(b"MJPG", &[vga, (1280, 720)]),
-        ];
-        assert_eq!(
-            choose(&camera, None, vga).unwrap().format,
-            PixelFormat::Mjpeg
-        );
-        assert_eq!(
-            choose(&camera, None, (320, 240)).unwrap().format,
-            PixelFormat::Yuyv
-        );
-        assert_eq!(
-            choose(&camera, None, (800, 600)).unwrap().format,
-            PixelFormat::Mjpeg
-        );
-        assert_eq!(
-            choose(&camera, Some(PixelFormat::Yuyv), (1280, 720))
-                .unwrap()
-                .format,
-            PixelFormat::Yuyv
-        );
-        assert!(choose(&camera, Some(PixelFormat::Nv12), vga).is_none());
-        assert_eq!(
-            describe(&camera),
-            "yuyv 640x480 320x240, mjpeg 640x480 1280x720"
-        );
-    }
-
-    #[test]
-    fn a_range_offers_what_its_steps_meet() {
+    fn offers_for_a_person() {
+        let offer = |code: &[u8; 4], sizes| {
+            let code = fourcc(code);
+            Offer {
+                code,
+                format: known(code).unwrap(),
+                sizes,
+            }
+        };
         let range = Sizes::Range {
             min: (32, 32),
             max: (3840, 2160),
             step: (16, 2),
         };
-        assert!(range.offers((640, 480)));
-        assert!(!range.offers((650, 480)) && !range.offers((640, 481)) && !range.offers((16, 480)));
+        let camera = [
+            offer(b"YUYV", Sizes::Discrete(vec![(640, 480), (320, 240)])),
+            offer(b"MJPG", range),
+            offer(b"GREY", Sizes::Unknown),
+        ];
+        assert_eq!(
+            describe(&camera),
+            "yuyv 640x480 320x240, mjpeg 32x32 to 3840x2160, grey"
+        );
     }
 
     #[test]

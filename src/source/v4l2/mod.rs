@@ -3,43 +3,78 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `device.rs` | one open node and its system calls |
-//! | `formats.rs` | which pixel format to ask for, where its planes lie |
+//! | `formats.rs` | pixel formats, and where their planes lie |
+//! | `choice.rs`, `cost.rs` | which format, size and rate to ask for; what a format costs the processor |
 //! | `ring.rs` | the mmap ring: newest good picture kept, the rest given back |
 //! | `controls.rs` | brightness and its like, by name |
+//! | `turning.rs` | turning by the camera's own controls |
 
+pub mod choice;
 pub mod controls;
+pub mod cost;
 pub mod device;
 pub mod formats;
 mod ring;
+mod turning;
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use nix::libc::ENOSPC;
 use nix::time::{ClockId, clock_gettime};
 
-use self::device::{Device, Failure, Filled, Granted, Mapping, PLANES};
+use self::choice::{Choice, Wish};
+use self::cost::Demand;
+use self::device::{Device, Failure, Filled, Granted, Interval, Mapping, PLANES};
 use self::formats::Layout;
 use self::ring::{Driver, Epoch, Ring};
+use self::turning::Turning;
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
-use crate::config::CameraConfig;
+use crate::config::{CameraConfig, ListenerConfig};
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
 
 /// A V4L2 camera.
 pub struct V4l2 {
     config: CameraConfig,
+    /// What the listeners want, for the choice of a format.
+    demand: Demand,
     frame_bytes: usize,
     /// For JPEGs that come without Huffman tables. Its pages cost nothing until one does.
     copy: FrameBuf,
     ring: Option<Ring<Streaming>>,
 }
 
+/// What the device and we agreed on.
+struct Agreed {
+    choice: Choice,
+    granted: Granted,
+    layout: Layout,
+}
+
+/// Why a start failed.
+struct NotStarted {
+    fault: Fault,
+    /// The format for which there was not enough bandwidth.
+    too_much: Option<u32>,
+}
+
+impl From<Fault> for NotStarted {
+    fn from(fault: Fault) -> Self {
+        NotStarted {
+            fault,
+            too_much: None,
+        }
+    }
+}
+
 impl V4l2 {
-    pub fn new(config: &CameraConfig, frame_bytes: usize) -> V4l2 {
+    pub fn new(config: &CameraConfig, listeners: &[ListenerConfig], frame_bytes: usize) -> V4l2 {
         V4l2 {
             config: config.clone(),
+            demand: Demand::of(listeners),
             frame_bytes,
             copy: FrameBuf::new(frame_bytes),
             ring: None,
@@ -58,12 +93,13 @@ impl V4l2 {
         }
     }
 
-    /// Asks for the format and size, and takes what the driver makes of it, as long as camd can serve it.
-    fn negotiate(&self, device: &Device) -> Result<(Granted, Layout), Fault> {
+    /// Asks for the format and size, and takes what the driver makes of it, as long as camd can serve it. `without`:
+    /// formats that are not to be asked for.
+    fn negotiate(&self, device: &Turning<Device>, without: &[u32]) -> Result<Agreed, Fault> {
         let config = &self.config;
         let path = config.device.display();
-        let size = (u32::from(config.width), u32::from(config.height));
-        let offers = formats::offers(device);
+        let mut offers = formats::offers(device);
+        offers.retain(|offer| !without.contains(&offer.code));
         let refuse = |why: String| {
             Fault(format!(
                 "{path}: {why}; it offers {}; set camera.format (and width, height) to one of these, or to \"auto\"",
@@ -73,56 +109,93 @@ impl V4l2 {
                 }
             ))
         };
-        let Some(offer) = formats::choose(&offers, config.format, size) else {
+        let wish = Wish {
+            format: config.format,
+            size: (config.width.into(), config.height.into()),
+            fps: config.fps,
+            transposed: device.transposed(),
+            left: device.left(),
+            demand: &self.demand,
+        };
+        let rates = |code, size| device.rates(code, size);
+        let Some(choice) = choice::choose(&offers, &wish, rates) else {
             return Err(refuse(match config.format {
                 Some(format) => format!("no {}", format.name()),
                 None => "no usable format".to_string(),
             }));
         };
+        let (width, height) = asked(choice.size, wish.transposed);
         let granted = device
-            .set_format(offer.code, size.0, size.1)
+            .set_format(choice.code, width, height)
             .map_err(|failure| Fault(failure.explain(&config.device)))?;
         let layout = Layout::new(&granted).map_err(&refuse)?;
         // vivid answers a format that it does not have with one that it has, and no error.
         if config.format.is_some_and(|wanted| wanted != layout.format) {
             return Err(refuse(format!(
                 "asked for {}, the driver set {}",
-                offer.format.name(),
+                choice.format.name(),
                 layout.format.name()
             )));
         }
-        if (granted.width, granted.height) != size {
+        Ok(Agreed {
+            choice,
+            granted,
+            layout,
+        })
+    }
+
+    fn begin(&self, without: &[u32], now: Instant) -> Result<Begun, NotStarted> {
+        let config = &self.config;
+        let path = &config.device;
+        let mut device = Turning::new(self.open()?, config.orientation(), &config.controls);
+        let mut agreed = self.negotiate(&device, without);
+        if device.transposed() && !agreed.as_ref().is_ok_and(Agreed::is_transposed) {
+            warn!(
+                "{}: its control \"rotate\" does not go with a picture on its side",
+                path.display()
+            );
+            device.give_up();
+            agreed = self.negotiate(&device, without);
+        }
+        let Agreed {
+            choice,
+            granted,
+            layout,
+        } = agreed?;
+        let wanted = asked(
+            (config.width.into(), config.height.into()),
+            device.transposed(),
+        );
+        if (granted.width, granted.height) != wanted {
             info!(
-                "{path}: {}x{} instead of {}x{}",
-                granted.width, granted.height, size.0, size.1
+                "{}: {}x{} instead of {}x{}",
+                path.display(),
+                granted.width,
+                granted.height,
+                wanted.0,
+                wanted.1
             );
         }
-        Ok((granted, layout))
-    }
-}
-
-impl Source for V4l2 {
-    fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
-        self.stop();
-        let device = self.open()?;
-        let config = &self.config;
-        let (granted, layout) = self.negotiate(&device)?;
-        let rate = device.set_rate(config.fps);
+        let rate = device.set_rate(choice.interval.unwrap_or(Interval::of(config.fps)));
         for (name, value) in &config.controls {
             match controls::set(&device, name, *value) {
                 Ok(()) => {}
                 Err(ControlError::Unknown) => warn!(
                     "{}: no control {name:?} (`camd devices` lists them)",
-                    config.device.display()
+                    path.display()
                 ),
                 Err(ControlError::Refused(why)) => {
-                    warn!("{}: control not set: {why}", config.device.display());
+                    warn!("{}: control not set: {why}", path.display());
                 }
             }
         }
         let capability = device.capability().clone();
-        let streaming = Streaming::new(device, config.buffers, granted.planes)
-            .map_err(|why| why.into_fault(&config.device))?;
+        let left = device.left();
+        let streaming =
+            Streaming::new(device, config.buffers, granted.planes).map_err(|why| NotStarted {
+                too_much: why.is_bandwidth().then_some(choice.code),
+                fault: why.into_fault(path),
+            })?;
         let count = streaming.count();
         let ring = Ring::new(
             streaming,
@@ -132,16 +205,23 @@ impl Source for V4l2 {
             self.frame_bytes,
             now,
         )?;
-        self.ring = Some(ring);
         let fps = rate.map(|rate| rate.min(f64::from(config.fps)) as f32);
-        let at = rate.map_or(String::new(), |rate| format!(" at {rate:.4} fps"));
-        Ok(Negotiated {
+        let at = rate.map_or(String::new(), |rate| {
+            format!(" at {} fps", choice::rate_name(rate))
+        });
+        // A driver may set another format than it was asked for; what was thought of it says nothing then.
+        let why = match granted.fourcc == choice.code {
+            true => format!(": {}", choice.why),
+            false => String::new(),
+        };
+        let negotiated = Negotiated {
             format: layout.format,
             width: layout.width,
             height: layout.height,
             fps,
+            orientation: Some(left),
             description: format!(
-                "{} ({}, {}): {} {}x{}{at}, {count} buffers",
+                "{} ({}, {}): {} {}x{}{at}, {count} buffers{why}",
                 capability.card,
                 capability.driver,
                 capability.bus,
@@ -149,7 +229,36 @@ impl Source for V4l2 {
                 layout.width,
                 layout.height,
             ),
-        })
+        };
+        Ok((ring, negotiated))
+    }
+}
+
+type Begun = (Ring<Streaming>, Negotiated);
+
+impl Agreed {
+    /// Whether the driver gives what it was asked for, with the sides exchanged.
+    fn is_transposed(&self) -> bool {
+        (self.granted.width, self.granted.height) == asked(self.choice.size, true)
+    }
+}
+
+/// What to ask the driver for if the camera turns its pictures by a quarter.
+fn asked((width, height): (u32, u32), transposed: bool) -> (u32, u32) {
+    if transposed {
+        (height, width)
+    } else {
+        (width, height)
+    }
+}
+
+impl Source for V4l2 {
+    fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
+        self.stop();
+        let auto = self.config.format.is_none();
+        let (ring, negotiated) = within_bandwidth(auto, |without| self.begin(without, now))?;
+        self.ring = Some(ring);
+        Ok(negotiated)
     }
 
     fn stop(&mut self) {
@@ -182,6 +291,10 @@ impl Source for V4l2 {
         }
     }
 
+    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
+        self.demand = Demand::of(listeners);
+    }
+
     /// Opens the device for as long as it takes where the stream is off.
     fn controls(&self) -> Vec<Control> {
         match &self.ring {
@@ -205,6 +318,30 @@ impl Source for V4l2 {
     }
 }
 
+/// Begins; where the bus has no room for a format, again without it if others may be taken: raw pictures need ten times
+/// what JPEGs do, and another camera may be on the same bus. Without any left, the first failure tells most.
+fn within_bandwidth<T>(
+    auto: bool,
+    mut begin: impl FnMut(&[u32]) -> Result<T, NotStarted>,
+) -> Result<T, Fault> {
+    let mut without = Vec::new();
+    let mut first = None;
+    loop {
+        let NotStarted { fault, too_much } = match begin(&without) {
+            Ok(begun) => return Ok(begun),
+            Err(failed) => failed,
+        };
+        match too_much.filter(|code| auto && !without.contains(code)) {
+            Some(code) => {
+                info!("{fault}: tried without {}", formats::code_name(code));
+                without.push(code);
+                first.get_or_insert(fault);
+            }
+            None => return Err(first.unwrap_or(fault)),
+        }
+    }
+}
+
 /// Now, on both clocks. On Linux [`Instant`] is CLOCK_MONOTONIC too, but does not show its number.
 fn epoch() -> Epoch {
     let instant = Instant::now();
@@ -215,11 +352,11 @@ fn epoch() -> Epoch {
     Epoch { instant, monotonic }
 }
 
-/// An open device that streams into mapped buffers. Dropping it stops the stream, unmaps and closes.
+/// An open device that streams into mapped buffers. Dropping it stops the stream, unmaps, puts its controls back and
+/// closes.
 struct Streaming {
-    // In the order of dropping: a mapping keeps its buffer alive in the kernel.
     maps: Vec<[Mapping; PLANES]>,
-    device: Device,
+    device: Turning<Device>,
 }
 
 /// Why [`Streaming::new`] failed.
@@ -235,6 +372,11 @@ impl From<Failure> for NotStreaming {
 }
 
 impl NotStreaming {
+    /// Whether the bus has no room for the stream.
+    fn is_bandwidth(&self) -> bool {
+        matches!(self, NotStreaming::Call(failure) if failure.errno() == ENOSPC)
+    }
+
     fn into_fault(self, path: &Path) -> Fault {
         Fault(match self {
             NotStreaming::Call(failure) => failure.explain(path),
@@ -244,7 +386,7 @@ impl NotStreaming {
 }
 
 impl Streaming {
-    fn new(device: Device, wanted: u32, planes: usize) -> Result<Streaming, NotStreaming> {
+    fn new(device: Turning<Device>, wanted: u32, planes: usize) -> Result<Streaming, NotStreaming> {
         let count = device.request_buffers(wanted)?;
         if !(limits::BUFFERS_MIN..=limits::BUFFERS_MAX).contains(&count) {
             return Err(NotStreaming::Other(format!(
@@ -300,7 +442,36 @@ impl Driver for Streaming {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        // Fails where the camera is unplugged: then nothing streams either. Closing frees the buffers.
+        // All of it fails where the camera is unplugged: then nothing streams either.
         let _ = self.device.stream_off();
+        // A mapping keeps its buffer alive, and while there are buffers some drivers refuse to turn.
+        self.maps.clear();
+        let _ = self.device.request_buffers(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Begins with the first of `formats` that may be taken and is not too much for the bus.
+    fn begin(formats: &[(u32, bool)], without: &[u32]) -> std::result::Result<u32, NotStarted> {
+        match formats.iter().find(|(code, _)| !without.contains(code)) {
+            Some(&(code, true)) => Ok(code),
+            Some(&(code, false)) => Err(NotStarted {
+                fault: Fault(format!("no room for {code}")),
+                too_much: Some(code),
+            }),
+            None => Err(Fault("no usable format".into()).into()),
+        }
+    }
+
+    #[test]
+    fn a_format_that_the_bus_cannot_carry_makes_way() {
+        let formats = [(1, false), (2, false), (3, true)];
+        assert_eq!(within_bandwidth(true, |w| begin(&formats, w)), Ok(3));
+        let first = Err(Fault("no room for 1".into()));
+        assert_eq!(within_bandwidth(false, |w| begin(&formats, w)), first);
+        assert_eq!(within_bandwidth(true, |w| begin(&formats[..2], w)), first);
     }
 }

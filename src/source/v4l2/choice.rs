@@ -1,0 +1,299 @@
+//! `format = "auto"`: which of a camera's formats to ask for, at which size and rate, and why.
+
+use std::cmp::{Ordering, Reverse};
+use std::fmt::Write;
+
+use super::cost::{Demand, Untouched};
+use super::device::{Interval, Rates, Sizes};
+use super::formats::{CODES, Offer, code_name};
+use crate::frame::{Orientation, PixelFormat, Size};
+use crate::limits::{DIMENSION_MAX, DIMENSION_MIN};
+
+/// What is wanted of a camera.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// `None`: the one that costs least.
+    pub format: Option<PixelFormat>,
+    /// Before turning.
+    pub size: (u32, u32),
+    pub fps: u16,
+    /// Whether the camera turns its pictures by a quarter, so that they come with width and height exchanged.
+    pub transposed: bool,
+    /// How they are to be turned after that.
+    pub left: Orientation,
+    pub demand: &'a Demand,
+}
+
+/// What to ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub code: u32,
+    pub format: PixelFormat,
+    /// Before turning.
+    pub size: (u32, u32),
+    /// `None` if the camera does not say which rates it has.
+    pub interval: Option<Interval>,
+    /// For a person.
+    pub why: String,
+}
+
+/// How far a size is from the wanted one, the nearest first: that size; the smallest that is no smaller on either side;
+/// the largest of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Distance {
+    Same,
+    /// By its area.
+    Larger(u64),
+    Smaller(Reverse<u64>),
+}
+
+fn distance((width, height): (u32, u32), wanted: (u32, u32)) -> Distance {
+    let area = u64::from(width) * u64::from(height);
+    if (width, height) == wanted {
+        Distance::Same
+    } else if width >= wanted.0 && height >= wanted.1 {
+        Distance::Larger(area)
+    } else {
+        Distance::Smaller(Reverse(area))
+    }
+}
+
+impl Sizes {
+    /// The size to ask for; `None` if camd cannot use any of them.
+    fn nearest(&self, wanted: (u32, u32)) -> Option<(u32, u32)> {
+        let side = |v: &u32| (DIMENSION_MIN.into()..=DIMENSION_MAX.into()).contains(v);
+        let usable = |(width, height): &(u32, u32)| side(width) && side(height);
+        match self {
+            Sizes::Discrete(all) => all
+                .iter()
+                .copied()
+                .filter(usable)
+                .min_by_key(|&size| distance(size, wanted)),
+            &Sizes::Range { min, max, step } => {
+                // Up to the next step, or to the last one there is.
+                let on_step = |wanted: u32, min: u32, max: u32, step: u32| {
+                    let steps = wanted.saturating_sub(min).div_ceil(step);
+                    min + steps.min(max.saturating_sub(min) / step) * step
+                };
+                Some((
+                    on_step(wanted.0, min.0, max.0, step.0),
+                    on_step(wanted.1, min.1, max.1, step.1),
+                ))
+                .filter(usable)
+            }
+            // It may have it; S_FMT will tell.
+            Sizes::Unknown => Some(wanted),
+        }
+    }
+}
+
+impl Rates {
+    /// The interval to ask for: of the lowest rate that is enough, else of the highest. A driver that is asked for a rate
+    /// that it does not have takes the nearest, which may be too low.
+    fn nearest(&self, fps: u16) -> Option<Interval> {
+        let wanted = f64::from(fps);
+        match self {
+            Rates::Discrete(all) => all.iter().copied().min_by(|a, b| {
+                let (a, b) = (a.fps(), b.fps());
+                match (is_enough(a, wanted), is_enough(b, wanted)) {
+                    (true, true) => a.total_cmp(&b),
+                    (false, false) => b.total_cmp(&a),
+                    (true, false) => Ordering::Less,
+                    (false, true) => Ordering::Greater,
+                }
+            }),
+            &Rates::Range { slowest, fastest } => Some(if fastest.fps() < wanted {
+                fastest
+            } else if slowest.fps() > wanted {
+                slowest
+            } else {
+                Interval::of(fps)
+            }),
+            Rates::Unknown => None,
+        }
+    }
+}
+
+/// 29.97 is 30.
+fn is_enough(rate: f64, wanted: f64) -> bool {
+    percent(rate, wanted) >= 100
+}
+
+fn percent(rate: f64, wanted: f64) -> u32 {
+    (100.0 * rate / wanted).round() as u32
+}
+
+/// An offer with the size and rate that it would be asked for.
+struct Candidate<'a> {
+    offer: &'a Offer,
+    size: (u32, u32),
+    interval: Option<Interval>,
+    distance: Distance,
+    grey: bool,
+    /// How much of the wanted rate there is, in percent; what the driver does not tell counts as enough.
+    reached: u32,
+    /// Instructions per second.
+    cost: u64,
+    /// In a picture, nearly: what goes over the bus and through the driver.
+    bytes: u64,
+    /// The order of [`CODES`].
+    variant: usize,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(
+        offer: &'a Offer,
+        wish: &Wish<'_>,
+        rates: &mut impl FnMut(u32, (u32, u32)) -> Rates,
+    ) -> Option<Self> {
+        let size = offer.sizes.nearest(wish.size)?;
+        let interval = rates(offer.code, size).nearest(wish.fps);
+        let wanted = f64::from(wish.fps);
+        let rate = interval.map_or(wanted, Interval::fps);
+        let stored = stored(size, wish.transposed);
+        let cost = wish
+            .demand
+            .cost(offer.format, stored, wish.left, rate.min(wanted));
+        let pixels = u64::from(size.0) * u64::from(size.1);
+        let bytes = match offer.format {
+            // About a bit and a half for each pixel.
+            PixelFormat::Mjpeg => pixels / 5,
+            PixelFormat::Grey => pixels,
+            PixelFormat::Yu12 | PixelFormat::Nv12 => pixels * 3 / 2,
+            PixelFormat::Yuyv | PixelFormat::Uyvy => pixels * 2,
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels * 3,
+        };
+        Some(Candidate {
+            offer,
+            size,
+            interval,
+            distance: distance(size, wish.size),
+            grey: offer.format == PixelFormat::Grey,
+            reached: percent(rate, wanted).min(100),
+            cost: cost as u64,
+            bytes,
+            variant: CODES
+                .iter()
+                .position(|&(code, _)| code == offer.code)
+                .unwrap_or(CODES.len()),
+        })
+    }
+
+    fn rank(&self) -> impl Ord + use<> {
+        (
+            self.grey,
+            self.distance,
+            Reverse(self.reached),
+            self.cost,
+            self.bytes,
+            self.variant,
+        )
+    }
+
+    /// What speaks against this one beside the one that was taken: the first difference in `rank`.
+    fn drawback(&self, best: &Candidate<'_>) -> String {
+        let (width, height) = self.size;
+        if self.grey != best.grey {
+            "no colour".to_owned()
+        } else if self.distance != best.distance {
+            format!("nearest size {width}x{height}")
+        } else if let Some(interval) = self.interval.filter(|_| self.reached != best.reached) {
+            format!("only {} fps at this size", rate_name(interval.fps()))
+        } else if best.cost == 0 && self.cost > 0 {
+            "would have to be encoded".to_owned()
+        } else if self.cost > best.cost {
+            let times = self.cost as f64 / best.cost as f64;
+            format!("{times:.1} times the work")
+        } else {
+            "no less work".to_owned()
+        }
+    }
+}
+
+/// The size in which pictures come.
+fn stored((width, height): (u32, u32), transposed: bool) -> Size {
+    // `Sizes::nearest` gives none beyond DIMENSION_MAX, and neither does the configuration.
+    let size = Size {
+        width: width.min(DIMENSION_MAX.into()) as u16,
+        height: height.min(DIMENSION_MAX.into()) as u16,
+    };
+    Orientation {
+        transpose: transposed,
+        ..Orientation::UPRIGHT
+    }
+    .turn(size)
+}
+
+/// What to ask the camera for; `rates` tells those of a format at a size. In this order: colour; the wanted size, or the
+/// nearest; the wanted rate; the least work for the processor ([`super::cost`]); the fewest bytes. `None`: none of the
+/// offers is of the wanted format, or of a size that camd can use.
+pub fn choose(
+    offers: &[Offer],
+    wish: &Wish<'_>,
+    mut rates: impl FnMut(u32, (u32, u32)) -> Rates,
+) -> Option<Choice> {
+    let mut candidates: Vec<_> = offers
+        .iter()
+        .filter(|offer| wish.format.is_none_or(|format| format == offer.format))
+        .filter_map(|offer| Candidate::new(offer, wish, &mut rates))
+        .collect();
+    candidates.sort_by_key(Candidate::rank);
+    let (best, others) = candidates.split_first()?;
+    Some(Choice {
+        code: best.offer.code,
+        format: best.offer.format,
+        size: best.size,
+        interval: best.interval,
+        why: explain(best, others, wish),
+    })
+}
+
+/// "passed on untouched; YUYV, UYVY: would have to be encoded".
+fn explain(best: &Candidate<'_>, others: &[Candidate<'_>], wish: &Wish<'_>) -> String {
+    if wish.format.is_some() {
+        return "as configured".to_owned();
+    }
+    let untouched = match best.offer.format {
+        PixelFormat::Mjpeg => wish
+            .demand
+            .untouched(stored(best.size, wish.transposed), wish.left),
+        _ => Untouched::None,
+    };
+    let mut why = match untouched {
+        Untouched::All => "passed on untouched",
+        Untouched::Some => "passed on untouched or encoded again, as listeners want",
+        Untouched::None if best.offer.format == PixelFormat::Mjpeg => "encoded again",
+        Untouched::None => "encoded",
+    }
+    .to_owned();
+    let mut said: Option<String> = None;
+    for other in others {
+        // JPEG beside MJPG, or the same in more planes.
+        if other.offer.format == best.offer.format {
+            continue;
+        }
+        let drawback = other.drawback(best);
+        let name = code_name(other.offer.code);
+        // Writing to a String cannot fail.
+        let _ = match &said {
+            Some(said) if *said == drawback => write!(why, ", {name}"),
+            Some(said) => write!(why, ": {said}; {name}"),
+            None => write!(why, "; {name}"),
+        };
+        said = Some(drawback);
+    }
+    if let Some(said) = said {
+        let _ = write!(why, ": {said}");
+    }
+    why
+}
+
+/// 30, 7.5, 29.97.
+pub fn rate_name(fps: f64) -> String {
+    let text = format!("{fps:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

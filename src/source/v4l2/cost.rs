@@ -1,0 +1,273 @@
+//! What a format costs the processor, given what the listeners want: a rough model, to compare formats with.
+//!
+//! It counts instructions per sample, as the codec needs them on ARMv7 at quality 80 (`tests/lab/run estimates` holds
+//! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A JPEG is taken
+//! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
+
+use crate::config::ListenerConfig;
+use crate::frame::{Bounds, Orientation, PixelFormat, Size};
+
+/// To encode: DCT, quantisation and Huffman codes.
+const ENCODE: f64 = 20.0;
+/// To get at the coefficients of a JPEG, whatever its size becomes.
+const ENTROPY: f64 = 11.5;
+/// Back from the coefficients, in the scales that libjpeg has vector code for: 8/8, 4/8, 2/8 and 1/8.
+const IDCT: f64 = 1.7;
+/// In its other scales.
+const IDCT_SLOW: f64 = 15.0;
+/// To make a sample's line and column part of a smaller picture, if so many make one exactly.
+const SHRINK: f64 = 9.0;
+/// If not, and then as much for each sample of the result.
+const SHRINK_UNEVEN: f64 = 12.0;
+const SHRINK_TO: f64 = 30.0;
+
+/// Instructions to make a JPEG of size `to` from a picture of size `from`.
+pub fn making(format: PixelFormat, from: Size, to: Size) -> f64 {
+    let area = |size: Size| f64::from(size.width) * f64::from(size.height);
+    let (all, made) = (area(from), area(to));
+    let shrink = |from: Size, samples: f64| {
+        let even = from.width.is_multiple_of(to.width) && from.height.is_multiple_of(to.height);
+        match (from == to, even) {
+            (true, _) => 0.0,
+            (false, true) => samples * SHRINK * area(from),
+            (false, false) => samples * (SHRINK_UNEVEN * area(from) + SHRINK_TO * made),
+        }
+    };
+    // Samples a pixel as they come in, those that are encoded, and what it takes to get from one to the other.
+    let (samples, encoded, convert) = match format {
+        PixelFormat::Mjpeg => {
+            let (scale, decoded) = decoded(from, to);
+            let idct = if scale.is_power_of_two() {
+                IDCT
+            } else {
+                IDCT_SLOW
+            };
+            let back = 2.0 * (ENTROPY * all + idct * area(decoded));
+            return back + shrink(decoded, 2.0) + 2.0 * ENCODE * made;
+        }
+        PixelFormat::Yu12 => (1.5, 1.5, 0.0),
+        PixelFormat::Nv12 => (1.5, 1.5, 2.0 * all),
+        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, 2.0, 10.0 * all),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 1.5, 6.0 * made),
+        PixelFormat::Grey => (1.0, 1.0, 0.0),
+    };
+    convert + shrink(from, samples) + encoded * ENCODE * made
+}
+
+/// The scale in eighths in which a JPEG is decoded to become that small: the next larger one.
+fn decoded(from: Size, to: Size) -> (u16, Size) {
+    let side = |side: u16, scale: u16| (u32::from(side) * u32::from(scale)).div_ceil(8) as u16;
+    let at = |scale| Size {
+        width: side(from.width, scale),
+        height: side(from.height, scale),
+    };
+    (1..=8)
+        .map(|scale| (scale, at(scale)))
+        .find(|(_, size)| size.width >= to.width && size.height >= to.height)
+        .unwrap_or((8, from))
+}
+
+/// One kind of picture that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Want {
+    /// As a listener's: `None` leaves a JPEG untouched.
+    quality: Option<u8>,
+    /// For pictures that are no JPEGs yet.
+    raw_quality: u8,
+    bounds: Bounds,
+    max_fps: Option<u16>,
+}
+
+/// What all listeners together want of the camera's pictures. It is not known how many viewers will come to which, so
+/// each listener counts as one that always has somebody waiting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    wants: Vec<Want>,
+}
+
+/// How much of what is wanted the camera's own pictures are, if they are JPEGs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untouched {
+    All,
+    Some,
+    None,
+}
+
+impl Demand {
+    pub fn of(listeners: &[ListenerConfig]) -> Self {
+        let mut wants = Vec::new();
+        for listener in listeners {
+            let raw_quality = listener
+                .quality
+                .unwrap_or(listener.protocol.default_quality());
+            let within = Size {
+                width: listener.width.unwrap_or(Bounds::NONE.within.width),
+                height: listener.height.unwrap_or(Bounds::NONE.within.height),
+            };
+            let want = Want {
+                quality: listener.quality,
+                raw_quality,
+                bounds: Bounds { within, eighths: 8 },
+                max_fps: listener.max_fps,
+            };
+            wants.push(want);
+            if listener.adaptive {
+                // Who asks for this expects a client that needs it: one in the middle between all and little.
+                wants.push(Want {
+                    quality: Some(raw_quality),
+                    bounds: Bounds { within, eighths: 4 },
+                    ..want
+                });
+            }
+        }
+        Demand { wants }
+    }
+
+    /// Instructions per second with pictures of size `stored` at `fps`, which have to be turned as `left` says. To turn a
+    /// JPEG counts like making a new one: without loss or with, its coefficients are unpacked and packed again.
+    pub fn cost(&self, format: PixelFormat, stored: Size, left: Orientation, fps: f64) -> f64 {
+        let seen = left.turn(stored);
+        let same = |a: &Want, b: &Want| (a.raw_quality, a.bounds) == (b.raw_quality, b.bounds);
+        let made: Vec<&Want> = self
+            .wants
+            .iter()
+            .filter(|want| !want.is_met(format, seen, left))
+            .collect();
+        let mut sum = 0.0;
+        for (i, want) in made.iter().enumerate() {
+            // A picture that several want is made once, for the most frequent of them.
+            if made[..i].iter().any(|earlier| same(earlier, want)) {
+                continue;
+            }
+            let rate = made[i..]
+                .iter()
+                .filter(|other| same(want, other))
+                .map(|other| other.max_fps.map_or(fps, |most| fps.min(f64::from(most))))
+                .fold(0.0, f64::max);
+            // As it is stored, so that both are of one kind.
+            let to = left.turn(want.bounds.fit(seen));
+            sum += making(format, stored, to) * rate;
+        }
+        sum
+    }
+
+    pub fn untouched(&self, stored: Size, left: Orientation) -> Untouched {
+        let met = |want: &Want| want.is_met(PixelFormat::Mjpeg, left.turn(stored), left);
+        if self.wants.iter().all(met) {
+            Untouched::All
+        } else if self.wants.iter().any(met) {
+            Untouched::Some
+        } else {
+            Untouched::None
+        }
+    }
+}
+
+impl Want {
+    /// Whether the camera's picture is what is wanted already.
+    fn is_met(&self, format: PixelFormat, seen: Size, left: Orientation) -> bool {
+        format == PixelFormat::Mjpeg
+            && left == Orientation::UPRIGHT
+            && self.quality.is_none()
+            && self.bounds.fit(seen) == seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const VGA: Size = Size {
+        width: 640,
+        height: 480,
+    };
+
+    fn demand(listeners: &[&str]) -> Demand {
+        let text: String = listeners
+            .iter()
+            .enumerate()
+            .map(|(i, keys)| {
+                let protocol = if keys.contains("protocol") {
+                    ""
+                } else {
+                    "protocol = \"http\"\n"
+                };
+                format!(
+                    "[[listener]]\n{protocol}bind = \"127.0.0.1:{}\"\n{keys}\n",
+                    8000 + i
+                )
+            })
+            .collect();
+        Demand::of(&config::parse(&text, "test").expect("listeners").listeners)
+    }
+
+    fn vga(demand: &Demand, format: PixelFormat) -> f64 {
+        demand.cost(format, VGA, Orientation::UPRIGHT, 10.0)
+    }
+
+    #[test]
+    fn only_an_untouched_jpeg_is_free() {
+        let plain = demand(&[""]);
+        assert_eq!(vga(&plain, PixelFormat::Mjpeg), 0.0);
+        assert_eq!(plain.untouched(VGA, Orientation::UPRIGHT), Untouched::All);
+        // It fits already.
+        assert_eq!(vga(&demand(&["width = 800"]), PixelFormat::Mjpeg), 0.0);
+        for keys in ["quality = 80", "width = 320", "adaptive = true"] {
+            let more = demand(&[keys]);
+            assert!(vga(&more, PixelFormat::Mjpeg) > 0.0, "{keys}");
+        }
+        let turned = Orientation::quarters(1);
+        assert!(plain.cost(PixelFormat::Mjpeg, VGA, turned, 10.0) > 0.0);
+        assert_eq!(plain.untouched(VGA, turned), Untouched::None);
+        assert_eq!(
+            demand(&["", "height = 240"]).untouched(VGA, Orientation::UPRIGHT),
+            Untouched::Some
+        );
+        for format in PixelFormat::ALL.into_iter().skip(1) {
+            assert!(vga(&plain, format) > 0.0, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_that_two_want_is_made_once() {
+        let one = vga(&demand(&["quality = 50"]), PixelFormat::Yuyv);
+        let two = vga(
+            &demand(&["quality = 50", "quality = 50"]),
+            PixelFormat::Yuyv,
+        );
+        assert_eq!(one, two);
+        let other = vga(
+            &demand(&["quality = 50", "quality = 60"]),
+            PixelFormat::Yuyv,
+        );
+        assert_eq!(2.0 * one, other);
+        // pull's default.
+        let pull = "protocol = \"pull\"";
+        assert_eq!(
+            vga(&demand(&["quality = 50", pull]), PixelFormat::Yuyv),
+            one
+        );
+    }
+
+    #[test]
+    fn who_wants_fewer_costs_less() {
+        let all = vga(&demand(&["quality = 50"]), PixelFormat::Yuyv);
+        let few = vga(&demand(&["quality = 50\nmax_fps = 2"]), PixelFormat::Yuyv);
+        assert_eq!(all, 5.0 * few);
+        let both = demand(&["quality = 50\nmax_fps = 2", "quality = 50"]);
+        assert_eq!(vga(&both, PixelFormat::Yuyv), all);
+    }
+
+    #[test]
+    fn a_turned_picture_is_bounded_as_viewers_see_it() {
+        // 640x480 on its side is 480x640: within a width of 240 that is 240x320.
+        let narrow = demand(&["width = 240"]);
+        let turned = narrow.cost(PixelFormat::Yu12, VGA, Orientation::quarters(1), 1.0);
+        let half = Size {
+            width: 320,
+            height: 240,
+        };
+        assert_eq!(turned, making(PixelFormat::Yu12, VGA, half));
+    }
+}
