@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::frame::{Orientation, PixelFormat};
+use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -44,6 +45,20 @@ pub struct Config {
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
     pub limits: LimitsConfig,
+}
+
+impl Config {
+    /// JPEGs of one picture that there may be at the same time: one for each listener, and for each rung of an adaptive
+    /// one.
+    pub fn renditions(&self) -> usize {
+        let of = |listener: &ListenerConfig| if listener.adaptive { RUNGS } else { 1 };
+        self.listeners.iter().map(of).sum()
+    }
+
+    /// `frame_bytes` at most, so that all of these find room.
+    pub fn frame_bytes_max(&self) -> usize {
+        RENDITIONS_BYTES / self.renditions().max(1)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

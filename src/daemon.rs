@@ -397,6 +397,13 @@ impl Daemon {
             );
             config.listeners = self.config.listeners.clone();
         }
+        if config.limits.frame_bytes > config.frame_bytes_max() {
+            warn!(
+                "[[listener]]: all of them stay as they are: with frame_bytes as it was at the start, there is no room for the \
+                 pictures of so many adaptive ones"
+            );
+            config.listeners = self.config.listeners.clone();
+        }
         self.hub.reconfigure(&config);
         self.camera.reconfigure(&config);
         if !same_source(&config.camera, &self.config.camera) {

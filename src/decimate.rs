@@ -25,6 +25,11 @@ impl Decimator {
         }
     }
 
+    /// The rate that remains at most.
+    pub fn fps(&self) -> f64 {
+        self.interval.as_secs_f64().recip()
+    }
+
     /// Whether the picture taken at `at` is wanted. A good one that is kept is then reported to [`Decimator::kept`].
     pub fn wants(&self, at: Instant) -> bool {
         self.due

@@ -10,14 +10,15 @@ use std::time::Instant;
 
 use log::{debug, info, warn};
 
+use crate::adapt::Goal;
 use crate::config::{Config, LimitsConfig, ListenerConfig};
-use crate::frame::{FrameBuf, FrameMeta};
+use crate::frame::{Frame, FrameBuf, FrameMeta};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
 use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
 use crate::protocol::ProtocolKind;
 use crate::protocol::http::{self, Call, Policy, Route, Status};
-use crate::renditions::{Profile, Renditions};
+use crate::renditions::{Profile, Rendition, Renditions};
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
@@ -39,6 +40,8 @@ pub struct Listener {
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
     profile: Profile,
+    /// If its clients get what their link can carry.
+    goal: Option<Goal>,
     policy: Rc<Policy>,
     /// Connections that found no slot.
     pub refused: u64,
@@ -52,15 +55,33 @@ pub struct Listener {
 
 impl Listener {
     fn new(config: &ListenerConfig) -> Self {
+        let profile = Profile::of(config);
         Listener {
             config: config.clone(),
             address: String::new(),
-            profile: Profile::of(config),
+            profile,
+            goal: goal(config, &profile),
             policy: policy(config),
             refused: 0,
             violations: 0,
             past_frames: 0,
             told_unstamped: false,
+        }
+    }
+
+    /// Whether its clients, on whichever rung, can get this.
+    fn wants(&self, rendition: &Rendition) -> bool {
+        Profile::all(&self.config).any(|profile| rendition.is_for(profile))
+    }
+
+    /// Says once where pictures go out without the time stamp that the configuration asks for.
+    fn tell_unstamped(&mut self, frame: &Frame<'_>, profile: Profile) {
+        if !self.told_unstamped && frame.meta.live && profile.leaves_untouched(frame) {
+            self.told_unstamped = true;
+            info!(
+                "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
+                self.address
+            );
         }
     }
 
@@ -142,8 +163,12 @@ impl<S: Stream> Hub<S> {
         for (listener, config) in self.listeners.iter_mut().zip(&config.listeners) {
             listener.config = config.clone();
             listener.profile = Profile::of(config);
+            listener.goal = goal(config, &listener.profile);
             listener.policy = policy(config);
             listener.told_unstamped = false;
+        }
+        for slot in self.slots.iter_mut().filter(|slot| !slot.is_free()) {
+            slot.reconfigure(self.listeners[slot.listener].goal.is_some());
         }
         self.limits = config.limits.clone();
         self.renditions.reconfigure(config);
@@ -178,6 +203,13 @@ impl<S: Stream> Hub<S> {
             .filter(|(_, slot)| slot.listener == listener)
             .map(|(_, slot)| slot.stats.frames);
         self.listeners[listener].past_frames + current.sum::<u64>()
+    }
+
+    /// The rung of a client's pictures; `None` if they are not adapted to its link.
+    pub fn rung(&self, slot: &Slot<S>) -> Option<u8> {
+        let goal = self.listeners[slot.listener].goal.as_ref();
+        goal.filter(|_| slot.is_adaptable())
+            .map(|goal| slot.rung(goal))
     }
 
     pub fn renditions(&self) -> &Renditions {
@@ -344,23 +376,32 @@ impl<S: Stream> Hub<S> {
                         slot.reply(Status::ServiceUnavailable, http::TEXT, reason);
                         continue;
                     }
-                    let listener = &mut self.listeners[slot.listener];
-                    let profile = listener.profile;
                     let newest = camera.newest();
-                    if self.renditions.stamps()
-                        && !listener.told_unstamped
-                        && newest.is_some_and(|frame| {
-                            frame.meta.live && profile.leaves_untouched(&frame)
-                        })
-                    {
-                        listener.told_unstamped = true;
-                        info!(
-                            "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
-                            listener.address
-                        );
+                    let is_news = |meta: &FrameMeta| slot.is_news(meta);
+                    let Some(news) = self.renditions.news(newest.as_ref(), is_news) else {
+                        return;
+                    };
+                    match slot.ready(now) {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(reason) => return self.close(index, reason),
                     }
-                    let news = |meta: &FrameMeta| slot.is_news(meta);
-                    let Some((meta, jpeg)) = self.renditions.get(newest, profile, now, news) else {
+                    let listener = &mut self.listeners[slot.listener];
+                    let profile = match &listener.goal {
+                        Some(goal) if slot.is_adaptable() => {
+                            let rung = slot.choose_rung(goal, &news, now);
+                            listener.profile.rung(rung)
+                        }
+                        _ => listener.profile,
+                    };
+                    if self.renditions.stamps()
+                        && let Some(frame) = &newest
+                    {
+                        listener.tell_unstamped(frame, profile);
+                    }
+                    let is_news = |meta: &FrameMeta| slot.is_news(meta);
+                    let made = self.renditions.get(newest, profile, now, is_news);
+                    let Some((meta, jpeg)) = made else {
                         return;
                     };
                     if let Err(reason) = slot.offer(&meta, jpeg, now) {
@@ -487,6 +528,13 @@ impl<S: Stream> Hub<S> {
         }
         self.renditions.follow(None);
     }
+}
+
+fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {
+    listener.adaptive.then(|| Goal {
+        ladder: profile.ladder(),
+        min_fps: listener.min_fps,
+    })
 }
 
 fn policy(listener: &ListenerConfig) -> Rc<Policy> {

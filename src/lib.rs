@@ -7,8 +7,9 @@
 //!    is nothing more, keeps the newest good buffer and gives the others back to the driver at once.
 //! 3. [`hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
 //! 4. A slot that wants a picture is lent the newest one ([`frame::Frame`]: the borrow ends before the source can touch
-//!    the buffer again), as the JPEG that its listener asks for ([`renditions`]: made once, if anybody wants it).
-//!    Where a memory-to-memory device ([`m2m`]) makes it, the slot is served when that is done.
+//!    the buffer again), as the JPEG that its listener asks for or, where that adapts it, its link can carry
+//!    ([`renditions`]: made once, if anybody wants it; [`adapt`]). Where a memory-to-memory device ([`m2m`]) makes it,
+//!    the slot is served when that is done.
 //! 5. [`slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied to
 //!    the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.
@@ -28,7 +29,7 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `font`, `rate`, `times`, `decimate` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them |
+//! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients |
 //! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
 //! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
@@ -47,6 +48,7 @@
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
 //!   hold the three together.
 
+pub mod adapt;
 pub mod cli;
 pub mod codec;
 pub mod config;

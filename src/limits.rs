@@ -32,6 +32,12 @@ pub const FPS_MAX: u16 = 240;
 /// 4:2:0, 3840x2160 in RGB. Resident as far as pictures need it, and most is left to a 32-bit board of 512 MB.
 pub const TURNED_BYTES: usize = 32 << 20;
 
+/// adaptive: the pictures of one kind among which its clients are spread, from the listener's own to the smallest.
+pub const RUNGS: usize = 7;
+/// All JPEGs that are made of a picture have room for `limits.frame_bytes` each, and in all for this many bytes of
+/// address space: on a 32-bit board, the buffers of the clients can take 1 GiB of the two or three there are.
+pub const RENDITIONS_BYTES: usize = 256 * 1024 * 1024;
+
 /// pull: bytes of picture between two `ack`s.
 pub const PULL_PART: usize = 1380;
 /// HTTP: a request's head (request line and fields) in bytes; more is answered with 431.
@@ -96,6 +102,8 @@ pub const LINGER_CLOSE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(PULL_PART < FRAME_BYTES_MIN);
 const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
+// Without adaptive listeners there is always room.
+const _: () = assert!(MAX_LISTENERS * FRAME_BYTES_MAX <= RENDITIONS_BYTES);
 // push writes the length as an int32.
 const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(BUFFERS_MIN < BUFFERS_TO_HOLD_ONE && BUFFERS_TO_HOLD_ONE <= BUFFERS_MAX);

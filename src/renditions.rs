@@ -14,12 +14,13 @@ use std::time::Instant;
 
 use log::{info, warn};
 
+use crate::adapt::{Ladder, Step};
 use crate::codec::{Codec, CodecError, Recipe};
 use crate::config::{Config, ListenerConfig};
 use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
 #[cfg(doc)]
 use crate::limits::ENCODER_CONTEXTS;
-use crate::limits::MAX_LISTENERS;
+use crate::limits::{MAX_LISTENERS, RUNGS};
 use crate::m2m::Nodes;
 use crate::stamp::Stamp;
 use crate::times::Times;
@@ -50,6 +51,38 @@ impl Profile {
                 eighths: 8,
             },
         }
+    }
+
+    /// The pictures that a listener has for clients whose link cannot carry its own.
+    pub fn ladder(&self) -> Ladder {
+        Ladder::new(self.raw_quality)
+    }
+
+    /// What takes the place of this profile on a rung of its ladder.
+    pub fn rung(&self, rung: u8) -> Profile {
+        if rung == 0 {
+            return *self;
+        }
+        let Step { quality, eighths } = self.ladder().step(rung);
+        Profile {
+            quality: Some(quality),
+            raw_quality: quality,
+            bounds: Bounds {
+                eighths,
+                ..self.bounds
+            },
+        }
+    }
+
+    /// All that a listener can want.
+    pub fn all(listener: &ListenerConfig) -> impl Iterator<Item = Profile> + use<> {
+        let profile = Profile::of(listener);
+        let lowest = if listener.adaptive {
+            profile.ladder().lowest()
+        } else {
+            0
+        };
+        (0..=lowest).map(move |rung| profile.rung(rung))
     }
 
     /// Whether this is a JPEG that clients get as it is.
@@ -127,8 +160,9 @@ pub struct Renditions {
     /// With `camera.timestamp`.
     stamp: Option<Stamp>,
     turned: Turned,
-    /// One for each different profile, so at most one for each listener. Pages that were never written cost no memory.
-    made: heapless::Vec<Rendition, MAX_LISTENERS>,
+    /// One for each different profile, so at most one for each rung of each listener. Pages that were never written cost no
+    /// memory.
+    made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS }>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
     hardware: Hardware,
@@ -150,10 +184,7 @@ impl Renditions {
                 jpeg: FrameBuf::new(config.limits.frame_bytes),
                 told: false,
             },
-            made: room_for(
-                config.listeners.iter().map(Profile::of),
-                config.limits.frame_bytes,
-            ),
+            made: room_for(profiles(&config.listeners), config.limits.frame_bytes),
             failed: 0,
             hardware: Hardware::new(&config.camera, nodes),
         }
@@ -163,10 +194,7 @@ impl Renditions {
     pub fn reconfigure(&mut self, config: &Config) {
         self.hardware.reconfigure(&config.camera);
         self.stamp = stamp(config);
-        self.made = room_for(
-            config.listeners.iter().map(Profile::of),
-            config.limits.frame_bytes,
-        );
+        self.made = room_for(profiles(&config.listeners), config.limits.frame_bytes);
     }
 
     /// Whether pictures get a time stamp where they are encoded.
@@ -220,6 +248,20 @@ impl Renditions {
     /// that is not known yet.
     pub fn encoder(&self) -> Option<&str> {
         self.hardware.name()
+    }
+
+    /// What there is that is news to a client: the newest frame, or one that has just come from the device.
+    pub fn news(
+        &self,
+        newest: Option<&Frame<'_>>,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<FrameMeta> {
+        let fresh = self.made.iter().filter(|r| r.fresh);
+        let mut metas = newest
+            .map(|frame| frame.meta)
+            .into_iter()
+            .chain(fresh.filter_map(|r| r.meta));
+        metas.find(is_news)
     }
 
     /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
@@ -333,19 +375,23 @@ impl Renditions {
     }
 }
 
+fn profiles(listeners: &[ListenerConfig]) -> impl Iterator<Item = Profile> {
+    listeners.iter().flat_map(Profile::all)
+}
+
 fn stamp(config: &Config) -> Option<Stamp> {
     let camera = &config.camera;
     camera.timestamp.then(|| Stamp::new(&camera.name))
 }
 
-const FOR_EACH: &str = "there is a rendition for each listener's size and quality";
+const FOR_EACH: &str = "there is a rendition for each rung of each listener's size and quality";
 
 /// # Panics
 /// As [`Renditions::new`].
 fn room_for(
     profiles: impl Iterator<Item = Profile>,
     frame_bytes: usize,
-) -> heapless::Vec<Rendition, MAX_LISTENERS> {
+) -> heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS }> {
     let mut made = heapless::Vec::new();
     for profile in profiles {
         if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
@@ -391,6 +437,10 @@ mod tests {
                 eighths: 8,
             },
         }
+    }
+
+    fn by_listeners(listeners: &[ListenerConfig]) -> Renditions {
+        by_processor(&profiles(listeners).collect::<Vec<_>>())
     }
 
     fn by_processor(profiles: &[Profile]) -> Renditions {
@@ -476,6 +526,50 @@ mod tests {
         };
         assert_eq!(renditions.make(&card, low), Some(jpeg));
         assert_eq!(size(renditions.make(&card, small_low)), (32, 24));
+    }
+
+    #[test]
+    fn an_adaptive_listener_has_a_picture_for_each_rung() {
+        let config = |quality, adaptive| ListenerConfig {
+            quality,
+            adaptive,
+            width: Some(48),
+            ..Config::default().listeners[0].clone()
+        };
+        let rungs = |listeners: &[ListenerConfig]| by_listeners(listeners).made.len();
+        assert_eq!(rungs(&[config(None, false), config(Some(80), false)]), 1);
+        assert_eq!(rungs(&[config(None, true), config(Some(80), true)]), RUNGS);
+        // Quality 60 and 40 are there already.
+        assert_eq!(rungs(&[config(Some(60), true)]), RUNGS - 1);
+        assert_eq!(rungs(&[config(None, true), config(Some(60), true)]), RUNGS);
+
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut jpeg = FrameBuf::new(FRAME_BYTES);
+        Codec::new().encode(&grey(&data), 90, &mut jpeg).unwrap();
+        for quality in [None, Some(80), Some(35)] {
+            let listener = config(quality, true);
+            let mut renditions = by_listeners(std::slice::from_ref(&listener));
+            let profile = Profile::of(&listener);
+            let mut sequence = 0;
+            let pictures = [Picture::Raw(grey(&data)), Picture::Jpeg(jpeg.as_slice())];
+            for picture in pictures {
+                sequence += 1;
+                let meta = meta(sequence, true);
+                let frame = Frame { meta, picture };
+                let made = (0..=profile.ladder().lowest()).map(|rung| {
+                    let jpeg = renditions.make(&frame, profile.rung(rung));
+                    (size(jpeg), jpeg.map_or(0, <[u8]>::len))
+                });
+                let made: Vec<_> = made.collect();
+                assert_eq!(made[0].0, (48, 36));
+                // A quarter of that.
+                assert_eq!(made.last().map(|made| made.0), Some((12, 8)));
+                assert!(made.is_sorted_by(|a, b| a.1 > b.1), "{made:?}");
+            }
+            for made in renditions.all() {
+                assert_eq!(made.times().pictures(), 2);
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::Instant;
 
+use crate::adapt::{Adapter, Goal};
 use crate::config::LimitsConfig;
 use crate::decimate::Decimator;
 use crate::frame::{FrameBuf, FrameMeta};
@@ -212,6 +213,8 @@ pub struct Slot<S> {
     sequence: u64,
     /// Which pictures it gets, where it shall have fewer than there are.
     pace: Option<Decimator>,
+    /// How good they are, on a listener that adapts them to the link.
+    adapter: Adapter,
     pub stats: Stats,
 }
 
@@ -239,6 +242,7 @@ impl<S: Stream> Slot<S> {
             picture: false,
             sequence: 0,
             pace: None,
+            adapter: Adapter::new(),
             stats: Stats::default(),
         }
     }
@@ -278,6 +282,7 @@ impl<S: Stream> Slot<S> {
         (self.stalled, self.slow, self.since) = (None, false, now);
         (self.sequence, self.stats) = (0, Stats::default());
         self.pace = max_fps.map(Decimator::new);
+        self.adapter = Adapter::new();
         self.out.reset();
         self.input.clear();
         self.frame.clear();
@@ -352,6 +357,7 @@ impl<S: Stream> Slot<S> {
     /// The camera has a new picture. True if it can be offered.
     pub fn on_frame(&mut self) -> bool {
         self.slow |= self.out.left() > 0;
+        self.adapter.on_frame();
         self.wants_frame()
     }
 
@@ -369,6 +375,42 @@ impl<S: Stream> Slot<S> {
                 ..
             })
         )
+    }
+
+    /// Whether this connection is one that goes on from picture to picture, so that it can be adapted: a snapshot is what
+    /// was asked for.
+    pub fn is_adaptable(&self) -> bool {
+        match &self.protocol {
+            _ if self.refusal => false,
+            Protocol::Push | Protocol::Pull(_) => true,
+            Protocol::Http(http) => http.phase == Phase::Stream,
+        }
+    }
+
+    /// The rung of the picture it got last or is getting, if its listener has this goal.
+    pub fn rung(&self, goal: &Goal) -> u8 {
+        self.adapter.rung().min(goal.ladder.lowest())
+    }
+
+    /// The rung on which it is to get this picture. To be asked when it is [`Slot::ready`].
+    pub fn choose_rung(&mut self, goal: &Goal, meta: &FrameMeta, now: Instant) -> u8 {
+        if meta.live {
+            let max_fps = self.pace.as_ref().map(Decimator::fps);
+            self.adapter.choose(goal, max_fps, now)
+        } else {
+            // The card's size says nothing about the camera's pictures, and it comes rarely.
+            self.adapter.pause();
+            self.rung(goal)
+        }
+    }
+
+    /// Its listener's settings have changed. `adaptive`: it still adapts its clients.
+    pub fn reconfigure(&mut self, adaptive: bool) {
+        if adaptive {
+            self.adapter.pause();
+        } else {
+            self.adapter = Adapter::new();
+        }
     }
 
     /// Whether this picture would be news to the client. A snapshot is, unless it is older than the last one: it is asked
@@ -493,7 +535,10 @@ impl<S: Stream> Slot<S> {
             self.stats.rate.tick(now);
         }
         match &mut self.protocol {
-            Protocol::Pull(pull) => self.state = pull.on_frame_done(),
+            Protocol::Pull(pull) => {
+                self.adapter.end(now);
+                self.state = pull.on_frame_done();
+            }
             Protocol::Push => self.state = State::AnnouncePending,
             Protocol::Http(http) if http.phase == Phase::Stream => {
                 self.state = State::AnnouncePending
@@ -519,6 +564,19 @@ impl<S: Stream> Slot<S> {
             .map_err(|e| CloseReason::Io(e.kind()))
     }
 
+    /// Whether a picture can begin now: to be asked before it is offered. What is begun while the kernel still holds the
+    /// rest of the picture before it would wait behind that, and grow old. The kernel would take it all the same: it fills
+    /// up the last buffer of its queue whatever TCP_NOTSENT_LOWAT says. If not, there will be an event.
+    pub fn ready(&mut self, now: Instant) -> Result<bool, CloseReason> {
+        if self.slow && !self.is_drained()? {
+            self.writable = false;
+            self.stalled.get_or_insert(now);
+            return Ok(false);
+        }
+        self.slow = false;
+        Ok(true)
+    }
+
     /// Lends a picture that goes out straight away as far as the socket takes it; what it does not take is copied.
     /// Where it takes nothing the slot is not bound to this picture, so that it can begin with a newer one.
     ///
@@ -535,14 +593,6 @@ impl<S: Stream> Slot<S> {
             "a picture for a slot that is {:?}",
             self.state
         );
-        if self.slow && !self.is_drained()? {
-            // What is begun now would wait behind the rest of the picture before it, and grow old. The kernel would take
-            // it all the same: it fills up the last buffer of its queue whatever TCP_NOTSENT_LOWAT says.
-            self.writable = false;
-            self.stalled.get_or_insert(now);
-            return Ok(());
-        }
-        self.slow = false;
         let chunk = self
             .protocol
             .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
@@ -562,6 +612,9 @@ impl<S: Stream> Slot<S> {
             return Ok(());
         }
         self.stats.captured = Some(meta.captured);
+        if meta.live && self.is_adaptable() {
+            self.adapter.begin(jpeg.len(), now);
+        }
         if let Some(pace) = &mut self.pace {
             pace.kept(meta.captured);
         }

@@ -153,6 +153,9 @@ impl Bench {
 
     fn offer(&mut self, jpeg: &[u8]) -> Result<(), CloseReason> {
         self.frames += 1;
+        if !self.slot.ready(self.now)? {
+            return Ok(());
+        }
         let meta = self.meta();
         self.slot.offer(&meta, jpeg, self.now)
     }

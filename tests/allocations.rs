@@ -3,12 +3,17 @@
 mod common;
 
 use std::env;
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use camd::codec::{Codec, Recipe};
 use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
-use common::{Camd, LISTENERS, Stream, connect, pattern, pull_next, push_next, replay};
+use common::{
+    Camd, LISTENERS, Stream, connect, pattern, pull_announcement, pull_next, push_next, replay,
+    send,
+};
 use nix::sys::signal::Signal;
 
 /// valgrind makes everything some twenty times slower.
@@ -135,6 +140,40 @@ fn smaller_pictures_cost_no_allocation() {
         );
         assert_eq!(few, many, "for {N} and {} smaller pictures", 10 * N);
     }
+}
+
+/// A picture for a pull client that takes its time before each `ack`.
+fn pull_slowly(stream: &mut TcpStream) -> Vec<u8> {
+    send(stream, "new_request");
+    let mut jpeg = vec![0; pull_announcement(stream)];
+    for part in jpeg.chunks_mut(1380) {
+        std::thread::sleep(Duration::from_millis(60));
+        send(stream, "ack");
+        stream.read_exact(part).expect("a part");
+    }
+    jpeg
+}
+
+#[test]
+fn adapted_pictures_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    let config = format!("{camera}{LISTENERS}adaptive = true\nmin_fps = 20\n");
+    let [few, many] = [N, 10 * N].map(|count| {
+        allocations(&config, |camd| {
+            let mut pull = connect(camd.pull());
+            // Not even the smallest one can be had 20 times a second.
+            while pull_slowly(&mut pull).len() == 5000 {}
+            for _ in 0..count {
+                let picture = pull_slowly(&mut pull);
+                assert!(picture.len() < 5000, "it is made for the slow");
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} adapted pictures, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} adapted pictures", 10 * N);
 }
 
 /// In this process: so many pictures, raw and JPEG, turned in all ways.

@@ -965,3 +965,24 @@ fn min_fps_is_at_most_max_fps() {
     assert_eq!(config.listeners[0].min_fps, 5);
     good(&format!("{listener}max_fps = 6\nmin_fps = 6\n"));
 }
+
+#[test]
+fn the_pictures_of_all_adaptive_listeners_find_room() {
+    let listener = |port| {
+        format!("[[listener]]\nprotocol = \"push\"\nbind = \"127.0.0.1:{port}\"\nadaptive = true\n")
+    };
+    let limits = "[limits]\nframe_bytes = 16777216\n";
+    good(&format!("{limits}{}{}", listener(1), listener(2)));
+    let three = [listener(1), listener(2), listener(3)].concat();
+    assert_eq!(
+        errors(&format!("{limits}{three}")),
+        [
+            "camd.toml:2: limits.frame_bytes: 16777216 is too much for the 21 different JPEGs that these listeners can need \
+             of a picture, 7 for each adaptive one; allowed: at most 12782640, or fewer adaptive listeners"
+        ]
+    );
+    good(&format!("[limits]\nframe_bytes = 12782640\n{three}"));
+    let all: String = (1..=16).map(|n| listener(n) + "clients = 1\n").collect();
+    good(&format!("[limits]\nframe_bytes = 2396745\n{all}"));
+    good(&format!("{limits}{}", all.replace("true", "false")));
+}

@@ -3,7 +3,8 @@
 //! also draws how often things go wrong.
 //!
 //! What must hold, whatever happens:
-//! - every picture that a client gets equals, byte for byte, one that the camera made (or is the "no picture" card);
+//! - every picture that a client gets equals, byte for byte, one that the camera made or, on an adaptive listener, what
+//!   the codec makes of it for a rung (or the "no picture" card, in the same way);
 //! - a client's pictures get newer, never older;
 //! - a client with room in its socket gets each new picture in the turn in which it came, whoever else stalls;
 //! - slots come back: when all clients are gone or late, none is taken;
@@ -12,21 +13,27 @@
 //! `CAMD_SEED=n cargo test --test simulation` repeats one seed.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use camd::codec::{Codec, Recipe};
 use camd::config::{Config, ListenerConfig, SourceKind};
-use camd::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
+use camd::frame::{
+    Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
+};
 use camd::hub::{ClientId, Hub};
+use camd::limits::NO_PICTURE_QUALITY;
 use camd::protocol::ProtocolKind;
+use camd::renditions::Profile;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition};
-use camd::source::{Captured, Fault, Negotiated, Source};
+use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
 use fastrand::Rng;
 
 const SEEDS: u64 = 1000;
@@ -146,27 +153,99 @@ impl Drop for ServerEnd {
 
 // ---------------------------------------------------------------- the camera
 
-/// The camera's picture number `n`: its number, then bytes that follow from it.
-fn picture(n: u64) -> Vec<u8> {
+/// More than a camera can make in one world.
+const PICTURES: u64 = (FAULTY_STEPS + CALM_STEPS + 500) as u64;
+const NO_CAMERA: &str = "there is no camera";
+const BROKEN: &str = "it broke";
+
+/// The camera's picture number `n`: 12 squares, bright or dark as the bits of the number, so that no two look alike,
+/// whatever the rung; and its number and bytes that follow from it in a comment.
+fn make_picture(n: u64, codec: &mut Codec, out: &mut FrameBuf) -> Vec<u8> {
+    let pixel = |i: u64| {
+        let bit = i % 64 / 16 + i / 64 / 16 * 4;
+        if n >> bit & 1 == 1 { 220 } else { 30 }
+    };
+    let data: Vec<u8> = (0..64 * 48).map(pixel).collect();
+    let mut planes = [Plane::default(); 3];
+    planes[0] = Plane {
+        data: &data,
+        stride: 64,
+    };
+    let raw = RawPicture {
+        format: PixelFormat::Grey,
+        width: 64,
+        height: 48,
+        planes,
+    };
+    codec.encode(&raw, 80, out).expect("a small picture");
+    let jpeg = out.as_slice();
     let mut rng = Rng::with_seed(n);
     let len = if n.is_multiple_of(97) {
         FRAME_BYTES
     } else {
-        rng.usize(16..6000)
+        rng.usize(jpeg.len() + 20..6000)
     };
-    let mut bytes = vec![0xff, 0xd8, b'S', b'I', b'M'];
-    bytes.extend(n.to_le_bytes());
-    let start = bytes.len();
-    bytes.resize(len - 2, 0);
-    rng.fill(&mut bytes[start..]);
-    bytes.extend([0xff, 0xd9]);
-    bytes
+    let mut comment = vec![0; len - jpeg.len() - 4];
+    rng.fill(&mut comment);
+    comment[..3].copy_from_slice(b"SIM");
+    comment[3..11].copy_from_slice(&n.to_le_bytes());
+    let segment = (comment.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xff, 0xfe], &segment, &comment, &jpeg[2..]].concat()
+}
+
+/// All that can come to a client, made once for all worlds.
+struct Expected {
+    pictures: Vec<Vec<u8>>,
+    /// What becomes of a picture or of the card on a rung; with the picture's number.
+    on_rungs: HashMap<Vec<u8>, Option<u64>>,
+}
+
+static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(FRAME_BYTES);
+    let pictures: Vec<_> = (0..PICTURES)
+        .map(|n| make_picture(n, &mut codec, &mut out))
+        .collect();
+    let numbered = (0..)
+        .zip(&pictures)
+        .map(|(n, jpeg)| (Some(n), jpeg.clone()));
+    let cards = [NO_CAMERA, BROKEN].map(|reason| {
+        let quality = NO_PICTURE_QUALITY;
+        no_picture::render(64, 48, "camera", reason, quality, &mut codec, &mut out)
+            .expect("a card");
+        (None, out.as_slice().to_vec())
+    });
+    let mut on_rungs = HashMap::new();
+    for (number, jpeg) in numbered.chain(cards) {
+        for listener in config().listeners {
+            let profile = Profile::of(&listener);
+            for rung in 1..=profile.ladder().lowest() {
+                let profile = profile.rung(rung);
+                let recipe = Recipe {
+                    bounds: profile.bounds,
+                    ..Recipe::at(profile.raw_quality)
+                };
+                codec
+                    .make(&Picture::Jpeg(&jpeg), &recipe, &mut out)
+                    .expect("a JPEG of ours");
+                let other = on_rungs.insert(out.as_slice().to_vec(), number);
+                assert!(other.is_none_or(|other| other == number), "two look alike");
+            }
+        }
+        // The card is not encoded again where it is not made smaller.
+        if number.is_none() {
+            on_rungs.insert(jpeg, None);
+        }
+    }
+    Expected { pictures, on_rungs }
+});
+
+fn picture(n: u64) -> &'static [u8] {
+    &EXPECTED.pictures[n as usize]
 }
 
 fn picture_number(jpeg: &[u8]) -> Option<u64> {
-    let number = jpeg
-        .strip_prefix(&[0xff, 0xd8, b'S', b'I', b'M'])?
-        .first_chunk()?;
+    let number = jpeg.get(6..)?.strip_prefix(b"SIM")?.first_chunk()?;
     Some(u64::from_le_bytes(*number))
 }
 
@@ -180,7 +259,7 @@ struct Dice {
 
 struct SimCamera {
     dice: Rc<RefCell<Dice>>,
-    newest: Option<(FrameMeta, Vec<u8>)>,
+    newest: Option<(FrameMeta, &'static [u8])>,
     running: bool,
 }
 
@@ -188,7 +267,7 @@ impl Source for SimCamera {
     fn start(&mut self, _: Instant) -> Result<Negotiated, Fault> {
         assert!(!self.running, "started twice");
         if self.dice.borrow().starts_fail {
-            return Err(Fault("there is no camera".into()));
+            return Err(Fault(NO_CAMERA.into()));
         }
         self.running = true;
         let description = "simulated".into();
@@ -297,6 +376,8 @@ struct Client {
     last: u64,
     pictures: u64,
     cards: u64,
+    /// Of the pictures, those on a rung.
+    adapted: u64,
     /// It was in the middle of the table and ready when the last picture was made.
     first_after: Option<u64>,
 }
@@ -513,14 +594,22 @@ impl Client {
     }
 
     fn check(&mut self, jpeg: &[u8]) {
-        let Some(n) = picture_number(jpeg) else {
-            let card =
-                camd::jpeg::inspect(jpeg).expect("what is no picture of the camera is the card");
-            assert_eq!((card.width, card.height), (64, 48));
-            self.cards += 1;
-            return;
+        let n = match picture_number(jpeg) {
+            Some(n) => {
+                assert!(jpeg == picture(n), "picture {n} arrived changed");
+                n
+            }
+            None => {
+                let known = EXPECTED.on_rungs.get(jpeg);
+                let Some(n) = known.expect("a picture on a rung, or the card") else {
+                    self.cards += 1;
+                    return;
+                };
+                assert_ne!(self.kind, Kind::Snapshots, "a snapshot is never adapted");
+                self.adapted += 1;
+                *n
+            }
         };
-        assert!(jpeg == picture(n), "picture {n} arrived changed");
         // The same one may answer two snapshot requests.
         let newer = if self.kind == Kind::Snapshots {
             n >= self.last
@@ -544,8 +633,8 @@ struct World {
     clients: Vec<Client>,
     /// Connections that are gone.
     past: Vec<ClientId>,
-    admitted: u32,
-    refused: u32,
+    admitted: u64,
+    refused: u64,
 }
 
 fn config() -> Config {
@@ -571,10 +660,20 @@ fn config() -> Config {
     config
 }
 
+/// Each listener is adaptive or not.
+fn adaptive_at_random(mut config: Config, rng: &mut Rng) -> Config {
+    for listener in &mut config.listeners {
+        listener.adaptive = rng.bool();
+        listener.min_fps = rng.u16(1..20);
+    }
+    config
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
-        let config = config();
+        let mut rng = Rng::with_seed(seed);
+        let config = adaptive_at_random(config(), &mut rng);
         let dice = Rc::new(RefCell::new(Dice::default()));
         let source = SimCamera {
             dice: Rc::clone(&dice),
@@ -583,7 +682,6 @@ impl World {
         };
         let camera = Camera::new(source, &config, now);
         let hub = Hub::new(&config, now, Instant::now);
-        let rng = Rng::with_seed(seed);
         World {
             rng,
             now,
@@ -641,6 +739,7 @@ impl World {
             last: 0,
             pictures: 0,
             cards: 0,
+            adapted: 0,
             first_after: None,
         };
         client.hello();
@@ -718,9 +817,7 @@ impl World {
         }
         let frame = self.rng.u8(0..3) != 0;
         self.dice.borrow_mut().next = match frame {
-            true if !calm && self.rng.u32(0..100) < fault_rate => {
-                Some(Err(Fault("it broke".into())))
-            }
+            true if !calm && self.rng.u32(0..100) < fault_rate => Some(Err(Fault(BROKEN.into()))),
             true => Some(Ok(())),
             false => None,
         };
@@ -763,13 +860,37 @@ impl World {
     }
 }
 
-/// Runs one seed; gives what it did, to see that the seeds together do everything.
-fn run(seed: u64) -> (u32, u32, u64, u64) {
+/// What worlds did, to see that all of them together do everything.
+#[derive(Default)]
+struct Sum {
+    admitted: u64,
+    refused: u64,
+    pictures: u64,
+    cards: u64,
+    adapted: u64,
+}
+
+impl Sum {
+    fn add(mut self, other: Sum) -> Sum {
+        self.admitted += other.admitted;
+        self.refused += other.refused;
+        self.pictures += other.pictures;
+        self.cards += other.cards;
+        self.adapted += other.adapted;
+        self
+    }
+}
+
+/// Runs one seed.
+fn run(seed: u64) -> Sum {
     let mut world = World::new(seed);
     let fault_rate = *world.rng.choice(&[0, 0, 1, 5, 20]).expect("not empty");
     for _ in 0..FAULTY_STEPS {
         world.step(false, fault_rate);
     }
+    // A reload, under those who are there.
+    let config = adaptive_at_random(config(), &mut world.rng);
+    world.hub.reconfigure(&config);
     // The faults stop. The clock goes on past every back-off, so that the camera comes back.
     world.dice.borrow_mut().starts_fail = false;
     world.connect(Kind::Push, Manner::Fast);
@@ -812,9 +933,16 @@ fn run(seed: u64) -> (u32, u32, u64, u64) {
                 .map(|(_, slot)| slot.state()),
         );
     }
-    let (pictures, cards) = world.clients.iter().fold((0, 0), |(p, c), client| {
-        (p + client.pictures, c + client.cards)
-    });
+    let mut sum = Sum {
+        admitted: world.admitted,
+        refused: world.refused,
+        ..Sum::default()
+    };
+    for client in &world.clients {
+        sum.pictures += client.pictures;
+        sum.cards += client.cards;
+        sum.adapted += client.adapted;
+    }
     // Everybody leaves.
     for client in &mut world.clients {
         client.hang_up();
@@ -824,7 +952,7 @@ fn run(seed: u64) -> (u32, u32, u64, u64) {
     }
     assert_eq!(world.hub.clients().count(), 0, "every slot comes back");
     assert_eq!(world.camera.condition(), Condition::Idle, "nobody watches");
-    (world.admitted, world.refused, pictures, cards)
+    sum
 }
 
 #[test]
@@ -836,46 +964,36 @@ fn every_seed_keeps_the_promises() {
     // A world lives in one thread; the seeds are shared out among all cores.
     let next = AtomicU64::new(0);
     let work = || {
-        let mut sum = (0, 0, 0, 0);
+        let mut sum = Sum::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= SEEDS {
                 return sum;
             }
             let result = std::panic::catch_unwind(|| run(seed));
-            let Ok((admitted, refused, pictures, cards)) = result else {
+            let Ok(one) = result else {
                 panic!("seed {seed} failed; CAMD_SEED={seed} repeats it alone");
             };
-            sum = (
-                sum.0 + admitted,
-                sum.1 + refused,
-                sum.2 + pictures,
-                sum.3 + cards,
-            );
+            sum = sum.add(one);
         }
     };
     let cores = thread::available_parallelism().map_or(1, |n| n.get());
     let sum = thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().fold((0, 0, 0, 0), |sum, thread| {
-            let part = thread.join().expect("the panic above");
-            (
-                sum.0 + part.0,
-                sum.1 + part.1,
-                sum.2 + part.2,
-                sum.3 + part.3,
-            )
+        threads.into_iter().fold(Sum::default(), |sum, thread| {
+            sum.add(thread.join().expect("the panic above"))
         })
     });
     println!(
-        "{SEEDS} seeds: {} admitted, {} refused, {} pictures, {} cards",
-        sum.0, sum.1, sum.2, sum.3
+        "{SEEDS} seeds: {} admitted, {} refused, {} pictures, {} of them adapted, {} cards",
+        sum.admitted, sum.refused, sum.pictures, sum.adapted, sum.cards
     );
     assert!(
-        sum.0 > 64 * SEEDS as u32 / 2,
+        sum.admitted > 64 * SEEDS / 2,
         "slots are used again and again: {}",
-        sum.0
+        sum.admitted
     );
-    assert!(sum.1 > 0, "the table was full at times");
-    assert!(sum.3 > 0, "the camera was away at times");
+    assert!(sum.refused > 0, "the table was full at times");
+    assert!(sum.cards > 0, "the camera was away at times");
+    assert!(sum.adapted > 0, "some clients went down their ladder");
 }

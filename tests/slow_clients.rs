@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
-use common::{Camd, PATIENCE, Stream, connect, push_next, replay, since_epoch};
+use common::{
+    Camd, PATIENCE, Paced, Stream, connect, connect_as_over_a_slow_line, push_next, replay,
+    since_epoch,
+};
 
 /// One test at a time: each of them wants the machine's time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -28,51 +28,6 @@ protocol = "push"
 bind = "127.0.0.1:0"
 clients = 20
 "#;
-
-/// Reads at a fixed rate, as over a line of that rate.
-struct Paced {
-    tcp: TcpStream,
-    bytes_per_second: f64,
-    started: Instant,
-    bytes: usize,
-}
-
-impl Read for Paced {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second);
-        std::thread::sleep(due.saturating_sub(self.started.elapsed()));
-        let some = buf.len().min(4096);
-        let got = self.tcp.read(&mut buf[..some])?;
-        self.bytes += got;
-        Ok(got)
-    }
-}
-
-impl Write for Paced {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        self.tcp.write(buf)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.tcp.flush()
-    }
-}
-
-/// A connection as over a line of limited rate: Ethernet's segments, since TCP sends a slow reader only whole ones and
-/// loopback's are half a picture long, and a receive buffer that holds little, since what piles up in the client's own
-/// kernel is out of camd's hands.
-fn connect_as_over_a_slow_line(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_tcp_mss(1448).expect("TCP_MAXSEG");
-    socket.set_recv_buffer_size(32 * 1024).expect("SO_RCVBUF");
-    socket
-        .connect(&address.into())
-        .unwrap_or_else(|error| panic!("{address}: {error}"));
-    socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("SO_RCVTIMEO");
-    socket.into()
-}
 
 #[test]
 fn a_slow_client_sees_new_pictures_and_fast_ones_see_all() {
@@ -103,12 +58,7 @@ fn a_slow_client_sees_new_pictures_and_fast_ones_see_all() {
             })
             .collect();
         let slow = scope.spawn(move || {
-            let paced = Paced {
-                tcp: connect_as_over_a_slow_line(address),
-                bytes_per_second: 1e6,
-                started: Instant::now(),
-                bytes: 0,
-            };
+            let paced = Paced::new(connect_as_over_a_slow_line(address), 1e6);
             let mut stream = Stream::open_over(paced, "/stream");
             let mut ages = Vec::new();
             loop {

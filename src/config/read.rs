@@ -15,7 +15,7 @@ use super::{
     Bind, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig, ListenerConfig,
     ProtocolKind, SourceKind, line_at, nearest,
 };
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, RUNGS};
 
 /// A file without `[[listener]]` sections has this one.
 const DEFAULT_LISTENER: &str = r#"
@@ -189,6 +189,7 @@ impl Reader<'_> {
             self.section(Section::Listener, &table, 0);
         }
         self.camera_needs(root);
+        self.renditions_fit(root);
     }
 
     fn single(&mut self, section: Section, root: &DeTable<'_>) {
@@ -321,6 +322,27 @@ impl Reader<'_> {
                 );
                 self.error(place("clients"), "listener.clients", what);
             }
+        }
+    }
+
+    /// The JPEGs of one picture share an address space that is small on some boards.
+    fn renditions_fit(&mut self, root: &DeTable<'_>) {
+        let (bytes, max) = (
+            self.config.limits.frame_bytes,
+            self.config.frame_bytes_max(),
+        );
+        let limits = root.get(Section::Limits.name()).map(Spanned::get_ref);
+        if let Some(DeValue::Table(limits)) = limits
+            && let Some(value) = limits.get("frame_bytes")
+            && bytes > max
+            && self.config.listeners.len() <= MAX_LISTENERS
+        {
+            let what = format!(
+                "{bytes} is too much for the {} different JPEGs that these listeners can need of a picture, {RUNGS} for \
+                 each adaptive one; allowed: at most {max}, or fewer adaptive listeners",
+                self.config.renditions()
+            );
+            self.error(value.span().start, "limits.frame_bytes", what);
         }
     }
 

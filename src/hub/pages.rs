@@ -73,6 +73,7 @@ struct Listener<'a> {
     bind: &'a str,
     clients: usize,
     limit: usize,
+    adaptive: bool,
     frames: u64,
     refused: u64,
     violations: u64,
@@ -126,6 +127,8 @@ struct Client<'a> {
     /// Since the capture of the picture it got last or is getting.
     age_ms: Option<u64>,
     unsent_bytes: usize,
+    /// 0: the listener's own picture; the higher, the smaller. Null where the listener is not adaptive, and for requests.
+    rung: Option<u8>,
 }
 
 fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
@@ -171,6 +174,7 @@ pub fn state<S: Stream, C: Source>(
                 bind: &listener.address,
                 clients: hub.connected(index),
                 limit: listener.config.clients,
+                adaptive: listener.config.adaptive,
                 frames: hub.frames_sent(index),
                 refused: listener.refused,
                 violations: listener.violations,
@@ -183,7 +187,7 @@ pub fn state<S: Stream, C: Source>(
                 width: rendition.size().map(|size| size.width),
                 height: rendition.size().map(|size| size.height),
                 listeners: listeners
-                    .filter(|(_, listener)| rendition.is_for(listener.profile))
+                    .filter(|(_, listener)| listener.wants(rendition))
                     .map(|(index, _)| index),
                 pictures: times.pictures(),
                 decode_ms: Milliseconds::of(times, Phase::Decode),
@@ -204,6 +208,7 @@ pub fn state<S: Stream, C: Source>(
                 fps: slot.stats.rate.per_second(now),
                 age_ms: ms(slot.stats.captured, now),
                 unsent_bytes: slot.unsent(),
+                rung: hub.rung(slot),
             }
         }),
     };
@@ -400,7 +405,7 @@ impl std::fmt::Display for Label<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_SLOTS};
+    use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_SLOTS, RUNGS};
     use crate::protocol;
 
     #[test]
@@ -442,12 +447,12 @@ mod tests {
                 bind: &bind,
                 clients: MAX_CLIENTS,
                 limit: MAX_CLIENTS,
+                adaptive: false,
                 frames: u64::MAX,
                 refused: u64::MAX,
                 violations: u64::MAX,
             }),
-            // Room for some of them for each listener.
-            profiles: (0..7 * MAX_LISTENERS).map(|_| Profile {
+            profiles: (0..RUNGS * MAX_LISTENERS).map(|_| Profile {
                 quality: 100,
                 width: Some(8192),
                 height: Some(8192),
@@ -468,6 +473,7 @@ mod tests {
                 fps: 239.99,
                 age_ms: Some(u64::MAX),
                 unsent_bytes: u32::MAX as usize,
+                rung: Some(6),
             }),
         };
         let json = serde_json::to_vec(&state).unwrap();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 /// How long anything may take that normally takes milliseconds. Only a failing test ever waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -389,6 +390,62 @@ pub fn connect(address: SocketAddr) -> TcpStream {
         .set_write_timeout(Some(PATIENCE))
         .expect("SO_SNDTIMEO");
     stream
+}
+
+/// Reads at a fixed rate, as over a line of that rate.
+pub struct Paced {
+    tcp: TcpStream,
+    pub bytes_per_second: f64,
+    started: Instant,
+    bytes: usize,
+}
+
+impl Paced {
+    pub fn new(tcp: TcpStream, bytes_per_second: f64) -> Paced {
+        Paced {
+            tcp,
+            bytes_per_second,
+            started: Instant::now(),
+            bytes: 0,
+        }
+    }
+}
+
+impl Read for Paced {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second);
+        std::thread::sleep(due.saturating_sub(self.started.elapsed()));
+        let some = buf.len().min(4096);
+        let got = self.tcp.read(&mut buf[..some])?;
+        self.bytes += got;
+        Ok(got)
+    }
+}
+
+impl Write for Paced {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.tcp.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
+/// A connection as over a line of limited rate: Ethernet's segments, since TCP sends a slow reader only whole ones and
+/// loopback's are half a picture long, and a receive buffer that holds little, since what piles up in the client's own
+/// kernel is out of camd's hands.
+pub fn connect_as_over_a_slow_line(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_tcp_mss(1448).expect("TCP_MAXSEG");
+    socket.set_recv_buffer_size(32 * 1024).expect("SO_RCVBUF");
+    socket
+        .connect(&address.into())
+        .unwrap_or_else(|error| panic!("{address}: {error}"));
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("SO_RCVTIMEO");
+    socket.into()
 }
 
 #[derive(Debug)]
