@@ -6,11 +6,11 @@
 //!
 //! # What is measured
 //! For each client, in windows of a second and more: pictures that it took, their bytes, and pictures that came from the
-//! camera meanwhile. A stream's time counts all; of a pull client's only that from an announcement to the last part,
-//! since it may ask as rarely as it likes. All this is seen when a picture begins or ends, so there is no timer. A slow
-//! client's next picture begins when the kernel has sent the one before it ([`crate::slot::Slot::ready`]), so the bytes
-//! are those that the link has carried. Only when a link turns slow they seem to be more at first, as the network and the
-//! client's own kernel fill up; the next window corrects that.
+//! camera meanwhile. A stream's time counts all, but for what the encoder takes; of a pull client's only that from an
+//! announcement to the last part, since it may ask as rarely as it likes. All this is seen when a picture begins or ends,
+//! so there is no timer. A slow client's next picture begins when the kernel has sent the one before it
+//! ([`crate::slot::Slot::ready`]), so the bytes are those that the link has carried. Only when a link turns slow they seem
+//! to be more at first, as the network and the client's own kernel fill up; the next window corrects that.
 //!
 //! # What follows
 //! **Down.** A window is *short* if the client took fewer pictures than `min_fps`, or than there were, if these were fewer.
@@ -178,6 +178,8 @@ pub struct Adapter {
     came: u32,
     /// Bytes of the picture that began then; 0: none.
     under_way: usize,
+    /// It asks for each picture.
+    is_pull: bool,
     /// The last window was short, by little.
     short: bool,
     /// For how long a better rung has looked possible, and for how long it must.
@@ -201,6 +203,7 @@ impl Adapter {
             since: None,
             came: 0,
             under_way: 0,
+            is_pull: false,
             short: false,
             calm: Duration::ZERO,
             hold: CALM,
@@ -229,10 +232,17 @@ impl Adapter {
         self.under_way = bytes;
     }
 
-    /// The picture is out, and the client does not wait until the next one begins. For pull; with a stream the picture is
-    /// out, and the client waits on, when the next one is to be chosen.
+    /// A pull client's picture is out, and it does not wait until the next one begins. A stream's is out when the next one
+    /// is to be chosen, and its client waits on.
     pub fn end(&mut self, now: Instant) {
         self.count(now, self.came);
+        self.since = None;
+        self.is_pull = true;
+    }
+
+    /// The picture that was to go out next could not be had (yet): until it begins, it is not the link that keeps the
+    /// client waiting.
+    pub fn unserved(&mut self) {
         self.since = None;
     }
 
@@ -317,8 +327,7 @@ impl Adapter {
         let known = (0..self.rung).find(|&rung| fits(rung, UP));
         let grown = carried > self.carries.1 * GROWN;
         // Of a pull client's time all is known already.
-        let stream = self.since.is_some();
-        let tried = (stream && got >= wanted * ALL && self.rung > 0).then(|| {
+        let tried = (!self.is_pull && got >= wanted * ALL && self.rung > 0).then(|| {
             let stride = if grown { (2 * self.stride).max(1) } else { 1 };
             self.rung.saturating_sub(stride)
         });
@@ -569,6 +578,27 @@ mod tests {
         assert_eq!(pictures(100, 800, 1000), 4);
         assert_eq!(pictures(20, 100, 1000), 0);
         assert_eq!(pictures(100, 0, 1000), 0, "faster than the clock shows");
+    }
+
+    #[test]
+    fn an_encoder_that_is_slower_than_the_camera_is_not_the_links_fault() {
+        let goal = Goal {
+            min_fps: 30,
+            ..GOAL
+        };
+        let mut adapter = Adapter::new();
+        let mut now = Instant::now();
+        for _ in 0..300 {
+            adapter.on_frame();
+            assert_eq!(adapter.choose(&goal, None, now), 0);
+            // Another one comes before the encoder is done.
+            adapter.unserved();
+            adapter.on_frame();
+            now += Duration::from_millis(40);
+            assert_eq!(adapter.choose(&goal, None, now), 0);
+            adapter.begin(80_000, now);
+            now += Duration::from_millis(26);
+        }
     }
 
     #[test]

@@ -402,6 +402,7 @@ impl<S: Stream> Hub<S> {
                     let is_news = |meta: &FrameMeta| slot.is_news(meta);
                     let made = self.renditions.get(newest, profile, now, is_news);
                     let Some((meta, jpeg)) = made else {
+                        slot.unserved();
                         return;
                     };
                     if let Err(reason) = slot.offer(&meta, jpeg, now) {

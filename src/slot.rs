@@ -404,6 +404,11 @@ impl<S: Stream> Slot<S> {
         }
     }
 
+    /// There was news for it, but no JPEG of it, or none yet.
+    pub fn unserved(&mut self) {
+        self.adapter.unserved();
+    }
+
     /// Its listener's settings have changed. `adaptive`: it still adapts its clients.
     pub fn reconfigure(&mut self, adaptive: bool) {
         if adaptive {
