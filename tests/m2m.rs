@@ -2,11 +2,12 @@
 //! are scripted (`m2m/stand_in.rs`); and camd itself on a machine without one. `tests/lab` has a real driver.
 
 mod common;
+#[path = "common/resources.rs"]
+mod resources;
 #[path = "m2m/stand_in.rs"]
 mod stand_in;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -27,36 +28,12 @@ use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source};
 use camd::v4l2::formats::fourcc;
 use common::{Camd, PATIENCE, connect, pattern, push_next};
+use resources::allocations;
 use stand_in::{Back, H264, JPEG, Kind, Machine, YUYV};
 
 const FRAME_BYTES: usize = 64 * 1024;
 const WIDTH: u16 = 64;
 const HEIGHT: u16 = 48;
-
-// ---------------------------------------------------------------- allocations
-
-thread_local! {
-    static ALLOCATED: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: `System` does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promises are `System`'s conditions.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(start, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 // ---------------------------------------------------------------- pictures
 
@@ -1114,9 +1091,9 @@ fn a_picture_by_the_device_costs_no_allocation() {
         b.shoot();
     };
     (0..5).for_each(|_| picture(&mut b));
-    let before = ALLOCATED.with(Cell::get);
+    let before = allocations();
     (0..100).for_each(|_| picture(&mut b));
-    assert_eq!(ALLOCATED.with(Cell::get) - before, 0, "for 100 pictures");
+    assert_eq!(allocations() - before, 0, "for 100 pictures");
     assert_eq!(b.machine.world().submitted, 106);
 }
 

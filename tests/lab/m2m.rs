@@ -7,10 +7,10 @@
 //!
 //! `m2m PICTURES ROUNDS`
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs;
+#[path = "../common/resources.rs"]
+mod resources;
+
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use camd::frame::{FrameBuf, FrameMeta, Orientation, PixelFormat, Plane, RawPicture, Size};
@@ -19,6 +19,7 @@ use camd::m2m::{self, Coding, Encoder, Found};
 use camd::v4l2::formats::fourcc;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use resources::{Resources, allocations, heap};
 
 /// The kernel's test codec (`V4L2_PIX_FMT_FWHT`), in place of [`m2m::JPEG`].
 const FWHT: Coding = Coding {
@@ -52,41 +53,6 @@ fn accept_fwht(data: &[u8], size: Size, out: &mut FrameBuf) -> Result<(), String
     out.clear();
     out.copy_tail(data, 0);
     Ok(())
-}
-
-/// Bytes allocated and not freed, and allocations ever.
-static HEAP: AtomicUsize = AtomicUsize::new(0);
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: `System` does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HEAP.fetch_add(layout.size(), Ordering::Relaxed);
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are `System`'s conditions.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        HEAP.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(start, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Open files, mappings, bytes of heap.
-fn resources() -> Result<(usize, usize, usize), String> {
-    let heap = HEAP.load(Ordering::Relaxed);
-    let files = fs::read_dir("/proc/self/fd")
-        .map_err(|error| error.to_string())?
-        .count();
-    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
-    Ok((files, maps.lines().count(), heap))
 }
 
 /// A camera's memory: lines lie further apart than vicodec's.
@@ -239,12 +205,12 @@ fn pictures(found: &Found, camera: Camera, count: u64) -> Result<String, String>
         let bytes = bench.picture(number).map_err(explain)?;
         sizes[number as usize % 2] = bytes;
         if number == 2 {
-            before = ALLOCATIONS.load(Ordering::Relaxed);
+            before = allocations();
         }
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    if allocations > 0 {
-        return Err(explain(format!("{allocations} heap allocations")));
+    let more = allocations() - before;
+    if more > 0 {
+        return Err(explain(format!("{more} heap allocations")));
     }
     Ok(format!(
         "{about}: {count} pictures of {} and {} bytes",
@@ -268,18 +234,23 @@ fn rounds(found: &Found, count: u64) -> Result<String, String> {
         }
         drop(bench);
         if round == 1 {
-            before = Some(resources()?);
+            let resources = Resources::now()?;
+            // After what `resources` itself takes.
+            before = Some((resources, heap()));
         }
     }
-    let (before, after) = (before.ok_or("at least two rounds, please")?, resources()?);
-    if after != before {
+    let heap_after = heap();
+    let after = Resources::now()?;
+    let (before, heap_before) = before.ok_or("at least two rounds, please")?;
+    if after != before || heap_after != heap_before {
         return Err(format!(
-            "leaked: files, mappings and heap were {before:?} and are {after:?}"
+            "leaked: {before:?} and {heap_before} bytes of heap became {after:?} and {heap_after} bytes"
         ));
     }
     Ok(format!(
         "{count} starts, half of them ended in the middle of a picture: {} files, {} mappings as before",
-        after.0, after.1
+        after.count(),
+        after.mappings
     ))
 }
 

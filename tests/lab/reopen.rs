@@ -4,18 +4,18 @@
 //!
 //! `reopen DEVICE ROUNDS`
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::BTreeMap;
-use std::fs;
+#[path = "../common/resources.rs"]
+mod resources;
+
 use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use camd::config::Config;
 use camd::source::Source;
 use camd::source::v4l2::V4l2;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use resources::{Resources, heap};
 
 /// vivid's controls by which it has a fault, and whether the fault ends the stream at once (it refuses to start one
 /// otherwise).
@@ -27,59 +27,6 @@ const FAULTS: [(&str, bool); 4] = [
 ];
 const CYCLE: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Bytes allocated and not freed. Exact, unlike VmRSS, which the kernel tells up to 64 pages late and which grows by a
-/// page now and then as the heap's gaps come to lie differently.
-static HEAP: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: `System` does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HEAP.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are `System`'s conditions.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        HEAP.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(start, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What a leak would grow, beside the heap.
-#[derive(Debug, PartialEq)]
-struct Resources {
-    /// Open files by what they lead to.
-    files: BTreeMap<String, usize>,
-    mappings: usize,
-}
-
-impl Resources {
-    fn now() -> Result<Resources, String> {
-        let mut files = BTreeMap::new();
-        let links = fs::read_dir("/proc/self/fd").map_err(|error| error.to_string())?;
-        for link in links.flatten() {
-            // Not the folder being read.
-            if let Ok(target) = fs::read_link(link.path())
-                && !target.ends_with("fd")
-            {
-                *files.entry(target.display().to_string()).or_default() += 1;
-            }
-        }
-        let read =
-            |file: &str| fs::read_to_string(file).map_err(|error| format!("{file}: {error}"));
-        Ok(Resources {
-            files,
-            mappings: read("/proc/self/maps")?.lines().count(),
-        })
-    }
-}
 
 /// Captures until there is a picture. `Ok(false)`: the source faulted first.
 fn take_picture(source: &mut V4l2) -> Result<bool, String> {
@@ -149,26 +96,26 @@ fn run(device: &str, rounds: usize) -> Result<String, String> {
         if number == CYCLE {
             let resources = Resources::now()?;
             // After what `resources` itself takes.
-            before = Some((resources, HEAP.load(Ordering::Relaxed)));
+            before = Some((resources, heap()));
         }
         let fault = FAULTS.get(number % CYCLE).copied();
         round(&mut source, fault, refused).map_err(|why| format!("round {number}: {why}"))?;
         refused = fault.is_some_and(|(_, ends)| !ends);
     }
-    let heap = HEAP.load(Ordering::Relaxed);
+    let heap_after = heap();
     let after = Resources::now()?;
     let (before, heap_before) = before.ok_or(format!("at least {} rounds, please", CYCLE + 1))?;
-    if after != before || heap > heap_before {
+    if after != before || heap_after > heap_before {
         return Err(format!(
-            "leaked: {before:?} and {heap_before} bytes of heap became {after:?} and {heap} bytes"
+            "leaked: {before:?} and {heap_before} bytes of heap became {after:?} and {heap_after} bytes"
         ));
     }
     Ok(format!(
         "{rounds} times opened in {:.0} s; {} files, {} mappings and {} bytes of heap in use, as after round {CYCLE}",
         begun.elapsed().as_secs_f32(),
-        after.files.values().sum::<usize>(),
+        after.count(),
         after.mappings,
-        heap
+        heap_after
     ))
 }
 
