@@ -17,6 +17,7 @@
 //! libjpeg's errors do not return to where they arise. `codec/guard.c` brings them back as a return value, without
 //! unwinding and without a jump over anything but C.
 
+mod dc;
 mod libjpeg;
 mod scaler;
 
@@ -28,6 +29,7 @@ use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS
 
 use crate::frame::{Bounds, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use crate::limits::DIMENSION_MAX;
+use dc::Eighths;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
 use scaler::Scaler;
 
@@ -125,6 +127,7 @@ pub struct Codec {
     /// One row of MCUs, components one after the other, for what cannot be read where it is.
     rows: Box<[u8]>,
     scaler: Scaler,
+    eighths: Eighths,
 }
 
 impl Codec {
@@ -135,6 +138,7 @@ impl Codec {
             libjpeg: Libjpeg::new(),
             rows: vec![0; ROW_SAMPLES].into_boxed_slice(),
             scaler: Scaler::new(),
+            eighths: Eighths::new(),
         }
     }
 
@@ -155,8 +159,9 @@ impl Codec {
             Picture::Jpeg(jpeg) => {
                 out.clear();
                 let (rows, scaler) = (&mut *self.rows, &mut self.scaler);
+                let eighths = &mut self.eighths;
                 self.libjpeg.run(out, |to, from| {
-                    transcode(from.read_header(jpeg)?, to, recipe, rows, scaler)
+                    transcode(from.read_header(jpeg)?, to, recipe, rows, scaler, eighths)
                 })
             }
         }
@@ -526,6 +531,7 @@ fn transcode(
     recipe: &Recipe,
     rows: &mut [u8],
     scaler: &mut Scaler,
+    eighths: &mut Eighths,
 ) -> Result<(), Failed> {
     let whole = from.size()?;
     let size = recipe.bounds.fit(whole);
@@ -543,6 +549,30 @@ fn transcode(
     let factors = &factors[..count];
     let blocks: i32 = factors.iter().map(|(h, v)| h * v).sum();
     if space != JCS_RGB && (count == 1 || blocks <= MCU_BLOCKS) {
+        if size != whole
+            && let Some(scan) = from.scan_for_eighths()
+            && let Some(planes) = eighths.decode(&scan)
+        {
+            to.start_raw(factors)?;
+            scaler.start(
+                &mut to,
+                &planes.each_ref().map(|plane| plane.size),
+                size,
+                factors,
+            );
+            let v = factors[0].1 as usize;
+            for line in 0..planes[1].size.height.into() {
+                for luma in (v * line..v * (line + 1))
+                    .take_while(|&luma| luma < planes[0].size.height.into())
+                {
+                    scaler.push(0, planes[0].line(luma));
+                }
+                scaler.push(1, planes[1].line(line));
+                scaler.push(2, planes[2].line(line));
+                scaler.write(&mut to)?;
+            }
+            return to.finish();
+        }
         from.start_raw()?;
         to.start_raw(factors)?;
         let planes = from.planes();
