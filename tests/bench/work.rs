@@ -322,11 +322,27 @@ fn bare(case: &Case, frames: usize) -> (Duration, Vec<u8>) {
     }
 }
 
-/// `input CASE FILE`: writes what comes from the camera. `camd|bare CASE FRAMES FILE`: makes the picture so many times,
+/// `cases`: prints what others need to know of each. `input CASE FILE`: writes what comes from the camera. `camd|bare CASE FRAMES FILE`: makes the picture so many times,
 /// writes the last, and prints the nanoseconds of CPU.
 pub fn run(arguments: &[&str]) {
     let case = |number: &str| &CASES[number.parse::<usize>().expect("the number of a case")];
     match arguments {
+        ["cases"] => {
+            for case in &CASES {
+                let (width, height) = case.made();
+                println!(
+                    "{} {} {} {width} {height} {} {} {} {} {}",
+                    if case.mjpeg { "mjpeg" } else { "yuyv" },
+                    case.width,
+                    case.height,
+                    case.quality,
+                    case.qscale,
+                    case.eighths,
+                    u8::from(case.same),
+                    case.name
+                );
+            }
+        }
         ["input", number, file] => fs::write(file, input(case(number))).expect("a file"),
         [who @ ("camd" | "bare"), number, frames, file] => {
             let make = if *who == "bare" { bare } else { camd };

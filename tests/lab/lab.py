@@ -12,6 +12,7 @@ from pathlib import Path
 
 import bench
 import clients
+import pictures
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
 
@@ -179,8 +180,9 @@ class Session:
 class Lab:
     """What tests share: a guest, and a session in it as long as it suits the next test."""
 
-    def __init__(self, folder, camd, reopen):
+    def __init__(self, folder, camd, reopen, pictures_program):
         self.folder, self.camd, self.reopen = folder, camd, reopen
+        self.pictures_program = pictures_program
         self.logs = folder / "logs"
         self.logs.mkdir(exist_ok=True)
         (self.logs / "camd.log").write_text("")
@@ -497,11 +499,22 @@ def _(lab):
     return f"at most {worst:.2f} x"
 
 
+@test(f"picture cost: less than ffmpeg and OpenCV, at most {pictures.LIMIT} x libjpeg alone")
+def _(lab):
+    lab.close()
+    table, wrong = pictures.run(lab.folder, lab.pictures_program, lab.logs / "pictures-console.log")
+    (lab.folder / "pictures.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(not wrong, "; ".join(wrong))
+    return "all cases"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--lab", type=Path, required=True, help="what prepare made")
     parser.add_argument("--camd", type=Path, required=True)
     parser.add_argument("--reopen", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
     options = parser.parse_args()
@@ -509,7 +522,7 @@ def main():
     if options.list:
         print("\n".join(name for name, _ in chosen))
         return 0
-    lab = Lab(options.lab, options.camd, options.reopen)
+    lab = Lab(options.lab, options.camd, options.reopen, options.pictures)
     passed = failed = 0
     try:
         for name, function in chosen:
