@@ -29,6 +29,7 @@ use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS
 
 use crate::frame::{Bounds, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use crate::limits::DIMENSION_MAX;
+use crate::samples;
 use dc::Eighths;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
 use scaler::Scaler;
@@ -325,7 +326,7 @@ fn encode_planar(
                     .chunks_exact_mut(chroma)
                     .zip(cr_rows.chunks_exact_mut(chroma));
                 for (i, (line, (cb, cr))) in c_range.zip(scratch).enumerate() {
-                    split_pairs(line_of(plane1, line, 2 * chroma_width), cb, cr);
+                    samples::split(line_of(plane1, line, 2 * chroma_width), cb, cr);
                     lines[1][i] = pad(cb, chroma_width);
                     lines[2][i] = pad(cr, chroma_width);
                 }
@@ -408,20 +409,10 @@ fn split_packed(
     cr: &mut [u8],
 ) {
     match format {
-        PixelFormat::Yuyv => split_pairs(line, y, chroma),
-        _ => split_pairs(line, chroma, y),
+        PixelFormat::Yuyv => samples::split(line, y, chroma),
+        _ => samples::split(line, chroma, y),
     }
-    split_pairs(chroma, cb, cr);
-}
-
-/// As numbers, and pairs only, since compilers make vector code of that.
-fn split_pairs(line: &[u8], first: &mut [u8], second: &mut [u8]) {
-    let (pairs, _) = line.as_chunks();
-    for ((&pair, first), second) in pairs.iter().zip(first).zip(second) {
-        let pair = u16::from_le_bytes(pair);
-        *first = pair as u8;
-        *second = (pair >> 8) as u8;
-    }
+    samples::split(chroma, cb, cr);
 }
 
 /// Encodes 4:2:0 or 4:2:2 smaller than it is. `check` has seen the picture.
@@ -473,7 +464,7 @@ fn shrink_planar(
                 scaler.push(2, line_of(plane2, line, chroma_width));
             }
             PixelFormat::Nv12 => {
-                split_pairs(line_of(plane1, line, 2 * chroma_width), cb, cr);
+                samples::split(line_of(plane1, line, 2 * chroma_width), cb, cr);
                 scaler.push(1, cb);
                 scaler.push(2, cr);
             }

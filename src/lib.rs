@@ -27,7 +27,7 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `rate`, `decimate` | borrowed pictures, fixed copies; events per second, and fewer of them |
+//! | 1 | `frame`, `rate`, `decimate`, `samples` | borrowed pictures, fixed copies; events per second, and fewer of them; loops in C |
 //! | 2 | `jpeg`, `scale`, `protocol` | the JPEG marker walk; smaller pictures; one file a wire protocol: state machines without socket or clock |
 //! | 3 | `config`, `codec` | TOML to a checked `Config`; encoding, transcoding and scaling by libjpeg |
 //! | 4 | `slot`, `renditions`, `source` | one client; the JPEGs of one frame; where pictures come from |
@@ -35,8 +35,8 @@
 //! | 6 | `net`, `cli` | sockets; the command line |
 //! | 7 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
-//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors need it: `source::v4l2`, `codec`, `source::pipe`,
-//! `net`, `daemon`.
+//! `unsafe` is where ioctl, mmap, libjpeg and inherited descriptors and loops in C need it: `source::v4l2`, `codec`,
+//! `samples`, `source::pipe`, `net`, `daemon`.
 //!
 //! # Adding to it
 //!
@@ -61,6 +61,7 @@ pub mod net;
 pub mod protocol;
 pub mod rate;
 pub mod renditions;
+pub mod samples;
 pub mod scale;
 pub mod slot;
 pub mod source;
