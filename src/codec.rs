@@ -5,7 +5,7 @@
 //! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Numbers are taken as
 //! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
 //! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
-//! [`crate::scale`] does the rest, component by component.
+//! [`crate::scale`] does the rest, component by component. At 1/8 even most of the decoding is left out (`codec/dc.rs`).
 //!
 //! # Memory
 //! The objects, the rows between them and what libjpeg needs for a picture are taken once, for the largest there may be:

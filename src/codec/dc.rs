@@ -88,7 +88,10 @@ impl Eighths {
     /// `None`: this is for libjpeg to decode, or to refuse.
     pub(super) fn decode(&mut self, scan: &Scan<'_>) -> Option<[Plane<'_>; COMPONENTS]> {
         let components = &scan.components;
-        let factor = |factor| usize::try_from(factor).ok().filter(|n| (1..=2).contains(n));
+        let factor = |factor| {
+            let factor = usize::try_from(factor).ok()?;
+            (1..=FACTOR_MAX).contains(&factor).then_some(factor)
+        };
         let (max_h, max_v) = (
             factor(components[0].factors.0)?,
             factor(components[0].factors.1)?,
@@ -109,7 +112,7 @@ impl Eighths {
         let mut blue = Channel::new(&components[1], dc, ac);
         let mut red = Channel::new(&components[2], dc, ac);
         let mut bits = Bits::new(scan.data);
-        let mut restarts = 0..;
+        let mut restarts = 0;
         let mut left = scan.restart_interval;
         for mcu_y in 0..down {
             let mut lines = y[mcu_y * max_v * across * max_h..].chunks_exact_mut(across * max_h);
@@ -118,7 +121,8 @@ impl Eighths {
             for mcu_x in 0..across {
                 if scan.restart_interval != 0 {
                     if left == 0 {
-                        bits.restart(restarts.next()?)?;
+                        bits.restart(restarts)?;
+                        restarts = (restarts + 1) % 8;
                         (luma.last, blue.last, red.last) = (0, 0, 0);
                         left = scan.restart_interval;
                     }
@@ -453,10 +457,10 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Goes past the restart marker of this number, which is next.
-    fn restart(&mut self, number: u32) -> Option<()> {
+    /// Goes past the restart marker of this number (0 to 7), which is next.
+    fn restart(&mut self, number: u8) -> Option<()> {
         self.refill();
-        let marker = [0xFF, 0xD0 + (number % 8) as u8];
+        let marker = [0xFF, 0xD0 + number];
         if self.count >= 8 || !self.data[self.at..].starts_with(&marker) {
             return None;
         }

@@ -1,7 +1,8 @@
 """What making a picture costs on armv7: the cases of `cargo bench --bench codec`, in an instruction-counting guest.
 
 camd's codec and a bare loop over the same libjpeg (tests/bench/work.rs), ffmpeg's libraries (tests/bench/ffmpeg.c; their
-JPEG codec is their own) and Debian's OpenCV on its libjpeg-turbo (tests/bench/opencv.cpp). All have NEON code.
+JPEG codec is their own) and Debian's OpenCV on libjpeg-turbo (tests/bench/opencv.cpp). All use NEON but for OpenCV's own
+loops, which Debian builds without.
 """
 
 from guest import Guest
