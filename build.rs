@@ -1,13 +1,23 @@
 //! Compiles what of the codec has to be C, against the headers of the libjpeg that mozjpeg-sys brings.
 
+use std::env;
+
 fn main() {
     println!("cargo::rerun-if-changed=src/codec");
-    let include =
-        std::env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys tells where its headers are");
-    cc::Build::new()
-        .files(["src/codec/guard.c", "src/codec/memory.c"])
-        .includes(std::env::split_paths(&include))
+    let include = env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys tells where its headers are");
+    let mut build = cc::Build::new();
+    build
+        .files([
+            "src/codec/guard.c",
+            "src/codec/memory.c",
+            "src/codec/samples.c",
+        ])
+        .includes(env::split_paths(&include))
         .std("c99")
-        .extra_warnings(true)
-        .compile("camd_codec");
+        .extra_warnings(true);
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("arm") {
+        // As mozjpeg-sys does for all of libjpeg.
+        build.flag_if_supported("-mfpu=neon");
+    }
+    build.compile("camd_codec");
 }

@@ -5,7 +5,7 @@
 //! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Numbers are taken as
 //! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
 //! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
-//! [`crate::scale`] does the rest, component by component.
+//! [`crate::scale`] does the rest, component by component. At 1/8 even most of the decoding is left out (`codec/dc.rs`).
 //!
 //! # Turned pictures
 //! A JPEG can be turned on its coefficients, without loss ([`Codec::turn`]). What is encoded is turned between scaling
@@ -22,6 +22,7 @@
 //! libjpeg's errors do not return to where they arise. `codec/guard.c` brings them back as a return value, without
 //! unwinding and without a jump over anything but C.
 
+mod dc;
 mod laps;
 mod libjpeg;
 mod scaler;
@@ -36,8 +37,10 @@ use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS
 
 use crate::frame::{Bounds, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size};
 use crate::limits::{DIMENSION_MAX, TURNED_BYTES};
+use crate::samples;
 use crate::stamp::Stamp;
 use crate::times::Spent;
+use dc::Eighths;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
 use scaler::Scaler;
 use turner::{Output, Turner};
@@ -175,6 +178,7 @@ pub struct Codec {
     rows: Box<[u8]>,
     scaler: Scaler,
     turner: Turner,
+    eighths: Eighths,
 }
 
 impl Codec {
@@ -186,6 +190,7 @@ impl Codec {
             rows: vec![0; ROW_SAMPLES].into_boxed_slice(),
             scaler: Scaler::new(),
             turner: Turner::new(),
+            eighths: Eighths::new(),
         }
     }
 
@@ -216,8 +221,10 @@ impl Codec {
             Picture::Jpeg(jpeg) => {
                 out.clear();
                 let (rows, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
+                let eighths = &mut self.eighths;
                 self.libjpeg.run(recipe.stamp, out, |to, from| {
-                    transcode(from.read_header(jpeg)?, to, recipe, rows, scaler, turner)
+                    let from = from.read_header(jpeg)?;
+                    transcode(from, to, recipe, rows, scaler, turner, eighths)
                 })
             }
         }
@@ -429,7 +436,7 @@ fn encode_planar(
                     .chunks_exact_mut(chroma)
                     .zip(cr_rows.chunks_exact_mut(chroma));
                 for (i, (line, (cb, cr))) in c_range.zip(scratch).enumerate() {
-                    split_pairs(raw.line(1, line, 2 * chroma_width), cb, cr);
+                    samples::split(raw.line(1, line, 2 * chroma_width), cb, cr);
                     lines[1][i] = pad(cb, chroma_width);
                     lines[2][i] = pad(cr, chroma_width);
                 }
@@ -511,20 +518,10 @@ fn split_packed(
     cr: &mut [u8],
 ) {
     match format {
-        PixelFormat::Yuyv => split_pairs(line, y, chroma),
-        _ => split_pairs(line, chroma, y),
+        PixelFormat::Yuyv => samples::split(line, y, chroma),
+        _ => samples::split(line, chroma, y),
     }
-    split_pairs(chroma, cb, cr);
-}
-
-/// As numbers, and pairs only, since compilers make vector code of that.
-fn split_pairs(line: &[u8], first: &mut [u8], second: &mut [u8]) {
-    let (pairs, _) = line.as_chunks();
-    for ((&pair, first), second) in pairs.iter().zip(first).zip(second) {
-        let pair = u16::from_le_bytes(pair);
-        *first = pair as u8;
-        *second = (pair >> 8) as u8;
-    }
+    samples::split(chroma, cb, cr);
 }
 
 /// Encodes 4:2:0 or 4:2:2 smaller than it is.
@@ -572,7 +569,7 @@ fn shrink_planar(
                 scaler.push(2, raw.line(2, line, chroma_width));
             }
             PixelFormat::Nv12 => {
-                split_pairs(raw.line(1, line, 2 * chroma_width), cb, cr);
+                samples::split(raw.line(1, line, 2 * chroma_width), cb, cr);
                 scaler.push(1, cb);
                 scaler.push(2, cr);
             }
@@ -621,6 +618,7 @@ fn transcode(
     rows: &mut [u8],
     scaler: &mut Scaler,
     turner: &mut Turner,
+    eighths: &mut Eighths,
 ) -> Result<(), Failed> {
     let whole = from.size()?;
     let size = recipe.scaled(whole);
@@ -638,6 +636,29 @@ fn transcode(
     let factors = &factors[..count];
     let blocks: i32 = factors.iter().map(|(h, v)| h * v).sum();
     if space != JCS_RGB && (count == 1 || blocks <= MCU_BLOCKS) {
+        if size != whole
+            && let Some(planes) = from.decode_eighths(eighths)
+        {
+            to.start_raw(factors)?;
+            scaler.start(
+                &to,
+                &planes.each_ref().map(|plane| plane.size),
+                size,
+                factors,
+            );
+            let v = factors[0].1 as usize;
+            for line in 0..planes[1].size.height.into() {
+                for luma in (v * line..v * (line + 1))
+                    .take_while(|&luma| luma < planes[0].size.height.into())
+                {
+                    scaler.push(0, planes[0].line(luma));
+                }
+                scaler.push(1, planes[1].line(line));
+                scaler.push(2, planes[2].line(line));
+                scaler.write(&mut to)?;
+            }
+            return to.finish();
+        }
         from.start_raw()?;
         to.start_raw(factors)?;
         let planes = from.planes();

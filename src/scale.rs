@@ -5,6 +5,7 @@
 
 use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
+use crate::samples::{add_weighed, halve, weigh};
 
 /// A whole, in the weights of lines. A sum of one whole of bytes fits `u16`, which makes for twice the samples in a
 /// vector.
@@ -131,9 +132,9 @@ impl Shrink {
         let sums = &mut self.sums[..line.len()];
         let weight = (LINES * end.min(from) / from - LINES * begin / from) as u16;
         if begin == 0 {
-            set(sums, line, weight);
+            weigh(sums, line, weight);
         } else {
-            add(sums, line, weight);
+            add_weighed(sums, line, weight);
         }
         if end < from {
             return false;
@@ -144,6 +145,8 @@ impl Shrink {
                 *to = ((u32::from(sum) + LINES / 2) / LINES) as u8;
             }
         } else if self.channels == 1 && self.from.width == 2 * self.to.width {
+            // The most frequent case of `narrow`, which comes to the same.
+            const { assert!(LINES == 256) };
             halve(sums, row);
         } else if self.channels == 1 {
             narrow::<1>(sums, areas, row);
@@ -152,7 +155,7 @@ impl Shrink {
         }
         self.row += 1;
         if end > from {
-            set(sums, line, (LINES * (end - from) / from) as u16);
+            weigh(sums, line, (LINES * (end - from) / from) as u16);
         }
         true
     }
@@ -161,26 +164,6 @@ impl Shrink {
 impl Default for Shrink {
     fn default() -> Self {
         Shrink::new()
-    }
-}
-
-fn set(sums: &mut [u16], line: &[u8], weight: u16) {
-    for (sum, &sample) in sums.iter_mut().zip(line) {
-        *sum = u16::from(sample) * weight;
-    }
-}
-
-fn add(sums: &mut [u16], line: &[u8], weight: u16) {
-    for (sum, &sample) in sums.iter_mut().zip(line) {
-        *sum += u16::from(sample) * weight;
-    }
-}
-
-/// The most frequent case of [`narrow`], which comes to the same.
-fn halve(sums: &[u16], row: &mut [u8]) {
-    let (pairs, _) = sums.as_chunks();
-    for (to, &[left, right]) in row.iter_mut().zip(pairs) {
-        *to = ((u32::from(left) + u32::from(right) + LINES) / (2 * LINES)) as u8;
     }
 }
 

@@ -143,6 +143,45 @@ void camd_jpeg_plane(const struct jpeg_decompress_struct *cinfo, int component, 
     plane->lines = info->v_samp_factor * info->DCT_scaled_size;
 }
 
+/* The same as in libjpeg.rs: a scan, and what its Huffman codes are. */
+struct scan {
+    const JOCTET *data;
+    size_t bytes;
+    unsigned restart_interval;
+    struct {
+        const JHUFF_TBL *dc, *ac;
+        int dc_number, ac_number;
+        UINT16 quantizer;
+    } components[3];
+};
+
+/* The scan that the header just read ends with. 0: it is not one scan for all of three components, of sequential Huffman
+ * codes and 8 bits, or a table is missing. */
+int camd_jpeg_scan(const struct jpeg_decompress_struct *cinfo, struct scan *scan)
+{
+    if (cinfo->num_components != 3 || cinfo->comps_in_scan != 3 || cinfo->data_precision != 8 || cinfo->progressive_mode
+        || cinfo->arith_code || cinfo->unread_marker != 0)
+        return 0;
+    for (int i = 0; i < 3; i++) {
+        const jpeg_component_info *info = &cinfo->comp_info[i];
+        const JQUANT_TBL *quantizers = cinfo->quant_tbl_ptrs[info->quant_tbl_no & 3];
+
+        if (cinfo->cur_comp_info[i] != info || info->dc_tbl_no > 3 || info->ac_tbl_no > 3 || info->quant_tbl_no > 3)
+            return 0;
+        scan->components[i].dc_number = info->dc_tbl_no;
+        scan->components[i].ac_number = info->ac_tbl_no;
+        scan->components[i].dc = cinfo->dc_huff_tbl_ptrs[info->dc_tbl_no];
+        scan->components[i].ac = cinfo->ac_huff_tbl_ptrs[info->ac_tbl_no];
+        if (!scan->components[i].dc || !scan->components[i].ac || !quantizers)
+            return 0;
+        scan->components[i].quantizer = quantizers->quantval[0];
+    }
+    scan->data = cinfo->src->next_input_byte;
+    scan->bytes = cinfo->src->bytes_in_buffer;
+    scan->restart_interval = cinfo->restart_interval;
+    return 1;
+}
+
 /* libjpeg's words for the error that was last. `text` has room for JMSG_LENGTH_MAX (200) bytes. */
 void camd_jpeg_message(struct lib *lib, char *text)
 {

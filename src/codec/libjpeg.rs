@@ -1,8 +1,9 @@
 //! The libjpeg API without its sharp edges: objects made once, errors as `Result`, lengths checked. What has to be C is
 //! in `guard.c` (errors, callbacks) and `memory.c`.
 
-use std::ffi::{CStr, c_char, c_int};
-use std::{mem, ptr, slice};
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::mem::MaybeUninit;
+use std::{array, mem, ptr, slice};
 
 use heapless::String;
 use mozjpeg_sys as sys;
@@ -11,6 +12,7 @@ use mozjpeg_sys::{
     jpeg_compress_struct, jpeg_decompress_struct,
 };
 
+use super::dc::{self, Eighths};
 use super::laps::Laps;
 use super::{CodecError, ROW_SAMPLES, check_size};
 use crate::frame::{FrameBuf, Orientation, Size};
@@ -70,6 +72,25 @@ impl Plane {
     }
 }
 
+/// The same as in `guard.c`.
+#[repr(C)]
+struct RawScan {
+    data: *const u8,
+    bytes: usize,
+    restart_interval: c_uint,
+    components: [RawComponent; COMPONENTS],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawComponent {
+    dc: *const sys::JHUFF_TBL,
+    ac: *const sys::JHUFF_TBL,
+    dc_number: c_int,
+    ac_number: c_int,
+    quantizer: u16,
+}
+
 /// The same as in `guard.c`. Everything that libjpeg holds pointers to.
 #[repr(C)]
 struct Lib {
@@ -112,6 +133,7 @@ unsafe extern "C" {
         lines: *mut *mut *mut u8,
     ) -> c_int;
     fn camd_jpeg_plane(cinfo: *const jpeg_decompress_struct, component: c_int, plane: *mut Plane);
+    fn camd_jpeg_scan(cinfo: *const jpeg_decompress_struct, scan: *mut RawScan) -> c_int;
     fn camd_jpeg_finish_decompress(cinfo: *mut jpeg_decompress_struct) -> c_int;
     fn camd_jpeg_turn(
         from: *mut jpeg_decompress_struct,
@@ -569,6 +591,62 @@ impl Decompressor<'_> {
         cinfo.scale_num =
             eighths(cinfo.image_width, size.width).max(eighths(cinfo.image_height, size.height));
         cinfo.scale_denom = 8;
+    }
+
+    /// The whole picture at 1/8, before it is started; `None` if that is not its scale, or `eighths` cannot do it.
+    pub(super) fn decode_eighths<'e>(
+        &self,
+        eighths: &'e mut Eighths,
+    ) -> Option<[dc::Plane<'e>; COMPONENTS]> {
+        let scan = self.scan_for_eighths()?;
+        self.laps.during(Phase::Decode, || eighths.decode(&scan))
+    }
+
+    /// `None` if its scale is not 1/8 or it is none for [`Eighths`].
+    fn scan_for_eighths(&self) -> Option<dc::Scan<'_>> {
+        if self.cinfo.scale_num != 1 || self.cinfo.scale_denom != 8 {
+            return None;
+        }
+        let mut scan = MaybeUninit::uninit();
+        // SAFETY: the header was read; all of `scan` is filled in, or 0 comes back.
+        let scan = unsafe {
+            if camd_jpeg_scan(&raw const *self.cinfo, scan.as_mut_ptr()) == 0 {
+                return None;
+            }
+            scan.assume_init()
+        };
+        // SAFETY: the rest of the JPEG that `read_header` was given, which `self` borrows.
+        let data = unsafe { slice::from_raw_parts(scan.data, scan.bytes) };
+        let components = array::from_fn(|i| {
+            let raw = &scan.components[i];
+            let info = &self.components()[i];
+            // SAFETY: libjpeg's own tables, which stay as they are while `self` is borrowed.
+            let (dc, ac) = unsafe { (&*raw.dc, &*raw.ac) };
+            dc::Component {
+                factors: (info.h_samp_factor, info.v_samp_factor),
+                quantizer: raw.quantizer,
+                dc: dc::Huffman {
+                    number: raw.dc_number as usize,
+                    counts: &dc.bits,
+                    symbols: &dc.huffval,
+                },
+                ac: dc::Huffman {
+                    number: raw.ac_number as usize,
+                    counts: &ac.bits,
+                    symbols: &ac.huffval,
+                },
+            }
+        });
+        Some(dc::Scan {
+            // At most DIMENSION_MAX, as `size` has found.
+            size: Size {
+                width: self.cinfo.image_width as u16,
+                height: self.cinfo.image_height as u16,
+            },
+            restart_interval: scan.restart_interval,
+            components,
+            data,
+        })
     }
 
     /// The size of the lines that [`Decompressor::read_line`] reads, known once started.

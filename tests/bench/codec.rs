@@ -1,350 +1,229 @@
-//! What the codec costs, against a bare loop over libjpeg that makes the same calls and nothing else: instructions per
-//! picture, which valgrind counts, so that other load does not matter. `cargo bench --bench codec`; fails if camd needs
-//! more than [`MOST`] times the bare loop's, or a single call of malloc.
+//! What a picture costs, in instructions that valgrind counts, so that other load does not matter: camd's codec, a bare
+//! loop over the same libjpeg (`work.rs`), ffmpeg's libraries (`ffmpeg.c`; their JPEG codec is their own) and OpenCV
+//! (`opencv.py`; libjpeg-turbo of its own). All have SIMD up to AVX2 where they run.
+//!
+//! `cargo bench --bench codec` fails if camd needs more than [`MOST`] times the bare loop's, as many as ffmpeg or OpenCV,
+//! or a single call of malloc. ffmpeg and OpenCV must not be asked for more than camd: for JPEGs that are
+//! larger, or better ([`LARGER`], [`BETTER`]).
 
+mod work;
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
-use std::{env, mem, ptr};
+use std::{env, fs};
 
-use camd::codec::{Codec, Recipe};
-use camd::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
-use mozjpeg_sys::*;
+use work::{CASES, Case};
 
 const MOST: f64 = 1.1;
-const ANY: Size = Size {
-    width: u16::MAX,
-    height: u16::MAX,
-};
+/// Bytes of a JPEG of others for one of camd's, at most.
+const LARGER: f64 = 1.1;
+/// dB of luminance that one of others may be ahead of camd's.
+const BETTER: f64 = 1.0;
 
-struct Case {
-    name: &'static str,
-    width: usize,
-    height: usize,
-    /// `Mjpeg` for a JPEG in the sampling of `raw`.
-    mjpeg: bool,
-    raw: PixelFormat,
-    bounds: Size,
-    /// Of libjpeg's scale.
-    eighths: u32,
-    quality: u8,
-    /// False where camd does more: libjpeg does not scale raw pictures.
-    same: bool,
+const FRAMES: usize = 10;
+
+/// Who is counted. Each is given a case and a file to write the JPEG to.
+struct Programs {
+    folder: PathBuf,
+    ffmpeg: PathBuf,
+    python: PathBuf,
 }
 
-const SMALL: Size = Size {
-    width: 160,
-    height: 120,
-};
-
-const CASES: [Case; 6] = [
-    Case {
-        name: "1280x720 MJPEG 4:2:2 to 160x120 q30",
-        width: 1280,
-        height: 720,
-        mjpeg: true,
-        raw: PixelFormat::Yuyv,
-        bounds: SMALL,
-        eighths: 1,
-        quality: 30,
-        same: true,
-    },
-    Case {
-        name: "1280x720 MJPEG 4:2:0 to 160x120 q30",
-        width: 1280,
-        height: 720,
-        mjpeg: true,
-        raw: PixelFormat::Yu12,
-        bounds: SMALL,
-        eighths: 1,
-        quality: 30,
-        same: true,
-    },
-    Case {
-        name: "640x480 YUYV to 320x240 q50",
-        width: 640,
-        height: 480,
-        mjpeg: false,
-        raw: PixelFormat::Yuyv,
-        bounds: Size {
-            width: 320,
-            height: 240,
-        },
-        eighths: 4,
-        quality: 50,
-        same: false,
-    },
-    Case {
-        name: "640x480 YUYV to q80",
-        width: 640,
-        height: 480,
-        mjpeg: false,
-        raw: PixelFormat::Yuyv,
-        bounds: ANY,
-        eighths: 8,
-        quality: 80,
-        same: true,
-    },
-    Case {
-        name: "640x480 MJPEG 4:2:2 to q50",
-        width: 640,
-        height: 480,
-        mjpeg: true,
-        raw: PixelFormat::Yuyv,
-        bounds: ANY,
-        eighths: 8,
-        quality: 50,
-        same: true,
-    },
-    Case {
-        name: "640x480 MJPEG 4:2:0 to q50",
-        width: 640,
-        height: 480,
-        mjpeg: true,
-        raw: PixelFormat::Yu12,
-        bounds: ANY,
-        eighths: 8,
-        quality: 50,
-        same: true,
-    },
-];
-
-/// Planes Y, Cb, Cr of a picture with slopes, an edge and some noise, as cameras make them.
-fn planes(case: &Case) -> [(usize, Vec<u8>); 3] {
-    let mut random = fastrand::Rng::with_seed(1);
-    let vertical = if case.raw == PixelFormat::Yu12 { 2 } else { 1 };
-    [
-        (1, 1, 90.0, 9),
-        (2, vertical, 40.0, 3),
-        (2, vertical, 30.0, 3),
-    ]
-    .map(|(across, down, amplitude, noise)| {
-        let (width, height) = (case.width / across, case.height / down);
-        let sample = |i: usize| {
-            let (x, y) = ((i % width * across) as f64, (i / width * down) as f64);
-            let edge = if (x + y) % 200.0 < 80.0 { 20.0 } else { -20.0 };
-            let wave = (x / 40.0).sin() * (y / 30.0).cos() * amplitude;
-            (128.0 + edge + wave) as i32
-        };
-        let data = (0..width * height)
-            .map(|i| (sample(i) + random.i32(-noise..=noise)).clamp(0, 255) as u8)
-            .collect();
-        (width, data)
-    })
-}
-
-/// As the camera has it: packed, or planes.
-fn camera(case: &Case, planes: &[(usize, Vec<u8>); 3]) -> Vec<(usize, Vec<u8>)> {
-    if case.raw == PixelFormat::Yu12 {
-        return planes.to_vec();
-    }
-    let [(_, y), (_, cb), (_, cr)] = planes;
-    let pairs = y.chunks(2).zip(cb).zip(cr);
-    let packed = pairs.flat_map(|((y, cb), cr)| [y[0], *cb, y[1], *cr]);
-    vec![(2 * case.width, packed.collect())]
-}
-
-fn raw<'a>(case: &Case, data: &'a [(usize, Vec<u8>)]) -> RawPicture<'a> {
-    let mut planes = [Plane::default(); 3];
-    for (plane, (stride, data)) in planes.iter_mut().zip(data) {
-        *plane = Plane {
-            data,
-            stride: *stride,
-        };
-    }
-    RawPicture {
-        format: case.raw,
-        width: case.width as u16,
-        height: case.height as u16,
-        planes,
-    }
-}
-
-fn camd(case: &Case, frames: usize) -> usize {
-    let data = camera(case, &planes(case));
-    let raw = raw(case, &data);
-    let mut codec = Codec::new();
-    let (mut jpeg, mut out) = (FrameBuf::new(4 << 20), FrameBuf::new(4 << 20));
-    codec.encode(&raw, 85, &mut jpeg).expect("a source");
-    // As the daemon does.
-    codec.set_clock(Instant::now);
-    let recipe = Recipe::at(case.quality).within(case.bounds);
-    for _ in 0..frames {
-        if case.mjpeg {
-            codec.make(&Picture::Jpeg(jpeg.as_slice()), &recipe, &mut out)
-        } else {
-            codec.make(&Picture::Raw(raw), &recipe, &mut out)
+impl Programs {
+    fn new() -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let ffmpeg = folder.join("bench-ffmpeg");
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/python");
+        assert!(python.exists(), "no {}: run tests/setup", python.display());
+        let build = "cc -std=gnu11 -O2 -Wall -Wextra -Werror -o \"$0\" tests/bench/ffmpeg.c \
+            $(pkg-config --cflags --libs libavcodec libswscale libavutil)";
+        let status = Command::new("sh")
+            .args(["-c", build])
+            .arg(&ffmpeg)
+            .status()
+            .expect("a shell");
+        assert!(status.success(), "cannot build ffmpeg.c: run tests/setup");
+        Programs {
+            folder,
+            ffmpeg,
+            python,
         }
-        .expect("a picture");
     }
-    out.len()
-}
 
-fn bare(case: &Case, frames: usize) -> usize {
-    let mut planes = planes(case);
-    let data = camera(case, &planes);
-    let mut jpeg = FrameBuf::new(4 << 20);
-    Codec::new()
-        .encode(&raw(case, &data), 85, &mut jpeg)
-        .expect("a source");
-    let v = if case.raw == PixelFormat::Yu12 { 2 } else { 1 };
-    let (width, height) = (
-        case.width * case.eighths as usize / 8,
-        case.height * case.eighths as usize / 8,
-    );
-    let mut out = vec![0u8; 4 << 20];
-    // SAFETY: libjpeg as its documentation has it, with sizes that are whole blocks but for the smallest, which has
-    // room; its errors end the process.
-    unsafe {
-        let mut error: jpeg_error_mgr = mem::zeroed();
-        let mut to: jpeg_compress_struct = mem::zeroed();
-        let mut from: jpeg_decompress_struct = mem::zeroed();
-        to.common.err = jpeg_std_error(&mut error);
-        from.common.err = to.common.err;
-        jpeg_create_compress(&mut to);
-        jpeg_create_decompress(&mut from);
-        jpeg_c_set_int_param(&mut to, JINT_COMPRESS_PROFILE, JCP_FASTEST as i32);
-        let mut length = 0;
-        for _ in 0..frames {
-            let (mut start, mut size) = (out.as_mut_ptr(), out.len() as _);
-            jpeg_mem_dest(&mut to, &mut start, &mut size);
-            to.image_width = width as u32;
-            to.image_height = height as u32;
-            to.input_components = 3;
-            to.in_color_space = J_COLOR_SPACE::JCS_YCbCr;
-            jpeg_set_defaults(&mut to);
-            jpeg_set_quality(&mut to, case.quality.into(), 1);
-            to.raw_data_in = 1;
-            (*to.comp_info).h_samp_factor = 2;
-            (*to.comp_info).v_samp_factor = v;
-            jpeg_start_compress(&mut to, 1);
-            if case.mjpeg {
-                jpeg_mem_src(&mut from, jpeg.as_slice().as_ptr(), jpeg.len() as _);
-                jpeg_read_header(&mut from, 1);
-                from.scale_num = case.eighths;
-                from.scale_denom = 8;
-                from.raw_data_out = 1;
-                from.out_color_space = from.jpeg_color_space;
-                jpeg_start_decompress(&mut from);
-            }
-            // At 1/8, libjpeg decodes the chroma of 4:2:0 twice as large as it is written.
-            let doubled = usize::from(case.mjpeg && case.eighths == 1 && v == 2) + 1;
-            let rows = |planes: &mut [(usize, Vec<u8>); 3], first: usize, each: usize, step| {
-                let [(y, luma), (c, cb), (_, cr)] = planes;
-                let row = |plane: &mut Vec<u8>, stride: usize, i: usize, lines: usize| {
-                    plane[i.min(lines - 1) * stride..].as_mut_ptr()
-                };
-                let chroma_lines = height / v as usize * doubled;
-                let v = v as usize;
-                let mut pointers = [[ptr::null_mut(); 16]; 3];
-                let [lumas, cbs, crs] = &mut pointers;
-                for (i, pointer) in lumas.iter_mut().take(v * each).enumerate() {
-                    *pointer = row(luma, *y, first * v + i, height);
-                }
-                let chromas = cbs.iter_mut().zip(crs).take(each * doubled / step);
-                for (i, (blue, red)) in chromas.enumerate() {
-                    let line = (first * doubled / step + i) * step;
-                    *blue = row(cb, *c, line, chroma_lines);
-                    *red = row(cr, *c, line, chroma_lines);
-                }
-                pointers
-            };
-            let lines = 8 * v as usize;
-            let each = case.eighths as usize;
-            for mcu in 0..height.div_ceil(lines) {
-                if case.mjpeg {
-                    for part in (0..8).step_by(each) {
-                        let first = 8 * mcu + part;
-                        if from.output_scanline < from.output_height {
-                            let mut pointers = rows(&mut planes, first, each, 1);
-                            let mut image = pointers.each_mut().map(|rows| rows.as_mut_ptr());
-                            jpeg_read_raw_data(
-                                &mut from,
-                                image.as_mut_ptr(),
-                                (each * v as usize) as u32,
-                            );
-                        }
-                    }
-                }
-                let pointers = rows(&mut planes, 8 * mcu, 8, doubled);
-                let image = pointers
-                    .each_ref()
-                    .map(|rows| rows.as_ptr().cast::<*const u8>());
-                jpeg_write_raw_data(&mut to, image.as_ptr().cast(), lines as u32);
-            }
-            if case.mjpeg {
-                jpeg_finish_decompress(&mut from);
-            }
-            jpeg_finish_compress(&mut to);
-            length = size as usize;
+    fn this(&self, arguments: &[&str]) -> Vec<String> {
+        let this = env::current_exe().expect("this program");
+        let work = [&this.display().to_string(), "work"].map(String::from);
+        let arguments = arguments.iter().map(|&argument| argument.into());
+        work.into_iter().chain(arguments).collect()
+    }
+
+    fn output(&self) -> String {
+        self.folder.join("bench.jpg").display().to_string()
+    }
+
+    fn command(&self, who: &str, number: usize, frames: usize) -> Vec<String> {
+        let (number, frames, output) = (number.to_string(), frames.to_string(), self.output());
+        if who == "camd" || who == "bare" {
+            return self.this(&[who, &number, &frames, &output]);
         }
-        jpeg_destroy_compress(&mut to);
-        jpeg_destroy_decompress(&mut from);
-        length
+        let case = &CASES[number.parse::<usize>().expect("a number")];
+        let input = self.folder.join("bench.input").display().to_string();
+        let command = self.this(&["input", &number, &input]);
+        let status = Command::new(&command[0]).args(&command[1..]).status();
+        assert!(status.expect("this program").success());
+        let (width, height) = case.made();
+        let sizes = [case.width, case.height, width, height].map(|side| side.to_string());
+        let (program, quality): (&[String], _) = match who {
+            "ffmpeg" => (&[self.ffmpeg.display().to_string()], case.qscale),
+            _ => (
+                &[
+                    self.python.display().to_string(),
+                    "tests/bench/opencv.py".into(),
+                ],
+                case.quality,
+            ),
+        };
+        let kind = if case.mjpeg { "mjpeg" } else { "yuyv" };
+        let rest = [
+            quality.to_string(),
+            case.eighths.to_string(),
+            frames,
+            output,
+        ];
+        [program, &[input, kind.into()], &sizes, &rest].concat()
     }
-}
 
-/// What valgrind counts of `who` at work, behind the words `label`.
-fn count(tool: &[&str], label: &str, case: usize, who: &str, frames: u32) -> f64 {
-    let output = Command::new("valgrind")
-        .args(tool)
-        .arg(env::current_exe().expect("this program"))
-        .args(["work", &case.to_string(), who, &frames.to_string()])
-        .output()
-        .expect("valgrind (Debian: apt-get install valgrind)");
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{log}");
-    let (_, count) = log.split_once(label).expect("valgrind's wording");
-    let count = count.split_whitespace().next().expect("a number");
-    count.replace(',', "").parse().expect("a number")
-}
+    /// Runs it under valgrind, and returns what valgrind says.
+    fn valgrind(&self, tool: &[&str], command: &[String]) -> String {
+        let output = Command::new("valgrind")
+            .args(tool)
+            .args(command)
+            .output()
+            .expect("valgrind (Debian: apt-get install valgrind)");
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command:?}: {log}");
+        log
+    }
 
-/// For one picture more.
-fn difference(tool: &[&str], label: &str, case: usize, who: &str) -> f64 {
-    const FRAMES: [u32; 2] = [2, 12];
-    let [few, many] = FRAMES.map(|frames| count(tool, label, case, who, frames));
-    (many - few) / f64::from(FRAMES[1] - FRAMES[0])
-}
+    /// Million instructions for one picture.
+    fn instructions(&self, who: &str, number: usize) -> f64 {
+        let counts = self.folder.join("bench.counts");
+        let part = |number: usize| counts.with_extension(format!("counts.{number}"));
+        for number in 1.. {
+            if fs::remove_file(part(number)).is_err() {
+                break;
+            }
+        }
+        // Two calls of getppid are around the pictures: what was counted between them is the second part.
+        let tool = [
+            "--tool=callgrind",
+            "--dump-before=getppid",
+            &format!("--callgrind-out-file={}", counts.display()),
+        ];
+        self.valgrind(&tool, &self.command(who, number, FRAMES));
+        assert!(!part(3).exists(), "{who} calls getppid more than twice");
+        let counts = fs::read_to_string(part(2)).expect("the second part");
+        let total = counts
+            .lines()
+            .find_map(|line| line.strip_prefix("totals: "));
+        let total = total.expect("callgrind's format").trim();
+        total.parse::<f64>().expect("a number") / 1e6 / FRAMES as f64
+    }
 
-fn instructions(case: usize, who: &str) -> f64 {
-    let tool = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
-    difference(&tool, "Collected : ", case, who)
-}
+    /// Calls of malloc and its kin for ten pictures.
+    fn allocations(&self, who: &str, number: usize) -> usize {
+        let [few, many] = [FRAMES, 2 * FRAMES].map(|frames| {
+            let tool = ["--leak-check=no", "--undef-value-errors=no"];
+            let log = self.valgrind(&tool, &self.command(who, number, frames));
+            let (_, count) = log
+                .split_once("total heap usage: ")
+                .expect("valgrind's wording");
+            let count = count.split_whitespace().next().expect("a number");
+            count.replace(',', "").parse::<usize>().expect("a number")
+        });
+        many - few
+    }
 
-fn allocations(case: usize, who: &str) -> f64 {
-    let tool = ["--leak-check=no", "--undef-value-errors=no"];
-    difference(&tool, "total heap usage: ", case, who)
+    /// The size of the JPEG that was made last, and its luminance's PSNR in dB against the mean of the source's.
+    fn quality(&self, case: &Case) -> (usize, f64) {
+        let bytes = fs::metadata(self.output()).expect("a JPEG").len() as usize;
+        let ffmpeg = Command::new("ffmpeg")
+            .args(["-v", "error", "-i", &self.output()])
+            .args(["-f", "rawvideo", "-pix_fmt", "gray", "-"])
+            .output()
+            .expect("ffmpeg (Debian: apt-get install ffmpeg)");
+        let ((width, height), side) = (case.made(), 8 / case.eighths as usize);
+        assert_eq!(ffmpeg.stdout.len(), width * height, "{}", case.name);
+        let [(_, luma), ..] = work::planes(case);
+        let mean = |x: usize, y: usize| {
+            let lines = luma[y * side * case.width..].chunks(case.width).take(side);
+            let samples = lines.flat_map(|line| &line[x * side..][..side]);
+            samples.map(|&sample| f64::from(sample)).sum::<f64>() / (side * side) as f64
+        };
+        let squares = ffmpeg
+            .stdout
+            .iter()
+            .enumerate()
+            .map(|(i, &sample)| (f64::from(sample) - mean(i % width, i / width)).powi(2));
+        let error = squares.sum::<f64>() / (width * height) as f64;
+        (bytes, 10.0 * (255.0f64.powi(2) / error).log10())
+    }
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    if let [work, case, who, frames] = &arguments[..]
-        && work == "work"
-    {
-        let case = &CASES[case.parse::<usize>().expect("a case")];
-        let frames = frames.parse().expect("a number of frames");
-        let bytes = if who == "bare" {
-            bare(case, frames)
-        } else {
-            camd(case, frames)
-        };
-        println!("{bytes} bytes");
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    if let ["work", arguments @ ..] = &arguments[..] {
+        work::run(arguments);
         return ExitCode::SUCCESS;
     }
-    let mut good = true;
+    let programs = Programs::new();
+    let mut wrong = Vec::new();
     for (i, case) in CASES.iter().enumerate() {
-        let [bare, camd] = ["bare", "camd"].map(|who| instructions(i, who) / 1e6);
-        let ratio = camd / bare;
-        let allocations = allocations(i, "camd");
+        println!("{}", case.name);
+        let measure = |who| {
+            let instructions = programs.instructions(who, i);
+            let (bytes, psnr) = programs.quality(case);
+            (instructions, bytes, psnr)
+        };
+        let (camd, camd_bytes, camd_psnr) = measure("camd");
         println!(
-            "{:36} bare {bare:6.2} M, camd {camd:6.2} M instructions: {ratio:.3}; {allocations} allocations",
-            case.name
+            "  camd   {camd:6.2} M instructions         {camd_bytes:6} bytes, {camd_psnr:.1} dB"
         );
-        good &= (ratio <= MOST || !case.same) && allocations == 0.0;
+        let allocations = programs.allocations("camd", i);
+        if allocations > 0 {
+            wrong.push(format!(
+                "{}: {allocations} allocations in {FRAMES} pictures",
+                case.name
+            ));
+        }
+        for who in ["bare", "ffmpeg", "opencv"] {
+            let (other, bytes, psnr) = measure(who);
+            let ratio = camd / other;
+            println!(
+                "  {who:6} {other:6.2} M, camd {ratio:.3} of it {bytes:6} bytes, {psnr:.1} dB"
+            );
+            let mut fails = |what: &str| wrong.push(format!("{}: {who}: {what}", case.name));
+            if who == "bare" {
+                if case.same && ratio > MOST {
+                    fails(&format!("camd needs more than {MOST} of it"));
+                }
+                continue;
+            }
+            if ratio >= 1.0 {
+                fails("camd needs as many");
+            }
+            if bytes as f64 > LARGER * camd_bytes as f64 || psnr > camd_psnr + BETTER {
+                fails("does more: a larger or better JPEG");
+            }
+        }
     }
-    if good {
+    for wrong in &wrong {
+        println!("{wrong}");
+    }
+    if wrong.is_empty() {
         ExitCode::SUCCESS
     } else {
-        println!("more than {MOST} times the bare loop, or an allocation");
         ExitCode::FAILURE
     }
 }

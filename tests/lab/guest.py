@@ -33,19 +33,20 @@ class Guest:
 
     BOOT_SECONDS = 120
 
-    def __init__(self, lab, programs, log, ports=(), counted=False):
-        """Boots with `programs` (host paths) added to /bin. `counted` makes one instruction 2 ns of guest time."""
+    def __init__(self, lab, programs, log, ports=(), counted=False, folder=None, memory=512):
+        """Boots with `programs` (host paths) added to /bin, and what is in `folder` to /. `counted` makes one
+        instruction 2 ns of guest time."""
         self.log = Path(log)
         self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
         self._number = 0
         self._input = b""
         self._folder = Path(tempfile.mkdtemp(prefix="camd-lab-"))
         initramfs = self._folder / "initramfs"
-        _pack(initramfs, lab / "guest", programs, self._folder / "overlay")
+        _pack(initramfs, [lab / "guest", *([folder] if folder else [])], programs, self._folder / "overlay")
         self._control, far_end = socket.socketpair()
         forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.ports.items())
         command = [
-            "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15", "-m", "512", "-no-reboot",
+            "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15", "-m", str(memory), "-no-reboot",
             "-display", "none", "-monitor", "none", "-serial", f"file:{self.log}",
             "-kernel", lab / "vmlinuz", "-initrd", initramfs,
             "-append", "console=ttyAMA0 quiet panic=-1",
@@ -117,13 +118,13 @@ class Guest:
             time.sleep(0.2)
 
 
-def _pack(initramfs, base, programs, overlay):
-    """Writes an initramfs: the base folder, then a second archive with the programs. The kernel unpacks both."""
+def _pack(initramfs, folders, programs, overlay):
+    """Writes an initramfs: an archive of each folder, then one with the programs. The kernel unpacks all."""
     (overlay / "bin").mkdir(parents=True)
     for program in programs:
         shutil.copy(program, overlay / "bin" / Path(program).name)
     with open(initramfs, "wb") as out:
-        for folder in (base, overlay):
+        for folder in (*folders, overlay):
             names = b"\0".join(os.fsencode(p.relative_to(folder)) for p in [folder, *sorted(folder.rglob("*"))])
             subprocess.run(
                 ["cpio", "--quiet", "--null", "--create", "--format=newc", "--owner=0:0"],

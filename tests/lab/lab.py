@@ -12,6 +12,7 @@ from pathlib import Path
 
 import bench
 import clients
+import pictures
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
 
@@ -21,6 +22,7 @@ REOPENS = 1000
 IDLE_SECONDS = 20
 M2M_PICTURES = 40
 M2M_ROUNDS = 100
+WARM_UP, PICTURES = 20, 300
 
 CONFIG = """
 [camera]
@@ -47,6 +49,15 @@ protocol = "pull"
 bind = "0.0.0.0:8082"
 clients = 4
 """
+
+# A picture of its own for each protocol: as large as the camera's, scaled, and scaled to 1/8 at least.
+PROFILES = CONFIG
+for protocol, keys in (
+    ("http", "quality = 50"),
+    ("push", "quality = 80\nwidth = 320\nheight = 200"),
+    ("pull", "quality = 30\nwidth = 80\nheight = 60"),
+):
+    PROFILES = PROFILES.replace(f'protocol = "{protocol}"', f'protocol = "{protocol}"\n{keys}')
 
 
 class Camera:
@@ -87,11 +98,11 @@ def wait_until(condition, timeout, what):
 class Session:
     """One run of camd in the guest, and clients of all three protocols that connect once and stay."""
 
-    def __init__(self, lab, camera, linger=5, device="/dev/video0", keys=""):
+    def __init__(self, lab, camera, linger=5, device="/dev/video0", keys="", config=CONFIG):
         self.lab, self.guest, self.camera = lab, lab.guest, camera
         self.viewers = []
         width, height = camera.size
-        config = CONFIG.format(
+        config = config.format(
             width=width, height=height, fps=camera.fps, format=camera.format, linger=linger, device=device,
             keys=keys,
         )  # fmt: skip
@@ -115,8 +126,9 @@ class Session:
     def log(self, lines=15):
         return self.guest.try_run(f"tail -n {lines} /run/camd.log")[1]
 
-    def connect(self):
-        pictures = self.lab.pictures if self.camera is LOOPBACK else None
+    def connect(self, untouched=True):
+        """`untouched`: pictures of the MJPEG camera come as it made them."""
+        pictures = self.lab.pictures if untouched and self.camera is LOOPBACK else None
         for kind, port, count in ((HttpViewer, HTTP, 3), (PushViewer, PUSH, 2), (PullViewer, PULL, 2)):
             for number in range(1, count + 1):
                 name = f"{kind.__name__.removesuffix('Viewer').lower()} {number}"
@@ -169,6 +181,13 @@ class Session:
         """Whether camd has a camera open, or a part of one mapped: either keeps the device in use."""
         script = f"ls -l /proc/{self.pid}/fd | cat - /proc/{self.pid}/maps | grep -q /dev/video"
         return self.guest.try_run(script)[0] == 0
+
+    def memory(self):
+        """KiB that the process may write to (VmData), of these the heap's, and of the heap those in use."""
+        status, smaps = self.guest.run(f"cat /proc/{self.pid}/status; echo =; cat /proc/{self.pid}/smaps").split("=\n")
+        [data] = re.findall(r"^VmData:\s*(\d+) kB$", status, re.M)
+        [(size, anonymous)] = re.findall(r"\[heap\]\nSize:\s*(\d+) kB\n(?:.*\n)*?Anonymous:\s*(\d+) kB\n", smaps)
+        return {"data": int(data), "heap": int(size), "in use": int(anonymous)}
 
     def stop(self):
         """Ends camd, in order if it can be, and keeps its log."""
@@ -546,6 +565,41 @@ def _(lab):
     return session.see()
 
 
+@test(f"a heap that never grows: decoding, scaling and encoding for all clients, {PICTURES} pictures each")
+def _(lab):
+    memory = []
+    for camera in (SINGLE, LOOPBACK):
+        lab.unload()
+        lab.load(camera)
+        if camera is LOOPBACK:
+            lab.write_pictures()
+        session = lab.start(camera, config=PROFILES).connect(untouched=False)
+
+        def pictures(count, session=session):
+            for viewer in session.viewers:
+                viewer.mark()
+
+            def seen():
+                session.healthy()
+                return all(viewer.total() >= count for viewer in session.viewers)
+
+            def figures():
+                return ", ".join(f"{viewer.name}: {viewer.total()}" for viewer in session.viewers)
+
+            wait_until(seen, 30 + count, lambda: f"{count} pictures each: {figures()}")
+
+        pictures(WARM_UP)
+        before = session.memory()
+        pictures(PICTURES)
+        after = session.memory()
+        check(before == after, f"{camera.name}: {before} KiB became {after}")
+        memory.append(f"{camera.name}: {after}")
+        sizes = [sorted(viewer.sizes()) for viewer in session.viewers]
+        check(sizes[0] == [camera.size] and sizes[-1] == [(80, 60)], f"sizes {sizes}")
+    lab.unload()
+    return "KiB " + ", ".join(memory)
+
+
 @test("SIGTERM: exit code 0 within a second, and the device is free")
 def _(lab):
     times = []
@@ -621,6 +675,16 @@ def _(lab):
     print(table, end="", flush=True)
     check(worst <= bench.LIMIT, f"camd costs {worst:.2f} x the least possible program")
     return f"at most {worst:.2f} x"
+
+
+@test(f"picture cost: less than ffmpeg and OpenCV, at most {pictures.LIMIT} x libjpeg alone")
+def _(lab):
+    lab.close()
+    table, wrong = pictures.run(lab.folder, lab.examples / "pictures", lab.logs / "pictures-console.log")
+    (lab.folder / "pictures.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(not wrong, "; ".join(wrong))
+    return "all cases"
 
 
 def main():
