@@ -565,9 +565,7 @@ mod tests {
                 width: 1,
                 height: 1,
             });
-            let planes = from
-                .scan_for_eighths()
-                .and_then(|scan| eighths.decode(&scan));
+            let planes = from.decode_eighths(eighths);
             decoded = Some(planes.is_some());
             let Some(planes) = planes else {
                 return Ok(());
