@@ -51,6 +51,21 @@ pub const SETTINGS: usize = 16;
 pub const CONTROL_NAME: usize = 64;
 /// HTTP: bytes in `allow_origin`.
 pub const ORIGIN: usize = 256;
+/// call: a user's name, in UTF-16 units, and in bytes as UTF-8.
+pub const USER_NAME: usize = 64;
+pub const USER_NAME_BYTES: usize = 3 * USER_NAME;
+/// call: a password, in UTF-16 units, and in bytes as UTF-8.
+pub const PASSWORD: usize = 256;
+pub const PASSWORD_BYTES: usize = 3 * PASSWORD;
+/// call: the content of a record that camd writes itself, in UTF-16 units: a reason, for a person's eyes.
+pub const REASON: usize = 100;
+/// call: a record with a picture in it, in bytes; one of 640x480 and quality 80 has some 160 KB. It must fit the
+/// receiver's frame buffer as well, so `limits.frame_bytes` is the other bound.
+pub const RECORD: usize = 256 * 1024;
+/// call: any other record, in bytes.
+pub const CONTROL_RECORD: usize = 16 * 1024;
+/// call: records without picture that wait for one client, in bytes.
+pub const CONTROL_QUEUE: usize = 64 * 1024;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.
@@ -102,6 +117,11 @@ pub const LINGER_CLOSE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(PULL_PART < FRAME_BYTES_MIN);
 const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
+// Sender, receiver, the length of the content.
+const _: () = assert!(4 + 2 * USER_NAME + 4 + 2 * USER_NAME + 4 <= HEAD);
+const _: () = assert!(CONTROL_RECORD <= RECORD);
+// A client that reads is not drowned by what one other may send at once; and all of it goes out in one piece.
+const _: () = assert!(4 * CONTROL_RECORD <= CONTROL_QUEUE && CONTROL_QUEUE <= FRAME_BYTES_MIN);
 // Without adaptive listeners there is always room.
 const _: () = assert!(MAX_LISTENERS * FRAME_BYTES_MAX <= RENDITIONS_BYTES);
 // push writes the length as an int32.

@@ -5,11 +5,13 @@
 //! | [`pull`] | for each picture, and for each part of it | `newImage:<size>`, then parts of at most 1380 bytes |
 //! | [`push`] | nothing | every picture behind two int32 lengths |
 //! | [`http`] | by GET | a multipart stream, single pictures, state pages |
+//! | [`call`] | by ringing up the camera, or each other | messages of other users, and pictures among them |
 //!
 //! To a [`crate::slot::Slot`] they differ in two things only: what their input means, and how a picture is framed, which
 //! is [`Chunk`]'s business. A new protocol is a file here and a variant in [`Protocol`]; the `match`es that then fail to
 //! compile are the places to fill in.
 
+pub mod call;
 pub mod http;
 pub mod pull;
 pub mod push;
@@ -61,6 +63,14 @@ pub enum Violation {
     TooManyRequests,
     /// pull: `ack` for a part that is not written yet.
     EarlyAck,
+    /// call: a text of UTF-16 has an even number of bytes.
+    OddText { bytes: usize },
+    /// call: a user's name of more than [`crate::limits::USER_NAME`] UTF-16 units.
+    LongName { bytes: usize },
+    /// call: a record that is longer than there is room for.
+    LongRecord,
+    /// call: a name that is empty, no text, or has control characters.
+    BadName,
 }
 
 impl fmt::Display for Violation {
@@ -77,6 +87,12 @@ impl fmt::Display for Violation {
                 f.write_str("more than one new_request ahead of its picture")
             }
             Violation::EarlyAck => f.write_str("ack for a part that has not been sent whole"),
+            Violation::OddText { bytes } => write!(f, "a text of {bytes} bytes, which is odd"),
+            Violation::LongName { bytes } => write!(f, "a name of {bytes} bytes"),
+            Violation::LongRecord => f.write_str("a record that is too long"),
+            Violation::BadName => {
+                f.write_str("a user's name that is empty, no text, or has control characters")
+            }
         }
     }
 }

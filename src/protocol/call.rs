@@ -1,0 +1,482 @@
+//! call: messages between users who have logged in, and pictures among them; video calls are made of both.
+//!
+//! In either direction a connection carries records, as a program of Qt's writes them with `QDataStream`: big-endian,
+//! one after another, without anything around them.
+//!
+//! | field | bytes |
+//! |---|---|
+//! | sender | QString |
+//! | receiver | QString |
+//! | content | QString |
+//! | type | qint32 |
+//!
+//! A QString is a quint32, the length of what follows in bytes, and the text in UTF-16BE. A length of `ffffffff` is the
+//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (`QDataStream`'s
+//! format of these two has been the same since Qt 1; its version does not matter.)
+//!
+//! | type | name | content |
+//! |---|---|---|
+//! | 1 | LOGIN | the password, or empty |
+//! | 2 | LOGIN_OK | empty |
+//! | 3 | LOGIN_REFUSED | why |
+//! | 54 | VIDEO_CALL_REQUEST | empty |
+//! | 55 | VIDEO_CALL_ACCEPT | empty |
+//! | 56 | VIDEO_CALL_REJECT | why |
+//! | 57 | VIDEO_DATA | a JPEG in Base64 (RFC 4648, section 4) |
+//! | 58 | VIDEO_CALL_END | empty |
+//! | 59 | UNAVAILABLE | why; its sender is the user who is not there |
+//! | other | | whatever the two agree on |
+//!
+//! A server answers 1 by 2 or 3, and writes 59 itself; it passes the others on as they are.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+
+use super::{Head, Violation};
+use crate::limits::{PASSWORD, PASSWORD_BYTES, REASON, USER_NAME, USER_NAME_BYTES};
+
+/// The length in front of a text, and the type at the end, in bytes.
+const LENGTH: usize = 4;
+const TYPE: usize = 4;
+/// The length that says "null".
+const NULL: u32 = u32::MAX;
+
+/// The type behind a picture: the end of its record.
+pub const VIDEO_DATA_TYPE: &[u8; TYPE] = &[0, 0, 0, 57];
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Login,
+    LoginOk,
+    LoginRefused,
+    Request,
+    Accept,
+    Reject,
+    VideoData,
+    End,
+    Unavailable,
+    Other(i32),
+}
+
+impl Kind {
+    pub fn number(self) -> i32 {
+        match self {
+            Kind::Login => 1,
+            Kind::LoginOk => 2,
+            Kind::LoginRefused => 3,
+            Kind::Request => 54,
+            Kind::Accept => 55,
+            Kind::Reject => 56,
+            Kind::VideoData => 57,
+            Kind::End => 58,
+            Kind::Unavailable => 59,
+            Kind::Other(number) => number,
+        }
+    }
+}
+
+impl From<i32> for Kind {
+    fn from(number: i32) -> Self {
+        match number {
+            1 => Kind::Login,
+            2 => Kind::LoginOk,
+            3 => Kind::LoginRefused,
+            54 => Kind::Request,
+            55 => Kind::Accept,
+            56 => Kind::Reject,
+            57 => Kind::VideoData,
+            58 => Kind::End,
+            59 => Kind::Unavailable,
+            number => Kind::Other(number),
+        }
+    }
+}
+
+/// A user: 1 to [`USER_NAME`] UTF-16 units, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name(heapless::String<USER_NAME_BYTES>);
+
+impl Name {
+    /// `None`: it is not as a name must be.
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = (1..=USER_NAME).contains(&text.encode_utf16().count());
+        let plain = !text.chars().any(char::is_control);
+        let name = || heapless::String::try_from(text).expect("64 units are 192 bytes at most");
+        (fits && plain).then(|| Name(name()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A whole record as it lies in the input. The texts are UTF-16BE, unchecked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// All of it.
+    pub bytes: &'a [u8],
+    pub sender: &'a [u8],
+    pub receiver: &'a [u8],
+    pub content: &'a [u8],
+    pub kind: Kind,
+}
+
+/// How long a record may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Longest {
+    /// One with a picture. What the input buffer has room for.
+    pub picture: usize,
+    /// Any other.
+    pub control: usize,
+}
+
+impl<'a> Record<'a> {
+    /// The record at the beginning of `input`. `None`: more of it is still to come.
+    ///
+    /// What cannot become a record is told as soon as its length is there. What it costs does not depend on how much has
+    /// come, so that it may be tried again with each piece.
+    pub fn parse(input: &'a [u8], longest: Longest) -> Result<Option<Self>, Violation> {
+        let mut at = 0;
+        let mut texts = [&input[..0]; 3];
+        for (index, text) in texts.iter_mut().enumerate() {
+            let Some(length) = input[at..].first_chunk() else {
+                return Ok(None);
+            };
+            at += LENGTH;
+            let length = match u32::from_be_bytes(*length) {
+                NULL => 0,
+                length => usize::try_from(length).unwrap_or(usize::MAX),
+            };
+            if !length.is_multiple_of(2) {
+                return Err(Violation::OddText { bytes: length });
+            }
+            let is_content = index == 2;
+            if !is_content && length > 2 * USER_NAME {
+                return Err(Violation::LongName { bytes: length });
+            }
+            if length > longest.picture.saturating_sub(at + TYPE) {
+                return Err(Violation::LongRecord);
+            }
+            let Some(found) = input.get(at..at + length) else {
+                return Ok(None);
+            };
+            *text = found;
+            at += length;
+        }
+        let Some(number) = input[at..].first_chunk() else {
+            return Ok(None);
+        };
+        at += TYPE;
+        let kind = Kind::from(i32::from_be_bytes(*number));
+        if kind != Kind::VideoData && at > longest.control {
+            return Err(Violation::LongRecord);
+        }
+        let [sender, receiver, content] = texts;
+        Ok(Some(Record {
+            bytes: &input[..at],
+            sender,
+            receiver,
+            content,
+            kind,
+        }))
+    }
+
+    /// Who sends it.
+    pub fn sender(&self) -> Result<Name, Violation> {
+        name(self.sender)
+    }
+
+    /// To whom it goes.
+    pub fn receiver(&self) -> Result<Name, Violation> {
+        name(self.receiver)
+    }
+
+    /// The content of a LOGIN. What could be no password is none.
+    pub fn password(&self) -> heapless::String<PASSWORD_BYTES> {
+        let mut password = heapless::String::new();
+        if self.content.len() <= 2 * PASSWORD {
+            for c in characters(self.content) {
+                let pushed = c.ok().and_then(|c| password.push(c).ok());
+                if pushed.is_none() {
+                    password.clear();
+                    break;
+                }
+            }
+        }
+        password
+    }
+
+    /// The content as text for a person: the first [`REASON`] characters, without control characters.
+    pub fn reason(&self) -> String {
+        characters(self.content)
+            .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .map(|c| if c.is_control() { '?' } else { c })
+            .take(REASON)
+            .collect()
+    }
+
+    /// The JPEG in a VIDEO_DATA, into `out`, which is not looked at. `scratch` holds the Base64 text meanwhile. Gives the
+    /// number of bytes; `None` if it is no Base64 (padded or not), or does not fit either of them.
+    pub fn picture(&self, scratch: &mut [u8], out: &mut [u8]) -> Option<usize> {
+        let text = scratch.get_mut(..self.content.len() / 2)?;
+        for (byte, unit) in text.iter_mut().zip(self.content.as_chunks().0) {
+            match unit {
+                [0, low] => *byte = *low,
+                _ => return None,
+            }
+        }
+        let padding = text.iter().rev().take_while(|&&b| b == b'=').count();
+        let bare = &text[..text.len() - padding.min(2)];
+        STANDARD_NO_PAD.decode_slice(bare, out).ok()
+    }
+}
+
+fn characters(utf16: &[u8]) -> impl Iterator<Item = Result<char, std::char::DecodeUtf16Error>> {
+    let units = utf16.as_chunks().0.iter();
+    char::decode_utf16(units.map(|unit| u16::from_be_bytes(*unit)))
+}
+
+fn name(utf16: &[u8]) -> Result<Name, Violation> {
+    let mut text = heapless::String::<USER_NAME_BYTES>::new();
+    for c in characters(utf16) {
+        let c = c.map_err(|_| Violation::BadName)?;
+        text.push(c).map_err(|_| Violation::BadName)?;
+    }
+    Name::new(&text).ok_or(Violation::BadName)
+}
+
+fn put_length(out: &mut impl Extend<u8>, bytes: usize) {
+    let length = u32::try_from(bytes).expect("records are far shorter");
+    out.extend(length.to_be_bytes());
+}
+
+fn put_text(out: &mut impl Extend<u8>, text: &str) {
+    put_length(out, 2 * text.encode_utf16().count());
+    out.extend(text.encode_utf16().flat_map(u16::to_be_bytes));
+}
+
+/// Writes a record behind what is in `out`. Empty strings are written empty, not null.
+///
+/// # Panics
+/// If `out` has a fixed capacity, and that is too small.
+pub fn write(out: &mut impl Extend<u8>, sender: &str, receiver: &str, content: &str, kind: Kind) {
+    for text in [sender, receiver, content] {
+        put_text(out, text);
+    }
+    out.extend(kind.number().to_be_bytes());
+}
+
+/// Writes what comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
+/// [`VIDEO_DATA_TYPE`].
+pub fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
+    put_text(head, sender.as_str());
+    put_text(head, receiver.as_str());
+    put_length(head, content);
+}
+
+/// Bytes of the content of a VIDEO_DATA with a JPEG of `jpeg` bytes.
+pub fn content_len(jpeg: usize) -> usize {
+    2 * jpeg.div_ceil(3) * 4
+}
+
+/// Writes the content of a VIDEO_DATA with this JPEG to the beginning of `out`, and gives its length. `None` if `out` is
+/// too small.
+pub fn write_content(jpeg: &[u8], out: &mut [u8]) -> Option<usize> {
+    let out = out.get_mut(..content_len(jpeg.len()))?;
+    let half = out.len() / 2;
+    STANDARD
+        .encode_slice(jpeg, &mut out[half..])
+        .expect("the half has room for exactly that");
+    // From the upper half to pairs of bytes: what is written has always been read before.
+    for i in 0..half {
+        let byte = out[half + i];
+        out[2 * i] = 0;
+        out[2 * i + 1] = byte;
+    }
+    Some(out.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Longest = Longest {
+        picture: 4096,
+        control: 1024,
+    };
+
+    fn bytes(sender: &str, receiver: &str, content: &str, kind: Kind) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out, sender, receiver, content, kind);
+        out
+    }
+
+    #[test]
+    fn records_as_qt_writes_them() {
+        // QDataStream << QString("Aé€") << QString("") << QString("hi") << qint32(258)
+        let record = bytes("Aé€", "", "hi", Kind::Other(258));
+        let qt = b"\0\0\0\x06\0A\0\xe9\x20\xac\0\0\0\0\0\0\0\x04\0h\0i\0\0\x01\x02";
+        assert_eq!(record, qt);
+        let parsed = Record::parse(qt, LONGEST).unwrap().unwrap();
+        assert_eq!(parsed.bytes, qt);
+        assert_eq!(parsed.sender().unwrap().as_str(), "Aé€");
+        assert_eq!(parsed.receiver(), Err(Violation::BadName));
+        assert_eq!(
+            (parsed.kind, parsed.reason()),
+            (Kind::Other(258), "hi".into())
+        );
+        // QString() is null.
+        let null = b"\0\0\0\x02\0a\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01";
+        let parsed = Record::parse(null, LONGEST).unwrap().unwrap();
+        assert_eq!((parsed.kind, parsed.content), (Kind::Login, &b""[..]));
+        assert_eq!(parsed.bytes.len(), null.len());
+    }
+
+    #[test]
+    fn kinds_and_numbers() {
+        for number in -1..100 {
+            assert_eq!(Kind::from(number).number(), number);
+        }
+        assert_eq!(Kind::VideoData.number().to_be_bytes(), *VIDEO_DATA_TYPE);
+    }
+
+    #[test]
+    fn records_split_at_every_point() {
+        let first = bytes("alice", "bob", "\u{1f600} text", Kind::Request);
+        let all = [&first[..], &bytes("alice", "bob", "", Kind::End)].concat();
+        for cut in 0..first.len() {
+            assert_eq!(Record::parse(&all[..cut], LONGEST), Ok(None), "{cut}");
+        }
+        for end in first.len()..=all.len() {
+            let record = Record::parse(&all[..end], LONGEST).unwrap().unwrap();
+            assert_eq!((record.bytes, record.kind), (&first[..], Kind::Request));
+        }
+    }
+
+    #[test]
+    fn hostile_lengths_are_told_at_once() {
+        let length = |n: u32| n.to_be_bytes();
+        for (what, input, violation) in [
+            ("odd", length(3).to_vec(), Violation::OddText { bytes: 3 }),
+            (
+                "long name",
+                length(130).to_vec(),
+                Violation::LongName { bytes: 130 },
+            ),
+            (
+                "negative",
+                length(0x8000_0000).to_vec(),
+                Violation::LongName { bytes: 0x8000_0000 },
+            ),
+            // Qt 6.7 announces a length of 64 bits so.
+            (
+                "extended",
+                length(0xffff_fffe).to_vec(),
+                Violation::LongName { bytes: 0xffff_fffe },
+            ),
+            (
+                "long content",
+                [length(0), length(0), length(4096 - 14)].concat(),
+                Violation::LongRecord,
+            ),
+            (
+                "largest",
+                [length(0), length(0), length(0xffff_fffe)].concat(),
+                Violation::LongRecord,
+            ),
+        ] {
+            assert_eq!(Record::parse(&input, LONGEST), Err(violation), "{what}");
+        }
+        let fits = [length(0), length(0), length(4096 - 16)].concat();
+        assert_eq!(Record::parse(&fits, LONGEST), Ok(None));
+        // The type comes last: only it tells which limit holds.
+        let long = "x".repeat(600);
+        let record = bytes("a", "b", &long, Kind::VideoData);
+        assert!(Record::parse(&record, LONGEST).unwrap().is_some());
+        let record = bytes("a", "b", &long, Kind::Other(60));
+        assert_eq!(
+            Record::parse(&record[..record.len() - 1], LONGEST),
+            Ok(None)
+        );
+        assert_eq!(Record::parse(&record, LONGEST), Err(Violation::LongRecord));
+    }
+
+    #[test]
+    fn names_have_bounds() {
+        let longest = "\u{20ac}".repeat(64);
+        assert!(Name::new(&longest).is_some());
+        assert!(Name::new(&"\u{1f600}".repeat(32)).is_some());
+        for wrong in [
+            "",
+            "a\nb",
+            "a\0",
+            &format!("{longest}a"),
+            &"\u{1f600}".repeat(33),
+        ] {
+            assert!(Name::new(wrong).is_none(), "{wrong:?}");
+        }
+        // Half a pair.
+        assert_eq!(name(b"\xd8\0"), Err(Violation::BadName));
+        assert_eq!(name(b"\xdc\0\xd8\0"), Err(Violation::BadName));
+    }
+
+    #[test]
+    fn pictures_are_base64_in_both_directions() {
+        // RFC 4648, section 10.
+        for (jpeg, text) in [
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            let (jpeg, len) = (jpeg.as_bytes(), jpeg.len());
+            let mut content = vec![0xaa; content_len(len)];
+            assert_eq!(write_content(jpeg, &mut content), Some(content.len()));
+            assert_eq!(write_content(jpeg, &mut content[1..]), None);
+
+            let mut head = Head::new();
+            let [alice, camera] = ["alice", "camera"].map(|name| Name::new(name).unwrap());
+            picture_head(&mut head, &camera, &alice, content.len());
+            let record = [&head[..], &content, VIDEO_DATA_TYPE].concat();
+            assert_eq!(record, bytes("camera", "alice", text, Kind::VideoData));
+            let record = Record::parse(&record, LONGEST).unwrap().unwrap();
+            let (mut scratch, mut out) = ([0; 8], [0; 6]);
+            assert_eq!(record.picture(&mut scratch, &mut out), Some(len));
+            assert_eq!(&out[..len], jpeg);
+            assert_eq!(record.picture(&mut scratch[..1], &mut out), None);
+            assert_eq!(record.picture(&mut scratch, &mut out[..len - 1]), None);
+        }
+        for wrong in ["!!!!", "AAA€", "A"] {
+            let record = bytes("a", "b", wrong, Kind::VideoData);
+            let record = Record::parse(&record, LONGEST).unwrap().unwrap();
+            assert_eq!(
+                record.picture(&mut [0; 100], &mut [0; 100]),
+                None,
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn passwords_that_cannot_be_are_none() {
+        let password = |content: &str| {
+            let record = bytes("a", "", content, Kind::Login);
+            let record = Record::parse(&record, LONGEST).unwrap().unwrap();
+            record.password().as_str().to_owned()
+        };
+        assert_eq!(password("pässword"), "pässword");
+        assert_eq!(password(&"\u{20ac}".repeat(256)), "\u{20ac}".repeat(256));
+        assert_eq!(password(&"a".repeat(257)), "");
+    }
+}
