@@ -6,6 +6,7 @@
 
 mod address;
 mod read;
+mod secret;
 pub mod setting;
 
 use std::fmt;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use crate::frame::{Orientation, PixelFormat};
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
+
+pub use secret::Secret;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
 pub const DEFAULT_PATH: &str = "/etc/camd.toml";
