@@ -4,7 +4,7 @@ use super::url::Call;
 use super::wire::Wire;
 use super::{FetchError, PICTURE_LIMIT};
 use crate::limits::USER_NAME;
-use crate::protocol::call::{self, Kind, Longest, Name, Record};
+use crate::protocol::call::{self, Kind, Longest, Record};
 
 /// A record with the largest picture and the longest names: four numbers of four bytes each, and three texts. Other
 /// relays have other limits than camd's, so no record is held to less, whatever it is about. The buffer has no more of
@@ -16,8 +16,8 @@ const LONGEST: Longest = Longest {
 };
 
 pub(super) struct Receiver {
-    user: Name,
-    callee: Name,
+    user: String,
+    callee: String,
     state: State,
     /// A picture's Base64.
     text: Vec<u8>,
@@ -37,7 +37,7 @@ enum Heard {
     Picture,
     End,
     /// Somebody rings; the kind and the content of the answer.
-    Ring(Name, Kind, &'static str),
+    Ring(String, Kind, &'static str),
 }
 
 impl Receiver {
@@ -52,7 +52,7 @@ impl Receiver {
         let password = call.password.as_ref().map_or("", |p| p.expose());
         receiver.send(wire, "", password, Kind::Login)?;
         while !receiver.is_let_in(wire)? {}
-        receiver.send(wire, call.callee.as_str(), "", Kind::Request)?;
+        receiver.send(wire, &call.callee, "", Kind::Request)?;
         Ok(receiver)
     }
 
@@ -93,7 +93,7 @@ impl Receiver {
                 Heard::Picture => return Ok(true),
                 Heard::End => return Ok(false),
                 Heard::Ring(caller, answer, reason) => {
-                    self.send(wire, caller.as_str(), reason, answer)?;
+                    self.send(wire, &caller, reason, answer)?;
                 }
             }
         }
@@ -103,6 +103,7 @@ impl Receiver {
         let Ok(sender) = record.sender() else {
             return Ok(Heard::Nothing);
         };
+        let sender = sender.as_str().to_owned();
         if sender != self.callee {
             return Ok(match record.kind {
                 // Or it would ring until the relay gives up.
@@ -151,7 +152,7 @@ impl Receiver {
     /// Hangs up, unless the other side has.
     pub(super) fn finish(&self, wire: &mut Wire) {
         if self.state != State::Over {
-            wire.finish(&self.record(self.callee.as_str(), "", Kind::End));
+            wire.finish(&self.record(&self.callee, "", Kind::End));
         }
     }
 
@@ -167,7 +168,7 @@ impl Receiver {
 
     fn record(&self, receiver: &str, content: &str, kind: Kind) -> Vec<u8> {
         let mut bytes = Vec::new();
-        call::write(&mut bytes, self.user.as_str(), receiver, content, kind);
+        call::write(&mut bytes, &self.user, receiver, content, kind);
         bytes
     }
 }

@@ -711,9 +711,9 @@ fn call_logs_in_rings_and_hangs_up() {
             let padded = both(
                 camera,
                 anna,
-                b"\0\0\0\x10\0/\09\0j\0/\02\0Q\0=\0=\0\0\0\x39",
+                b"\0\0\0\x10\0/\x009\0j\0/\x002\0Q\0=\0=\0\0\0\x39",
             );
-            let bare = both(camera, anna, b"\0\0\0\x0c\0/\09\0j\0/\02\0Q\0\0\0\x39");
+            let bare = both(camera, anna, b"\0\0\0\x0c\0/\x009\0j\0/\x002\0Q\0\0\0\x39");
             stream.write_all(&[accept, padded, bare].concat()).unwrap();
             expect_last(&mut stream, &both(anna, camera, b"\0\0\0\0\0\0\0\x3a"));
         },

@@ -19,9 +19,10 @@ pub(super) enum Scheme {
 /// Who rings up whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
-    pub(super) user: Name,
+    /// Both are as a [`Name`] must be.
+    pub(super) user: String,
+    pub(super) callee: String,
     pub(super) password: Option<Secret>,
-    pub(super) callee: Name,
 }
 
 impl Scheme {
@@ -185,18 +186,21 @@ impl Call {
             }
             path => decode(path)?,
         };
-        let name = |text: &str| {
-            Name::new(text).ok_or_else(|| {
-                format!("a name has 1 to {USER_NAME} characters, none of them a control character")
-            })
-        };
+        if [&user, &callee]
+            .iter()
+            .any(|text| Name::new(text).is_none())
+        {
+            return Err(format!(
+                "a name has 1 to {USER_NAME} characters, none of them a control character"
+            ));
+        }
         if user == callee {
             return Err("nobody can ring up himself: the user in front of the @ is another".into());
         }
         Ok(Call {
-            user: name(&user)?,
+            user,
+            callee,
             password,
-            callee: name(&callee)?,
         })
     }
 }
@@ -239,9 +243,8 @@ mod tests {
         let Scheme::Call(call) = url.scheme else {
             panic!("{text}: {:?}", url.scheme);
         };
-        let [user, callee] = [call.user, call.callee].map(|name| name.to_string());
         let password = call.password.map(|password| password.expose().to_owned());
-        (url.host, url.port, user, password, callee)
+        (url.host, url.port, call.user, password, call.callee)
     }
 
     fn url(text: &str) -> (Scheme, String, u16, String) {

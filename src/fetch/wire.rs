@@ -143,11 +143,10 @@ impl Wire {
     pub(super) fn finish(&mut self, bytes: &[u8]) {
         self.deadline = Instant::now() + LINGER_CLOSE;
         let sent = self.send(bytes).is_ok() && self.stream.shutdown(Shutdown::Write).is_ok();
-        while sent {
+        if sent {
             self.consume(self.received().len());
-            match self.fill() {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+            while let Ok(1..) = self.fill() {
+                self.consume(self.received().len());
             }
         }
     }
