@@ -140,7 +140,7 @@ class Client:
         self.socket = QTcpSocket()
         self.socket.setSocketOption(QAbstractSocket.SocketOption.LowDelayOption, 1)
         self.socket.readyRead.connect(self.ready)
-        self.socket.disconnected.connect(lambda: report("closed", why=self.socket.errorString()))
+        self.socket.disconnected.connect(self.closed)
         self.data = QDataStream(self.socket)
         self.stalled = False
         self.number = 0
@@ -152,6 +152,11 @@ class Client:
         self.input = QSocketNotifier(0, QSocketNotifier.Type.Read)
         self.input.activated.connect(self.told)
         self.do_connect()
+
+    def closed(self):
+        self.camera.stop()
+        self.counter.stop()
+        report("closed", why=self.socket.errorString())
 
     def told(self):
         words = os.read(0, 65536)
