@@ -138,7 +138,6 @@ class Client:
     def __init__(self, port, name):
         self.port, self.name = port, name
         self.socket = QTcpSocket()
-        self.socket.setSocketOption(QAbstractSocket.SocketOption.LowDelayOption, 1)
         self.socket.readyRead.connect(self.ready)
         self.socket.disconnected.connect(self.closed)
         self.data = QDataStream(self.socket)
@@ -174,6 +173,10 @@ class Client:
         self.socket.connectToHost("127.0.0.1", self.port)
         if not self.socket.waitForConnected(10_000):
             sys.exit(self.socket.errorString())
+        # Qt has no socket to set this on before. A kernel's buffer grows to megabytes if it may, and who stalls would
+        # not be found out for long.
+        self.socket.setSocketOption(QAbstractSocket.SocketOption.LowDelayOption, 1)
+        self.socket.setSocketOption(QAbstractSocket.SocketOption.ReceiveBufferSizeSocketOption, 64 * 1024)
         report("connected")
 
     def do_send(self, type, receiver, content=""):
@@ -206,9 +209,8 @@ class Client:
 
     def do_stall(self):
         self.stalled = True
-        # Neither Qt nor the kernel shall read much ahead.
+        # Qt shall not read ahead either.
         self.socket.setReadBufferSize(1)
-        self.socket.setSocketOption(QAbstractSocket.SocketOption.ReceiveBufferSizeSocketOption, 4096)
         report("stalled")
 
     def do_resume(self):
