@@ -435,7 +435,7 @@ impl Partners {
         self.all.len() < before
     }
 
-    /// Whether this picture is news for somebody, who then is [`Partners::receiver`].
+    /// Whether this picture is news for somebody, to whom it then goes.
     pub fn turn_to(&mut self, meta: &FrameMeta) -> bool {
         let count = self.all.len();
         let found = (self.next..self.next + count).find(|turn| self.is_due(turn % count, meta));
