@@ -46,7 +46,7 @@ use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
 use camd::switchboard::Party;
 use fastrand::Rng;
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 1000;
 const FAULTY_STEPS: u32 = 250;
 const CALM_STEPS: u32 = 250;
 const FRAME_BYTES: usize = 64 * 1024;
@@ -509,8 +509,9 @@ impl Client {
             wire.wants_room = false;
             wire.writable_event = true;
         }
-        let whole = !wire.wants_room && !wire.writable_event && wire.to_client.is_empty();
         let closed = wire.server_closed || wire.server_shutdown;
+        let waits = wire.wants_room || wire.writable_event || !wire.to_client.is_empty();
+        let whole = !waits && !closed;
         drop(wire);
         while self.parse(whole) {}
         if closed {
@@ -742,8 +743,8 @@ fn config() -> Config {
     };
     config.listeners = vec![
         listener(ProtocolKind::Http, 20),
-        listener(ProtocolKind::Push, 20),
-        listener(ProtocolKind::Pull, 20),
+        listener(ProtocolKind::Push, 12),
+        listener(ProtocolKind::Pull, 12),
         ListenerConfig {
             width: Some(160),
             height: Some(120),

@@ -379,7 +379,8 @@ impl Caller {
             let filler = match self.rng.u8(0..40) {
                 // As long as a record can be.
                 0 => 20_000,
-                _ => self.rng.usize(0..3000),
+                1..4 => self.rng.usize(0..4000),
+                _ => self.rng.usize(0..200),
             };
             out.extend(self.say(to, Kind::VideoData, filler));
         }
