@@ -191,7 +191,7 @@ pub fn input(case: &Case) -> Vec<u8> {
 }
 
 /// Makes the picture some times, between two calls of `getppid`, by which valgrind is told. Returns the time of CPU.
-fn counted(frames: usize, mut picture: impl FnMut()) -> Duration {
+pub fn counted(frames: usize, mut picture: impl FnMut()) -> Duration {
     let now = || clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a clock");
     for _ in 0..WARM_UP {
         picture();
