@@ -5,7 +5,7 @@
 //! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Numbers are taken as
 //! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
 //! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
-//! [`crate::scale`] does the rest, component by component. At 1/8 even most of the decoding is left out (`codec/dc.rs`).
+//! [`crate::scale`] does the rest, component by component. At 1/8 and 2/8 even most of the decoding is left out (`codec/reduced.rs`).
 //!
 //! # Turned pictures
 //! A JPEG can be turned on its coefficients, without loss ([`Codec::turn`]). What is encoded is turned between scaling
@@ -22,9 +22,9 @@
 //! libjpeg's errors do not return to where they arise. `codec/guard.c` brings them back as a return value, without
 //! unwinding and without a jump over anything but C.
 
-mod dc;
 mod laps;
 mod libjpeg;
+mod reduced;
 mod scaler;
 mod turner;
 
@@ -40,8 +40,8 @@ use crate::limits::{DIMENSION_MAX, TURNED_BYTES};
 use crate::samples;
 use crate::stamp::Stamp;
 use crate::times::Spent;
-use dc::Eighths;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
+use reduced::Reducer;
 use scaler::Scaler;
 use turner::{Output, Turner};
 
@@ -178,7 +178,7 @@ pub struct Codec {
     rows: Box<[u8]>,
     scaler: Scaler,
     turner: Turner,
-    eighths: Eighths,
+    reducer: Reducer,
 }
 
 impl Codec {
@@ -190,7 +190,7 @@ impl Codec {
             rows: vec![0; ROW_SAMPLES].into_boxed_slice(),
             scaler: Scaler::new(),
             turner: Turner::new(),
-            eighths: Eighths::new(),
+            reducer: Reducer::new(),
         }
     }
 
@@ -221,10 +221,10 @@ impl Codec {
             Picture::Jpeg(jpeg) => {
                 out.clear();
                 let (rows, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
-                let eighths = &mut self.eighths;
+                let reducer = &mut self.reducer;
                 self.libjpeg.run(recipe.stamp, out, |to, from| {
                     let from = from.read_header(jpeg)?;
-                    transcode(from, to, recipe, rows, scaler, turner, eighths)
+                    transcode(from, to, recipe, rows, scaler, turner, reducer)
                 })
             }
         }
@@ -618,7 +618,7 @@ fn transcode(
     rows: &mut [u8],
     scaler: &mut Scaler,
     turner: &mut Turner,
-    eighths: &mut Eighths,
+    reducer: &mut Reducer,
 ) -> Result<(), Failed> {
     let whole = from.size()?;
     let size = recipe.scaled(whole);
@@ -637,7 +637,7 @@ fn transcode(
     let blocks: i32 = factors.iter().map(|(h, v)| h * v).sum();
     if space != JCS_RGB && (count == 1 || blocks <= MCU_BLOCKS) {
         if size != whole
-            && let Some(planes) = from.decode_eighths(eighths)
+            && let Some(planes) = from.decode_reduced(reducer)
         {
             to.start_raw(factors)?;
             scaler.start(

@@ -5,6 +5,17 @@ unsafe extern "C" {
     fn camd_weigh(sums: *mut u16, line: *const u8, count: usize, weight: u16);
     fn camd_add_weighed(sums: *mut u16, line: *const u8, count: usize, weight: u16);
     fn camd_halve(sums: *const u16, means: *mut u8, count: usize);
+    fn camd_means(dc: *const i16, quantizer: u16, count: usize, line: *mut u8);
+    fn camd_quarters(
+        c00: *const i16,
+        c01: *const i16,
+        c10: *const i16,
+        c11: *const i16,
+        quantizers: *const [u16; 4],
+        count: usize,
+        top: *mut u8,
+        bottom: *mut u8,
+    );
 }
 
 /// Takes pairs apart, as many as there are and fit.
@@ -59,6 +70,44 @@ pub fn halve(sums: &[u16], means: &mut [u8]) {
     }
 }
 
+/// The samples that blocks of a JPEG are at 1/8: a line of them, from their DC coefficients.
+pub fn means(dc: &[i16], quantizer: u16, line: &mut [u8]) {
+    // SAFETY: both have so many, and do not overlap.
+    unsafe {
+        camd_means(
+            dc.as_ptr(),
+            quantizer,
+            dc.len().min(line.len()),
+            line.as_mut_ptr(),
+        )
+    }
+}
+
+/// The samples that blocks of a JPEG are at 2/8: two lines of them, from their coefficients (0,0), (0,1), (1,0) and (1,1).
+pub fn quarters(
+    coefficients: [&[i16]; 4],
+    quantizers: &[u16; 4],
+    top: &mut [u8],
+    bottom: &mut [u8],
+) {
+    let blocks = coefficients.map(<[_]>::len).into_iter().min();
+    let count = blocks.unwrap_or(0).min(top.len() / 2).min(bottom.len() / 2);
+    let [c00, c01, c10, c11] = coefficients.map(<[_]>::as_ptr);
+    // SAFETY: there are so many of each, in each line twice as many samples, and the lines overlap nothing.
+    unsafe {
+        camd_quarters(
+            c00,
+            c01,
+            c10,
+            c11,
+            quantizers,
+            count,
+            top.as_mut_ptr(),
+            bottom.as_mut_ptr(),
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +149,33 @@ mod tests {
                     assert_eq!(u32::from(means[i]), (sum + 256) / 512);
                 }
                 assert_eq!(means[count], 6);
+
+                let mut low = [(); 4].map(|()| vec![0i16; start + count]);
+                for c in &mut low {
+                    c.fill_with(|| random.i16(-40..=40));
+                }
+                let low = low.each_ref().map(|c| &c[start..]);
+                let quantizers = [0; 4].map(|_| random.u16(1..=20));
+                let at = |c: usize, i: usize| f64::from(low[c][i]) * f64::from(quantizers[c]) / 8.0;
+                let mut line = vec![5; count + 1];
+                super::means(low[0], quantizers[0], &mut line);
+                let [mut top, mut bottom] = [(); 2].map(|()| vec![5; start + 2 * count + 1]);
+                quarters(low, &quantizers, &mut top[start..], &mut bottom);
+                for i in 0..count {
+                    let mean = (128.0 + at(0, i) + 0.01).round().clamp(0.0, 255.0);
+                    assert_eq!(f64::from(line[i]), mean, "{i}");
+                    for (x, y) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                        let sign = |bit| if bit == 0 { 0.90613 } else { -0.90613 };
+                        let (across, down) = (sign(x), sign(y));
+                        let sum = at(0, i) + at(1, i) * across + at(2, i) * down;
+                        let expected = 128.0 + sum + at(3, i) * across * down;
+                        let got = [top[start + 2 * i + x], bottom[2 * i + x]][y];
+                        let off = expected.clamp(0.0, 255.0) - f64::from(got);
+                        assert!(off.abs() < 1.0, "{i}, {x},{y}: {expected}, not {got}");
+                    }
+                }
+                assert_eq!(line[count], 5);
+                assert_eq!((top[start + 2 * count], bottom[2 * count]), (5, 5));
             }
         }
     }

@@ -94,6 +94,9 @@ impl Shrink {
         );
         (self.from, self.to, self.channels) = (from, to, channels);
         (self.line, self.row) = (0, 0);
+        if from.width == to.width {
+            return;
+        }
         for (i, area) in self.areas[..to.width.into()].iter_mut().enumerate() {
             *area = Area::new(i as u32, from.width.into(), to.width.into());
         }

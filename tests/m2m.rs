@@ -2,6 +2,8 @@
 //! are scripted (`m2m/stand_in.rs`); and camd itself on a machine without one. `tests/lab` has a real driver.
 
 mod common;
+#[path = "common/raw.rs"]
+mod raw;
 #[path = "common/resources.rs"]
 mod resources;
 #[path = "m2m/stand_in.rs"]
@@ -15,9 +17,7 @@ use std::time::{Duration, Instant};
 
 use camd::codec::Codec;
 use camd::config::{Config, EncoderKind, ListenerConfig};
-use camd::frame::{
-    Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
-};
+use camd::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, RawPicture};
 use camd::hub::Hub;
 use camd::hub::pages;
 use camd::limits::{ENCODER_CONTEXTS, ENCODER_STALL, NO_PICTURE_INTERVAL};
@@ -28,6 +28,7 @@ use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source};
 use camd::v4l2::formats::fourcc;
 use common::{Camd, PATIENCE, connect, pattern, push_next};
+use raw::Raw;
 use resources::allocations;
 use stand_in::{Back, H264, JPEG, Kind, Machine, YUYV};
 
@@ -36,54 +37,6 @@ const WIDTH: u16 = 64;
 const HEIGHT: u16 = 48;
 
 // ---------------------------------------------------------------- pictures
-
-/// A plane of noise, with lines further apart than they are long.
-struct Raw {
-    format: PixelFormat,
-    width: u16,
-    height: u16,
-    planes: [(Vec<u8>, usize); 3],
-}
-
-impl Raw {
-    fn new(format: PixelFormat, width: u16, height: u16, padding: usize) -> Raw {
-        let planes = format.planes(width, height).map(|(line, lines)| {
-            let stride = line + if line > 0 { padding } else { 0 };
-            // The last line may end with its last pixel.
-            let length = (stride * lines).saturating_sub(stride - line);
-            (vec![0; length], stride)
-        });
-        let mut raw = Raw {
-            format,
-            width,
-            height,
-            planes,
-        };
-        raw.draw(1);
-        raw
-    }
-
-    /// Picture number `n`.
-    fn draw(&mut self, n: u64) {
-        let mut rng = fastrand::Rng::with_seed(n);
-        for (data, _) in &mut self.planes {
-            rng.fill(data);
-        }
-    }
-
-    fn lend(&self) -> RawPicture<'_> {
-        let mut planes = [Plane::default(); 3];
-        for (plane, (data, stride)) in planes.iter_mut().zip(&self.planes) {
-            (plane.data, plane.stride) = (data, *stride);
-        }
-        RawPicture {
-            format: self.format,
-            width: self.width,
-            height: self.height,
-            planes,
-        }
-    }
-}
 
 thread_local! {
     // Making one takes longer than making a JPEG.

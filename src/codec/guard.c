@@ -151,7 +151,7 @@ struct scan {
     struct {
         const JHUFF_TBL *dc, *ac;
         int dc_number, ac_number;
-        UINT16 quantizer;
+        UINT16 quantizers[4]; /* of the coefficients (0,0), (0,1), (1,0), (1,1) */
     } components[3];
 };
 
@@ -174,7 +174,8 @@ int camd_jpeg_scan(const struct jpeg_decompress_struct *cinfo, struct scan *scan
         scan->components[i].ac = cinfo->ac_huff_tbl_ptrs[info->ac_tbl_no];
         if (!scan->components[i].dc || !scan->components[i].ac || !quantizers)
             return 0;
-        scan->components[i].quantizer = quantizers->quantval[0];
+        for (int j = 0; j < 4; j++)
+            scan->components[i].quantizers[j] = quantizers->quantval[j / 2 * DCTSIZE + j % 2];
     }
     scan->data = cinfo->src->next_input_byte;
     scan->bytes = cinfo->src->bytes_in_buffer;

@@ -12,8 +12,8 @@ use mozjpeg_sys::{
     jpeg_compress_struct, jpeg_decompress_struct,
 };
 
-use super::dc::{self, Eighths};
 use super::laps::Laps;
+use super::reduced::{self, Reducer, Scale};
 use super::{CodecError, ROW_SAMPLES, check_size};
 use crate::frame::{FrameBuf, Orientation, Size};
 use crate::stamp::{NEUTRAL, Placed, Stamp};
@@ -88,7 +88,7 @@ struct RawComponent {
     ac: *const sys::JHUFF_TBL,
     dc_number: c_int,
     ac_number: c_int,
-    quantizer: u16,
+    quantizers: [u16; 4],
 }
 
 /// The same as in `guard.c`. Everything that libjpeg holds pointers to.
@@ -593,20 +593,23 @@ impl Decompressor<'_> {
         cinfo.scale_denom = 8;
     }
 
-    /// The whole picture at 1/8, before it is started; `None` if that is not its scale, or `eighths` cannot do it.
-    pub(super) fn decode_eighths<'e>(
+    /// The whole picture at its scale, before it is started; `None` if `reducer` cannot do it.
+    pub(super) fn decode_reduced<'r>(
         &self,
-        eighths: &'e mut Eighths,
-    ) -> Option<[dc::Plane<'e>; COMPONENTS]> {
-        let scan = self.scan_for_eighths()?;
-        self.laps.during(Phase::Decode, || eighths.decode(&scan))
+        reducer: &'r mut Reducer,
+    ) -> Option<[reduced::Plane<'r>; COMPONENTS]> {
+        let scale = match (self.cinfo.scale_num, self.cinfo.scale_denom) {
+            (1, 8) => Scale::Eighth,
+            (2, 8) => Scale::Quarter,
+            _ => return None,
+        };
+        let scan = self.scan()?;
+        self.laps
+            .during(Phase::Decode, move || reducer.decode(&scan, scale))
     }
 
-    /// `None` if its scale is not 1/8 or it is none for [`Eighths`].
-    fn scan_for_eighths(&self) -> Option<dc::Scan<'_>> {
-        if self.cinfo.scale_num != 1 || self.cinfo.scale_denom != 8 {
-            return None;
-        }
+    /// `None` if it is none for [`Reducer`].
+    fn scan(&self) -> Option<reduced::Scan<'_>> {
         let mut scan = MaybeUninit::uninit();
         // SAFETY: the header was read; all of `scan` is filled in, or 0 comes back.
         let scan = unsafe {
@@ -622,22 +625,22 @@ impl Decompressor<'_> {
             let info = &self.components()[i];
             // SAFETY: libjpeg's own tables, which stay as they are while `self` is borrowed.
             let (dc, ac) = unsafe { (&*raw.dc, &*raw.ac) };
-            dc::Component {
+            reduced::Component {
                 factors: (info.h_samp_factor, info.v_samp_factor),
-                quantizer: raw.quantizer,
-                dc: dc::Huffman {
+                quantizers: raw.quantizers,
+                dc: reduced::Huffman {
                     number: raw.dc_number as usize,
                     counts: &dc.bits,
                     symbols: &dc.huffval,
                 },
-                ac: dc::Huffman {
+                ac: reduced::Huffman {
                     number: raw.ac_number as usize,
                     counts: &ac.bits,
                     symbols: &ac.huffval,
                 },
             }
         });
-        Some(dc::Scan {
+        Some(reduced::Scan {
             // At most DIMENSION_MAX, as `size` has found.
             size: Size {
                 width: self.cinfo.image_width as u16,

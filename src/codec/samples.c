@@ -38,3 +38,40 @@ void camd_halve(const uint16_t *restrict sums, uint8_t *restrict means, size_t c
         means[i] = (uint16_t)(half + 128) >> 8;
     }
 }
+
+static uint8_t clamp(int16_t sample)
+{
+    return sample < 0 ? 0 : sample > 255 ? 255 : sample;
+}
+
+/* Samples from the DC coefficients of blocks: eight times a sample, from -128 on. */
+void camd_means(const int16_t *restrict dc, uint16_t quantizer, size_t count, uint8_t *restrict line)
+{
+    for (size_t i = 0; i < count; i++)
+        line[i] = clamp(((int16_t)(dc[i] * quantizer + 4) >> 3) + 128);
+}
+
+/* Two lines of samples from the coefficients (0,0), (0,1), (1,0) and (1,1) of blocks. Over the four samples of eight that one
+ * stands for, the cosine of (0,1) has a mean of 0.906 of that of (0,0), and the two of (1,1) have 0.906 squared. */
+void camd_quarters(const int16_t *restrict c00, const int16_t *restrict c01, const int16_t *restrict c10,
+                   const int16_t *restrict c11, const uint16_t *restrict quantizers, size_t count,
+                   uint8_t *restrict top, uint8_t *restrict bottom)
+{
+    uint16_t q00 = quantizers[0], q01 = quantizers[1], q10 = quantizers[2], q11 = quantizers[3];
+
+    for (size_t i = 0; i < count; i++) {
+        int16_t mean = c00[i] * q00 + 4, across = c01[i] * q01, down = c10[i] * q10, both = c11[i] * q11;
+        int16_t above, below, left, right;
+
+        across += (across >> 5) - (across >> 3);
+        down += (down >> 5) - (down >> 3);
+        both += (both >> 5) - (both >> 3);
+        both += (both >> 5) - (both >> 3);
+        above = mean + down, below = mean - down;
+        left = across + both, right = across - both;
+        top[2 * i] = clamp(((int16_t)(above + left) >> 3) + 128);
+        top[2 * i + 1] = clamp(((int16_t)(above - left) >> 3) + 128);
+        bottom[2 * i] = clamp(((int16_t)(below + right) >> 3) + 128);
+        bottom[2 * i + 1] = clamp(((int16_t)(below - right) >> 3) + 128);
+    }
+}

@@ -48,7 +48,7 @@ const SMALL: Size = Size {
     height: 120,
 };
 
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 7] = [
     Case {
         name: "1280x720 MJPEG 4:2:2 to 160x120 q30",
         width: 1280,
@@ -69,6 +69,18 @@ pub const CASES: [Case; 6] = [
         raw: PixelFormat::Yu12,
         bounds: SMALL,
         eighths: 1,
+        quality: 30,
+        qscale: 12,
+        same: true,
+    },
+    Case {
+        name: "640x480 MJPEG 4:2:2 to 160x120 q30",
+        width: 640,
+        height: 480,
+        mjpeg: true,
+        raw: PixelFormat::Yuyv,
+        bounds: SMALL,
+        eighths: 2,
         quality: 30,
         qscale: 12,
         same: true,
@@ -191,7 +203,7 @@ pub fn input(case: &Case) -> Vec<u8> {
 }
 
 /// Makes the picture some times, between two calls of `getppid`, by which valgrind is told. Returns the time of CPU.
-fn counted(frames: usize, mut picture: impl FnMut()) -> Duration {
+pub fn counted(frames: usize, mut picture: impl FnMut()) -> Duration {
     let now = || clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a clock");
     for _ in 0..WARM_UP {
         picture();

@@ -7,18 +7,21 @@
 //!
 //! `m2m PICTURES ROUNDS`
 
+#[path = "../common/raw.rs"]
+mod raw;
 #[path = "../common/resources.rs"]
 mod resources;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use camd::frame::{FrameBuf, FrameMeta, Orientation, PixelFormat, Plane, RawPicture, Size};
+use camd::frame::{FrameBuf, FrameMeta, Orientation, PixelFormat, Size};
 use camd::limits::ENCODER_STALL;
 use camd::m2m::{self, Coding, Encoder, Found};
 use camd::v4l2::formats::fourcc;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use raw::Raw;
 use resources::{Resources, allocations, heap};
 
 /// The kernel's test codec (`V4L2_PIX_FMT_FWHT`), in place of [`m2m::JPEG`].
@@ -57,51 +60,28 @@ fn accept_fwht(data: &[u8], size: Size, out: &mut FrameBuf) -> Result<(), String
 
 /// A camera's memory: lines lie further apart than vicodec's.
 struct Camera {
-    format: PixelFormat,
-    width: u16,
-    height: u16,
-    planes: [(Vec<u8>, usize); 3],
-    seed: u32,
+    raw: Raw,
+    drawn: u64,
 }
 
 impl Camera {
     fn new(format: PixelFormat, width: u16, height: u16) -> Camera {
-        let planes = format.planes(width, height).map(|(line, lines)| {
-            let stride = if line > 0 { line + 24 } else { 0 };
-            (vec![128; stride * lines], stride)
-        });
         Camera {
-            format,
-            width,
-            height,
-            planes,
-            seed: 1,
+            raw: Raw::new(format, width, height, 24),
+            drawn: 0,
         }
     }
 
     /// Flat, or noise all over: pictures that take turns can be told apart by what they become.
     fn draw(&mut self, noisy: bool) {
-        for (data, _) in &mut self.planes {
-            for byte in data.iter_mut() {
-                self.seed = self
-                    .seed
-                    .wrapping_mul(1_664_525)
-                    .wrapping_add(1_013_904_223);
-                *byte = if noisy { (self.seed >> 24) as u8 } else { 128 };
-            }
-        }
-    }
-
-    fn lend(&self) -> RawPicture<'_> {
-        let mut planes = [Plane::default(); 3];
-        for (plane, (data, stride)) in planes.iter_mut().zip(&self.planes) {
-            (plane.data, plane.stride) = (data, *stride);
-        }
-        RawPicture {
-            format: self.format,
-            width: self.width,
-            height: self.height,
-            planes,
+        self.drawn += 1;
+        if noisy {
+            self.raw.draw(self.drawn);
+        } else {
+            self.raw
+                .planes
+                .iter_mut()
+                .for_each(|(data, _)| data.fill(128));
         }
     }
 
@@ -110,8 +90,8 @@ impl Camera {
             sequence,
             captured: now,
             wall: Duration::ZERO,
-            width: self.width,
-            height: self.height,
+            width: self.raw.width,
+            height: self.raw.height,
             orientation: Orientation::UPRIGHT,
             live: true,
         }
@@ -130,7 +110,7 @@ impl Bench {
     fn open(found: &Found, camera: Camera) -> Result<Bench, String> {
         let nodes = m2m::System;
         let most = 4 << 20;
-        let encoder = Encoder::open(&nodes, found, FWHT, &camera.lend(), None, most)
+        let encoder = Encoder::open(&nodes, found, FWHT, &camera.raw.lend(), None, most)
             .map_err(|trouble| trouble.to_string())?;
         let poll = Poll::new().map_err(|error| error.to_string())?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -150,7 +130,7 @@ impl Bench {
         let now = Instant::now();
         let meta = self.camera.meta(number, now);
         self.encoder
-            .submit(&self.camera.lend(), &meta, now)
+            .submit(&self.camera.raw.lend(), &meta, now)
             .map_err(|trouble| trouble.to_string())
     }
 
@@ -179,7 +159,13 @@ impl Bench {
         self.camera.draw(noisy);
         self.submit(number)?;
         let (got, bytes) = self.wait()?;
-        let raw: usize = self.camera.planes.iter().map(|(data, _)| data.len()).sum();
+        let raw: usize = self
+            .camera
+            .raw
+            .planes
+            .iter()
+            .map(|(data, _)| data.len())
+            .sum();
         let plausible = if noisy {
             raw / 8..=raw * 2
         } else {
@@ -195,7 +181,7 @@ impl Bench {
 }
 
 fn pictures(found: &Found, camera: Camera, count: u64) -> Result<String, String> {
-    let (format, width, height) = (camera.format, camera.width, camera.height);
+    let (format, width, height) = (camera.raw.format, camera.raw.width, camera.raw.height);
     let about = format!("{} {width}x{height}", format.name());
     let explain = |why: String| format!("{about}: {why}");
     let mut bench = Bench::open(found, camera).map_err(explain)?;
