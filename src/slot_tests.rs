@@ -967,7 +967,9 @@ fn who_has_taken_everything_is_not_waited_for() {
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::Wait);
     assert_eq!(bench.written(), slow);
+    bench.takes(&[ALL]);
     bench.passes(&old);
+    assert_eq!(bench.written(), b"", "the kernel would take it");
     let deadline = bench.now + bench.limits.write_timeout;
     assert_eq!(bench.slot.deadline(&bench.limits), Some(deadline));
     // Then nobody sends any more for a long time.
@@ -976,7 +978,6 @@ fn who_has_taken_everything_is_not_waited_for() {
     assert_eq!(bench.slot.deadline(&bench.limits), None);
     bench.now = deadline;
     assert_turn!(bench.advance(), Turn::Wait);
-    bench.takes(&[ALL]);
     bench.passes(&new);
     assert_eq!(bench.written(), new);
 }
