@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod relay;
+pub mod user;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -269,6 +270,10 @@ impl Camd {
 
     pub fn pull(&self) -> SocketAddr {
         self.address("pull")
+    }
+
+    pub fn call(&self) -> SocketAddr {
+        self.address("call")
     }
 
     pub fn pid(&self) -> u32 {
