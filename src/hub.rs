@@ -574,7 +574,7 @@ impl<S: Stream> Hub<S> {
                     true => (Kind::Accept, ""),
                     false if partners.len() >= *calls => (Kind::Reject, BUSY),
                     false => {
-                        slot.set_partner(&caller, Some(listener.config.max_fps));
+                        slot.add_partner(&caller, listener.config.max_fps);
                         (Kind::Accept, "")
                     }
                 };
@@ -582,7 +582,7 @@ impl<S: Stream> Hub<S> {
             }
             Kind::End | Kind::Reject | Kind::Unavailable => {
                 let caller = record.sender()?;
-                slot.set_partner(&caller, None);
+                slot.remove_partner(&caller);
             }
             _ => {}
         }

@@ -792,23 +792,25 @@ impl<S: Stream> Slot<S> {
         self.call_mut().name = Some(name.clone());
     }
 
-    /// call: somebody behind the relay rings up the camera, or hangs up. `add`: the former, and how many pictures per second
-    /// he gets at most. False: he was in no call.
-    pub fn set_partner(&mut self, name: &Name, add: Option<Option<u16>>) -> bool {
-        let call = self.call_mut();
-        let partners = call.partners.as_mut().expect("the other end is a relay");
-        let changed = match add {
-            Some(max_fps) => {
-                partners.add(name.clone(), max_fps);
-                true
-            }
-            None => partners.remove(name),
-        };
-        let on = !partners.is_empty();
-        if on != call.watching {
-            self.set_watching(on);
+    /// call: somebody behind the relay is in a call with the camera, with so many pictures per second at most.
+    pub fn add_partner(&mut self, name: &Name, max_fps: Option<u16>) {
+        self.partners_mut().add(name.clone(), max_fps);
+        if !self.call_mut().watching {
+            self.set_watching(true);
         }
-        changed
+    }
+
+    /// call: he has hung up, if he was in one.
+    pub fn remove_partner(&mut self, name: &Name) {
+        self.partners_mut().remove(name);
+        if self.partners_mut().is_empty() && self.call_mut().watching {
+            self.set_watching(false);
+        }
+    }
+
+    fn partners_mut(&mut self) -> &mut Partners {
+        let partners = self.call_mut().partners.as_mut();
+        partners.expect("the other end is a relay")
     }
 
     /// call: whether it gets the camera's pictures.

@@ -429,12 +429,9 @@ impl Partners {
         assert!(added.is_ok(), "listener.calls is at most MAX_CLIENTS");
     }
 
-    /// False: he was none.
-    pub fn remove(&mut self, name: &Name) -> bool {
-        let before = self.all.len();
+    pub fn remove(&mut self, name: &Name) {
         self.all.retain(|partner| partner.name != *name);
         self.next = 0;
-        self.all.len() < before
     }
 
     /// Whether this picture is news for somebody, to whom it then goes.

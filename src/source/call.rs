@@ -9,7 +9,7 @@ use super::dial::Dialer;
 use super::newest::Newest;
 use super::{Captured, Fault, Negotiated, Source};
 use crate::config::{CallConfig, Dial, Secret};
-use crate::frame::{Frame, PixelFormat};
+use crate::frame::Frame;
 use crate::limits::{
     CALL_ANSWER, CAPTURE_STALL, CONTROL_RECORD, FIRST_PICTURE, LOGIN_ANSWER, PASSWORD, RECORD,
     USER_NAME,
@@ -347,14 +347,7 @@ impl Source for Call {
         let description = format!("call of {user} to {}", self.dial);
         self.dialer.start(now)?;
         self.go(Stage::Connecting, now);
-        Ok(Negotiated {
-            format: PixelFormat::Mjpeg,
-            width: 0,
-            height: 0,
-            fps: None,
-            orientation: None,
-            description,
-        })
+        Ok(Negotiated::jpegs(description))
     }
 
     fn stop(&mut self) {

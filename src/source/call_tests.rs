@@ -258,7 +258,7 @@ fn a_call_byte_for_byte() {
     let negotiated = world.start();
     assert_eq!(
         (negotiated.format, negotiated.width, negotiated.height),
-        (PixelFormat::Mjpeg, 0, 0)
+        (crate::frame::PixelFormat::Mjpeg, 0, 0)
     );
     let dial = world.callee.strip_suffix(" (call.dial)").unwrap();
     assert_eq!(negotiated.description, format!("call of hall to {dial}"));

@@ -43,6 +43,20 @@ pub struct Negotiated {
     pub description: String,
 }
 
+impl Negotiated {
+    /// JPEGs, of which only the first one will tell more.
+    pub(crate) fn jpegs(description: String) -> Self {
+        Negotiated {
+            format: PixelFormat::Mjpeg,
+            width: 0,
+            height: 0,
+            fps: None,
+            orientation: None,
+            description,
+        }
+    }
+}
+
 /// What one call of [`Source::capture`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Captured {

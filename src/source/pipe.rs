@@ -20,7 +20,7 @@ use nix::unistd::{Pid, getpid, getppid};
 
 use super::newest::Newest;
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, PixelFormat};
+use crate::frame::Frame;
 use crate::jpeg::{SplitCounts, Splitter};
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 
@@ -296,14 +296,7 @@ impl Source for Pipe {
             running.child.id()
         );
         self.running = Some(running);
-        Ok(Negotiated {
-            format: PixelFormat::Mjpeg,
-            width: 0,
-            height: 0,
-            fps: None,
-            orientation: None,
-            description,
-        })
+        Ok(Negotiated::jpegs(description))
     }
 
     fn stop(&mut self) {

@@ -130,7 +130,7 @@ fn pictures_with_thumbnails_and_garbage_around_them_come_out_whole() {
     let negotiated = pipe.start(Instant::now()).unwrap();
     assert_eq!(
         (negotiated.format, negotiated.width),
-        (PixelFormat::Mjpeg, 0)
+        (crate::frame::PixelFormat::Mjpeg, 0)
     );
     assert!(pipe.newest().is_none());
     assert_eq!(next_picture(&mut pipe).0, jpeg_of(1));
