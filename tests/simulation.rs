@@ -401,7 +401,7 @@ struct Client {
 impl Client {
     fn send(&mut self, bytes: &[u8]) {
         let mut wire = self.wire.borrow_mut();
-        if !wire.server_closed && !wire.client_closed {
+        if !bytes.is_empty() && !wire.server_closed && !wire.client_closed {
             wire.to_server.extend(bytes);
             wire.readable_event = true;
         }
@@ -667,7 +667,9 @@ impl Client {
             self.take(end + 4, len);
             assert_eq!(self.cards, before, "a snapshot is never the card");
         } else {
-            assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+            // The latter if half a request was there when time stood still.
+            let late = ["HTTP/1.1 503", "HTTP/1.1 408"];
+            assert!(late.iter().any(|status| head.starts_with(status)), "{head}");
             self.received.drain(..end + 4 + len);
             self.over |= head.contains("Connection: close");
         }
