@@ -145,7 +145,8 @@ Usage:
 
 Options:
   --config PATH    the configuration [default: /etc/camd.toml]
-  --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082
+  --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
+                   call on :8083
   -h, --help       this text
   -V, --version
 

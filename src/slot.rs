@@ -64,6 +64,12 @@ pub enum CloseReason {
     Shutdown,
 }
 
+impl From<Violation> for CloseReason {
+    fn from(violation: Violation) -> Self {
+        CloseReason::Violation(violation)
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -568,9 +574,7 @@ impl<S: Stream> Slot<S> {
     /// Whether more input can be taken in.
     fn has_room(&self) -> bool {
         match self.call() {
-            Some(call) => {
-                call.resume().is_none() && self.records.len() < self.records.capacity()
-            }
+            Some(call) => call.resume().is_none() && self.records.len() < self.records.capacity(),
             None => !self.input.is_full(),
         }
     }
@@ -754,9 +758,10 @@ impl<S: Stream> Slot<S> {
     /// call: the login is refused. After the last of [`REFUSALS`] the connection ends.
     pub fn refuse_login(&mut self, record: &[u8]) {
         self.tell(record);
+        let refusal = self.refusal;
         let call = self.call_mut();
         call.refusals += 1;
-        call.ends |= call.refusals >= REFUSALS || self.refusal;
+        call.ends |= call.refusals >= REFUSALS || refusal;
     }
 
     /// call: this is who it is.
@@ -888,7 +893,11 @@ impl<S: Stream> Slot<S> {
                 let passes = record.is_some_and(|record| {
                     record.kind == call::Kind::VideoData || call.may_send(record.bytes.len(), now)
                 });
-                Ok(if passes { Input::Record } else { Input::NeedsMore })
+                Ok(if passes {
+                    Input::Record
+                } else {
+                    Input::NeedsMore
+                })
             }
             Protocol::Http(_) if self.state != State::Idle => Ok(Input::NeedsMore),
             Protocol::Http(http) => match http.parse(&self.input) {

@@ -26,7 +26,7 @@
 //! The camera answers a REQUEST with ACCEPT at once, or, if it is in as many calls as it may, with REJECT. Everything else
 //! but END and REJECT means nothing to it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use heapless::index_map::FnvIndexMap;
 

@@ -244,7 +244,7 @@ impl Reader<'_> {
                         call: default,
                         others: _,
                     },
-                ) if self.protocol(section) == ProtocolKind::Call => {
+                ) if self.protocol(section) == Some(ProtocolKind::Call) => {
                     self.default(setting, default);
                 }
                 (
@@ -265,8 +265,8 @@ impl Reader<'_> {
 
     fn default(&mut self, setting: &Setting, default: &str) {
         let key = setting.key;
-        let value = DeValue::parse(default)
-            .unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
+        let value =
+            DeValue::parse(default).unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
         let result = set(setting, &mut self.config, &value);
         assert!(result.is_ok(), "built-in default of {key} is refused");
     }

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::is_allow_origin;
-use super::{
-    Bind, Config, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SourceKind,
-};
+use super::{Bind, Config, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SourceKind};
 use crate::frame::PixelFormat;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,

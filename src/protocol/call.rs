@@ -573,7 +573,10 @@ mod tests {
             now = resume;
         }
         let allowed = CONTROL_BURST + 10 * CONTROL_RATE;
-        assert!((allowed - 5000..=allowed + 100).contains(&passed), "{passed}");
+        assert!(
+            (allowed - 5000..=allowed + 100).contains(&passed),
+            "{passed}"
+        );
         // A pause gives back the burst, and no more.
         now += Duration::from_secs(1000);
         assert!(connection.may_send(CONTROL_BURST, now) && connection.resume().is_none());
