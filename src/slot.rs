@@ -373,8 +373,9 @@ impl<S: Stream> Slot<S> {
     pub fn mark(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
-        if self.writable && self.out.left() == 0 {
-            // It was only waited for until the kernel had sent what it took.
+        if self.writable && self.state == State::Idle {
+            // A picture of another user was not passed on, to let the kernel send what it had. Nobody knows when the
+            // next one comes.
             self.stalled = None;
         }
     }
