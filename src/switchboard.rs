@@ -396,3 +396,7 @@ impl Switchboard {
         self.calls[index.expect("it rings")].ringing = None;
     }
 }
+
+#[cfg(test)]
+#[path = "switchboard_tests.rs"]
+mod tests;

@@ -663,7 +663,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
-            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push""#,
+            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
             r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
             r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
