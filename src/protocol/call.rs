@@ -287,7 +287,7 @@ fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize)
 }
 
 /// Bytes of the content of a VIDEO_DATA with a JPEG of `jpeg` bytes.
-pub fn content_len(jpeg: usize) -> usize {
+pub const fn content_len(jpeg: usize) -> usize {
     2 * jpeg.div_ceil(3) * 4
 }
 
