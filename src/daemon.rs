@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 
-use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
+use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig, SourceKind};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, REARM,
@@ -422,7 +422,7 @@ impl Daemon {
         }
         self.hub.reconfigure(&config);
         self.camera.reconfigure(&config);
-        if !same_source(&config.camera, &self.config.camera) {
+        if !same_source(&config, &self.config) {
             info!("the camera is opened anew");
             let source = AnySource::new(&config);
             self.camera.replace(source, now);
@@ -441,19 +441,21 @@ fn is_readable(fd: RawFd) -> bool {
 }
 
 /// Whether the two differ at most in what the source itself does not know.
-fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
+fn same_source(a: &Config, b: &Config) -> bool {
     let CameraConfig {
         name,
         linger,
         timestamp,
         ..
-    } = a.clone();
-    *a == CameraConfig {
-        name,
-        linger,
-        timestamp,
-        ..b.clone()
-    }
+    } = a.camera.clone();
+    let same_camera = a.camera
+        == CameraConfig {
+            name,
+            linger,
+            timestamp,
+            ..b.camera.clone()
+        };
+    same_camera && (a.camera.source != SourceKind::Call || a.call == b.call)
 }
 
 /// Signals become events; children are started with their own mask, see [`crate::source::pipe`].

@@ -280,7 +280,7 @@ pub fn write(out: &mut impl Extend<u8>, sender: &str, receiver: &str, content: &
 
 /// What comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
 /// [`VIDEO_DATA_TYPE`].
-fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
+pub fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
     put_text(head, sender.as_str());
     put_text(head, receiver.as_str());
     put_length(head, content);
