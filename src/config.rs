@@ -249,6 +249,8 @@ pub enum Bind {
     Tcp(SocketAddr),
     /// `unix:/absolute/path`
     Unix(PathBuf),
+    /// `relay:host:port`. call: does not listen, but is a user of that relay.
+    Relay(Remote),
 }
 
 /// As it is written in the file.
@@ -257,6 +259,7 @@ impl fmt::Display for Bind {
         match self {
             Bind::Tcp(address) => address.fmt(f),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+            Bind::Relay(remote) => write!(f, "relay:{remote}"),
         }
     }
 }

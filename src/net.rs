@@ -33,6 +33,7 @@ impl Acceptor {
         match bind {
             // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
             Bind::Tcp(address) => Ok(Acceptor::tcp(TcpListener::bind(*address)?)),
+            Bind::Relay(_) => unreachable!("camd does not listen there"),
             Bind::Unix(path) => {
                 remove_stale(path)?;
                 Ok(Acceptor::Unix(
@@ -179,6 +180,12 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// One that camd has made.
+    pub fn of(stream: TcpStream) -> Self {
+        prepare(&stream);
+        Connection::Tcp(stream)
+    }
+
     /// Once, for both directions: slots keep what the events said, so the interest never changes.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;

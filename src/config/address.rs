@@ -12,9 +12,12 @@ use crate::protocol::call::Name;
 const UNIX_PATH_MAX: usize = 107;
 
 impl Bind {
-    /// `IPv4:port`, `[IPv6]:port` or `unix:/absolute/path`. Host names are not looked up: at boot the resolver may not
+    /// `IPv4:port`, `[IPv6]:port`, `unix:/absolute/path` or `relay:host:port`. Host names to listen on are not looked up: at boot the resolver may not
     /// be there yet, and the answer may change.
     pub(super) fn parse(text: &str) -> Option<Bind> {
+        if let Some(remote) = text.strip_prefix("relay:") {
+            return Remote::parse(remote).map(Bind::Relay);
+        }
         match text.strip_prefix("unix:") {
             None => text.parse().ok().map(Bind::Tcp),
             Some(path) => {

@@ -318,6 +318,22 @@ impl Reader<'_> {
         for (this, (at, table)) in listeners.iter_mut().zip(&read) {
             self.only(this.protocol, table);
             let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            if let Bind::Relay(_) = this.bind {
+                // The connection to the relay.
+                this.clients = 1;
+                if this.protocol != ProtocolKind::Call && !self.failed("listener.protocol") {
+                    let what = format!(
+                        "{:?} means nothing for protocol {:?}; allowed: with \"call\" only",
+                        this.bind.to_string(),
+                        this.protocol.name()
+                    );
+                    self.error(place("bind"), "listener.bind", what);
+                }
+                if table.contains_key("clients") {
+                    let what = "means nothing where camd does not listen; leave it out";
+                    self.error(place("clients"), "listener.clients", what);
+                }
+            }
             let file = this.password_file.as_deref();
             self.password(Section::Listener.name(), place, &mut this.password, file);
         }

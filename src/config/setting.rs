@@ -473,11 +473,11 @@ pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Listener,
         key: "bind",
-        doc: "The address to listen on; 0.0.0.0 is every IPv4 address of this machine, port 0 any free port.",
+        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay of others where the camera logs in to be rung up.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Text {
-            allowed: r#""IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            allowed: r#""IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             set: |c, text| match Bind::parse(text) {
                 Some(bind) => {
                     listener(c).bind = bind;
@@ -608,7 +608,7 @@ pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Listener,
         key: "user",
-        doc: "call: the camera's name among the users; who rings it up sees its picture.",
+        doc: "call: the camera's name among the users, also of another relay; who rings it up sees its picture.",
         absent: Absent::Default(r#""camera""#),
         only: &[ProtocolKind::Call],
         kind: Kind::Text {
@@ -625,7 +625,7 @@ pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Listener,
         key: "password",
-        doc: "call: what users must log in with; not set: nothing, and anyone may come.",
+        doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
         absent: Absent::Unset,
         only: &[ProtocolKind::Call],
         kind: Kind::Text {

@@ -38,7 +38,7 @@ pub fn keep_alive(socket: SockRef<'_>) -> io::Result<()> {
 ///
 /// All of that is behind one descriptor, an epoll set: it turns readable for an answer of the resolver, for a connection
 /// that is made or failed, and for data in either direction, and it stays the same from `start` to `stop`.
-pub(super) struct Dialer {
+pub struct Dialer {
     remote: Remote,
     /// Where the configuration has `remote`, for the faults.
     key: &'static str,
@@ -66,7 +66,7 @@ enum Step {
 }
 
 impl Dialer {
-    pub(super) fn new(remote: Remote, key: &'static str) -> Dialer {
+    pub fn new(remote: Remote, key: &'static str) -> Dialer {
         Dialer {
             remote,
             key,
@@ -88,7 +88,7 @@ impl Dialer {
     }
 
     /// Begins. What is quick to fail fails here.
-    pub(super) fn start(&mut self, now: Instant) -> Result<(), Fault> {
+    pub fn start(&mut self, now: Instant) -> Result<(), Fault> {
         self.stop();
         let opening = match self.remote.host.parse::<IpAddr>() {
             Ok(ip) => self.open(vec![SocketAddr::new(ip, self.remote.port)], now),
@@ -121,17 +121,17 @@ impl Dialer {
     }
 
     /// Closes the connection, or gives up making one.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.opening = None;
     }
 
     /// What to poll (readable, edge-triggered), from `start` to `stop`.
-    pub(super) fn fd(&self) -> Option<RawFd> {
+    pub fn fd(&self) -> Option<RawFd> {
         Some(self.opening.as_ref()?.poll.as_raw_fd())
     }
 
     /// When to call [`Dialer::run`] without an event. `None` once there is a connection.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let opening = self.opening.as_ref()?;
         match opening.step {
             Step::Connected(_) => None,
@@ -140,7 +140,7 @@ impl Dialer {
     }
 
     /// Takes in what happened, and goes on. Gives the connection as soon as there is one.
-    pub(super) fn run(&mut self, now: Instant) -> Result<Option<&mut Link>, Fault> {
+    pub fn run(&mut self, now: Instant) -> Result<Option<&mut Link>, Fault> {
         let Some(mut opening) = self.opening.take() else {
             return Ok(None);
         };
@@ -162,11 +162,25 @@ impl Dialer {
     }
 
     /// The connection as it was left.
-    pub(super) fn link(&mut self) -> Option<&mut Link> {
+    pub fn link(&mut self) -> Option<&mut Link> {
         match &mut self.opening.as_mut()?.step {
             Step::Connected(link) => Some(link),
             _ => None,
         }
+    }
+
+    /// The connection, for good, if there is one: it is nobody's to poll then.
+    pub fn take(&mut self) -> Option<TcpStream> {
+        let Opening { poll, step, .. } = self
+            .opening
+            .take_if(|opening| matches!(opening.step, Step::Connected(_)))?;
+        let Step::Connected(mut link) = step else {
+            unreachable!("it was just seen")
+        };
+        poll.registry()
+            .deregister(&mut link.stream)
+            .expect("it was registered there");
+        Some(link.stream)
     }
 
     /// The step that follows, or the same, and whether it is another.
@@ -307,7 +321,7 @@ impl Lookup {
 }
 
 /// A connection, and whether there may be something to do on it.
-pub(super) struct Link {
+pub struct Link {
     stream: TcpStream,
     readable: bool,
     writable: bool,
