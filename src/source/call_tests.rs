@@ -64,6 +64,7 @@ struct World {
     /// The relay's end.
     peer: Option<TcpStream>,
     captured: Captured,
+    begun: Instant,
     /// What the faults begin with.
     callee: String,
     relay: String,
@@ -90,6 +91,7 @@ impl World {
             listener,
             peer: None,
             captured: Captured::default(),
+            begun: Instant::now(),
             callee: format!("bob@127.0.0.1:{port} (call.dial)"),
             relay: format!("127.0.0.1:{port} (call.dial)"),
         }
@@ -290,6 +292,15 @@ fn it_rings_again_after_it_was_stopped() {
     world.ring();
     // The bell is told to stop, too.
     assert_eq!(world.stopped(), end());
+    // Half a record that had come is forgotten.
+    world.start();
+    world.ring();
+    world.send(&from_bob("", Kind::Accept)[..20]);
+    world.until(|world| (world.call.filled == 20).then_some(()));
+    world.stopped();
+    world.start();
+    world.ring();
+    world.stopped();
     // Who has not rung has nothing to end.
     world.start();
     world.expect(&record("hall", "", "", Kind::Login));
@@ -480,9 +491,9 @@ fn every_way_in_which_a_call_ends() {
 #[test]
 fn every_wait_has_an_end() {
     let late = |mut world: World, wait: Duration| {
-        // As the stage began before now, it is over by then.
+        // When the stage began.
         let begun = world.call.deadline().unwrap() - wait;
-        assert!(begun <= Instant::now());
+        assert!(world.begun <= begun && begun <= Instant::now());
         assert_eq!(world.call.capture(begun + wait / 2).err(), None);
         let fault = world.call.capture(begun + wait).unwrap_err().0;
         let fault = fault
@@ -642,6 +653,10 @@ fn pictures_before_the_answer_are_not_shown() {
     world.send(&from_bob("", Kind::Accept));
     world.send(&picture("bob", &jpeg_of(2, 0)));
     assert_eq!(world.next_picture(), jpeg_of(2, 0));
+    world.send(&from_bob("", Kind::Accept));
+    world.send(&from_bob("", Kind::Request));
+    world.expect(&record("hall", "bob", "", Kind::Accept));
+    assert_eq!(world.call.stage, Stage::Talking);
 }
 
 #[test]
@@ -689,6 +704,15 @@ fn a_relay_that_rings_without_end_and_reads_nothing_costs_no_memory() {
     let reject = record("hall", "eve", "shows pictures, has none", Kind::Reject);
     let rest = all.strip_suffix(&end()[..]).expect("an END");
     assert!(rest.chunks(reject.len()).all(|chunk| chunk == reject));
+    // What was not written is forgotten.
+    world.start();
+    world.ring();
+    world.call.put_to_callee(Kind::Accept);
+    world.call.written = 5;
+    world.call.dialer.stop();
+    world.call.stop();
+    world.start();
+    world.ring();
 }
 
 #[test]
