@@ -15,7 +15,8 @@ use crate::adapt::Goal;
 use crate::config::{Bind, Config, LimitsConfig, ListenerConfig, Secret};
 use crate::frame::{Frame, FrameBuf, FrameMeta};
 use crate::limits::{
-    MAX_CLIENTS, MAX_LISTENERS, PAGE, PASSWORD, REASON, REFUSAL_BODY, REFUSAL_SLOTS, USER_NAME,
+    MAX_CLIENTS, MAX_LISTENERS, PAGE, PASSWORD, REASON, REFUSAL_BODY, REFUSAL_SLOTS, REOPEN_FIRST,
+    REOPEN_MAX, USER_NAME,
 };
 use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
@@ -56,6 +57,8 @@ pub struct Listener {
     pub violations: u64,
     /// Pictures that were sent whole over connections that have ended.
     past_frames: u64,
+    /// Why the last connection that camd has made ended.
+    ended: Option<CloseReason>,
     /// That its pictures get no time stamp was said in the log.
     told_unstamped: bool,
 }
@@ -72,6 +75,7 @@ impl Listener {
             refused: 0,
             violations: 0,
             past_frames: 0,
+            ended: None,
             told_unstamped: false,
         }
     }
@@ -552,13 +556,14 @@ impl<S: Stream> Hub<S> {
     /// Acts on a record from the relay where the camera is a user.
     fn act_as_user(&mut self, index: usize) -> Result<(), CloseReason> {
         let slot = &mut self.slots[index];
-        let listener = &self.listeners[slot.listener];
+        let listener = &mut self.listeners[slot.listener];
         let ListenerConfig { user, calls, .. } = &listener.config;
         let record = slot.record();
         let kind = record.kind;
         match kind {
             Kind::LoginOk if slot.user().is_none() => {
                 info!("{}: logged in as {user}", listener.address);
+                listener.ended = None;
                 slot.set_user(user);
             }
             Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
@@ -594,7 +599,7 @@ impl<S: Stream> Hub<S> {
         } else {
             match self.switchboard.log_in(listener, client(index), name) {
                 Ok(()) => {
-                    info!("{address}: {name} is there, from {}", slot.peer);
+                    debug!("{address}: {name} is there, from {}", slot.peer);
                     slot.set_user(name);
                     return true;
                 }
@@ -633,18 +638,32 @@ impl<S: Stream> Hub<S> {
         let slot = &mut self.slots[index];
         let listener = &mut self.listeners[slot.listener];
         listener.past_frames += slot.stats.frames;
-        match reason {
-            CloseReason::Violation(_) => {
+        match &reason {
+            CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
                 warn!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
+            CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
+            // Said once, and again only when it changes: it is tried for ever.
+            _ if listener.is_user() && listener.ended.as_ref() == Some(&reason) => {
+                debug!("{}: {} again: {reason}", listener.address, slot.peer);
+            }
             _ if listener.is_user() => {
-                info!("{}: {} left: {reason}", listener.address, slot.peer);
+                warn!(
+                    "{}: {} has ended: {reason}; trying again every {} to {} s",
+                    listener.address,
+                    slot.peer,
+                    REOPEN_FIRST.as_secs(),
+                    REOPEN_MAX.as_secs()
+                );
             }
             CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
+        }
+        if listener.is_user() {
+            listener.ended = Some(reason);
         }
         slot.close();
         let free = self.slots[..self.used].iter().rev();

@@ -43,7 +43,7 @@ const RECORDS_READ: usize = 16 * 1024;
 pub type Peer = heapless::String<64>;
 
 /// Why a connection ended.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The peer closed it, or our reply was the last.
     Done,

@@ -344,7 +344,7 @@ fn each_key_reaches_its_field() {
 fn file_with(setting: &Setting, value: &str) -> String {
     let others = match (setting.section, setting.key) {
         (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
-        (Section::Listener, "bind") => ["protocol = \"http\"", "", ""],
+        (Section::Listener, "bind") => ["protocol = \"call\"", "", ""],
         (Section::Listener, _) => {
             let protocol = match setting.only.contains(&ProtocolKind::Call) {
                 true => "protocol = \"call\"",
@@ -447,6 +447,8 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "[::]:8080",
                 "[fe80::1%3]:80",
                 "unix:/s",
+                "relay:relay.example:8083",
+                "relay:[::1]:1",
             ]),
             own(&[
                 "",
@@ -461,6 +463,9 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "localhost:8080",
                 "tcp:0.0.0.0:1",
                 "unix:",
+                "relay:",
+                "relay:host",
+                "relay:host:0",
                 "unix:run/s",
                 "unix:/run/",
                 "unix:/a\\u0000",
@@ -732,8 +737,8 @@ ack_timeout_s = "10s"
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
-            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
-            r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
+            r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
             r#"camd.toml:24: listener.quality: 101 is out of range; allowed: an integer from 1 to 100"#,
             r#"camd.toml:25: listener.set_controls: means nothing for protocol "push"; allowed: with "http" only"#,
@@ -1067,6 +1072,17 @@ fn call_listeners() {
         errors(&http),
         [
             r#"camd.toml:4: listener.user: means nothing for protocol "http"; allowed: with "call" only"#
+        ]
+    );
+    let relay = |protocol: &str, keys: &str| {
+        format!("[[listener]]\nprotocol = {protocol:?}\nbind = \"relay:box:1\"\n{keys}")
+    };
+    assert_eq!(good(&relay("call", "")).listeners[0].clients, 1);
+    assert_eq!(
+        errors(&relay("push", "clients = 2")),
+        [
+            r#"camd.toml:3: listener.bind: "relay:box:1" means nothing for protocol "push"; allowed: with "call" only"#,
+            "camd.toml:4: listener.clients: means nothing where camd does not listen; leave it out",
         ]
     );
     let path = password_file();

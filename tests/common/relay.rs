@@ -24,6 +24,12 @@ impl Relay {
         Relay { listener }
     }
 
+    /// In the place of one that is gone.
+    pub fn at(address: SocketAddr) -> Relay {
+        let listener = TcpListener::bind(address).expect("its address is free again");
+        Relay { listener }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("it is bound")
     }
@@ -99,6 +105,16 @@ impl Caller {
     pub fn expect(&mut self, sender: &str, receiver: &str, content: &str, kind: Kind) {
         let mut wanted = Vec::new();
         call::write(&mut wanted, sender, receiver, content, kind);
+        let got = self.next(&format!("{kind:?}"));
+        assert_eq!(
+            String::from_utf8_lossy(&got),
+            String::from_utf8_lossy(&wanted)
+        );
+        assert_eq!(got, wanted);
+    }
+
+    /// The bytes of the next record, which should be `wanted`.
+    pub fn next(&mut self, wanted: &str) -> Vec<u8> {
         let longest = Longest {
             picture: 1 << 20,
             control: 1 << 20,
@@ -109,17 +125,12 @@ impl Caller {
             }
             let mut chunk = [0; 1024];
             match self.stream.read(&mut chunk) {
-                Ok(0) => panic!("the end of the connection in place of {kind:?}"),
+                Ok(0) => panic!("the end of the connection in place of {wanted}"),
                 Ok(n) => self.input.extend(&chunk[..n]),
-                Err(error) => panic!("{error} in place of {kind:?}"),
+                Err(error) => panic!("{error} in place of {wanted}"),
             }
         };
-        let got: Vec<u8> = self.input.drain(..got).collect();
-        assert_eq!(
-            String::from_utf8_lossy(&got),
-            String::from_utf8_lossy(&wanted)
-        );
-        assert_eq!(got, wanted);
+        self.input.drain(..got).collect()
     }
 
     /// camd hangs up and closes the connection.
