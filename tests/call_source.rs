@@ -3,7 +3,6 @@
 mod common;
 
 use std::thread;
-use std::time::Duration;
 
 use camd::protocol::call::Kind;
 use common::relay::{CALLEE, Relay, USER};
@@ -23,7 +22,6 @@ fn it_rings_for_the_first_viewer_and_hangs_up_after_the_last_one() {
     let relay = Relay::new();
     let camd = start(&relay, 1);
     // Nobody watches: nobody is rung up.
-    thread::sleep(Duration::from_millis(1500));
     assert_eq!(camd.state()["camera"]["state"], "idle");
     for round in 0..3 {
         let mut viewer = None;
