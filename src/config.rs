@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::frame::{Orientation, PixelFormat};
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
+use crate::protocol::call::Name;
 
 pub use secret::Secret;
 
@@ -40,6 +41,10 @@ bind = "127.0.0.1:8081"
 [[listener]]
 protocol = "pull"
 bind = "127.0.0.1:8082"
+
+[[listener]]
+protocol = "call"
+bind = "127.0.0.1:8083"
 "#;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +192,7 @@ pub struct ListenerConfig {
     pub width: Option<u16>,
     /// As `width`.
     pub height: Option<u16>,
-    /// Pictures per second for each client at most; `None`: as many as there are.
+    /// Pictures per second for each client at most (call: `fps`); `None`: as many as there are.
     pub max_fps: Option<u16>,
     /// Whether clients that cannot take `min_fps` get smaller pictures.
     pub adaptive: bool,
@@ -196,6 +201,14 @@ pub struct ListenerConfig {
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
     pub set_controls: bool,
+    /// call: the camera's name.
+    pub user: Name,
+    /// call; `None`: nobody needs one.
+    pub password: Option<Secret>,
+    /// call: where `password` came from.
+    pub password_file: Option<PathBuf>,
+    /// call: with the camera, at the same time.
+    pub calls: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,7 +298,8 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
     read::read(text, file)
 }
 
-/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull on 8082.
+/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
+/// on 8082, call on 8083.
 pub fn demo_config() -> Config {
     built_in(DEMO, "demo")
 }

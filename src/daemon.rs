@@ -23,6 +23,7 @@ use crate::limits::{
     REFUSAL_SLOTS, REGISTER_TRIES,
 };
 use crate::net::{Acceptor, Connection};
+use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
 
@@ -136,6 +137,15 @@ impl Daemon {
                 "listening: {} on {address}",
                 config.listeners[index].protocol.name()
             );
+            let ListenerConfig {
+                protocol, password, ..
+            } = &config.listeners[index];
+            if *protocol == ProtocolKind::Call && password.is_none() {
+                warn!(
+                    "{address}: calls without a password: whoever can connect may ring up the camera, and take any free \
+                     name; set password or password_file"
+                );
+            }
             hub.set_address(index, address);
             listening.push(Listening {
                 acceptor,
@@ -388,12 +398,18 @@ impl Daemon {
             config
                 .listeners
                 .iter()
-                .map(|listener| (listener.protocol, listener.bind.clone()))
+                .map(|listener| {
+                    (
+                        listener.protocol,
+                        listener.bind.clone(),
+                        listener.user.clone(),
+                    )
+                })
                 .collect()
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all of them stay as they are until the next start: number, protocol or bind changed"
+                "[[listener]]: all of them stay as they are until the next start: number, protocol, bind or user changed"
             );
             config.listeners = self.config.listeners.clone();
         }

@@ -2,6 +2,7 @@
 //! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
 
 pub mod pages;
+mod texts;
 
 use std::io::{self, Write};
 use std::os::fd::RawFd;
@@ -13,15 +14,21 @@ use log::{debug, info, warn};
 use crate::adapt::Goal;
 use crate::config::{Config, LimitsConfig, ListenerConfig};
 use crate::frame::{Frame, FrameBuf, FrameMeta};
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
+use crate::limits::{
+    MAX_CLIENTS, MAX_LISTENERS, PAGE, REASON, REFUSAL_BODY, REFUSAL_SLOTS, USER_NAME,
+};
 use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
 use crate::protocol::ProtocolKind;
+use crate::protocol::Violation;
+use crate::protocol::call::{self, Kind, Name};
 use crate::protocol::http::{self, Call, Policy, Route, Status};
 use crate::renditions::{Profile, Rendition, Renditions};
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
+use crate::switchboard::{Client, Effect, Route as Way, Switchboard};
+use texts::Texts;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -86,7 +93,7 @@ impl Listener {
     }
 
     fn protocol(&self) -> Protocol {
-        Protocol::new(self.config.protocol, &self.policy)
+        Protocol::new(self.config.protocol, &self.policy, &self.config.user)
     }
 }
 
@@ -103,6 +110,8 @@ pub struct Hub<S> {
     listeners: heapless::Vec<Listener, MAX_LISTENERS>,
     limits: LimitsConfig,
     renditions: Renditions,
+    switchboard: Switchboard,
+    texts: Texts,
     page: FrameBuf,
     started: Instant,
 }
@@ -121,6 +130,8 @@ impl<S: Stream> Hub<S> {
         clock: fn() -> Instant,
     ) -> Self {
         let mut slots = heapless::Vec::new();
+        let mut listeners = config.listeners.iter();
+        let calls = listeners.any(|listener| listener.protocol == ProtocolKind::Call);
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
             let capacity = if refusal {
@@ -128,7 +139,8 @@ impl<S: Stream> Hub<S> {
             } else {
                 config.limits.frame_bytes
             };
-            let pushed = slots.push(Slot::new(capacity, refusal, now));
+            let slot = Slot::new(capacity, refusal, now);
+            let pushed = slots.push(if calls { slot.for_calls() } else { slot });
             assert!(pushed.is_ok(), "the table has that capacity");
         }
         Hub {
@@ -138,6 +150,8 @@ impl<S: Stream> Hub<S> {
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
             renditions: Renditions::new(config, nodes, clock),
+            switchboard: Switchboard::new(&config.listeners),
+            texts: Texts::new(config),
             page: FrameBuf::new(PAGE),
             started: now,
         }
@@ -147,8 +161,8 @@ impl<S: Stream> Hub<S> {
         self.listeners[listener].address = address;
     }
 
-    /// Takes over what may change while clients are connected: everything but the number, protocol and address of the
-    /// listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
+    /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
+    /// the listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
     /// and set_controls under which they came.
     pub fn reconfigure(&mut self, config: &Config) {
         assert_eq!(
@@ -172,6 +186,8 @@ impl<S: Stream> Hub<S> {
         }
         self.limits = config.limits.clone();
         self.renditions.reconfigure(config);
+        self.switchboard.reconfigure(&config.listeners);
+        self.texts = Texts::new(config);
         // Those who wait for the device's contexts of before wait for nothing.
         self.mark_waiting();
     }
@@ -210,6 +226,15 @@ impl<S: Stream> Hub<S> {
         let goal = self.listeners[slot.listener].goal.as_ref();
         goal.filter(|_| slot.is_adaptable())
             .map(|goal| slot.rung(goal))
+    }
+
+    /// What `/state` calls the client of this slot.
+    pub fn id(&self, client: Client) -> (u8, u16) {
+        (client, self.slots[usize::from(client)].generation)
+    }
+
+    pub fn switchboard(&self) -> &Switchboard {
+        &self.switchboard
     }
 
     pub fn renditions(&self) -> &Renditions {
@@ -259,7 +284,10 @@ impl<S: Stream> Hub<S> {
                     info.address
                 );
             }
-            if info.config.protocol == ProtocolKind::Http {
+            if matches!(
+                info.config.protocol,
+                ProtocolKind::Http | ProtocolKind::Call
+            ) {
                 found = self
                     .slots
                     .iter_mut()
@@ -275,6 +303,9 @@ impl<S: Stream> Hub<S> {
         slot.open(stream, peer, listener, info.protocol(), max_fps, now);
         self.marked[index] = true;
         self.used = self.used.max(index + 1);
+        if slot.refusal && info.config.protocol == ProtocolKind::Call {
+            slot.refuse_login(&note("", "", "no room", Kind::LoginRefused));
+        }
         Ok(id(index, slot))
     }
 
@@ -332,6 +363,7 @@ impl<S: Stream> Hub<S> {
             .iter()
             .filter_map(|slot| slot.deadline(&self.limits))
             .chain(self.renditions.deadline())
+            .chain(self.switchboard.deadline())
             .min()
     }
 
@@ -347,7 +379,9 @@ impl<S: Stream> Hub<S> {
         if self.renditions.collect(now) {
             self.mark_waiting();
         }
-        let mut again = false;
+        let (slots, marked) = (&mut self.slots, &mut self.marked);
+        self.switchboard
+            .expire(now, |effect| happen(slots, marked, effect));
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.used {
             let late = self.slots[index]
@@ -355,10 +389,10 @@ impl<S: Stream> Hub<S> {
                 .is_some_and(|deadline| deadline <= now);
             if std::mem::take(&mut self.marked[index]) || late {
                 self.serve(index, now, camera);
-                again |= self.marked[index];
             }
         }
-        again
+        // Some gave way to others, or were told something by those behind them.
+        self.marked[..self.used].contains(&true)
     }
 
     fn serve<C: Source>(&mut self, index: usize, now: Instant, camera: &mut Camera<C>) {
@@ -405,18 +439,138 @@ impl<S: Stream> Hub<S> {
                         slot.unserved();
                         return;
                     };
-                    if let Err(reason) = slot.offer(&meta, jpeg, now) {
+                    let payload = match listener.config.protocol {
+                        ProtocolKind::Call => self.texts.of(profile, &meta, jpeg),
+                        _ => Some(jpeg),
+                    };
+                    let Some(payload) = payload else {
+                        slot.unserved();
+                        return;
+                    };
+                    if let Err(reason) = slot.offer(&meta, payload, now) {
                         return self.close(index, reason);
                     }
                 }
                 Turn::Call(call) => self.answer(index, call, now, camera),
+                Turn::Record => {
+                    if let Err(reason) = self.act(index, now) {
+                        return self.close(index, reason);
+                    }
+                    self.slots[index].consume_record();
+                }
                 Turn::Closed(reason) => return self.close(index, reason),
             }
         }
         self.marked[index] = true;
     }
 
+    /// Acts on a call client's record.
+    fn act(&mut self, index: usize, now: Instant) -> Result<(), CloseReason> {
+        let slot = &self.slots[index];
+        let (record, listener) = (slot.record(), &self.listeners[slot.listener]);
+        let (kind, sender) = (record.kind, record.sender()?);
+        if let Kind::LoginOk | Kind::LoginRefused | Kind::Unavailable = kind {
+            let number = kind.number();
+            return Err(Violation::RelaysOnly { number }.into());
+        }
+        match slot.user() {
+            Some(name) if *name != sender => return Err(Violation::ForeignSender.into()),
+            Some(_) => {}
+            None => {
+                let wrong = match &listener.config.password {
+                    Some(_) if kind != Kind::Login => return Err(Violation::NotLoggedIn.into()),
+                    Some(password) => !password.is(&record.password()),
+                    None => false,
+                };
+                if !self.log_in(index, &sender, wrong) {
+                    return Ok(());
+                }
+            }
+        }
+        let record = self.slots[index].record();
+        if kind == Kind::Login {
+            self.slots[index].tell(&note("", sender.as_str(), "", Kind::LoginOk));
+            return Ok(());
+        }
+        if record.receiver.is_empty() {
+            if kind != Kind::VideoData {
+                let note = note("", sender.as_str(), "to nobody", Kind::Unavailable);
+                self.slots[index].tell(&note);
+            }
+            return Ok(());
+        }
+        let (client, receiver) = (client(index), record.receiver()?);
+        if kind == Kind::VideoData {
+            if let Some(to) = self.switchboard.picture(client, &receiver) {
+                self.pass(index, to.into(), now);
+            }
+            return Ok(());
+        }
+        let (slots, marked) = (&mut self.slots, &mut self.marked);
+        let effect = |effect: Effect<'_>| happen(slots, marked, effect);
+        let way = self.switchboard.route(client, &receiver, kind, now, effect);
+        match way {
+            Way::Forward(to) if to == client => self.slots[index].echo(),
+            Way::Forward(to) => {
+                let to = usize::from(to);
+                let [from, receiver] = self
+                    .slots
+                    .get_disjoint_mut([index, to])
+                    .expect("two slots of the table");
+                receiver.tell(from.record().bytes);
+                self.marked[to] = true;
+            }
+            Way::Nowhere => {}
+        }
+        Ok(())
+    }
+
+    /// Whether somebody is let in. If not, he is told.
+    fn log_in(&mut self, index: usize, name: &Name, wrong_password: bool) -> bool {
+        let slot = &mut self.slots[index];
+        let listener = u8::try_from(slot.listener).expect("limits has few listeners");
+        let address = &self.listeners[slot.listener].address;
+        let reason = if wrong_password {
+            "wrong password"
+        } else {
+            match self.switchboard.log_in(listener, client(index), name) {
+                Ok(()) => {
+                    info!("{address}: {name} is there, from {}", slot.peer);
+                    slot.set_user(name);
+                    return true;
+                }
+                Err(holder) => {
+                    // He may have lost his power, and want to come again.
+                    if let Some(holder) = holder.map(usize::from)
+                        && let Some(stream) = self.slots[holder].stream()
+                    {
+                        stream.probe();
+                    }
+                    "this name is in use"
+                }
+            }
+        };
+        let slot = &mut self.slots[index];
+        info!("{address}: {name} from {} not let in: {reason}", slot.peer);
+        slot.refuse_login(&note("", name.as_str(), reason, Kind::LoginRefused));
+        false
+    }
+
+    /// Passes a picture on from one user to another.
+    fn pass(&mut self, from: usize, to: usize, now: Instant) {
+        let [sender, receiver] = self
+            .slots
+            .get_disjoint_mut([from, to])
+            .expect("two slots of the table");
+        if let Err(reason) = receiver.pass(sender.record().bytes, now) {
+            self.close(to, reason);
+        }
+    }
+
     fn close(&mut self, index: usize, reason: CloseReason) {
+        let (slots, marked) = (&mut self.slots, &mut self.marked);
+        self.switchboard
+            .leave(client(index), |effect| happen(slots, marked, effect));
         let slot = &mut self.slots[index];
         let listener = &mut self.listeners[slot.listener];
         listener.past_frames += slot.stats.frames;
@@ -425,7 +579,7 @@ impl<S: Stream> Hub<S> {
                 listener.violations += 1;
                 warn!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
-            CloseReason::WriteTimeout | CloseReason::AckTimeout => {
+            CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
@@ -529,6 +683,42 @@ impl<S: Stream> Hub<S> {
         }
         self.renditions.follow(None);
     }
+}
+
+/// Who is in the slot, to the switchboard.
+fn client(index: usize) -> Client {
+    Client::try_from(index).expect("limits asserts that slot indices fit a byte")
+}
+
+/// The longest record that camd writes itself.
+type Note = heapless::Vec<u8, { 3 * 4 + 2 * (2 * USER_NAME + REASON) + 4 }>;
+
+fn note(sender: &str, receiver: &str, reason: &str, kind: Kind) -> Note {
+    let mut note = Note::new();
+    call::write(&mut note, sender, receiver, reason, kind);
+    note
+}
+
+/// Lets something happen to the clients.
+fn happen<S: Stream>(slots: &mut [Slot<S>], marked: &mut [bool], effect: Effect<'_>) {
+    let client = match effect {
+        Effect::Tell {
+            to,
+            sender,
+            kind,
+            reason,
+        } => {
+            let slot = &mut slots[usize::from(to)];
+            let receiver = slot.user().expect("only users are told").clone();
+            slot.tell(&note(sender.as_str(), receiver.as_str(), reason, kind));
+            to
+        }
+        Effect::Watch { client, on } => {
+            slots[usize::from(client)].set_watching(on);
+            client
+        }
+    };
+    marked[usize::from(client)] = true;
 }
 
 fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {

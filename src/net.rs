@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -14,7 +15,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::config::Bind;
-use crate::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, SEGMENT};
+use crate::limits::{
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, PROBES, SEGMENT,
+};
 use crate::slot::{Peer, Stream};
 
 /// A listening socket.
@@ -29,7 +32,6 @@ impl Acceptor {
     /// Binds. The address is that of the configuration, but for port 0, which the system replaces.
     pub fn bind(bind: &Bind) -> io::Result<Self> {
         match bind {
-            // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
             // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
             Bind::Tcp(address) => Ok(Acceptor::tcp(TcpListener::bind(*address)?)),
             Bind::Unix(path) => {
@@ -234,6 +236,20 @@ impl Stream for Connection {
         }
         socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         Ok(true)
+    }
+
+    fn probe(&mut self) {
+        let Connection::Tcp(stream) = self else {
+            // The kernel tells at once when the process at the other end is gone.
+            return;
+        };
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(1))
+            .with_interval(Duration::from_secs(1))
+            .with_retries(PROBES);
+        if let Err(error) = SockRef::from(&*stream).set_tcp_keepalive(&keepalive) {
+            log::debug!("SO_KEEPALIVE: {error}");
+        }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
 use camd::config::{
-    Bind, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, SourceKind,
-    demo_config, load, parse,
+    Bind, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, Secret,
+    SourceKind, demo_config, load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
+use camd::protocol::call::Name;
 
 const SHIPPED: &str = include_str!("../config/camd.toml");
 
@@ -46,6 +47,22 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         min_fps: 5,
         allow_origin: None,
         set_controls: true,
+        user: Name::new("camera").unwrap(),
+        password: None,
+        password_file: None,
+        calls: 0,
+    }
+}
+
+fn call(bind: &str) -> ListenerConfig {
+    ListenerConfig {
+        quality: Some(30),
+        width: Some(160),
+        height: Some(120),
+        max_fps: Some(5),
+        adaptive: true,
+        calls: 4,
+        ..listener(ProtocolKind::Call, bind)
     }
 }
 
@@ -104,6 +121,7 @@ fn the_demo_needs_no_camera_and_stays_on_this_machine() {
             listener(ProtocolKind::Http, "127.0.0.1:8080"),
             listener(ProtocolKind::Push, "127.0.0.1:8081"),
             listener(ProtocolKind::Pull, "127.0.0.1:8082"),
+            call("127.0.0.1:8083"),
         ],
         ..default()
     };
@@ -140,7 +158,15 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    let with_value = |s: &&Setting| s.absent != Absent::Unset;
+    // Call listeners are shown, but there is none.
+    let with_value = |s: &&Setting| {
+        let shown = match s.absent {
+            Absent::Unset => false,
+            Absent::ByProtocol { others, .. } => others.is_some(),
+            Absent::Default(_) | Absent::Required => true,
+        };
+        shown && s.only != [ProtocolKind::Call]
+    };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
 }
@@ -148,7 +174,9 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 #[test]
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
-    for line in SHIPPED.lines() {
+    // There is a password already.
+    let is_other = |line: &&str| !line.starts_with("#password_file");
+    for line in SHIPPED.lines().filter(is_other) {
         text += toml_line(line).map_or(line, |(_, toml)| toml);
         text += "\n";
     }
@@ -161,7 +189,9 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.listeners[0].allow_origin = Some("https://example.org".into());
     let push = listener(ProtocolKind::Push, "0.0.0.0:8081");
     let pull = listener(ProtocolKind::Pull, "0.0.0.0:8082");
-    expected.listeners.extend([push, pull]);
+    let mut call = call("0.0.0.0:8083");
+    call.password = Secret::new("change this");
+    expected.listeners.extend([push, pull, call]);
     assert_eq!(good(&text), expected);
 }
 
@@ -201,12 +231,22 @@ fn each_key_reaches_its_field() {
         [[listener]]
         protocol = "http"
         bind = "[::1]:0"
-        clients = 62
+        clients = 60
         allow_origin = "*"
         set_controls = false
 
+        [[listener]]
+        protocol = "call"
+        bind = "[::1]:1"
+        clients = 2
+        user = "Tür"
+        password = "geheim"
+        calls = 2
+        fps = 3
+        adaptive = false
+
         [limits]
-        frame_bytes = 65536
+        frame_bytes = 131072
         ack_timeout_s = 0.25
         write_timeout_s = 2
         head_timeout_s = 3.0
@@ -238,7 +278,6 @@ fn each_key_reaches_its_field() {
         },
         listeners: vec![
             ListenerConfig {
-                protocol: ProtocolKind::Pull,
                 bind: Bind::Unix("/run/camd/pull.sock".into()),
                 clients: 2,
                 quality: Some(33),
@@ -247,25 +286,26 @@ fn each_key_reaches_its_field() {
                 max_fps: Some(5),
                 adaptive: true,
                 min_fps: 3,
-                allow_origin: None,
-                set_controls: true,
+                ..listener(ProtocolKind::Pull, "[::1]:1")
             },
             ListenerConfig {
-                protocol: ProtocolKind::Http,
-                bind: tcp("[::1]:0"),
-                clients: 62,
-                quality: None,
-                width: None,
-                height: None,
-                max_fps: None,
-                adaptive: false,
-                min_fps: 5,
+                clients: 60,
                 allow_origin: Some("*".into()),
                 set_controls: false,
+                ..listener(ProtocolKind::Http, "[::1]:0")
+            },
+            ListenerConfig {
+                clients: 2,
+                user: Name::new("Tür").unwrap(),
+                password: Secret::new("geheim"),
+                calls: 2,
+                max_fps: Some(3),
+                adaptive: false,
+                ..call("[::1]:1")
             },
         ],
         limits: LimitsConfig {
-            frame_bytes: 65536,
+            frame_bytes: 131_072,
             ack_timeout: Duration::from_millis(250),
             write_timeout: Duration::from_secs(2),
             head_timeout: Duration::from_secs(3),
@@ -279,7 +319,13 @@ fn file_with(setting: &Setting, value: &str) -> String {
     let others = match (setting.section, setting.key) {
         (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
         (Section::Listener, "bind") => ["protocol = \"http\"", "", ""],
-        (Section::Listener, _) => ["protocol = \"http\"", "bind = \"[::]:1\"", ""],
+        (Section::Listener, _) => {
+            let protocol = match setting.only.contains(&ProtocolKind::Call) {
+                true => "protocol = \"call\"",
+                false => "protocol = \"http\"",
+            };
+            [protocol, "bind = \"[::]:1\"", ""]
+        }
         // So that any source is good.
         (Section::Camera, "source") => ["path = \"p\"", "", ""],
         _ => ["", "", ""],
@@ -334,6 +380,9 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
         ),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
+        "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
+        "password" => (own(&["geheim", " "]), own(&[""])),
+        "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
         "bind" => (
             own(&[
@@ -400,6 +449,14 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "name" => {
             good.push("ü".repeat(64));
             bad.push("ü".repeat(65));
+        }
+        "user" => {
+            good.push("\u{1f600}".repeat(32));
+            bad.push("\u{1f600}".repeat(33));
+        }
+        "password" => {
+            good.push("ü".repeat(256));
+            bad.push("ü".repeat(257));
         }
         "bind" => {
             good.push(socket(107));
@@ -548,12 +605,12 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("linger_s"), "seconds from 0 to 86400");
     assert_eq!(allowed("clients"), "an integer from 1 to 64");
     assert_eq!(allowed("quality"), "an integer from 1 to 100");
-    assert_eq!(allowed("frame_bytes"), "an integer from 65536 to 16777216");
+    assert_eq!(allowed("frame_bytes"), "an integer from 131072 to 16777216");
     assert_eq!(allowed("ack_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("write_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("source"), r#""v4l2", "pipe", "replay", "pattern""#);
-    assert_eq!(allowed("protocol"), r#""http", "pull", "push""#);
+    assert_eq!(allowed("protocol"), r#""http", "pull", "push", "call""#);
     assert_eq!(
         allowed("format"),
         r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
@@ -606,7 +663,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
-            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push""#,
+            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
             r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
             r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
@@ -865,6 +922,49 @@ fn qualities_of_the_original_protocols() {
     assert_eq!(ProtocolKind::Pull.default_quality(), 50);
     assert_eq!(ProtocolKind::Push.default_quality(), 80);
     assert_eq!(ProtocolKind::Http.default_quality(), 80);
+    assert_eq!(ProtocolKind::Call.default_quality(), 30);
+}
+
+/// What of a call listener is not common is told, and what it lacks has the original's value.
+#[test]
+fn call_listeners() {
+    let file =
+        |keys: &str| format!("[[listener]]\nprotocol = \"call\"\nbind = \"[::1]:1\"\n{keys}\n");
+    assert_eq!(good(&file("")).listeners, [call("[::1]:1")]);
+    assert_eq!(
+        errors(&file("max_fps = 3\nset_controls = true")),
+        [
+            r#"camd.toml:4: listener.max_fps: means nothing for protocol "call"; allowed: with "http", "pull", "push" only"#,
+            r#"camd.toml:5: listener.set_controls: means nothing for protocol "call"; allowed: with "http" only"#,
+        ]
+    );
+    let http = file("user = \"a\"").replace("call", "http");
+    assert_eq!(
+        errors(&http),
+        [
+            r#"camd.toml:4: listener.user: means nothing for protocol "http"; allowed: with "call" only"#
+        ]
+    );
+    let path = password_file();
+    let config = good(&file(&format!("password_file = {path:?}")));
+    assert_eq!(config.listeners[0].password, Secret::new("from the file"));
+    assert_eq!(
+        errors(&file(&format!(
+            "password_file = {path:?}\npassword = \"a\""
+        ))),
+        ["camd.toml:4: listener.password_file: there is a password, too; allowed: one of the two"]
+    );
+    assert_eq!(
+        errors(&file("password_file = \"/nowhere/at all\"")),
+        [
+            "camd.toml:4: listener.password_file: /nowhere/at all: cannot be read: No such file or directory (os error 2)"
+        ]
+    );
+}
+
+fn password_file() -> String {
+    let path = scratch("password", b"from the file\n");
+    path.to_str().unwrap().to_owned()
 }
 
 #[test]
@@ -945,6 +1045,10 @@ fn the_reference_names_each_key_with_its_default_and_bounds() {
     {
         let value = match absent {
             Absent::Default(value) => format!(" = {value}"),
+            Absent::ByProtocol { call, others } => match others {
+                Some(value) => format!(" = {value}; call: {call}"),
+                None => format!(" (not set); call: {call}"),
+            },
             Absent::Unset => " (not set)".to_owned(),
             Absent::Required => " (must be set)".to_owned(),
         };

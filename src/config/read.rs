@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -13,9 +13,10 @@ use toml::de::{DeTable, DeValue};
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting};
 use super::{
     Bind, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    ProtocolKind, SourceKind, line_at, nearest,
+    ProtocolKind, Secret, SourceKind, line_at, nearest,
 };
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, RUNGS};
+use crate::protocol::call::Name;
 
 /// A file without `[[listener]]` sections has this one.
 const DEFAULT_LISTENER: &str = r#"
@@ -118,6 +119,10 @@ fn neutral_listener() -> ListenerConfig {
         min_fps: 0,
         allow_origin: None,
         set_controls: true,
+        user: Name::new("camera").expect("it is one"),
+        password: None,
+        password_file: None,
+        calls: 0,
     }
 }
 
@@ -232,17 +237,67 @@ impl Reader<'_> {
                         self.error(wrong.at, format!("{key}{}", wrong.below), what);
                     }
                 }
-                (None, Absent::Default(default)) => {
-                    let value = DeValue::parse(default)
-                        .unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
-                    let result = set(setting, &mut self.config, &value);
-                    assert!(result.is_ok(), "built-in default of {key} is refused");
+                (None, _) if !setting.is_for(self.protocol(section)) => {}
+                (
+                    None,
+                    Absent::ByProtocol {
+                        call: default,
+                        others: _,
+                    },
+                ) if self.protocol(section) == Some(ProtocolKind::Call) => {
+                    self.default(setting, default);
                 }
-                (None, Absent::Unset) => {}
+                (
+                    None,
+                    Absent::Default(default)
+                    | Absent::ByProtocol {
+                        others: Some(default),
+                        ..
+                    },
+                ) => self.default(setting, default),
+                (None, Absent::Unset | Absent::ByProtocol { others: None, .. }) => {}
                 (None, Absent::Required) => {
                     self.error(at, key, format!("{MISSING}; allowed: {}", setting.kind));
                 }
             }
+        }
+    }
+
+    fn default(&mut self, setting: &Setting, default: &str) {
+        let key = setting.key;
+        let value =
+            DeValue::parse(default).unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
+        let result = set(setting, &mut self.config, &value);
+        assert!(result.is_ok(), "built-in default of {key} is refused");
+    }
+
+    /// Of the section that is being read, if it is a listener's: `protocol` is its first row.
+    fn protocol(&self, section: Section) -> Option<ProtocolKind> {
+        let listener = self.config.listeners.last();
+        listener
+            .filter(|_| section == Section::Listener)
+            .map(|listener| listener.protocol)
+    }
+
+    /// A password, of which there may be one or a file with one.
+    fn password(
+        &mut self,
+        section: &str,
+        place: impl Fn(&str) -> usize,
+        password: &mut Option<Secret>,
+        file: Option<&Path>,
+    ) {
+        let (key, at) = (format!("{section}.password_file"), place("password_file"));
+        let Some(file) = file.filter(|_| !self.failed(&key)) else {
+            return;
+        };
+        if password.is_some() {
+            let what = "there is a password, too; allowed: one of the two";
+            return self.error(at, key, what);
+        }
+        match Secret::from_file(file) {
+            Ok(secret) => *password = Some(secret),
+            Err(error) => self.error(at, key, format!("{}: {error}", file.display())),
         }
     }
 
@@ -278,9 +333,12 @@ impl Reader<'_> {
             self.section(Section::Listener, table, at);
             read.push((at, table));
         }
-        let listeners = std::mem::take(&mut self.config.listeners);
-        for (this, (_, table)) in listeners.iter().zip(&read) {
+        let mut listeners = std::mem::take(&mut self.config.listeners);
+        for (this, (at, table)) in listeners.iter_mut().zip(&read) {
             self.only(this.protocol, table);
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            let file = this.password_file.as_deref();
+            self.password(Section::Listener.name(), place, &mut this.password, file);
         }
         self.together(&listeners, &read);
         self.config.listeners = listeners;
@@ -349,14 +407,19 @@ impl Reader<'_> {
     /// Keys that mean nothing for the protocol of their listener.
     fn only(&mut self, protocol: ProtocolKind, table: &DeTable<'_>) {
         for setting in Section::Listener.settings() {
-            let (Some(only), Some(value)) = (setting.only, table.get(setting.key)) else {
+            let Some(value) = table.get(setting.key) else {
                 continue;
             };
-            if only != protocol {
+            if !setting.is_for(Some(protocol)) {
+                let only: Vec<_> = setting
+                    .only
+                    .iter()
+                    .map(|only| format!("{:?}", only.name()))
+                    .collect();
                 let what = format!(
-                    "means nothing for protocol {:?}; allowed: with {:?} only",
+                    "means nothing for protocol {:?}; allowed: with {} only",
                     protocol.name(),
-                    only.name()
+                    only.join(", ")
                 );
                 self.error(
                     value.span().start,

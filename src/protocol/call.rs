@@ -30,12 +30,15 @@
 //! A server answers 1 by 2 or 3, and writes 59 itself; it passes the others on as they are.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::{Head, Violation};
-use crate::limits::{PASSWORD, PASSWORD_BYTES, REASON, USER_NAME, USER_NAME_BYTES};
+use super::{Chunk, Head, Violation};
+use crate::limits::{
+    CONTROL_BURST, CONTROL_RATE, PASSWORD, PASSWORD_BYTES, REASON, USER_NAME, USER_NAME_BYTES,
+};
 
 /// The length in front of a text, and the type at the end, in bytes.
 const LENGTH: usize = 4;
@@ -275,16 +278,16 @@ pub fn write(out: &mut impl Extend<u8>, sender: &str, receiver: &str, content: &
     out.extend(kind.number().to_be_bytes());
 }
 
-/// Writes what comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
+/// What comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
 /// [`VIDEO_DATA_TYPE`].
-pub fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
+fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
     put_text(head, sender.as_str());
     put_text(head, receiver.as_str());
     put_length(head, content);
 }
 
 /// Bytes of the content of a VIDEO_DATA with a JPEG of `jpeg` bytes.
-pub fn content_len(jpeg: usize) -> usize {
+pub const fn content_len(jpeg: usize) -> usize {
     2 * jpeg.div_ceil(3) * 4
 }
 
@@ -303,6 +306,93 @@ pub fn write_content(jpeg: &[u8], out: &mut [u8]) -> Option<usize> {
         out[2 * i + 1] = byte;
     }
     Some(out.len())
+}
+
+/// The state of a connection to a call listener beyond its slot's.
+#[derive(Debug)]
+pub struct Connection {
+    /// The camera's name.
+    pub camera: Name,
+    /// The user, once he has said who he is.
+    pub name: Option<Name>,
+    /// Logins refused so far.
+    pub refusals: u8,
+    /// In a call with the camera.
+    pub watching: bool,
+    /// Nothing follows what waits to be sent.
+    pub ends: bool,
+    /// There was no room for what he was to be told.
+    pub overflowed: bool,
+    budget: Budget,
+}
+
+impl Connection {
+    pub fn new(camera: Name) -> Self {
+        Connection {
+            camera,
+            name: None,
+            refusals: 0,
+            watching: false,
+            ends: false,
+            overflowed: false,
+            budget: Budget {
+                bytes: CONTROL_BURST,
+                at: None,
+                resume: None,
+            },
+        }
+    }
+
+    /// Whether a record without picture, of so many bytes, may pass now. If not, when: [`Connection::resume`].
+    pub fn may_send(&mut self, bytes: usize, now: Instant) -> bool {
+        self.budget.take(bytes, now)
+    }
+
+    /// When the record that waits in the input may pass.
+    pub fn resume(&self) -> Option<Instant> {
+        self.budget.resume
+    }
+
+    /// The camera's picture, whose content has so many bytes.
+    pub(super) fn next_chunk(&self, content: usize, head: &mut Head) -> Chunk {
+        let name = self.name.as_ref().expect("only users are in calls");
+        picture_head(head, &self.camera, name, content);
+        Chunk {
+            payload: content,
+            tail: VIDEO_DATA_TYPE,
+        }
+    }
+}
+
+/// What one client may send of records without pictures: [`CONTROL_RATE`], and [`CONTROL_BURST`] at once.
+#[derive(Debug)]
+struct Budget {
+    bytes: usize,
+    /// When `bytes` was right.
+    at: Option<Instant>,
+    resume: Option<Instant>,
+}
+
+impl Budget {
+    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        let rate = CONTROL_RATE as u128;
+        let since = now.saturating_duration_since(*self.at.get_or_insert(now));
+        let gained = usize::try_from(since.as_micros() * rate / 1_000_000).unwrap_or(CONTROL_BURST);
+        if gained > 0 {
+            self.bytes = self.bytes.saturating_add(gained).min(CONTROL_BURST);
+            self.at = Some(now);
+        }
+        let lacking = bytes.min(CONTROL_BURST).saturating_sub(self.bytes);
+        if lacking == 0 {
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.resume = None;
+            return true;
+        }
+        // A microsecond more, so that it is enough then.
+        let wait = lacking as u64 * 1_000_000 / CONTROL_RATE as u64 + 1;
+        self.resume = Some(now + Duration::from_micros(wait));
+        false
+    }
 }
 
 #[cfg(test)]
@@ -466,6 +556,31 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn nobody_floods() {
+        let mut now = Instant::now();
+        let mut connection = Connection::new(Name::new("camera").unwrap());
+        let mut passed = 0;
+        let begin = now;
+        while now < begin + Duration::from_secs(10) {
+            while connection.may_send(100, now) {
+                passed += 100;
+            }
+            let resume = connection.resume().unwrap();
+            assert!(now < resume && resume < now + Duration::from_millis(5));
+            now = resume;
+        }
+        let allowed = CONTROL_BURST + 10 * CONTROL_RATE;
+        assert!(
+            (allowed - 5000..=allowed + 100).contains(&passed),
+            "{passed}"
+        );
+        // A pause gives back the burst, and no more.
+        now += Duration::from_secs(1000);
+        assert!(connection.may_send(CONTROL_BURST, now) && connection.resume().is_none());
+        assert!(!connection.may_send(100, now));
     }
 
     #[test]
