@@ -388,13 +388,21 @@ fn at(report: &Value) -> f64 {
 
 /// What one peer received of the other, as its numbers: as it was sent, and in that order.
 fn faithful(from: &Peer, to: &Peer) -> Vec<u64> {
+    let received = to.received();
+    // What one has said is known a moment later than what another has, perhaps.
+    let last = received.iter().filter_map(|picture| picture.number).max();
+    from.wait("report of the last picture received", |reports| {
+        let mut sent = reports.iter().filter(|report| report["event"] == "sent");
+        let known = last.is_none() || sent.any(|report| report["number"].as_u64() == last);
+        known.then_some(())
+    });
     let sent: BTreeMap<_, _> = from
         .sent()
         .into_iter()
         .map(|p| (p.number, p.sha256))
         .collect();
     let mut numbers = Vec::new();
-    for picture in to.received() {
+    for picture in received {
         assert_eq!(picture.report["sender"], *from.name, "{}", picture.report);
         assert_eq!(picture.report["receiver"], *to.name, "{}", picture.report);
         assert_eq!(picture.report["width"], 160, "{}", picture.report);

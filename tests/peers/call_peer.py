@@ -140,7 +140,8 @@ class Client:
         self.socket = QTcpSocket()
         self.socket.readyRead.connect(self.ready)
         self.socket.disconnected.connect(self.closed)
-        self.data = QDataStream(self.socket)
+        # One for each direction: while a record is there in part, the status is ReadPastEnd, with which nothing is written.
+        self.incoming, self.outgoing = QDataStream(self.socket), QDataStream(self.socket)
         self.stalled = False
         self.number = 0
         self.camera = QTimer()
@@ -169,7 +170,8 @@ class Client:
             getattr(self, f"do_{command}")(*arguments)
 
     def do_connect(self):
-        self.data.resetStatus()
+        self.incoming.resetStatus()
+        self.outgoing.resetStatus()
         self.socket.connectToHost("127.0.0.1", self.port)
         if not self.socket.waitForConnected(10_000):
             sys.exit(self.socket.errorString())
@@ -180,7 +182,7 @@ class Client:
         report("connected")
 
     def do_send(self, type, receiver, content=""):
-        Message(self.name, receiver, content, int(type)).write_to(self.data)
+        Message(self.name, receiver, content, int(type)).write_to(self.outgoing)
 
     def do_count(self, type, receiver, number):
         self.counted, self.counted_end, self.counted_for = 0, int(number), (type, receiver)
@@ -220,10 +222,10 @@ class Client:
 
     def ready(self):
         while not self.stalled and self.socket.bytesAvailable():
-            self.data.startTransaction()
-            message = Message.read_from(self.data)
-            if not self.data.commitTransaction():
-                if self.data.status() == QDataStream.Status.ReadCorruptData:
+            self.incoming.startTransaction()
+            message = Message.read_from(self.incoming)
+            if not self.incoming.commitTransaction():
+                if self.incoming.status() == QDataStream.Status.ReadCorruptData:
                     sys.exit("corrupt data")
                 # The rest is still to come.
                 return
