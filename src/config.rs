@@ -19,6 +19,7 @@ use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
+pub use address::Remote;
 pub use secret::Secret;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -50,6 +51,7 @@ bind = "127.0.0.1:8083"
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub camera: CameraConfig,
+    pub call: CallConfig,
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
     pub limits: LimitsConfig,
@@ -158,14 +160,16 @@ pub enum SourceKind {
     Pipe,
     Replay,
     Pattern,
+    Call,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 4] = [
+    pub const ALL: [SourceKind; 5] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
+        SourceKind::Call,
     ];
 
     /// The name in `camera.source` and in `/state`.
@@ -175,7 +179,35 @@ impl SourceKind {
             SourceKind::Pipe => "pipe",
             SourceKind::Replay => "replay",
             SourceKind::Pattern => "pattern",
+            SourceKind::Call => "call",
         }
+    }
+}
+
+/// camd as a user of somebody else's relay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallConfig {
+    /// Whom to ring up; what source "call" shows.
+    pub dial: Option<Dial>,
+    /// Its own name there; `None`: the host name.
+    pub user: Option<Name>,
+    /// To log in with, from `password` or `password_file`; `None`: an empty one.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Somebody at a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub user: Name,
+    pub relay: Remote,
+}
+
+/// As it is written in the file.
+impl fmt::Display for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.relay)
     }
 }
 
@@ -217,6 +249,8 @@ pub enum Bind {
     Tcp(SocketAddr),
     /// `unix:/absolute/path`
     Unix(PathBuf),
+    /// `relay:host:port`. call: does not listen, but is a user of that relay.
+    Relay(Remote),
 }
 
 /// As it is written in the file.
@@ -225,6 +259,7 @@ impl fmt::Display for Bind {
         match self {
             Bind::Tcp(address) => address.fmt(f),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+            Bind::Relay(remote) => write!(f, "relay:{remote}"),
         }
     }
 }

@@ -12,10 +12,10 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::adapt::Goal;
-use crate::config::{Config, LimitsConfig, ListenerConfig};
+use crate::config::{Bind, Config, LimitsConfig, ListenerConfig, Secret};
 use crate::frame::{Frame, FrameBuf, FrameMeta};
 use crate::limits::{
-    MAX_CLIENTS, MAX_LISTENERS, PAGE, REASON, REFUSAL_BODY, REFUSAL_SLOTS, USER_NAME,
+    MAX_CLIENTS, MAX_LISTENERS, PAGE, PASSWORD, REASON, REFUSAL_BODY, REFUSAL_SLOTS, USER_NAME,
 };
 use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
@@ -27,7 +27,7 @@ use crate::renditions::{Profile, Rendition, Renditions};
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
-use crate::switchboard::{Client, Effect, Route as Way, Switchboard};
+use crate::switchboard::{BUSY, Client, Effect, Route as Way, Switchboard};
 use texts::Texts;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
@@ -92,7 +92,16 @@ impl Listener {
         }
     }
 
+    /// It does not listen: its one connection is one that camd has made, to somebody else's relay.
+    fn is_user(&self) -> bool {
+        matches!(self.config.bind, Bind::Relay(_))
+    }
+
     fn protocol(&self) -> Protocol {
+        if self.is_user() {
+            let user = self.config.user.clone();
+            return Protocol::Call(Box::new(call::Connection::to_relay(user)));
+        }
         Protocol::new(self.config.protocol, &self.policy, &self.config.user)
     }
 }
@@ -299,11 +308,23 @@ impl<S: Stream> Hub<S> {
             return Err(stream);
         };
         debug!("{}: {peer} connected", info.address);
-        let max_fps = info.config.max_fps;
+        // Where there are several behind it, each of them has a pace of its own.
+        let max_fps = info.config.max_fps.filter(|_| !info.is_user());
         slot.open(stream, peer, listener, info.protocol(), max_fps, now);
         self.marked[index] = true;
         self.used = self.used.max(index + 1);
-        if slot.refusal && info.config.protocol == ProtocolKind::Call {
+        if info.is_user() {
+            let password = info.config.password.as_ref().map_or("", Secret::expose);
+            let mut login = heapless::Vec::<u8, LOGIN_RECORD>::new();
+            call::write(
+                &mut login,
+                info.config.user.as_str(),
+                "",
+                password,
+                Kind::Login,
+            );
+            slot.tell(&login);
+        } else if slot.refusal && info.config.protocol == ProtocolKind::Call {
             slot.refuse_login(&note("", "", "no room", Kind::LoginRefused));
         }
         Ok(id(index, slot))
@@ -468,6 +489,9 @@ impl<S: Stream> Hub<S> {
     fn act(&mut self, index: usize, now: Instant) -> Result<(), CloseReason> {
         let slot = &self.slots[index];
         let (record, listener) = (slot.record(), &self.listeners[slot.listener]);
+        if listener.is_user() {
+            return self.act_as_user(index);
+        }
         let (kind, sender) = (record.kind, record.sender()?);
         if let Kind::LoginOk | Kind::LoginRefused | Kind::Unavailable = kind {
             let number = kind.number();
@@ -525,6 +549,41 @@ impl<S: Stream> Hub<S> {
         Ok(())
     }
 
+    /// Acts on a record from the relay where the camera is a user.
+    fn act_as_user(&mut self, index: usize) -> Result<(), CloseReason> {
+        let slot = &mut self.slots[index];
+        let listener = &self.listeners[slot.listener];
+        let ListenerConfig { user, calls, .. } = &listener.config;
+        let record = slot.record();
+        let kind = record.kind;
+        match kind {
+            Kind::LoginOk if slot.user().is_none() => {
+                info!("{}: logged in as {user}", listener.address);
+                slot.set_user(user);
+            }
+            Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
+            Kind::Request => {
+                let caller = record.sender()?;
+                let partners = slot.partners().expect("the other end is a relay");
+                let (kind, reason) = match partners.contains(&caller) {
+                    true => (Kind::Accept, ""),
+                    false if partners.len() >= *calls => (Kind::Reject, BUSY),
+                    false => {
+                        slot.set_partner(&caller, Some(listener.config.max_fps));
+                        (Kind::Accept, "")
+                    }
+                };
+                slot.tell(&note(user.as_str(), caller.as_str(), reason, kind));
+            }
+            Kind::End | Kind::Reject | Kind::Unavailable => {
+                let caller = record.sender()?;
+                slot.set_partner(&caller, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Whether somebody is let in. If not, he is told.
     fn log_in(&mut self, index: usize, name: &Name, wrong_password: bool) -> bool {
         let slot = &mut self.slots[index];
@@ -578,6 +637,9 @@ impl<S: Stream> Hub<S> {
             CloseReason::Violation(_) => {
                 listener.violations += 1;
                 warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            _ if listener.is_user() => {
+                info!("{}: {} left: {reason}", listener.address, slot.peer);
             }
             CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
@@ -692,6 +754,9 @@ fn client(index: usize) -> Client {
 
 /// The longest record that camd writes itself.
 type Note = heapless::Vec<u8, { 3 * 4 + 2 * (2 * USER_NAME + REASON) + 4 }>;
+
+/// The longest LOGIN.
+const LOGIN_RECORD: usize = 3 * 4 + 2 * (USER_NAME + PASSWORD) + 4;
 
 fn note(sender: &str, receiver: &str, reason: &str, kind: Kind) -> Note {
     let mut note = Note::new();

@@ -35,7 +35,8 @@
 //! | 4 | `slot`, `renditions`, `switchboard`, `source` | one client; the JPEGs of one frame; who is in a call with whom; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |
-//! | 7 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
+//! | 7 | `uplink` | connections that camd makes |
+//! | 8 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
 //! `unsafe` is where ioctl, mmap, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `codec`, `samples`,
 //! `source::pipe`, `net`, `daemon`.
@@ -73,4 +74,5 @@ pub mod source;
 pub mod stamp;
 pub mod switchboard;
 pub mod times;
+pub mod uplink;
 pub mod v4l2;

@@ -118,6 +118,18 @@ pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
 pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 /// A running source without a frame for this long has failed.
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
+/// One behind which there is somebody else may take longer to its first picture: an interpreter, a camera's handshake.
+pub const FIRST_PICTURE: Duration = Duration::from_secs(15);
+/// Looking up a host name. The resolver itself gives up after 10 s for each of its servers (resolv.conf(5)).
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(10);
+/// Connecting to one of a host's addresses. A SYN that was lost is sent again after 1 s, and after 3 s.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Addresses of one host that are tried.
+pub const ADDRESSES: usize = 8;
+/// call: the answer to a LOGIN.
+pub const LOGIN_ANSWER: Duration = Duration::from_secs(10);
+/// call: the answer to a VIDEO_CALL_REQUEST. A relay gives up after 30 s and says so.
+pub const CALL_ANSWER: Duration = Duration::from_secs(35);
 /// Contexts (open descriptors) of a hardware encoder, one for each JPEG quality: each takes buffers of the size of a raw
 /// picture from memory of which small boards have little. Further qualities are encoded by the processor.
 pub const ENCODER_CONTEXTS: usize = 4;

@@ -15,10 +15,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::config::Bind;
-use crate::limits::{
-    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, PROBES, SEGMENT,
-};
+use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::slot::{Peer, Stream};
+use crate::source::dial::keep_alive;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -34,6 +33,7 @@ impl Acceptor {
         match bind {
             // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
             Bind::Tcp(address) => Ok(Acceptor::tcp(TcpListener::bind(*address)?)),
+            Bind::Relay(_) => unreachable!("camd does not listen there"),
             Bind::Unix(path) => {
                 remove_stale(path)?;
                 Ok(Acceptor::Unix(
@@ -160,12 +160,7 @@ fn prepare(stream: &TcpStream) {
     // The last bytes of a picture must not wait for an acknowledgement (Nagle).
     let nodelay = socket.set_tcp_nodelay(true);
     let lowat = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT);
-    // A client that lost its power says nothing: without probes an idle one would keep its slot for ever.
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    let keepalive = socket.set_tcp_keepalive(&keepalive);
+    let keepalive = keep_alive(socket);
     for (option, result) in [
         ("TCP_NODELAY", nodelay),
         ("TCP_NOTSENT_LOWAT", lowat),
@@ -185,6 +180,12 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// One that camd has made.
+    pub fn of(stream: TcpStream) -> Self {
+        prepare(&stream);
+        Connection::Tcp(stream)
+    }
+
     /// Once, for both directions: slots keep what the events said, so the interest never changes.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;

@@ -14,7 +14,7 @@ use crate::frame::{FrameBuf, FrameMeta};
 use crate::limits::{
     CONTROL_QUEUE, CONTROL_RECORD, INPUT, LINGER_CLOSE, LOGIN_WAIT, RECORD, REFUSALS, SNAPSHOT_WAIT,
 };
-use crate::protocol::call::{self, Longest, Name, Record};
+use crate::protocol::call::{self, Longest, Name, Partners, Record};
 use crate::protocol::http::{self, Call, Http, Parsed, Phase, Refusal, Route, Status};
 use crate::protocol::pull::{self, Action, Moment};
 use crate::protocol::{Chunk, Head, Position, Protocol, State, Violation};
@@ -60,6 +60,8 @@ pub enum CloseReason {
     LoginTimeout,
     /// call: its queue of messages is full.
     Overflow,
+    /// call: a relay does not let camd in; says why.
+    Refused(String),
     /// camd ends.
     Shutdown,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for CloseReason {
             CloseReason::LoginTimeout => {
                 write!(f, "did not log in for {} s", LOGIN_WAIT.as_secs())
             }
+            CloseReason::Refused(why) => write!(f, "login refused: {why}"),
             CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
             CloseReason::Shutdown => f.write_str("camd ends"),
         }
@@ -412,6 +415,11 @@ impl<S: Stream> Slot<S> {
         self.call().and_then(|call| call.name.as_ref())
     }
 
+    /// call: those who see the camera through this connection, if it is one to a relay.
+    pub fn partners(&self) -> Option<&Partners> {
+        self.call().and_then(|call| call.partners.as_ref())
+    }
+
     fn call(&self) -> Option<&call::Connection> {
         match &self.protocol {
             Protocol::Call(call) if !self.is_free() => Some(call),
@@ -496,6 +504,9 @@ impl<S: Stream> Slot<S> {
     pub fn is_news(&self, meta: &FrameMeta) -> bool {
         if self.wants_live() {
             return meta.live && meta.sequence >= self.sequence;
+        }
+        if let Some(partners) = self.partners() {
+            return partners.is_news(meta);
         }
         let due = |pace: &Decimator| pace.wants(meta.captured);
         meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)
@@ -702,6 +713,12 @@ impl<S: Stream> Slot<S> {
             "a picture for a slot that is {:?}",
             self.state
         );
+        if let Protocol::Call(call) = &mut self.protocol
+            && let Some(partners) = &mut call.partners
+        {
+            let found = partners.turn_to(meta);
+            assert!(found, "a picture that is news to nobody");
+        }
         let chunk = self
             .protocol
             .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
@@ -726,6 +743,11 @@ impl<S: Stream> Slot<S> {
         }
         if let Some(pace) = &mut self.pace {
             pace.kept(meta.captured);
+        }
+        if let Protocol::Call(call) = &mut self.protocol
+            && let Some(partners) = &mut call.partners
+        {
+            partners.kept(meta);
         }
         if self.sequence > 0 {
             self.stats.skipped += meta.sequence.saturating_sub(self.sequence + 1);
@@ -768,6 +790,25 @@ impl<S: Stream> Slot<S> {
     /// call: this is who it is.
     pub fn set_user(&mut self, name: &Name) {
         self.call_mut().name = Some(name.clone());
+    }
+
+    /// call: somebody behind the relay rings up the camera, or hangs up. `add`: the former, and how many pictures per second
+    /// he gets at most. False: he was in no call.
+    pub fn set_partner(&mut self, name: &Name, add: Option<Option<u16>>) -> bool {
+        let call = self.call_mut();
+        let partners = call.partners.as_mut().expect("the other end is a relay");
+        let changed = match add {
+            Some(max_fps) => {
+                partners.add(name.clone(), max_fps);
+                true
+            }
+            None => partners.remove(name),
+        };
+        let on = !partners.is_empty();
+        if on != call.watching {
+            self.set_watching(on);
+        }
+        changed
     }
 
     /// call: whether it gets the camera's pictures.

@@ -35,6 +35,9 @@ use crate::limits::{CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, RINGING, USERS};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::{Kind, Name};
 
+/// What who rings up the camera is told if it is in as many calls as it may.
+pub const BUSY: &str = "in too many calls";
+
 /// The slot of a connection.
 pub type Client = u8;
 
@@ -280,7 +283,7 @@ impl Switchboard {
                 let busy = self.calls.iter().filter(in_call).count() >= camera.calls
                     || self.placed(client) == CALLS_PLACED;
                 let (kind, reason) = match index {
-                    None if busy => (Kind::Reject, "in too many calls"),
+                    None if busy => (Kind::Reject, BUSY),
                     _ => (Kind::Accept, ""),
                 };
                 effect(Effect::Tell {

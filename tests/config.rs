@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
 use camd::config::{
-    Bind, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, Secret,
-    SourceKind, demo_config, load, parse,
+    Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    Remote, Secret, SourceKind, demo_config, load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
@@ -66,6 +66,16 @@ fn call(bind: &str) -> ListenerConfig {
     }
 }
 
+fn dial(user: &str, host: &str, port: u16) -> Dial {
+    Dial {
+        user: Name::new(user).unwrap(),
+        relay: Remote {
+            host: host.into(),
+            port,
+        },
+    }
+}
+
 fn default() -> Config {
     let command = "ffmpeg -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
     Config {
@@ -87,6 +97,7 @@ fn default() -> Config {
             encoder: EncoderKind::Auto,
             controls: vec![],
         },
+        call: CallConfig::default(),
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
         limits: LimitsConfig {
             frame_bytes: 1_048_576,
@@ -101,7 +112,7 @@ fn default() -> Config {
 fn an_empty_file_is_the_default() {
     assert_eq!(Config::default(), default());
     assert_eq!(good(""), default());
-    assert_eq!(good("[camera]\n[limits]\n"), default());
+    assert_eq!(good("[camera]\n[call]\n[limits]\n"), default());
 }
 
 #[test]
@@ -174,14 +185,18 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 #[test]
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
-    // There is a password already.
-    let is_other = |line: &&str| !line.starts_with("#password_file");
-    for line in SHIPPED.lines().filter(is_other) {
-        text += toml_line(line).map_or(line, |(_, toml)| toml);
+    for line in SHIPPED.lines() {
+        // There may be one of the two, and the file is not.
+        if !line.starts_with("#password_file") {
+            text += toml_line(line).map_or(line, |(_, toml)| toml);
+        }
         text += "\n";
     }
     let mut expected = default();
     expected.camera.path = Some("/var/lib/camd/replay".into());
+    expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
+    expected.call.user = Name::new("hall");
+    expected.call.password = Secret::new("secret");
     expected.listeners[0].quality = Some(80);
     expected.listeners[0].width = Some(320);
     expected.listeners[0].height = Some(240);
@@ -216,6 +231,11 @@ fn each_key_reaches_its_field() {
         timestamp = true
         encoder = "cpu"
         controls = { zoom = 2, auto = false, brightness = -3, led = true }
+
+        [call]
+        dial = "b@b@relay.example:65535"
+        user = "Flur"
+        password = "pässword"
 
         [[listener]]
         protocol = "pull"
@@ -276,6 +296,12 @@ fn each_key_reaches_its_field() {
                 ("led".into(), 1),
             ],
         },
+        call: CallConfig {
+            dial: Some(dial("b@b", "relay.example", 65535)),
+            user: Name::new("Flur"),
+            password: Secret::new("pässword"),
+            password_file: None,
+        },
         listeners: vec![
             ListenerConfig {
                 bind: Bind::Unix("/run/camd/pull.sock".into()),
@@ -330,9 +356,13 @@ fn file_with(setting: &Setting, value: &str) -> String {
         (Section::Camera, "source") => ["path = \"p\"", "", ""],
         _ => ["", "", ""],
     };
+    let behind = match (setting.section, setting.key) {
+        (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"",
+        _ => "",
+    };
     let header = setting.section.header();
     format!(
-        "{header}\n{}\n{} = {value}\n",
+        "{header}\n{}\n{} = {value}\n{behind}\n",
         others.join("\n"),
         setting.key
     )
@@ -384,6 +414,32 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "password" => (own(&["geheim", " "]), own(&[""])),
         "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
+        "dial" => (
+            own(&[
+                "camera@192.168.1.20:8083",
+                "a b@c@relay-1.example_x:1",
+                "ü@[::1]:65535",
+                "u@[fe80::1%eth0]:80",
+            ]),
+            own(&[
+                "",
+                "camera",
+                "relay:8083",
+                "@relay:8083",
+                "camera@relay",
+                "camera@:8083",
+                "camera@relay:",
+                "camera@relay:0",
+                "camera@relay:+1",
+                "camera@relay:65536",
+                "camera@re lay:1",
+                "camera@::1:80",
+                "camera@[::1:80",
+                "camera@[relay]:80",
+                "camera@[::1%]:80",
+                "a\\u0000b@relay:80",
+            ]),
+        ),
         "bind" => (
             own(&[
                 "127.0.0.1:0",
@@ -555,6 +611,14 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["a string"]);
             }
+            Kind::Password { .. } => {
+                let of = |length| format!("\"{}\"", "ü".repeat(length));
+                assert_ne!(accept(setting, &of(1)), accept(setting, &of(256)));
+                for wrong in [of(0), of(257)] {
+                    refuse(setting, &wrong, "", "is empty or too long");
+                }
+                refuse_other_types(setting, &["a string"]);
+            }
             Kind::Program { .. } => {
                 accept(setting, "[]");
                 accept(setting, r#"["a", "", "b c"]"#);
@@ -609,7 +673,11 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("ack_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("write_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
-    assert_eq!(allowed("source"), r#""v4l2", "pipe", "replay", "pattern""#);
+    assert_eq!(
+        allowed("source"),
+        r#""v4l2", "pipe", "replay", "pattern", "call""#
+    );
+    assert_eq!(allowed("password"), "1 to 256 characters");
     assert_eq!(allowed("protocol"), r#""http", "pull", "push", "call""#);
     assert_eq!(
         allowed("format"),
@@ -656,7 +724,7 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
@@ -702,7 +770,7 @@ fn sections_of_the_wrong_kind() {
         errors("width = 640\nserver = 1\n"),
         [
             "camd.toml:1: width: unknown section; it is a key of [camera]",
-            "camd.toml:2: server: unknown section; allowed: [camera], [[listener]], [limits]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [limits]",
         ]
     );
 }
@@ -765,7 +833,7 @@ bind = "x"
 fn an_error_is_one_line() {
     assert_eq!(
         errors("\"a\\nb\" = 1\n"),
-        ["camd.toml:1: a?b: unknown section; allowed: [camera], [[listener]], [limits]"]
+        ["camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [limits]"]
     );
 }
 
@@ -842,6 +910,62 @@ fn sources_have_what_they_need() {
     );
     good("[camera]\nsource = \"pipe\"\ncommand = [\"cat\"]\n");
     good("[camera]\nsource = \"pattern\"\ncommand = []\n");
+}
+
+#[test]
+fn source_call_has_somebody_to_ring_up() {
+    let missing =
+        "missing, source \"call\" needs it; allowed: \"user@host:port\" or \"user@[IPv6]:port\"";
+    assert_eq!(
+        errors("\n[camera]\nsource = \"call\"\n"),
+        [format!("camd.toml:3: call.dial: {missing}")]
+    );
+    assert_eq!(
+        errors("[camera]\nsource = \"call\"\n\n[call]\nuser = \"hall\"\n"),
+        [format!("camd.toml:4: call.dial: {missing}")]
+    );
+    // A wrong one is not a missing one as well.
+    assert_eq!(
+        errors("[camera]\nsource = \"call\"\n[call]\ndial = \"camera\"\n"),
+        [
+            "camd.toml:4: call.dial: \"camera\" is not valid; allowed: \"user@host:port\" or \"user@[IPv6]:port\""
+        ]
+    );
+    assert_eq!(
+        errors("[call]\ndial = \"camera@h:1\"\nuser = \"camera\"\n"),
+        ["camd.toml:3: call.user: is whom dial rings up; allowed: another name"]
+    );
+    let config = good("[camera]\nsource = \"call\"\n[call]\ndial = \"camera@[::1]:1\"\n");
+    assert_eq!(config.call.dial.unwrap().to_string(), "camera@[::1]:1");
+}
+
+#[test]
+fn a_password_in_a_file() {
+    let file = scratch("password.txt", b"from the file\r\nand more\n");
+    let file = file.to_str().unwrap();
+    let config = good(&format!("[call]\npassword_file = {file:?}\n"));
+    assert_eq!(config.call.password, Secret::new("from the file"));
+    assert_eq!(config.call.password_file, Some(file.into()));
+    assert_eq!(
+        errors(&format!(
+            "[call]\npassword_file = {file:?}\npassword = \"x\"\n"
+        )),
+        ["camd.toml:2: call.password_file: there is a password, too; allowed: one of the two"]
+    );
+    assert_eq!(
+        errors("[call]\n\npassword_file = \"/nonexistent/password\"\n"),
+        [
+            "camd.toml:3: call.password_file: /nonexistent/password: cannot be read: No such file or directory (os error 2)"
+        ]
+    );
+    let empty = scratch("empty.txt", b"\n");
+    let empty = empty.to_str().unwrap();
+    assert_eq!(
+        errors(&format!("[call]\npassword_file = {empty:?}\n")),
+        [format!(
+            "camd.toml:2: call.password_file: {empty}: its first line is not a password of 1 to 256 characters"
+        )]
+    );
 }
 
 fn listeners(binds: &[&str]) -> String {

@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting};
 use super::{
-    Bind, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    ProtocolKind, Secret, SourceKind, line_at, nearest,
+    Bind, CallConfig, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig,
+    ListenerConfig, ProtocolKind, Secret, SourceKind, line_at, nearest,
 };
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, RUNGS};
 use crate::protocol::call::Name;
@@ -95,6 +95,7 @@ fn neutral() -> Config {
             encoder: EncoderKind::Auto,
             controls: Vec::new(),
         },
+        call: CallConfig::default(),
         listeners: Vec::new(),
         limits: LimitsConfig {
             frame_bytes: 0,
@@ -187,6 +188,7 @@ impl Reader<'_> {
             }
         }
         self.single(Section::Camera, root);
+        self.single(Section::Call, root);
         self.single(Section::Limits, root);
         if !root.contains_key(Section::Listener.name()) {
             self.config.listeners.push(neutral_listener());
@@ -194,6 +196,7 @@ impl Reader<'_> {
             self.section(Section::Listener, &table, 0);
         }
         self.camera_needs(root);
+        self.call(root);
         self.renditions_fit(root);
     }
 
@@ -279,28 +282,6 @@ impl Reader<'_> {
             .map(|listener| listener.protocol)
     }
 
-    /// A password, of which there may be one or a file with one.
-    fn password(
-        &mut self,
-        section: &str,
-        place: impl Fn(&str) -> usize,
-        password: &mut Option<Secret>,
-        file: Option<&Path>,
-    ) {
-        let (key, at) = (format!("{section}.password_file"), place("password_file"));
-        let Some(file) = file.filter(|_| !self.failed(&key)) else {
-            return;
-        };
-        if password.is_some() {
-            let what = "there is a password, too; allowed: one of the two";
-            return self.error(at, key, what);
-        }
-        match Secret::from_file(file) {
-            Ok(secret) => *password = Some(secret),
-            Err(error) => self.error(at, key, format!("{}: {error}", file.display())),
-        }
-    }
-
     fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
         let name = Section::Listener.name();
         let DeValue::Array(sections) = value.get_ref() else {
@@ -337,6 +318,22 @@ impl Reader<'_> {
         for (this, (at, table)) in listeners.iter_mut().zip(&read) {
             self.only(this.protocol, table);
             let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            if let Bind::Relay(_) = this.bind {
+                // The connection to the relay.
+                this.clients = 1;
+                if this.protocol != ProtocolKind::Call && !self.failed("listener.protocol") {
+                    let what = format!(
+                        "{:?} means nothing for protocol {:?}; allowed: with \"call\" only",
+                        this.bind.to_string(),
+                        this.protocol.name()
+                    );
+                    self.error(place("bind"), "listener.bind", what);
+                }
+                if table.contains_key("clients") {
+                    let what = "means nothing where camd does not listen; leave it out";
+                    self.error(place("clients"), "listener.clients", what);
+                }
+            }
             let file = this.password_file.as_deref();
             self.password(Section::Listener.name(), place, &mut this.password, file);
         }
@@ -430,6 +427,66 @@ impl Reader<'_> {
         }
     }
 
+    /// A password, of which there may be one or a file with one.
+    fn password(
+        &mut self,
+        section: &str,
+        place: impl Fn(&str) -> usize,
+        password: &mut Option<Secret>,
+        file: Option<&Path>,
+    ) {
+        let (key, at) = (format!("{section}.password_file"), place("password_file"));
+        let Some(file) = file.filter(|_| !self.failed(&key)) else {
+            return;
+        };
+        if password.is_some() {
+            let what = "there is a password, too; allowed: one of the two";
+            return self.error(at, key, what);
+        }
+        match Secret::from_file(file) {
+            Ok(secret) => *password = Some(secret),
+            Err(error) => self.error(at, key, format!("{}: {error}", file.display())),
+        }
+    }
+
+    /// What holds between the keys of `[call]`, and for the source of that name.
+    fn call(&mut self, root: &DeTable<'_>) {
+        let section = Section::Call.name();
+        let place = |key: &str| {
+            let Some(section) = root.get(section) else {
+                return root.get(Section::Camera.name()).map_or(0, |camera| {
+                    let source = camera.get_ref().get("source").unwrap_or(camera);
+                    source.span().start
+                });
+            };
+            section.get_ref().get(key).unwrap_or(section).span().start
+        };
+        let mut call = std::mem::take(&mut self.config.call);
+        let CallConfig {
+            dial,
+            user,
+            password,
+            password_file,
+        } = &mut call;
+        self.password(section, place, password, password_file.as_deref());
+        if let (Some(dial), Some(user)) = (&dial, &user)
+            && dial.user == *user
+        {
+            let what = "is whom dial rings up; allowed: another name";
+            self.error(place("user"), "call.user", what);
+        }
+        if self.config.camera.source == SourceKind::Call
+            && dial.is_none()
+            && !self.failed("call.dial")
+        {
+            let what = format!(
+                "{MISSING}, source \"call\" needs it; allowed: \"user@host:port\" or \"user@[IPv6]:port\""
+            );
+            self.error(place("dial"), "call.dial", what);
+        }
+        self.config.call = call;
+    }
+
     /// What the chosen source cannot do without.
     fn camera_needs(&mut self, root: &DeTable<'_>) {
         let section = Section::Camera.name();
@@ -520,6 +577,13 @@ fn set(
             if !set(config, text) {
                 return Err(wrong(format!("{} is not valid", quoted(text))));
             }
+        }
+        (Kind::Password { set }, DeValue::String(text)) => {
+            let secret = Secret::new(text);
+            set(
+                config,
+                secret.ok_or_else(|| wrong("is empty or too long".to_owned()))?,
+            );
         }
         (Kind::Program { set }, DeValue::Array(words)) => {
             set(config, all(words.iter().map(word))?);

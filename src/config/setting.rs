@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::is_allow_origin;
-use super::{Bind, Config, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SourceKind};
+use super::{
+    Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SourceKind,
+};
 use crate::frame::PixelFormat;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
-    FRAME_BYTES_MIN, MAX_CLIENTS,
+    FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD,
 };
 use crate::protocol::call::Name;
 
@@ -35,17 +37,24 @@ impl Setting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Camera,
+    Call,
     /// May occur several times, and each occurrence has its own values.
     Listener,
     Limits,
 }
 
 impl Section {
-    pub const ALL: [Section; 3] = [Section::Camera, Section::Listener, Section::Limits];
+    pub const ALL: [Section; 4] = [
+        Section::Camera,
+        Section::Call,
+        Section::Listener,
+        Section::Limits,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Section::Camera => "camera",
+            Section::Call => "call",
             Section::Listener => "listener",
             Section::Limits => "limits",
         }
@@ -55,6 +64,7 @@ impl Section {
     pub fn header(self) -> &'static str {
         match self {
             Section::Camera => "[camera]",
+            Section::Call => "[call]",
             Section::Listener => "[[listener]]",
             Section::Limits => "[limits]",
         }
@@ -113,6 +123,10 @@ pub enum Kind {
         allowed: &'static str,
         set: fn(&mut Config, &str) -> bool,
     },
+    /// A string that no error may show.
+    Password {
+        set: fn(&mut Config, Secret),
+    },
     /// A program and its arguments.
     Program {
         set: fn(&mut Config, Vec<String>),
@@ -143,6 +157,7 @@ impl fmt::Display for Kind {
                 Ok(())
             }
             Kind::Text { allowed, .. } => f.write_str(allowed),
+            Kind::Password { .. } => write!(f, "1 to {PASSWORD} characters"),
             Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
             Kind::Controls { .. } => {
                 f.write_str("names as `camd devices` prints them, with integers, true or false")
@@ -196,7 +211,7 @@ fn listener(config: &mut Config) -> &mut ListenerConfig {
         .expect("the reader appends a listener before it reads its keys")
 }
 
-pub static SETTINGS: [Setting; 36] = [
+pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Camera,
         key: "name",
@@ -215,7 +230,7 @@ pub static SETTINGS: [Setting; 36] = [
     Setting {
         section: Section::Camera,
         key: "source",
-        doc: "Where pictures come from: a V4L2 device, a program's output, files, or a built-in moving picture.",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, or a video call.",
         absent: Absent::Default(r#""v4l2""#),
         only: &[],
         kind: Kind::Choice {
@@ -393,6 +408,58 @@ pub static SETTINGS: [Setting; 36] = [
         },
     },
     Setting {
+        section: Section::Call,
+        key: "dial",
+        doc: "Whom to ring up at a relay for the picture; needed for source \"call\" only.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: r#""user@host:port" or "user@[IPv6]:port""#,
+            set: |c, text| {
+                c.call.dial = Dial::parse(text);
+                c.call.dial.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "user",
+        doc: "This box's own name at the relay; not set: its host name.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "1 to 64 characters, no control characters",
+            set: |c, text| {
+                c.call.user = Name::new(text);
+                c.call.user.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "password",
+        doc: "The relay's password; not set: none.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Password {
+            set: |c, secret| c.call.password = Some(secret),
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "password_file",
+        doc: "A file whose first line is the password, in place of password.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                c.call.password_file = Some(PathBuf::from(text));
+                Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
         section: Section::Listener,
         key: "protocol",
         doc: "What is spoken there: http for browsers, push and pull for programs, call for users who ring each other up.",
@@ -406,11 +473,11 @@ pub static SETTINGS: [Setting; 36] = [
     Setting {
         section: Section::Listener,
         key: "bind",
-        doc: "The address to listen on; 0.0.0.0 is every IPv4 address of this machine, port 0 any free port.",
+        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay of others where the camera logs in to be rung up.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Text {
-            allowed: r#""IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            allowed: r#""IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             set: |c, text| match Bind::parse(text) {
                 Some(bind) => {
                     listener(c).bind = bind;
@@ -541,7 +608,7 @@ pub static SETTINGS: [Setting; 36] = [
     Setting {
         section: Section::Listener,
         key: "user",
-        doc: "call: the camera's name among the users; who rings it up sees its picture.",
+        doc: "call: the camera's name among the users, also of another relay; who rings it up sees its picture.",
         absent: Absent::Default(r#""camera""#),
         only: &[ProtocolKind::Call],
         kind: Kind::Text {
@@ -558,7 +625,7 @@ pub static SETTINGS: [Setting; 36] = [
     Setting {
         section: Section::Listener,
         key: "password",
-        doc: "call: what users must log in with; not set: nothing, and anyone may come.",
+        doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
         absent: Absent::Unset,
         only: &[ProtocolKind::Call],
         kind: Kind::Text {

@@ -36,8 +36,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::{Chunk, Head, Violation};
+use crate::decimate::Decimator;
+use crate::frame::FrameMeta;
 use crate::limits::{
-    CONTROL_BURST, CONTROL_RATE, PASSWORD, PASSWORD_BYTES, REASON, USER_NAME, USER_NAME_BYTES,
+    CONTROL_BURST, CONTROL_RATE, MAX_CLIENTS, PASSWORD, PASSWORD_BYTES, REASON, USER_NAME,
+    USER_NAME_BYTES,
 };
 
 /// The length in front of a text, and the type at the end, in bytes.
@@ -280,7 +283,7 @@ pub fn write(out: &mut impl Extend<u8>, sender: &str, receiver: &str, content: &
 
 /// What comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
 /// [`VIDEO_DATA_TYPE`].
-fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
+pub fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
     put_text(head, sender.as_str());
     put_text(head, receiver.as_str());
     put_length(head, content);
@@ -313,11 +316,13 @@ pub fn write_content(jpeg: &[u8], out: &mut [u8]) -> Option<usize> {
 pub struct Connection {
     /// The camera's name.
     pub camera: Name,
-    /// The user, once he has said who he is.
+    /// The user, once he has said who he is; camd itself, once it has logged in at a relay.
     pub name: Option<Name>,
+    /// The other end is a relay, and these are those who see the camera through it.
+    pub partners: Option<Partners>,
     /// Logins refused so far.
     pub refusals: u8,
-    /// In a call with the camera.
+    /// In a call with the camera, this user or somebody behind that relay.
     pub watching: bool,
     /// Nothing follows what waits to be sent.
     pub ends: bool,
@@ -331,6 +336,7 @@ impl Connection {
         Connection {
             camera,
             name: None,
+            partners: None,
             refusals: 0,
             watching: false,
             ends: false,
@@ -340,6 +346,14 @@ impl Connection {
                 at: None,
                 resume: None,
             },
+        }
+    }
+
+    /// A connection that camd has made: to somebody else's relay, where `camera` is a user's name.
+    pub fn to_relay(camera: Name) -> Self {
+        Connection {
+            partners: Some(Partners::default()),
+            ..Connection::new(camera)
         }
     }
 
@@ -355,12 +369,105 @@ impl Connection {
 
     /// The camera's picture, whose content has so many bytes.
     pub(super) fn next_chunk(&self, content: usize, head: &mut Head) -> Chunk {
-        let name = self.name.as_ref().expect("only users are in calls");
-        picture_head(head, &self.camera, name, content);
+        let receiver = match &self.partners {
+            Some(partners) => partners.receiver(),
+            None => self.name.as_ref().expect("only users are in calls"),
+        };
+        picture_head(head, &self.camera, receiver, content);
         Chunk {
             payload: content,
             tail: VIDEO_DATA_TYPE,
         }
+    }
+}
+
+/// Those who see the camera through one connection to a relay. Each picture goes to one of them, the newest one to each in
+/// turn.
+#[derive(Debug, Default)]
+pub struct Partners {
+    all: heapless::Vec<Partner, MAX_CLIENTS>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Partner {
+    name: Name,
+    /// Of the newest picture that he got.
+    sequence: u64,
+    pace: Option<Decimator>,
+}
+
+impl Partners {
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.all.iter().map(|partner| &partner.name)
+    }
+
+    pub fn contains(&self, name: &Name) -> bool {
+        self.names().any(|other| other == name)
+    }
+
+    /// # Panics
+    /// If there are more than connections to this machine.
+    pub fn add(&mut self, name: Name, max_fps: Option<u16>) {
+        let partner = Partner {
+            name,
+            sequence: 0,
+            pace: max_fps.map(Decimator::new),
+        };
+        let added = self.all.push(partner);
+        assert!(added.is_ok(), "listener.calls is at most MAX_CLIENTS");
+    }
+
+    /// False: he was none.
+    pub fn remove(&mut self, name: &Name) -> bool {
+        let before = self.all.len();
+        self.all.retain(|partner| partner.name != *name);
+        self.next = 0;
+        self.all.len() < before
+    }
+
+    /// Whether this picture is news for somebody, who then is [`Partners::receiver`].
+    pub fn turn_to(&mut self, meta: &FrameMeta) -> bool {
+        let count = self.all.len();
+        let found = (self.next..self.next + count).find(|turn| self.is_due(turn % count, meta));
+        if let Some(turn) = found {
+            self.next = turn % count;
+        }
+        found.is_some()
+    }
+
+    fn is_due(&self, index: usize, meta: &FrameMeta) -> bool {
+        let partner = &self.all[index];
+        let due = |pace: &Decimator| pace.wants(meta.captured);
+        meta.sequence > partner.sequence && partner.pace.as_ref().is_none_or(due)
+    }
+
+    /// Whether [`Partners::turn_to`] would find somebody.
+    pub fn is_news(&self, meta: &FrameMeta) -> bool {
+        (0..self.all.len()).any(|index| self.is_due(index, meta))
+    }
+
+    fn receiver(&self) -> &Name {
+        &self.all[self.next].name
+    }
+
+    /// The picture is on its way to the receiver.
+    pub fn kept(&mut self, meta: &FrameMeta) {
+        let partner = &mut self.all[self.next];
+        partner.sequence = meta.sequence;
+        if let Some(pace) = &mut partner.pace {
+            pace.kept(meta.captured);
+        }
+        self.next = (self.next + 1) % self.all.len();
     }
 }
 
