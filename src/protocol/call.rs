@@ -11,8 +11,8 @@
 //! | type | qint32 |
 //!
 //! A QString is a quint32, the length of what follows in bytes, and the text in UTF-16BE. A length of `ffffffff` is the
-//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (`QDataStream`'s
-//! format of these two has been the same since Qt 1; its version does not matter.)
+//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (All versions of
+//! `QDataStream`'s format since Qt 2.1 have the same bytes for these two, so that it need not be agreed on.)
 //!
 //! | type | name | content |
 //! |---|---|---|

@@ -272,6 +272,10 @@ impl Camd {
         self.address("pull")
     }
 
+    pub fn call(&self) -> SocketAddr {
+        self.address("call")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
