@@ -77,7 +77,7 @@ struct Listening {
 enum Door {
     Acceptor(Acceptor),
     /// With what of it is in the poll.
-    Uplink(Uplink, Option<(RawFd, u64)>),
+    Uplink(Box<Uplink>, Option<(RawFd, u64)>),
 }
 
 impl Door {
@@ -567,7 +567,10 @@ fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
     let mut doors = Vec::new();
     for (passed, listener) in opened.into_iter().zip(&config.listeners) {
         if let Bind::Relay(remote) = &listener.bind {
-            doors.push(Door::Uplink(Uplink::new(remote.clone(), now), None));
+            doors.push(Door::Uplink(
+                Box::new(Uplink::new(remote.clone(), now)),
+                None,
+            ));
             continue;
         }
         let acceptor = match passed {

@@ -206,7 +206,7 @@ impl Switchboard {
             reason,
         };
         if *receiver == self.camera(user.listener).name {
-            self.to_camera(&user, client, kind, effect);
+            self.ring_camera(&user, client, kind, effect);
             return Route::Nowhere;
         }
         let found = User {
@@ -265,7 +265,7 @@ impl Switchboard {
         Route::Nowhere
     }
 
-    fn to_camera(
+    fn ring_camera(
         &mut self,
         user: &User,
         client: Client,

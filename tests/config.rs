@@ -411,7 +411,6 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         ),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
         "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
-        "password" => (own(&["geheim", " "]), own(&[""])),
         "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
         "dial" => (
@@ -514,10 +513,6 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "user" => {
             good.push("\u{1f600}".repeat(32));
             bad.push("\u{1f600}".repeat(33));
-        }
-        "password" => {
-            good.push("ü".repeat(256));
-            bad.push("ü".repeat(257));
         }
         "bind" => {
             good.push(socket(107));

@@ -628,12 +628,8 @@ pub static SETTINGS: [Setting; 40] = [
         doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
         absent: Absent::Unset,
         only: &[ProtocolKind::Call],
-        kind: Kind::Text {
-            allowed: "1 to 256 characters",
-            set: |c, text| {
-                listener(c).password = Secret::new(text);
-                listener(c).password.is_some()
-            },
+        kind: Kind::Password {
+            set: |c, secret| listener(c).password = Some(secret),
         },
     },
     Setting {
