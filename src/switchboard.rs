@@ -163,6 +163,11 @@ impl Switchboard {
         &self.calls
     }
 
+    /// How many of them are this client's.
+    pub fn calls_of(&self, client: Client) -> usize {
+        self.calls.iter().filter(|call| call.is_of(client)).count()
+    }
+
     /// Takes a user in. If the name is taken: by whom, `None` for the camera.
     pub fn log_in(
         &mut self,

@@ -125,6 +125,8 @@ struct Client<'a> {
     peer: &'a str,
     /// call: its name among the users, once it has said that; else null.
     user: Option<&'a str>,
+    /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
+    calls: usize,
     protocol: &'static str,
     listener: &'a str,
     state: crate::protocol::State,
@@ -219,6 +221,10 @@ pub fn state<S: Stream, C: Source>(
                 id: (id.index, id.generation),
                 peer: &slot.peer,
                 user: slot.user().map(Name::as_str),
+                calls: match slot.partners() {
+                    Some(partners) => partners.len(),
+                    None => hub.switchboard().calls_of(id.index),
+                },
                 protocol: listener.config.protocol.name(),
                 listener: &listener.address,
                 state: slot.state(),
@@ -506,6 +512,7 @@ mod tests {
                 id: (index as u8, u16::MAX),
                 peer: &peer,
                 user: Some(&user),
+                calls: MAX_CLIENTS,
                 protocol: "push",
                 listener: &bind,
                 state: protocol::State::Sending,
