@@ -10,7 +10,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::config::{self, DEFAULT_PATH, nearest};
-use crate::fetch::{FetchError, FetchOptions, Output};
+use crate::fetch::{self, FetchError, FetchOptions, Output};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -38,7 +38,7 @@ pub enum Command {
 const SNAPSHOT: &str = "snapshot.jpg";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 3] = ["pull://", "push://", "http://"];
+pub const SCHEMES: [&str; 4] = ["pull://", "push://", "http://", "call://"];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -145,7 +145,8 @@ Usage:
 
 Options:
   --config PATH    the configuration [default: /etc/camd.toml]
-  --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082
+  --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
+                   call on :8083
   -h, --help       this text
   -V, --version
 
@@ -223,6 +224,13 @@ URL:
   push://HOST:PORT           take each picture (camd's push listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture
+  call://USER:PASSWORD@HOST:PORT/CAMERA
+                             ring up CAMERA at a relay (camd's call listener),
+                             and hang up when done. All but HOST may be left
+                             out: CAMERA is then `camera`, and USER a new name.
+                             In names and passwords : / ? # @ % and what is not
+                             ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
+                             Others on this machine may see a command line.
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
@@ -240,15 +248,18 @@ Examples:
   camd fetch pull://box:8082 -n 100 -o pictures/
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
+  camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
 
 Progress is shown on standard error if that is a terminal.
 
 Exit codes:
   0  all COUNT pictures are written, or the reader of standard output is gone;
      with -n 0: the server has ended the stream in good order
-  1  not connected, connection lost, not a picture, could not be written
+  1  not connected or not let in, connection lost, not a picture, could not be
+     written
   2  wrong command line
-  3  connected, but no picture within the timeout, or the server has none
+  3  connected, but no picture within the timeout, or the server has none, or
+     whoever is rung up is not there or declines
 ";
 
 /// What `--help` prints.
@@ -429,7 +440,8 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{url}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH"
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA",
+            fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),
     }

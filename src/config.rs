@@ -17,7 +17,9 @@ use std::time::Duration;
 use crate::frame::{Orientation, PixelFormat};
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
+use crate::protocol::call::Name;
 
+pub use address::Remote;
 pub use secret::Secret;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -40,11 +42,16 @@ bind = "127.0.0.1:8081"
 [[listener]]
 protocol = "pull"
 bind = "127.0.0.1:8082"
+
+[[listener]]
+protocol = "call"
+bind = "127.0.0.1:8083"
 "#;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub camera: CameraConfig,
+    pub call: CallConfig,
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
     pub limits: LimitsConfig,
@@ -153,14 +160,16 @@ pub enum SourceKind {
     Pipe,
     Replay,
     Pattern,
+    Call,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 4] = [
+    pub const ALL: [SourceKind; 5] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
+        SourceKind::Call,
     ];
 
     /// The name in `camera.source` and in `/state`.
@@ -170,7 +179,35 @@ impl SourceKind {
             SourceKind::Pipe => "pipe",
             SourceKind::Replay => "replay",
             SourceKind::Pattern => "pattern",
+            SourceKind::Call => "call",
         }
+    }
+}
+
+/// camd as a user of somebody else's relay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallConfig {
+    /// Whom to ring up; what source "call" shows.
+    pub dial: Option<Dial>,
+    /// Its own name there; `None`: the host name.
+    pub user: Option<Name>,
+    /// To log in with, from `password` or `password_file`; `None`: an empty one.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Somebody at a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub user: Name,
+    pub relay: Remote,
+}
+
+/// As it is written in the file.
+impl fmt::Display for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.relay)
     }
 }
 
@@ -187,7 +224,7 @@ pub struct ListenerConfig {
     pub width: Option<u16>,
     /// As `width`.
     pub height: Option<u16>,
-    /// Pictures per second for each client at most; `None`: as many as there are.
+    /// Pictures per second for each client at most (call: `fps`); `None`: as many as there are.
     pub max_fps: Option<u16>,
     /// Whether clients that cannot take `min_fps` get smaller pictures.
     pub adaptive: bool,
@@ -196,6 +233,14 @@ pub struct ListenerConfig {
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
     pub set_controls: bool,
+    /// call: the camera's name.
+    pub user: Name,
+    /// call; `None`: nobody needs one.
+    pub password: Option<Secret>,
+    /// call: where `password` came from.
+    pub password_file: Option<PathBuf>,
+    /// call: with the camera, at the same time.
+    pub calls: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +249,8 @@ pub enum Bind {
     Tcp(SocketAddr),
     /// `unix:/absolute/path`
     Unix(PathBuf),
+    /// `relay:host:port`. call: does not listen, but is a user of that relay.
+    Relay(Remote),
 }
 
 /// As it is written in the file.
@@ -212,6 +259,7 @@ impl fmt::Display for Bind {
         match self {
             Bind::Tcp(address) => address.fmt(f),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+            Bind::Relay(remote) => write!(f, "relay:{remote}"),
         }
     }
 }
@@ -285,7 +333,8 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
     read::read(text, file)
 }
 
-/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull on 8082.
+/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
+/// on 8082, call on 8083.
 pub fn demo_config() -> Config {
     built_in(DEMO, "demo")
 }

@@ -16,15 +16,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 
-use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig};
+use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig, SourceKind};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, REARM,
     REFUSAL_SLOTS, REGISTER_TRIES,
 };
 use crate::net::{Acceptor, Connection};
+use crate::protocol::ProtocolKind;
+use crate::slot::Peer;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::uplink::Uplink;
 
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
@@ -65,10 +68,25 @@ impl From<Token> for Ready {
     }
 }
 
-/// A listening socket and whether it may have connections for us.
+/// A listening socket, or what takes its place, and whether it may have connections for us.
 struct Listening {
-    acceptor: Acceptor,
+    door: Door,
     ready: bool,
+}
+
+enum Door {
+    Acceptor(Acceptor),
+    /// With what of it is in the poll.
+    Uplink(Box<Uplink>, Option<(RawFd, u64)>),
+}
+
+impl Door {
+    fn accept(&self) -> io::Result<(Connection, Peer)> {
+        match self {
+            Door::Acceptor(acceptor) => acceptor.accept(),
+            Door::Uplink(..) => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
 }
 
 struct Daemon {
@@ -119,7 +137,7 @@ impl Daemon {
     fn new(config: Config, path: Option<PathBuf>) -> io::Result<Self> {
         let now = Instant::now();
         // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
-        let acceptors = open_listeners(&config)?;
+        let doors = open_listeners(&config, now)?;
         let poll = Poll::new()?;
         let signals = open_signals()?;
         poll.registry().register(
@@ -129,18 +147,31 @@ impl Daemon {
         )?;
         let mut hub = Hub::new(&config, now, Instant::now);
         let mut listening = Vec::new();
-        for (index, mut acceptor) in acceptors.into_iter().enumerate() {
-            acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
-            let address = acceptor.address();
-            info!(
-                "listening: {} on {address}",
-                config.listeners[index].protocol.name()
-            );
+        for (index, mut door) in doors.into_iter().enumerate() {
+            let ListenerConfig {
+                protocol,
+                password,
+                bind,
+                ..
+            } = &config.listeners[index];
+            let address = match &mut door {
+                Door::Acceptor(acceptor) => {
+                    acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
+                    let address = acceptor.address();
+                    info!("listening: {} on {address}", protocol.name());
+                    address
+                }
+                Door::Uplink(..) => bind.to_string(),
+            };
+            let open = matches!(door, Door::Acceptor(_)) && password.is_none();
+            if open && *protocol == ProtocolKind::Call {
+                warn!(
+                    "{address}: calls without a password: whoever can connect may ring up the camera, and take any free \
+                     name; set password or password_file"
+                );
+            }
             hub.set_address(index, address);
-            listening.push(Listening {
-                acceptor,
-                ready: true,
-            });
+            listening.push(Listening { door, ready: true });
         }
         let source = AnySource::new(&config);
         let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 2, now));
@@ -223,6 +254,8 @@ impl Daemon {
         }
         let more_to_accept = self.accept(now);
         let mut again = self.hub.turn(now, &mut self.camera);
+        // A connection to a relay that has just ended waits for the next one.
+        again |= (0..self.listening.len()).any(|index| self.is_lost(index));
         let registry = self.poll.registry();
         again |= self.hub.arm_encoders(|index, fd| {
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -245,12 +278,17 @@ impl Daemon {
     fn timeout(&self) -> Option<Duration> {
         let rearm = self.registered.map(|_| self.rearm);
         let watchdog = self.watchdog.map(|(_, next)| next);
+        let dialling = self.listening.iter().filter_map(|l| match &l.door {
+            Door::Uplink(uplink, _) => uplink.deadline(),
+            Door::Acceptor(_) => None,
+        });
         let next = [
             self.camera.deadline(),
             self.hub.deadline(),
             self.accept_retry,
             rearm,
             watchdog,
+            dialling.min(),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -316,11 +354,12 @@ impl Daemon {
         }
         let mut more = false;
         for index in 0..self.listening.len() {
+            self.dial(index, now);
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.listening[index].ready {
                     break;
                 }
-                match self.listening[index].acceptor.accept() {
+                match self.listening[index].door.accept() {
                     Ok((connection, peer)) => match self.hub.admit(connection, peer, index, now) {
                         Ok(client) => self.register_client(client),
                         Err(connection) => drop(connection),
@@ -343,6 +382,43 @@ impl Daemon {
             more |= self.listening[index].ready;
         }
         more
+    }
+
+    fn is_lost(&self, index: usize) -> bool {
+        match &self.listening[index].door {
+            Door::Uplink(uplink, _) => uplink.is_connected() && self.hub.connected(index) == 0,
+            Door::Acceptor(_) => false,
+        }
+    }
+
+    /// Goes on with the connection that camd makes by itself, where this is one.
+    fn dial(&mut self, index: usize, now: Instant) {
+        let connected = self.hub.connected(index) > 0;
+        let Door::Uplink(uplink, registered) = &mut self.listening[index].door else {
+            return;
+        };
+        // What came before the registration is not told, and it may have come to an end at once.
+        loop {
+            if let Some((connection, peer)) = uplink.run(connected, now) {
+                match self.hub.admit(connection, peer, index, now) {
+                    Ok(client) => self.register_client(client),
+                    Err(connection) => drop(connection),
+                }
+                return;
+            }
+            let current = uplink.fd();
+            if current == *registered {
+                return;
+            }
+            *registered = current;
+            if let Some((fd, _)) = current {
+                let (token, interest) = (Token(FIRST_ACCEPTOR + index), Interest::READABLE);
+                let registry = self.poll.registry();
+                if let Err(error) = registry.register(&mut SourceFd(&fd), token, interest) {
+                    warn!("relay: poll: {error}");
+                }
+            }
+        }
     }
 
     fn register_client(&mut self, client: ClientId) {
@@ -388,12 +464,18 @@ impl Daemon {
             config
                 .listeners
                 .iter()
-                .map(|listener| (listener.protocol, listener.bind.clone()))
+                .map(|listener| {
+                    (
+                        listener.protocol,
+                        listener.bind.clone(),
+                        listener.user.clone(),
+                    )
+                })
                 .collect()
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all of them stay as they are until the next start: number, protocol or bind changed"
+                "[[listener]]: all of them stay as they are until the next start: number, protocol, bind or user changed"
             );
             config.listeners = self.config.listeners.clone();
         }
@@ -406,7 +488,7 @@ impl Daemon {
         }
         self.hub.reconfigure(&config);
         self.camera.reconfigure(&config);
-        if !same_source(&config.camera, &self.config.camera) {
+        if !same_source(&config, &self.config) {
             info!("the camera is opened anew");
             let source = AnySource::new(&config);
             self.camera.replace(source, now);
@@ -425,19 +507,21 @@ fn is_readable(fd: RawFd) -> bool {
 }
 
 /// Whether the two differ at most in what the source itself does not know.
-fn same_source(a: &CameraConfig, b: &CameraConfig) -> bool {
+fn same_source(a: &Config, b: &Config) -> bool {
     let CameraConfig {
         name,
         linger,
         timestamp,
         ..
-    } = a.clone();
-    *a == CameraConfig {
-        name,
-        linger,
-        timestamp,
-        ..b.clone()
-    }
+    } = a.camera.clone();
+    let same_camera = a.camera
+        == CameraConfig {
+            name,
+            linger,
+            timestamp,
+            ..b.camera.clone()
+        };
+    same_camera && (a.camera.source != SourceKind::Call || a.call == b.call)
 }
 
 /// Signals become events; children are started with their own mask, see [`crate::source::pipe`].
@@ -455,7 +539,7 @@ fn open_signals() -> io::Result<SignalFd> {
 
 /// Opens all listeners of the configuration, in its order. A socket that the supervisor passes is used in place of
 /// the listener that has its address, or else its protocol as name (`FileDescriptorName=` in the socket unit).
-fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
+fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
     let mut opened: Vec<Option<Acceptor>> = config.listeners.iter().map(|_| None).collect();
     for (fd, name) in sd_notify::listen_fds_with_names()? {
         // SAFETY: sd_notify has seen that they are open, and nothing that could own them was opened before: they were
@@ -470,9 +554,8 @@ fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
         let is_free = |index: &usize| opened[*index].is_none();
         let by_address =
             (0..opened.len()).find(|i| is_free(i) && same_place(&config.listeners[*i].bind, &bind));
-        let by_name = || {
-            (0..opened.len()).find(|i| is_free(i) && config.listeners[*i].protocol.name() == name)
-        };
+        let by_name =
+            || (0..opened.len()).find(|i| is_free(i) && is_named(&config.listeners[*i], &name));
         match by_address.or_else(by_name) {
             Some(index) => opened[index] = Some(acceptor),
             None => error!(
@@ -481,8 +564,15 @@ fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
             ),
         }
     }
-    let mut acceptors = Vec::new();
+    let mut doors = Vec::new();
     for (passed, listener) in opened.into_iter().zip(&config.listeners) {
+        if let Bind::Relay(remote) = &listener.bind {
+            doors.push(Door::Uplink(
+                Box::new(Uplink::new(remote.clone(), now)),
+                None,
+            ));
+            continue;
+        }
         let acceptor = match passed {
             Some(acceptor) => acceptor,
             None => Acceptor::bind(&listener.bind).map_err(|error| {
@@ -493,9 +583,14 @@ fn open_listeners(config: &Config) -> io::Result<Vec<Acceptor>> {
                 )
             })?,
         };
-        acceptors.push(acceptor);
+        doors.push(Door::Acceptor(acceptor));
     }
-    Ok(acceptors)
+    Ok(doors)
+}
+
+/// Whether a socket of this name is meant for this listener.
+fn is_named(listener: &ListenerConfig, name: &str) -> bool {
+    listener.protocol.name() == name && !matches!(listener.bind, Bind::Relay(_))
 }
 
 fn same_place(wanted: &Bind, passed: &Bind) -> bool {

@@ -1,12 +1,14 @@
 //! The receiving half, without a window: whole JPEGs from a camera server into a file, a folder or a pipe.
 //!
-//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, and `http://host/path`, where
-//! the answer's Content-Type says whether it is one picture or a stream of them. Blocking `std` sockets, one thread,
-//! nothing shared with the daemon except [`crate::limits`].
+//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `http://host/path`, where the
+//! answer's Content-Type says whether it is one picture or a stream of them, and `call://host:8083/camera`, which rings
+//! up the camera at a relay. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
 //! size, text that goes to the terminal is cleaned of control characters, and every wait ends at a deadline.
 
+mod call;
 mod http;
 mod output;
 mod pull;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use crate::limits;
 
 pub use output::Output;
+pub use url::without_password;
 
 use output::{Saved, Sink};
 use url::{Scheme, Url};
@@ -34,7 +37,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://` or `http://`.
+    /// `pull://`, `push://`, `http://` or `call://`. The last may have a password in it, see [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
@@ -73,7 +76,8 @@ pub enum FetchError {
     Url(String),
     /// No connection, or it ended before all pictures were there.
     Connection(String),
-    /// The server is there and has no picture: it said so (503), or none came in time.
+    /// The server is there and has no picture: it said so (503), whoever was rung up is not there or declines, or none
+    /// came in time.
     NoPicture(String),
     /// The server said something that the protocol does not allow, or something else than pictures.
     Protocol(String),
@@ -144,6 +148,7 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         progress.show(&summary);
     };
     progress.finish(&summary);
+    receiver.finish(&mut wire);
     result.map(|()| summary)
 }
 
@@ -153,11 +158,12 @@ enum Receiver {
     Push,
     Multipart(http::Multipart),
     Single(http::Single),
+    Call(call::Receiver),
 }
 
 impl Receiver {
     fn new(url: &Url, wire: &mut Wire, count: u64) -> Result<Receiver, FetchError> {
-        match url.scheme {
+        match &url.scheme {
             Scheme::Pull => Ok(Receiver::Pull(pull::Receiver::new())),
             Scheme::Push => Ok(Receiver::Push),
             Scheme::Http => match http::request(wire, url)? {
@@ -168,6 +174,7 @@ impl Receiver {
                     url.target
                 ))),
             },
+            Scheme::Call(call) => call::Receiver::ring(wire, call).map(Receiver::Call),
         }
     }
 
@@ -178,6 +185,14 @@ impl Receiver {
             Receiver::Push => push::next(wire, picture).map(|()| true),
             Receiver::Multipart(multipart) => multipart.next(wire, picture),
             Receiver::Single(single) => single.next(wire, picture).map(|()| true),
+            Receiver::Call(receiver) => receiver.next(wire, picture),
+        }
+    }
+
+    /// Takes leave where the protocol has a word for it; else the end of the connection says it.
+    fn finish(&self, wire: &mut Wire) {
+        if let Receiver::Call(receiver) = self {
+            receiver.finish(wire);
         }
     }
 }

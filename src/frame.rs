@@ -294,6 +294,15 @@ impl FrameBuf {
         self.len = len;
     }
 
+    /// Takes away the first `n` bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn consume(&mut self, n: usize) {
+        self.bytes.copy_within(n..self.len, 0);
+        self.len -= n;
+    }
+
     /// Takes `bytes[from..]` to the same place in this buffer; what is before `from` is left as it is. The length
     /// becomes that of `bytes`. For a frame whose beginning has been sent already.
     ///

@@ -2,6 +2,7 @@
 //! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
 
 pub mod pages;
+mod texts;
 
 use std::io::{self, Write};
 use std::os::fd::RawFd;
@@ -11,17 +12,24 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::adapt::Goal;
-use crate::config::{Config, LimitsConfig, ListenerConfig};
+use crate::config::{Bind, Config, LimitsConfig, ListenerConfig, Secret};
 use crate::frame::{Frame, FrameBuf, FrameMeta};
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_BODY, REFUSAL_SLOTS};
+use crate::limits::{
+    MAX_CLIENTS, MAX_LISTENERS, PAGE, PASSWORD, REASON, REFUSAL_BODY, REFUSAL_SLOTS, REOPEN_FIRST,
+    REOPEN_MAX, USER_NAME,
+};
 use crate::m2m::{self, Nodes};
 use crate::protocol::Protocol;
 use crate::protocol::ProtocolKind;
+use crate::protocol::Violation;
+use crate::protocol::call::{self, Kind, Name};
 use crate::protocol::http::{self, Call, Policy, Route, Status};
 use crate::renditions::{Profile, Rendition, Renditions};
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
+use crate::switchboard::{BUSY, Client, Effect, Route as Way, Switchboard};
+use texts::Texts;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -49,6 +57,8 @@ pub struct Listener {
     pub violations: u64,
     /// Pictures that were sent whole over connections that have ended.
     past_frames: u64,
+    /// Why the last connection that camd has made ended.
+    ended: Option<CloseReason>,
     /// That its pictures get no time stamp was said in the log.
     told_unstamped: bool,
 }
@@ -65,6 +75,7 @@ impl Listener {
             refused: 0,
             violations: 0,
             past_frames: 0,
+            ended: None,
             told_unstamped: false,
         }
     }
@@ -85,8 +96,17 @@ impl Listener {
         }
     }
 
+    /// It does not listen: its one connection is one that camd has made, to somebody else's relay.
+    fn is_user(&self) -> bool {
+        matches!(self.config.bind, Bind::Relay(_))
+    }
+
     fn protocol(&self) -> Protocol {
-        Protocol::new(self.config.protocol, &self.policy)
+        if self.is_user() {
+            let user = self.config.user.clone();
+            return Protocol::Call(Box::new(call::Connection::to_relay(user)));
+        }
+        Protocol::new(self.config.protocol, &self.policy, &self.config.user)
     }
 }
 
@@ -103,6 +123,8 @@ pub struct Hub<S> {
     listeners: heapless::Vec<Listener, MAX_LISTENERS>,
     limits: LimitsConfig,
     renditions: Renditions,
+    switchboard: Switchboard,
+    texts: Texts,
     page: FrameBuf,
     started: Instant,
 }
@@ -121,6 +143,8 @@ impl<S: Stream> Hub<S> {
         clock: fn() -> Instant,
     ) -> Self {
         let mut slots = heapless::Vec::new();
+        let mut listeners = config.listeners.iter();
+        let calls = listeners.any(|listener| listener.protocol == ProtocolKind::Call);
         for index in 0..MAX_CLIENTS + REFUSAL_SLOTS {
             let refusal = index >= MAX_CLIENTS;
             let capacity = if refusal {
@@ -128,7 +152,8 @@ impl<S: Stream> Hub<S> {
             } else {
                 config.limits.frame_bytes
             };
-            let pushed = slots.push(Slot::new(capacity, refusal, now));
+            let slot = Slot::new(capacity, refusal, now);
+            let pushed = slots.push(if calls { slot.for_calls() } else { slot });
             assert!(pushed.is_ok(), "the table has that capacity");
         }
         Hub {
@@ -138,6 +163,8 @@ impl<S: Stream> Hub<S> {
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
             renditions: Renditions::new(config, nodes, clock),
+            switchboard: Switchboard::new(&config.listeners),
+            texts: Texts::new(config),
             page: FrameBuf::new(PAGE),
             started: now,
         }
@@ -147,8 +174,8 @@ impl<S: Stream> Hub<S> {
         self.listeners[listener].address = address;
     }
 
-    /// Takes over what may change while clients are connected: everything but the number, protocol and address of the
-    /// listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
+    /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
+    /// the listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
     /// and set_controls under which they came.
     pub fn reconfigure(&mut self, config: &Config) {
         assert_eq!(
@@ -172,6 +199,8 @@ impl<S: Stream> Hub<S> {
         }
         self.limits = config.limits.clone();
         self.renditions.reconfigure(config);
+        self.switchboard.reconfigure(&config.listeners);
+        self.texts = Texts::new(config);
         // Those who wait for the device's contexts of before wait for nothing.
         self.mark_waiting();
     }
@@ -210,6 +239,15 @@ impl<S: Stream> Hub<S> {
         let goal = self.listeners[slot.listener].goal.as_ref();
         goal.filter(|_| slot.is_adaptable())
             .map(|goal| slot.rung(goal))
+    }
+
+    /// What `/state` calls the client of this slot.
+    pub fn id(&self, client: Client) -> (u8, u16) {
+        (client, self.slots[usize::from(client)].generation)
+    }
+
+    pub fn switchboard(&self) -> &Switchboard {
+        &self.switchboard
     }
 
     pub fn renditions(&self) -> &Renditions {
@@ -259,7 +297,10 @@ impl<S: Stream> Hub<S> {
                     info.address
                 );
             }
-            if info.config.protocol == ProtocolKind::Http {
+            if matches!(
+                info.config.protocol,
+                ProtocolKind::Http | ProtocolKind::Call
+            ) {
                 found = self
                     .slots
                     .iter_mut()
@@ -271,10 +312,25 @@ impl<S: Stream> Hub<S> {
             return Err(stream);
         };
         debug!("{}: {peer} connected", info.address);
-        let max_fps = info.config.max_fps;
+        // Where there are several behind it, each of them has a pace of its own.
+        let max_fps = info.config.max_fps.filter(|_| !info.is_user());
         slot.open(stream, peer, listener, info.protocol(), max_fps, now);
         self.marked[index] = true;
         self.used = self.used.max(index + 1);
+        if info.is_user() {
+            let password = info.config.password.as_ref().map_or("", Secret::expose);
+            let mut login = heapless::Vec::<u8, LOGIN_RECORD>::new();
+            call::write(
+                &mut login,
+                info.config.user.as_str(),
+                "",
+                password,
+                Kind::Login,
+            );
+            slot.tell(&login);
+        } else if slot.refusal && info.config.protocol == ProtocolKind::Call {
+            slot.refuse_login(&note("", "", "no room", Kind::LoginRefused));
+        }
         Ok(id(index, slot))
     }
 
@@ -332,6 +388,7 @@ impl<S: Stream> Hub<S> {
             .iter()
             .filter_map(|slot| slot.deadline(&self.limits))
             .chain(self.renditions.deadline())
+            .chain(self.switchboard.deadline())
             .min()
     }
 
@@ -347,7 +404,9 @@ impl<S: Stream> Hub<S> {
         if self.renditions.collect(now) {
             self.mark_waiting();
         }
-        let mut again = false;
+        let (slots, marked) = (&mut self.slots, &mut self.marked);
+        self.switchboard
+            .expire(now, |effect| happen(slots, marked, effect));
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.used {
             let late = self.slots[index]
@@ -355,10 +414,10 @@ impl<S: Stream> Hub<S> {
                 .is_some_and(|deadline| deadline <= now);
             if std::mem::take(&mut self.marked[index]) || late {
                 self.serve(index, now, camera);
-                again |= self.marked[index];
             }
         }
-        again
+        // Some gave way to others, or were told something by those behind them.
+        self.marked[..self.used].contains(&true)
     }
 
     fn serve<C: Source>(&mut self, index: usize, now: Instant, camera: &mut Camera<C>) {
@@ -405,30 +464,206 @@ impl<S: Stream> Hub<S> {
                         slot.unserved();
                         return;
                     };
-                    if let Err(reason) = slot.offer(&meta, jpeg, now) {
+                    let payload = match listener.config.protocol {
+                        ProtocolKind::Call => self.texts.of(profile, &meta, jpeg),
+                        _ => Some(jpeg),
+                    };
+                    let Some(payload) = payload else {
+                        slot.unserved();
+                        return;
+                    };
+                    if let Err(reason) = slot.offer(&meta, payload, now) {
                         return self.close(index, reason);
                     }
                 }
                 Turn::Call(call) => self.answer(index, call, now, camera),
+                Turn::Record => {
+                    if let Err(reason) = self.act(index, now) {
+                        return self.close(index, reason);
+                    }
+                    self.slots[index].consume_record();
+                }
                 Turn::Closed(reason) => return self.close(index, reason),
             }
         }
         self.marked[index] = true;
     }
 
+    /// Acts on a call client's record.
+    fn act(&mut self, index: usize, now: Instant) -> Result<(), CloseReason> {
+        let slot = &self.slots[index];
+        let (record, listener) = (slot.record(), &self.listeners[slot.listener]);
+        if listener.is_user() {
+            return self.act_as_user(index);
+        }
+        let (kind, sender) = (record.kind, record.sender()?);
+        if let Kind::LoginOk | Kind::LoginRefused | Kind::Unavailable = kind {
+            let number = kind.number();
+            return Err(Violation::RelaysOnly { number }.into());
+        }
+        match slot.user() {
+            Some(name) if *name != sender => return Err(Violation::ForeignSender.into()),
+            Some(_) => {}
+            None => {
+                let wrong = match &listener.config.password {
+                    Some(_) if kind != Kind::Login => return Err(Violation::NotLoggedIn.into()),
+                    Some(password) => !password.is(&record.password()),
+                    None => false,
+                };
+                if !self.log_in(index, &sender, wrong) {
+                    return Ok(());
+                }
+            }
+        }
+        let record = self.slots[index].record();
+        if kind == Kind::Login {
+            self.slots[index].tell(&note("", sender.as_str(), "", Kind::LoginOk));
+            return Ok(());
+        }
+        if record.receiver.is_empty() {
+            if kind != Kind::VideoData {
+                let note = note("", sender.as_str(), "to nobody", Kind::Unavailable);
+                self.slots[index].tell(&note);
+            }
+            return Ok(());
+        }
+        let (client, receiver) = (client(index), record.receiver()?);
+        if kind == Kind::VideoData {
+            if let Some(to) = self.switchboard.picture(client, &receiver) {
+                self.pass(index, to.into(), now);
+            }
+            return Ok(());
+        }
+        let (slots, marked) = (&mut self.slots, &mut self.marked);
+        let effect = |effect: Effect<'_>| happen(slots, marked, effect);
+        let way = self.switchboard.route(client, &receiver, kind, now, effect);
+        match way {
+            Way::Forward(to) if to == client => self.slots[index].echo(),
+            Way::Forward(to) => {
+                let to = usize::from(to);
+                let [from, receiver] = self
+                    .slots
+                    .get_disjoint_mut([index, to])
+                    .expect("two slots of the table");
+                receiver.tell(from.record().bytes);
+                self.marked[to] = true;
+            }
+            Way::Nowhere => {}
+        }
+        Ok(())
+    }
+
+    /// Acts on a record from the relay where the camera is a user.
+    fn act_as_user(&mut self, index: usize) -> Result<(), CloseReason> {
+        let slot = &mut self.slots[index];
+        let listener = &mut self.listeners[slot.listener];
+        let ListenerConfig { user, calls, .. } = &listener.config;
+        let record = slot.record();
+        let kind = record.kind;
+        match kind {
+            Kind::LoginOk if slot.user().is_none() => {
+                info!("{}: logged in as {user}", listener.address);
+                listener.ended = None;
+                slot.set_user(user);
+            }
+            Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
+            Kind::Request => {
+                let caller = record.sender()?;
+                let partners = slot.partners().expect("the other end is a relay");
+                let (kind, reason) = match partners.contains(&caller) {
+                    true => (Kind::Accept, ""),
+                    false if partners.len() >= *calls => (Kind::Reject, BUSY),
+                    false => {
+                        slot.set_partner(&caller, Some(listener.config.max_fps));
+                        (Kind::Accept, "")
+                    }
+                };
+                slot.tell(&note(user.as_str(), caller.as_str(), reason, kind));
+            }
+            Kind::End | Kind::Reject | Kind::Unavailable => {
+                let caller = record.sender()?;
+                slot.set_partner(&caller, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether somebody is let in. If not, he is told.
+    fn log_in(&mut self, index: usize, name: &Name, wrong_password: bool) -> bool {
+        let slot = &mut self.slots[index];
+        let listener = u8::try_from(slot.listener).expect("limits has few listeners");
+        let address = &self.listeners[slot.listener].address;
+        let reason = if wrong_password {
+            "wrong password"
+        } else {
+            match self.switchboard.log_in(listener, client(index), name) {
+                Ok(()) => {
+                    debug!("{address}: {name} is there, from {}", slot.peer);
+                    slot.set_user(name);
+                    return true;
+                }
+                Err(holder) => {
+                    // He may have lost his power, and want to come again.
+                    if let Some(holder) = holder.map(usize::from)
+                        && let Some(stream) = self.slots[holder].stream()
+                    {
+                        stream.probe();
+                    }
+                    "this name is in use"
+                }
+            }
+        };
+        let slot = &mut self.slots[index];
+        info!("{address}: {name} from {} not let in: {reason}", slot.peer);
+        slot.refuse_login(&note("", name.as_str(), reason, Kind::LoginRefused));
+        false
+    }
+
+    /// Passes a picture on from one user to another.
+    fn pass(&mut self, from: usize, to: usize, now: Instant) {
+        let [sender, receiver] = self
+            .slots
+            .get_disjoint_mut([from, to])
+            .expect("two slots of the table");
+        if let Err(reason) = receiver.pass(sender.record().bytes, now) {
+            self.close(to, reason);
+        }
+    }
+
     fn close(&mut self, index: usize, reason: CloseReason) {
+        let (slots, marked) = (&mut self.slots, &mut self.marked);
+        self.switchboard
+            .leave(client(index), |effect| happen(slots, marked, effect));
         let slot = &mut self.slots[index];
         let listener = &mut self.listeners[slot.listener];
         listener.past_frames += slot.stats.frames;
-        match reason {
-            CloseReason::Violation(_) => {
+        match &reason {
+            CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
                 warn!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
-            CloseReason::WriteTimeout | CloseReason::AckTimeout => {
+            CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
+            // Said once, and again only when it changes: it is tried for ever.
+            _ if listener.is_user() && listener.ended.as_ref() == Some(&reason) => {
+                debug!("{}: {} again: {reason}", listener.address, slot.peer);
+            }
+            _ if listener.is_user() => {
+                warn!(
+                    "{}: {} has ended: {reason}; trying again every {} to {} s",
+                    listener.address,
+                    slot.peer,
+                    REOPEN_FIRST.as_secs(),
+                    REOPEN_MAX.as_secs()
+                );
+            }
+            CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
+        }
+        if listener.is_user() {
+            listener.ended = Some(reason);
         }
         slot.close();
         let free = self.slots[..self.used].iter().rev();
@@ -529,6 +764,45 @@ impl<S: Stream> Hub<S> {
         }
         self.renditions.follow(None);
     }
+}
+
+/// Who is in the slot, to the switchboard.
+fn client(index: usize) -> Client {
+    Client::try_from(index).expect("limits asserts that slot indices fit a byte")
+}
+
+/// The longest record that camd writes itself.
+type Note = heapless::Vec<u8, { 3 * 4 + 2 * (2 * USER_NAME + REASON) + 4 }>;
+
+/// The longest LOGIN.
+const LOGIN_RECORD: usize = 3 * 4 + 2 * (USER_NAME + PASSWORD) + 4;
+
+fn note(sender: &str, receiver: &str, reason: &str, kind: Kind) -> Note {
+    let mut note = Note::new();
+    call::write(&mut note, sender, receiver, reason, kind);
+    note
+}
+
+/// Lets something happen to the clients.
+fn happen<S: Stream>(slots: &mut [Slot<S>], marked: &mut [bool], effect: Effect<'_>) {
+    let client = match effect {
+        Effect::Tell {
+            to,
+            sender,
+            kind,
+            reason,
+        } => {
+            let slot = &mut slots[usize::from(to)];
+            let receiver = slot.user().expect("only users are told").clone();
+            slot.tell(&note(sender.as_str(), receiver.as_str(), reason, kind));
+            to
+        }
+        Effect::Watch { client, on } => {
+            slots[usize::from(client)].set_watching(on);
+            client
+        }
+    };
+    marked[usize::from(client)] = true;
 }
 
 fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {

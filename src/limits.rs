@@ -14,7 +14,7 @@ pub const MAX_LISTENERS: usize = 16;
 pub const CAMERA_NAME: usize = 64;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
-pub const FRAME_BYTES_MIN: usize = 64 * 1024;
+pub const FRAME_BYTES_MIN: usize = 128 * 1024;
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Capture buffers asked of the driver; V4L2's own limit is 32 (`VIDEO_MAX_FRAME`).
@@ -66,6 +66,23 @@ pub const RECORD: usize = 256 * 1024;
 pub const CONTROL_RECORD: usize = 16 * 1024;
 /// call: records without picture that wait for one client, in bytes.
 pub const CONTROL_QUEUE: usize = 64 * 1024;
+/// call: how fast one client may send records without picture, in bytes per second, and at once. Others wait in its own
+/// connection, so that it cannot flood anybody's queue.
+pub const CONTROL_RATE: usize = 32 * 1024;
+pub const CONTROL_BURST: usize = CONTROL_RECORD;
+/// call: entries of the table of users. More than there can be, as hash tables are slow when they are full.
+pub const USERS: usize = 2 * MAX_CLIENTS;
+/// call: calls that one user may have placed at the same time.
+pub const CALLS_PLACED: usize = 4;
+/// call: who does not answer within this time is not there.
+pub const RINGING: Duration = Duration::from_secs(30);
+/// call: a connection must have said who it is by then. A person may have to type it.
+pub const LOGIN_WAIT: Duration = Duration::from_secs(60);
+/// call: refused logins after which a connection is closed.
+pub const REFUSALS: u8 = 3;
+/// call: a connection whose name another one wants is asked each second whether it is still alive, and gone after so many
+/// seconds without an answer.
+pub const PROBES: u32 = 3;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.
@@ -101,6 +118,18 @@ pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
 pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 /// A running source without a frame for this long has failed.
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
+/// One behind which there is somebody else may take longer to its first picture: an interpreter, a camera's handshake.
+pub const FIRST_PICTURE: Duration = Duration::from_secs(15);
+/// Looking up a host name. The resolver itself gives up after 10 s for each of its servers (resolv.conf(5)).
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(10);
+/// Connecting to one of a host's addresses. A SYN that was lost is sent again after 1 s, and after 3 s.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Addresses of one host that are tried.
+pub const ADDRESSES: usize = 8;
+/// call: the answer to a LOGIN.
+pub const LOGIN_ANSWER: Duration = Duration::from_secs(10);
+/// call: the answer to a VIDEO_CALL_REQUEST. A relay gives up after 30 s and says so.
+pub const CALL_ANSWER: Duration = Duration::from_secs(35);
 /// Contexts (open descriptors) of a hardware encoder, one for each JPEG quality: each takes buffers of the size of a raw
 /// picture from memory of which small boards have little. Further qualities are encoded by the processor.
 pub const ENCODER_CONTEXTS: usize = 4;
@@ -120,8 +149,9 @@ const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
 // Sender, receiver, the length of the content.
 const _: () = assert!(4 + 2 * USER_NAME + 4 + 2 * USER_NAME + 4 <= HEAD);
 const _: () = assert!(CONTROL_RECORD <= RECORD);
+const _: () = assert!(USERS.is_power_of_two());
 // A client that reads is not drowned by what one other may send at once; and all of it goes out in one piece.
-const _: () = assert!(4 * CONTROL_RECORD <= CONTROL_QUEUE && CONTROL_QUEUE <= FRAME_BYTES_MIN);
+const _: () = assert!(4 * CONTROL_BURST <= CONTROL_QUEUE && CONTROL_QUEUE <= FRAME_BYTES_MIN);
 // Without adaptive listeners there is always room.
 const _: () = assert!(MAX_LISTENERS * FRAME_BYTES_MAX <= RENDITIONS_BYTES);
 // push writes the length as an int32.

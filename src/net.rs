@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -14,8 +15,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::config::Bind;
-use crate::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, SEGMENT};
+use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::slot::{Peer, Stream};
+use crate::source::dial::keep_alive;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -30,8 +32,8 @@ impl Acceptor {
     pub fn bind(bind: &Bind) -> io::Result<Self> {
         match bind {
             // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
-            // std's and mio's listeners set SO_REUSEADDR: a restart need not wait for old connections' TIME_WAIT.
             Bind::Tcp(address) => Ok(Acceptor::tcp(TcpListener::bind(*address)?)),
+            Bind::Relay(_) => unreachable!("camd does not listen there"),
             Bind::Unix(path) => {
                 remove_stale(path)?;
                 Ok(Acceptor::Unix(
@@ -158,12 +160,7 @@ fn prepare(stream: &TcpStream) {
     // The last bytes of a picture must not wait for an acknowledgement (Nagle).
     let nodelay = socket.set_tcp_nodelay(true);
     let lowat = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT);
-    // A client that lost its power says nothing: without probes an idle one would keep its slot for ever.
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    let keepalive = socket.set_tcp_keepalive(&keepalive);
+    let keepalive = keep_alive(socket);
     for (option, result) in [
         ("TCP_NODELAY", nodelay),
         ("TCP_NOTSENT_LOWAT", lowat),
@@ -183,6 +180,12 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// One that camd has made.
+    pub fn of(stream: TcpStream) -> Self {
+        prepare(&stream);
+        Connection::Tcp(stream)
+    }
+
     /// Once, for both directions: slots keep what the events said, so the interest never changes.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -234,6 +237,20 @@ impl Stream for Connection {
         }
         socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         Ok(true)
+    }
+
+    fn probe(&mut self) {
+        let Connection::Tcp(stream) = self else {
+            // The kernel tells at once when the process at the other end is gone.
+            return;
+        };
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(1))
+            .with_interval(Duration::from_secs(1))
+            .with_retries(PROBES);
+        if let Err(error) = SockRef::from(&*stream).set_tcp_keepalive(&keepalive) {
+            log::debug!("SO_KEEPALIVE: {error}");
+        }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

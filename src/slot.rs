@@ -11,7 +11,10 @@ use crate::adapt::{Adapter, Goal};
 use crate::config::LimitsConfig;
 use crate::decimate::Decimator;
 use crate::frame::{FrameBuf, FrameMeta};
-use crate::limits::{INPUT, LINGER_CLOSE, SNAPSHOT_WAIT};
+use crate::limits::{
+    CONTROL_QUEUE, CONTROL_RECORD, INPUT, LINGER_CLOSE, LOGIN_WAIT, RECORD, REFUSALS, SNAPSHOT_WAIT,
+};
+use crate::protocol::call::{self, Longest, Name, Partners, Record};
 use crate::protocol::http::{self, Call, Http, Parsed, Phase, Refusal, Route, Status};
 use crate::protocol::pull::{self, Action, Moment};
 use crate::protocol::{Chunk, Head, Position, Protocol, State, Violation};
@@ -24,16 +27,23 @@ pub trait Stream: Read + Write {
     /// Whether the kernel has sent all that it took. If not, there will be an event of room for writing when it has,
     /// and not before.
     fn drained(&mut self) -> io::Result<bool>;
+
+    /// Somebody else wants to come in the place of this peer: if it is dead without having said so, this is to be found
+    /// out within seconds.
+    fn probe(&mut self) {}
 }
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
 const READS_PER_TURN: usize = 4;
 
+/// call: bytes taken in by one of these reads.
+const RECORDS_READ: usize = 16 * 1024;
+
 /// Who is at the other end, as text for the log and for `/state`.
 pub type Peer = heapless::String<64>;
 
 /// Why a connection ended.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The peer closed it, or our reply was the last.
     Done,
@@ -46,8 +56,20 @@ pub enum CloseReason {
     AckTimeout,
     /// http: no request for `limits.head_timeout_s`.
     HeadTimeout,
+    /// call: did not say who it is for [`LOGIN_WAIT`].
+    LoginTimeout,
+    /// call: its queue of messages is full.
+    Overflow,
+    /// call: a relay does not let camd in; says why.
+    Refused(String),
     /// camd ends.
     Shutdown,
+}
+
+impl From<Violation> for CloseReason {
+    fn from(violation: Violation) -> Self {
+        CloseReason::Violation(violation)
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -61,6 +83,11 @@ impl fmt::Display for CloseReason {
             CloseReason::WriteTimeout => f.write_str("took no byte for write_timeout_s"),
             CloseReason::AckTimeout => f.write_str("sent no ack for ack_timeout_s"),
             CloseReason::HeadTimeout => f.write_str("sent no request for head_timeout_s"),
+            CloseReason::LoginTimeout => {
+                write!(f, "did not log in for {} s", LOGIN_WAIT.as_secs())
+            }
+            CloseReason::Refused(why) => write!(f, "login refused: {why}"),
+            CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
             CloseReason::Shutdown => f.write_str("camd ends"),
         }
     }
@@ -77,6 +104,8 @@ pub enum Turn {
     WantsFrame,
     /// A request to be answered with [`Slot::reply`].
     Call(Call),
+    /// A record to be acted on, [`Slot::record`], and then to be taken away with [`Slot::consume_record`].
+    Record,
     Closed(CloseReason),
 }
 
@@ -195,6 +224,10 @@ pub struct Slot<S> {
     frame: FrameBuf,
     out: Outgoing,
     input: Box<heapless::Vec<u8, INPUT>>,
+    /// call: the input.
+    records: FrameBuf,
+    /// call: records that wait until what is being sent is through.
+    queue: FrameBuf,
     /// The stream may have bytes for us / room for ours: set by events, cleared by WouldBlock alone, as events come
     /// once (edge-triggered).
     readable: bool,
@@ -233,6 +266,8 @@ impl<S: Stream> Slot<S> {
             frame: FrameBuf::new(capacity),
             out: Outgoing::default(),
             input: Box::default(),
+            records: FrameBuf::new(0),
+            queue: FrameBuf::new(0),
             readable: false,
             writable: false,
             eof: false,
@@ -245,6 +280,14 @@ impl<S: Stream> Slot<S> {
             adapter: Adapter::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// Takes the memory that a connection to a call listener needs.
+    pub fn for_calls(mut self) -> Self {
+        let capacity = self.frame.capacity();
+        self.records = FrameBuf::new(RECORD.min(capacity));
+        self.queue = FrameBuf::new(CONTROL_QUEUE.min(capacity));
+        self
     }
 
     pub fn is_free(&self) -> bool {
@@ -284,7 +327,8 @@ impl<S: Stream> Slot<S> {
         self.pace = max_fps.map(Decimator::new);
         self.adapter = Adapter::new();
         self.out.reset();
-        self.input.clear();
+        self.clear_input();
+        self.queue.clear();
         self.frame.clear();
         self.check();
     }
@@ -294,9 +338,15 @@ impl<S: Stream> Slot<S> {
         self.state = State::Idle;
         self.closing = false;
         self.out.reset();
-        self.input.clear();
+        self.clear_input();
+        self.queue.clear();
         self.frame.clear();
         self.stream = None;
+    }
+
+    fn clear_input(&mut self) {
+        self.input.clear();
+        self.records.clear();
     }
 
     fn check(&self) {
@@ -326,6 +376,11 @@ impl<S: Stream> Slot<S> {
     pub fn mark(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
+        if self.writable && self.state == State::Idle {
+            // A picture of another user was not passed on, to let the kernel send what it had. Nobody knows when the
+            // next one comes.
+            self.stalled = None;
+        }
     }
 
     pub fn state(&self) -> State {
@@ -351,6 +406,31 @@ impl<S: Stream> Slot<S> {
             Protocol::Push => true,
             Protocol::Pull(_) => self.state != State::Idle,
             Protocol::Http(http) => http.phase != Phase::Request,
+            Protocol::Call(call) => call.watching,
+        }
+    }
+
+    /// call: the user, once that is known.
+    pub fn user(&self) -> Option<&Name> {
+        self.call().and_then(|call| call.name.as_ref())
+    }
+
+    /// call: those who see the camera through this connection, if it is one to a relay.
+    pub fn partners(&self) -> Option<&Partners> {
+        self.call().and_then(|call| call.partners.as_ref())
+    }
+
+    fn call(&self) -> Option<&call::Connection> {
+        match &self.protocol {
+            Protocol::Call(call) if !self.is_free() => Some(call),
+            _ => None,
+        }
+    }
+
+    fn call_mut(&mut self) -> &mut call::Connection {
+        match &mut self.protocol {
+            Protocol::Call(call) => call,
+            other => unreachable!("{other:?} is no call connection"),
         }
     }
 
@@ -384,6 +464,7 @@ impl<S: Stream> Slot<S> {
             _ if self.refusal => false,
             Protocol::Push | Protocol::Pull(_) => true,
             Protocol::Http(http) => http.phase == Phase::Stream,
+            Protocol::Call(call) => call.watching,
         }
     }
 
@@ -424,6 +505,9 @@ impl<S: Stream> Slot<S> {
         if self.wants_live() {
             return meta.live && meta.sequence >= self.sequence;
         }
+        if let Some(partners) = self.partners() {
+            return partners.is_news(meta);
+        }
         let due = |pace: &Decimator| pace.wants(meta.captured);
         meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)
     }
@@ -440,13 +524,12 @@ impl<S: Stream> Slot<S> {
             (Protocol::Http(http), State::AnnouncePending) if http.phase == Phase::Snapshot => {
                 Some(SNAPSHOT_WAIT)
             }
+            (Protocol::Call(call), _) if call.name.is_none() => Some(LOGIN_WAIT),
             _ => None,
         };
         let waiting = waiting.map(|patience| self.since + patience);
-        match (stalled, waiting) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let paused = self.call().and_then(call::Connection::resume);
+        [stalled, waiting, paused].into_iter().flatten().min()
     }
 
     /// Does everything that can be done now: writes, reads, parses, until the peer or the camera has to act.
@@ -464,6 +547,9 @@ impl<S: Stream> Slot<S> {
         {
             return Turn::Closed(reason);
         }
+        if self.call().is_some_and(|call| call.overflowed) {
+            return Turn::Closed(CloseReason::Overflow);
+        }
         let mut reads = 0;
         loop {
             if let Err(reason) = self.write_own(now) {
@@ -472,13 +558,14 @@ impl<S: Stream> Slot<S> {
             match self.take_input(now) {
                 Ok(Input::Acted) => continue,
                 Ok(Input::Call(call)) => return Turn::Call(call),
+                Ok(Input::Record) => return Turn::Record,
                 Ok(Input::NeedsMore) => {}
                 Err(reason) => return Turn::Closed(reason),
             }
             if self.eof && self.ends_at_eof() {
                 return Turn::Closed(CloseReason::Done);
             }
-            if !self.readable || self.eof || self.input.is_full() {
+            if !self.readable || self.eof || !self.has_room() {
                 break;
             }
             if reads == READS_PER_TURN {
@@ -496,8 +583,29 @@ impl<S: Stream> Slot<S> {
         }
     }
 
+    /// Whether more input can be taken in.
+    fn has_room(&self) -> bool {
+        match self.call() {
+            Some(call) => call.resume().is_none() && self.records.len() < self.records.capacity(),
+            None => !self.input.is_full(),
+        }
+    }
+
     /// Writes from the slot's own copy, chunk after chunk as far as the protocol goes on by itself.
     fn write_own(&mut self, now: Instant) -> Result<(), CloseReason> {
+        self.write_on(now)?;
+        while self.state != State::Sending && !self.queue.is_empty() {
+            // All of it at once.
+            self.out.reset();
+            self.frame.copy_tail(self.queue.as_slice(), 0);
+            self.queue.clear();
+            self.begin_reply();
+            self.write_on(now)?;
+        }
+        Ok(())
+    }
+
+    fn write_on(&mut self, now: Instant) -> Result<(), CloseReason> {
         if self.state != State::Sending {
             return Ok(());
         }
@@ -547,6 +655,13 @@ impl<S: Stream> Slot<S> {
             Protocol::Push => self.state = State::AnnouncePending,
             Protocol::Http(http) if http.phase == Phase::Stream => {
                 self.state = State::AnnouncePending
+            }
+            Protocol::Call(call) if call.watching => self.state = State::AnnouncePending,
+            Protocol::Call(call) => {
+                self.state = State::Idle;
+                if call.ends && self.queue.is_empty() {
+                    self.begin_closing()?;
+                }
             }
             Protocol::Http(http) => {
                 http.phase = Phase::Request;
@@ -598,6 +713,12 @@ impl<S: Stream> Slot<S> {
             "a picture for a slot that is {:?}",
             self.state
         );
+        if let Protocol::Call(call) = &mut self.protocol
+            && let Some(partners) = &mut call.partners
+        {
+            let found = partners.turn_to(meta);
+            assert!(found, "a picture that is news to nobody");
+        }
         let chunk = self
             .protocol
             .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
@@ -623,6 +744,11 @@ impl<S: Stream> Slot<S> {
         if let Some(pace) = &mut self.pace {
             pace.kept(meta.captured);
         }
+        if let Protocol::Call(call) = &mut self.protocol
+            && let Some(partners) = &mut call.partners
+        {
+            partners.kept(meta);
+        }
         if self.sequence > 0 {
             self.stats.skipped += meta.sequence.saturating_sub(self.sequence + 1);
         }
@@ -640,6 +766,136 @@ impl<S: Stream> Slot<S> {
         Ok(())
     }
 
+    /// call: says something to the user. If there is no room for it, the connection ends with the next turn: who does
+    /// not take what he must know is as good as gone.
+    pub fn tell(&mut self, record: &[u8]) {
+        if self.queue.capacity() - self.queue.len() < record.len() {
+            self.call_mut().overflowed = true;
+            return;
+        }
+        self.queue
+            .write_all(record)
+            .expect("it was measured against the room");
+    }
+
+    /// call: the login is refused. After the last of [`REFUSALS`] the connection ends.
+    pub fn refuse_login(&mut self, record: &[u8]) {
+        self.tell(record);
+        let refusal = self.refusal;
+        let call = self.call_mut();
+        call.refusals += 1;
+        call.ends |= call.refusals >= REFUSALS || refusal;
+    }
+
+    /// call: this is who it is.
+    pub fn set_user(&mut self, name: &Name) {
+        self.call_mut().name = Some(name.clone());
+    }
+
+    /// call: somebody behind the relay rings up the camera, or hangs up. `add`: the former, and how many pictures per second
+    /// he gets at most. False: he was in no call.
+    pub fn set_partner(&mut self, name: &Name, add: Option<Option<u16>>) -> bool {
+        let call = self.call_mut();
+        let partners = call.partners.as_mut().expect("the other end is a relay");
+        let changed = match add {
+            Some(max_fps) => {
+                partners.add(name.clone(), max_fps);
+                true
+            }
+            None => partners.remove(name),
+        };
+        let on = !partners.is_empty();
+        if on != call.watching {
+            self.set_watching(on);
+        }
+        changed
+    }
+
+    /// call: whether it gets the camera's pictures.
+    pub fn set_watching(&mut self, on: bool) {
+        self.call_mut().watching = on;
+        self.adapter = Adapter::new();
+        match (self.state, on) {
+            (State::Idle, true) => self.state = State::AnnouncePending,
+            (State::AnnouncePending, false) => self.state = State::Idle,
+            _ => {}
+        }
+        self.check();
+    }
+
+    /// call: the record that [`Slot::advance`] handed out.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn record(&self) -> Record<'_> {
+        let record = Record::parse(self.records.as_slice(), self.longest());
+        record.ok().flatten().expect("it has been found good")
+    }
+
+    pub fn consume_record(&mut self) {
+        let used = self.record().bytes.len();
+        self.records.consume(used);
+    }
+
+    /// call: the record goes back to where it came from.
+    pub fn echo(&mut self) {
+        let used = self.record().bytes.len();
+        let records = std::mem::replace(&mut self.records, FrameBuf::new(0));
+        self.tell(&records.as_slice()[..used]);
+        self.records = records;
+    }
+
+    fn longest(&self) -> Longest {
+        Longest {
+            picture: self.records.capacity(),
+            control: CONTROL_RECORD,
+        }
+    }
+
+    /// call: passes a picture of another user on, if it can go out at once. If not it is dropped: when there is room again,
+    /// there will be a newer one.
+    pub fn pass(&mut self, record: &[u8], now: Instant) -> Result<(), CloseReason> {
+        // Nothing overtakes what was said before.
+        self.write_own(now)?;
+        if self.state == State::Sending || !self.writable || self.closing {
+            self.slow |= self.out.left() > 0;
+            self.stats.skipped += 1;
+            return Ok(());
+        }
+        if !self.ready(now)? {
+            self.stats.skipped += 1;
+            return Ok(());
+        }
+        self.out.reset();
+        self.out.begin(Chunk {
+            payload: record.len(),
+            tail: b"",
+        });
+        let stream = self
+            .stream
+            .as_mut()
+            .expect("only a taken slot is passed any");
+        let taken = self
+            .out
+            .write(stream, record)
+            .map_err(|e| CloseReason::Io(e.kind()))?;
+        self.on_written(taken, now);
+        if taken == 0 {
+            self.out.reset();
+            self.stats.skipped += 1;
+        } else {
+            self.picture = true;
+            self.state = State::Sending;
+            if self.out.left() == 0 {
+                self.finish(now)?;
+            } else {
+                self.frame.copy_tail(record, self.out.sent);
+            }
+        }
+        self.check();
+        Ok(())
+    }
+
     fn is_drained(&mut self) -> Result<bool, CloseReason> {
         let stream = self
             .stream
@@ -652,7 +908,7 @@ impl<S: Stream> Slot<S> {
     /// when the one before it is through.
     fn take_input(&mut self, now: Instant) -> Result<Input, CloseReason> {
         if self.closing {
-            self.input.clear();
+            self.clear_input();
             return Ok(Input::NeedsMore);
         }
         match &mut self.protocol {
@@ -664,6 +920,26 @@ impl<S: Stream> Slot<S> {
             Protocol::Http(http) if http.phase == Phase::Stream => {
                 self.input.clear();
                 Ok(Input::NeedsMore)
+            }
+            Protocol::Call(call) if call.ends => {
+                self.records.clear();
+                Ok(Input::NeedsMore)
+            }
+            Protocol::Call(call) => {
+                let longest = Longest {
+                    picture: self.records.capacity(),
+                    control: CONTROL_RECORD,
+                };
+                let record = Record::parse(self.records.as_slice(), longest)
+                    .map_err(CloseReason::Violation)?;
+                let passes = record.is_some_and(|record| {
+                    record.kind == call::Kind::VideoData || call.may_send(record.bytes.len(), now)
+                });
+                Ok(if passes {
+                    Input::Record
+                } else {
+                    Input::NeedsMore
+                })
             }
             Protocol::Http(_) if self.state != State::Idle => Ok(Input::NeedsMore),
             Protocol::Http(http) => match http.parse(&self.input) {
@@ -808,11 +1084,28 @@ impl<S: Stream> Slot<S> {
             Protocol::Pull(_) => true,
             Protocol::Push => false,
             Protocol::Http(_) => self.state == State::Idle,
+            // What he said last is still to be acted on.
+            Protocol::Call(call) => call.resume().is_none(),
         }
     }
 
     fn read(&mut self) -> io::Result<()> {
         let stream = self.stream.as_mut().expect("only a taken slot is advanced");
+        if let Protocol::Call(_) = &self.protocol {
+            let len = self.records.len();
+            let room = &mut self.records.spare()[len..];
+            let most = room.len().min(RECORDS_READ);
+            loop {
+                match stream.read(&mut room[..most]) {
+                    Ok(0) => self.eof = true,
+                    Ok(n) => self.records.set_len(len + n),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+                    Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                    Err(e) => return Err(e),
+                }
+                return Ok(());
+            }
+        }
         let mut chunk = [0; 4096];
         let room = (self.input.capacity() - self.input.len()).min(chunk.len());
         loop {
@@ -840,6 +1133,10 @@ impl<S: Stream> Slot<S> {
         match (&mut self.protocol, self.state) {
             _ if self.closing => Some(CloseReason::Done),
             (Protocol::Pull(_), _) => Some(CloseReason::AckTimeout),
+            (Protocol::Call(call), _) => {
+                let late = call.name.is_none() && self.since + LOGIN_WAIT <= now;
+                late.then_some(CloseReason::LoginTimeout)
+            }
             (Protocol::Http(_), State::AnnouncePending) => {
                 self.refuse(Refusal::new(
                     Status::ServiceUnavailable,
@@ -867,6 +1164,7 @@ enum Input {
     Acted,
     NeedsMore,
     Call(Call),
+    Record,
 }
 
 fn consume(input: &mut heapless::Vec<u8, INPUT>, used: usize) {

@@ -105,7 +105,8 @@ impl Bench {
         let now = Instant::now();
         let script = Scripted::default();
         let mut slot = Slot::new(64 * 1024, refusal, now);
-        let protocol = Protocol::new(kind, &Rc::new(Policy::default()));
+        let camera = Name::new("camera").unwrap();
+        let protocol = Protocol::new(kind, &Rc::new(Policy::default()), &camera);
         slot.open(script.clone(), Peer::new(), 0, protocol, None, now);
         let limits = Config::default().limits;
         Bench {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use camd::codec::{Codec, Recipe};
 use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
+use common::relay::Relay;
 use common::{
-    Camd, LISTENERS, Stream, connect, pattern, pull_announcement, pull_next, push_next, replay,
-    send,
+    Camd, LISTENERS, Stream, connect, jpeg, pattern, pull_announcement, pull_next, push_next,
+    replay, send,
 };
 use nix::sys::signal::Signal;
 
@@ -174,6 +175,28 @@ fn adapted_pictures_cost_no_allocation() {
         10 * N
     );
     assert_eq!(few, many, "for {N} and {} adapted pictures", 10 * N);
+}
+
+#[test]
+fn pictures_of_a_call_cost_no_allocation() {
+    let [few, many] = [N, 10 * N].map(|count| {
+        let relay = Relay::new();
+        let config = format!("{}{LISTENERS}", relay.camera("127.0.0.1", 0));
+        allocations(&config, |camd| {
+            let mut push = connect(camd.push());
+            let mut caller = relay.answer();
+            for number in 0..count {
+                let picture = jpeg(number as u32, 5000);
+                caller.picture(&picture);
+                assert!(push_next(&mut push) == picture, "byte for byte");
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} pictures of a call, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} pictures of a call", 10 * N);
 }
 
 /// In this process: so many pictures, raw and JPEG, turned in all ways.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
 use camd::config::{
-    Bind, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, SourceKind,
-    demo_config, load, parse,
+    Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    Remote, Secret, SourceKind, demo_config, load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
+use camd::protocol::call::Name;
 
 const SHIPPED: &str = include_str!("../config/camd.toml");
 
@@ -46,6 +47,32 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         min_fps: 5,
         allow_origin: None,
         set_controls: true,
+        user: Name::new("camera").unwrap(),
+        password: None,
+        password_file: None,
+        calls: 0,
+    }
+}
+
+fn call(bind: &str) -> ListenerConfig {
+    ListenerConfig {
+        quality: Some(30),
+        width: Some(160),
+        height: Some(120),
+        max_fps: Some(5),
+        adaptive: true,
+        calls: 4,
+        ..listener(ProtocolKind::Call, bind)
+    }
+}
+
+fn dial(user: &str, host: &str, port: u16) -> Dial {
+    Dial {
+        user: Name::new(user).unwrap(),
+        relay: Remote {
+            host: host.into(),
+            port,
+        },
     }
 }
 
@@ -70,6 +97,7 @@ fn default() -> Config {
             encoder: EncoderKind::Auto,
             controls: vec![],
         },
+        call: CallConfig::default(),
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
         limits: LimitsConfig {
             frame_bytes: 1_048_576,
@@ -84,7 +112,7 @@ fn default() -> Config {
 fn an_empty_file_is_the_default() {
     assert_eq!(Config::default(), default());
     assert_eq!(good(""), default());
-    assert_eq!(good("[camera]\n[limits]\n"), default());
+    assert_eq!(good("[camera]\n[call]\n[limits]\n"), default());
 }
 
 #[test]
@@ -104,6 +132,7 @@ fn the_demo_needs_no_camera_and_stays_on_this_machine() {
             listener(ProtocolKind::Http, "127.0.0.1:8080"),
             listener(ProtocolKind::Push, "127.0.0.1:8081"),
             listener(ProtocolKind::Pull, "127.0.0.1:8082"),
+            call("127.0.0.1:8083"),
         ],
         ..default()
     };
@@ -140,7 +169,15 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    let with_value = |s: &&Setting| s.absent != Absent::Unset;
+    // Call listeners are shown, but there is none.
+    let with_value = |s: &&Setting| {
+        let shown = match s.absent {
+            Absent::Unset => false,
+            Absent::ByProtocol { others, .. } => others.is_some(),
+            Absent::Default(_) | Absent::Required => true,
+        };
+        shown && s.only != [ProtocolKind::Call]
+    };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
 }
@@ -149,11 +186,17 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
     for line in SHIPPED.lines() {
-        text += toml_line(line).map_or(line, |(_, toml)| toml);
+        // There may be one of the two, and the file is not.
+        if !line.starts_with("#password_file") {
+            text += toml_line(line).map_or(line, |(_, toml)| toml);
+        }
         text += "\n";
     }
     let mut expected = default();
     expected.camera.path = Some("/var/lib/camd/replay".into());
+    expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
+    expected.call.user = Name::new("hall");
+    expected.call.password = Secret::new("secret");
     expected.listeners[0].quality = Some(80);
     expected.listeners[0].width = Some(320);
     expected.listeners[0].height = Some(240);
@@ -161,7 +204,9 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.listeners[0].allow_origin = Some("https://example.org".into());
     let push = listener(ProtocolKind::Push, "0.0.0.0:8081");
     let pull = listener(ProtocolKind::Pull, "0.0.0.0:8082");
-    expected.listeners.extend([push, pull]);
+    let mut call = call("0.0.0.0:8083");
+    call.password = Secret::new("change this");
+    expected.listeners.extend([push, pull, call]);
     assert_eq!(good(&text), expected);
 }
 
@@ -187,6 +232,11 @@ fn each_key_reaches_its_field() {
         encoder = "cpu"
         controls = { zoom = 2, auto = false, brightness = -3, led = true }
 
+        [call]
+        dial = "b@b@relay.example:65535"
+        user = "Flur"
+        password = "pässword"
+
         [[listener]]
         protocol = "pull"
         bind = "unix:/run/camd/pull.sock"
@@ -201,12 +251,22 @@ fn each_key_reaches_its_field() {
         [[listener]]
         protocol = "http"
         bind = "[::1]:0"
-        clients = 62
+        clients = 60
         allow_origin = "*"
         set_controls = false
 
+        [[listener]]
+        protocol = "call"
+        bind = "[::1]:1"
+        clients = 2
+        user = "Tür"
+        password = "geheim"
+        calls = 2
+        fps = 3
+        adaptive = false
+
         [limits]
-        frame_bytes = 65536
+        frame_bytes = 131072
         ack_timeout_s = 0.25
         write_timeout_s = 2
         head_timeout_s = 3.0
@@ -236,9 +296,14 @@ fn each_key_reaches_its_field() {
                 ("led".into(), 1),
             ],
         },
+        call: CallConfig {
+            dial: Some(dial("b@b", "relay.example", 65535)),
+            user: Name::new("Flur"),
+            password: Secret::new("pässword"),
+            password_file: None,
+        },
         listeners: vec![
             ListenerConfig {
-                protocol: ProtocolKind::Pull,
                 bind: Bind::Unix("/run/camd/pull.sock".into()),
                 clients: 2,
                 quality: Some(33),
@@ -247,25 +312,26 @@ fn each_key_reaches_its_field() {
                 max_fps: Some(5),
                 adaptive: true,
                 min_fps: 3,
-                allow_origin: None,
-                set_controls: true,
+                ..listener(ProtocolKind::Pull, "[::1]:1")
             },
             ListenerConfig {
-                protocol: ProtocolKind::Http,
-                bind: tcp("[::1]:0"),
-                clients: 62,
-                quality: None,
-                width: None,
-                height: None,
-                max_fps: None,
-                adaptive: false,
-                min_fps: 5,
+                clients: 60,
                 allow_origin: Some("*".into()),
                 set_controls: false,
+                ..listener(ProtocolKind::Http, "[::1]:0")
+            },
+            ListenerConfig {
+                clients: 2,
+                user: Name::new("Tür").unwrap(),
+                password: Secret::new("geheim"),
+                calls: 2,
+                max_fps: Some(3),
+                adaptive: false,
+                ..call("[::1]:1")
             },
         ],
         limits: LimitsConfig {
-            frame_bytes: 65536,
+            frame_bytes: 131_072,
             ack_timeout: Duration::from_millis(250),
             write_timeout: Duration::from_secs(2),
             head_timeout: Duration::from_secs(3),
@@ -278,15 +344,25 @@ fn each_key_reaches_its_field() {
 fn file_with(setting: &Setting, value: &str) -> String {
     let others = match (setting.section, setting.key) {
         (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
-        (Section::Listener, "bind") => ["protocol = \"http\"", "", ""],
-        (Section::Listener, _) => ["protocol = \"http\"", "bind = \"[::]:1\"", ""],
+        (Section::Listener, "bind") => ["protocol = \"call\"", "", ""],
+        (Section::Listener, _) => {
+            let protocol = match setting.only.contains(&ProtocolKind::Call) {
+                true => "protocol = \"call\"",
+                false => "protocol = \"http\"",
+            };
+            [protocol, "bind = \"[::]:1\"", ""]
+        }
         // So that any source is good.
         (Section::Camera, "source") => ["path = \"p\"", "", ""],
         _ => ["", "", ""],
     };
+    let behind = match (setting.section, setting.key) {
+        (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"",
+        _ => "",
+    };
     let header = setting.section.header();
     format!(
-        "{header}\n{}\n{} = {value}\n",
+        "{header}\n{}\n{} = {value}\n{behind}\n",
         others.join("\n"),
         setting.key
     )
@@ -334,7 +410,35 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
         ),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
+        "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
+        "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
+        "dial" => (
+            own(&[
+                "camera@192.168.1.20:8083",
+                "a b@c@relay-1.example_x:1",
+                "ü@[::1]:65535",
+                "u@[fe80::1%eth0]:80",
+            ]),
+            own(&[
+                "",
+                "camera",
+                "relay:8083",
+                "@relay:8083",
+                "camera@relay",
+                "camera@:8083",
+                "camera@relay:",
+                "camera@relay:0",
+                "camera@relay:+1",
+                "camera@relay:65536",
+                "camera@re lay:1",
+                "camera@::1:80",
+                "camera@[::1:80",
+                "camera@[relay]:80",
+                "camera@[::1%]:80",
+                "a\\u0000b@relay:80",
+            ]),
+        ),
         "bind" => (
             own(&[
                 "127.0.0.1:0",
@@ -342,6 +446,8 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "[::]:8080",
                 "[fe80::1%3]:80",
                 "unix:/s",
+                "relay:relay.example:8083",
+                "relay:[::1]:1",
             ]),
             own(&[
                 "",
@@ -356,6 +462,9 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "localhost:8080",
                 "tcp:0.0.0.0:1",
                 "unix:",
+                "relay:",
+                "relay:host",
+                "relay:host:0",
                 "unix:run/s",
                 "unix:/run/",
                 "unix:/a\\u0000",
@@ -400,6 +509,10 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "name" => {
             good.push("ü".repeat(64));
             bad.push("ü".repeat(65));
+        }
+        "user" => {
+            good.push("\u{1f600}".repeat(32));
+            bad.push("\u{1f600}".repeat(33));
         }
         "bind" => {
             good.push(socket(107));
@@ -498,6 +611,14 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["a string"]);
             }
+            Kind::Password { .. } => {
+                let of = |length| format!("\"{}\"", "ü".repeat(length));
+                assert_ne!(accept(setting, &of(1)), accept(setting, &of(256)));
+                for wrong in [of(0), of(257)] {
+                    refuse(setting, &wrong, "", "is empty or too long");
+                }
+                refuse_other_types(setting, &["a string"]);
+            }
             Kind::Program { .. } => {
                 accept(setting, "[]");
                 accept(setting, r#"["a", "", "b c"]"#);
@@ -548,12 +669,16 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("linger_s"), "seconds from 0 to 86400");
     assert_eq!(allowed("clients"), "an integer from 1 to 64");
     assert_eq!(allowed("quality"), "an integer from 1 to 100");
-    assert_eq!(allowed("frame_bytes"), "an integer from 65536 to 16777216");
+    assert_eq!(allowed("frame_bytes"), "an integer from 131072 to 16777216");
     assert_eq!(allowed("ack_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("write_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
-    assert_eq!(allowed("source"), r#""v4l2", "pipe", "replay", "pattern""#);
-    assert_eq!(allowed("protocol"), r#""http", "pull", "push""#);
+    assert_eq!(
+        allowed("source"),
+        r#""v4l2", "pipe", "replay", "pattern", "call""#
+    );
+    assert_eq!(allowed("password"), "1 to 256 characters");
+    assert_eq!(allowed("protocol"), r#""http", "pull", "push", "call""#);
     assert_eq!(
         allowed("format"),
         r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
@@ -599,16 +724,16 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
             r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
-            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push""#,
-            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
-            r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
+            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
+            r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
             r#"camd.toml:24: listener.quality: 101 is out of range; allowed: an integer from 1 to 100"#,
             r#"camd.toml:25: listener.set_controls: means nothing for protocol "push"; allowed: with "http" only"#,
@@ -645,7 +770,7 @@ fn sections_of_the_wrong_kind() {
         errors("width = 640\nserver = 1\n"),
         [
             "camd.toml:1: width: unknown section; it is a key of [camera]",
-            "camd.toml:2: server: unknown section; allowed: [camera], [[listener]], [limits]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [limits]",
         ]
     );
 }
@@ -708,7 +833,7 @@ bind = "x"
 fn an_error_is_one_line() {
     assert_eq!(
         errors("\"a\\nb\" = 1\n"),
-        ["camd.toml:1: a?b: unknown section; allowed: [camera], [[listener]], [limits]"]
+        ["camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [limits]"]
     );
 }
 
@@ -785,6 +910,62 @@ fn sources_have_what_they_need() {
     );
     good("[camera]\nsource = \"pipe\"\ncommand = [\"cat\"]\n");
     good("[camera]\nsource = \"pattern\"\ncommand = []\n");
+}
+
+#[test]
+fn source_call_has_somebody_to_ring_up() {
+    let missing =
+        "missing, source \"call\" needs it; allowed: \"user@host:port\" or \"user@[IPv6]:port\"";
+    assert_eq!(
+        errors("\n[camera]\nsource = \"call\"\n"),
+        [format!("camd.toml:3: call.dial: {missing}")]
+    );
+    assert_eq!(
+        errors("[camera]\nsource = \"call\"\n\n[call]\nuser = \"hall\"\n"),
+        [format!("camd.toml:4: call.dial: {missing}")]
+    );
+    // A wrong one is not a missing one as well.
+    assert_eq!(
+        errors("[camera]\nsource = \"call\"\n[call]\ndial = \"camera\"\n"),
+        [
+            "camd.toml:4: call.dial: \"camera\" is not valid; allowed: \"user@host:port\" or \"user@[IPv6]:port\""
+        ]
+    );
+    assert_eq!(
+        errors("[call]\ndial = \"camera@h:1\"\nuser = \"camera\"\n"),
+        ["camd.toml:3: call.user: is whom dial rings up; allowed: another name"]
+    );
+    let config = good("[camera]\nsource = \"call\"\n[call]\ndial = \"camera@[::1]:1\"\n");
+    assert_eq!(config.call.dial.unwrap().to_string(), "camera@[::1]:1");
+}
+
+#[test]
+fn a_password_in_a_file() {
+    let file = scratch("password.txt", b"from the file\r\nand more\n");
+    let file = file.to_str().unwrap();
+    let config = good(&format!("[call]\npassword_file = {file:?}\n"));
+    assert_eq!(config.call.password, Secret::new("from the file"));
+    assert_eq!(config.call.password_file, Some(file.into()));
+    assert_eq!(
+        errors(&format!(
+            "[call]\npassword_file = {file:?}\npassword = \"x\"\n"
+        )),
+        ["camd.toml:2: call.password_file: there is a password, too; allowed: one of the two"]
+    );
+    assert_eq!(
+        errors("[call]\n\npassword_file = \"/nonexistent/password\"\n"),
+        [
+            "camd.toml:3: call.password_file: /nonexistent/password: cannot be read: No such file or directory (os error 2)"
+        ]
+    );
+    let empty = scratch("empty.txt", b"\n");
+    let empty = empty.to_str().unwrap();
+    assert_eq!(
+        errors(&format!("[call]\npassword_file = {empty:?}\n")),
+        [format!(
+            "camd.toml:2: call.password_file: {empty}: its first line is not a password of 1 to 256 characters"
+        )]
+    );
 }
 
 fn listeners(binds: &[&str]) -> String {
@@ -865,6 +1046,60 @@ fn qualities_of_the_original_protocols() {
     assert_eq!(ProtocolKind::Pull.default_quality(), 50);
     assert_eq!(ProtocolKind::Push.default_quality(), 80);
     assert_eq!(ProtocolKind::Http.default_quality(), 80);
+    assert_eq!(ProtocolKind::Call.default_quality(), 30);
+}
+
+/// What of a call listener is not common is told, and what it lacks has the original's value.
+#[test]
+fn call_listeners() {
+    let file =
+        |keys: &str| format!("[[listener]]\nprotocol = \"call\"\nbind = \"[::1]:1\"\n{keys}\n");
+    assert_eq!(good(&file("")).listeners, [call("[::1]:1")]);
+    assert_eq!(
+        errors(&file("max_fps = 3\nset_controls = true")),
+        [
+            r#"camd.toml:4: listener.max_fps: means nothing for protocol "call"; allowed: with "http", "pull", "push" only"#,
+            r#"camd.toml:5: listener.set_controls: means nothing for protocol "call"; allowed: with "http" only"#,
+        ]
+    );
+    let http = file("user = \"a\"").replace("call", "http");
+    assert_eq!(
+        errors(&http),
+        [
+            r#"camd.toml:4: listener.user: means nothing for protocol "http"; allowed: with "call" only"#
+        ]
+    );
+    let relay = |protocol: &str, keys: &str| {
+        format!("[[listener]]\nprotocol = {protocol:?}\nbind = \"relay:box:1\"\n{keys}")
+    };
+    assert_eq!(good(&relay("call", "")).listeners[0].clients, 1);
+    assert_eq!(
+        errors(&relay("push", "clients = 2")),
+        [
+            r#"camd.toml:3: listener.bind: "relay:box:1" means nothing for protocol "push"; allowed: with "call" only"#,
+            "camd.toml:4: listener.clients: means nothing where camd does not listen; leave it out",
+        ]
+    );
+    let path = password_file();
+    let config = good(&file(&format!("password_file = {path:?}")));
+    assert_eq!(config.listeners[0].password, Secret::new("from the file"));
+    assert_eq!(
+        errors(&file(&format!(
+            "password_file = {path:?}\npassword = \"a\""
+        ))),
+        ["camd.toml:4: listener.password_file: there is a password, too; allowed: one of the two"]
+    );
+    assert_eq!(
+        errors(&file("password_file = \"/nowhere/at all\"")),
+        [
+            "camd.toml:4: listener.password_file: /nowhere/at all: cannot be read: No such file or directory (os error 2)"
+        ]
+    );
+}
+
+fn password_file() -> String {
+    let path = scratch("password", b"from the file\n");
+    path.to_str().unwrap().to_owned()
 }
 
 #[test]
@@ -945,6 +1180,10 @@ fn the_reference_names_each_key_with_its_default_and_bounds() {
     {
         let value = match absent {
             Absent::Default(value) => format!(" = {value}"),
+            Absent::ByProtocol { call, others } => match others {
+                Some(value) => format!(" = {value}; call: {call}"),
+                None => format!(" (not set); call: {call}"),
+            },
             Absent::Unset => " (not set)".to_owned(),
             Absent::Required => " (must be set)".to_owned(),
         };

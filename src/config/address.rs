@@ -1,18 +1,23 @@
-//! Where a listener listens, and which web pages may read from it.
+//! Where a listener listens, which web pages may read from it, and where camd connects to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::Bind;
+use super::{Bind, Dial};
 use crate::limits::ORIGIN;
+use crate::protocol::call::Name;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
 const UNIX_PATH_MAX: usize = 107;
 
 impl Bind {
-    /// `IPv4:port`, `[IPv6]:port` or `unix:/absolute/path`. Host names are not looked up: at boot the resolver may not
+    /// `IPv4:port`, `[IPv6]:port`, `unix:/absolute/path` or `relay:host:port`. Host names to listen on are not looked up: at boot the resolver may not
     /// be there yet, and the answer may change.
     pub(super) fn parse(text: &str) -> Option<Bind> {
+        if let Some(remote) = text.strip_prefix("relay:") {
+            return Remote::parse(remote).map(Bind::Relay);
+        }
         match text.strip_prefix("unix:") {
             None => text.parse().ok().map(Bind::Tcp),
             Some(path) => {
@@ -63,16 +68,70 @@ pub(super) fn is_allow_origin(text: &str) -> bool {
     let host_ok = match host.strip_prefix('[') {
         Some(v6) => v6
             .strip_suffix(']')
-            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
-        }
+            .is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok()),
+        None => is_host_name(host),
     };
     let port_ok = port.is_none_or(|port| {
         port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
     text.len() <= ORIGIN && scheme_ok && host_ok && port_ok
+}
+
+/// Also that of an IPv4 address.
+fn is_host_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    !text.is_empty() && text.chars().all(plain)
+}
+
+/// Somewhere to connect to. The name is looked up each time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// A host name or an IP address, an IPv6 one without its brackets.
+    pub host: String,
+    /// Not 0.
+    pub port: u16,
+}
+
+impl Remote {
+    /// `host:port` or `[IPv6]:port`, where the address may have a zone (`[fe80::1%eth0]:port`).
+    pub(super) fn parse(text: &str) -> Option<Remote> {
+        let (host, port) = text.rsplit_once(':')?;
+        let (host, host_ok) = match host.strip_prefix('[') {
+            Some(v6) => {
+                let v6 = v6.strip_suffix(']')?;
+                let (address, zone) = v6.split_once('%').unwrap_or((v6, "0"));
+                let address_ok = address.parse::<Ipv6Addr>().is_ok();
+                (v6, address_ok && is_host_name(zone))
+            }
+            None => (host, is_host_name(host)),
+        };
+        let digits = port.bytes().all(|c| c.is_ascii_digit());
+        let port = port.parse().ok().filter(|&port| digits && port != 0)?;
+        host_ok.then(|| Remote {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Remote { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl Dial {
+    /// `user@host:port`. The last `@` divides: names may have some.
+    pub(super) fn parse(text: &str) -> Option<Dial> {
+        let (user, relay) = text.rsplit_once('@')?;
+        Some(Dial {
+            user: Name::new(user)?,
+            relay: Remote::parse(relay)?,
+        })
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,10 +12,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting};
 use super::{
-    Bind, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    ProtocolKind, SourceKind, line_at, nearest,
+    Bind, CallConfig, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig,
+    ListenerConfig, ProtocolKind, Secret, SourceKind, line_at, nearest,
 };
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, RUNGS};
+use crate::protocol::call::Name;
 
 /// A file without `[[listener]]` sections has this one.
 const DEFAULT_LISTENER: &str = r#"
@@ -94,6 +95,7 @@ fn neutral() -> Config {
             encoder: EncoderKind::Auto,
             controls: Vec::new(),
         },
+        call: CallConfig::default(),
         listeners: Vec::new(),
         limits: LimitsConfig {
             frame_bytes: 0,
@@ -118,6 +120,10 @@ fn neutral_listener() -> ListenerConfig {
         min_fps: 0,
         allow_origin: None,
         set_controls: true,
+        user: Name::new("camera").expect("it is one"),
+        password: None,
+        password_file: None,
+        calls: 0,
     }
 }
 
@@ -182,6 +188,7 @@ impl Reader<'_> {
             }
         }
         self.single(Section::Camera, root);
+        self.single(Section::Call, root);
         self.single(Section::Limits, root);
         if !root.contains_key(Section::Listener.name()) {
             self.config.listeners.push(neutral_listener());
@@ -189,6 +196,7 @@ impl Reader<'_> {
             self.section(Section::Listener, &table, 0);
         }
         self.camera_needs(root);
+        self.call(root);
         self.renditions_fit(root);
     }
 
@@ -232,18 +240,46 @@ impl Reader<'_> {
                         self.error(wrong.at, format!("{key}{}", wrong.below), what);
                     }
                 }
-                (None, Absent::Default(default)) => {
-                    let value = DeValue::parse(default)
-                        .unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
-                    let result = set(setting, &mut self.config, &value);
-                    assert!(result.is_ok(), "built-in default of {key} is refused");
+                (None, _) if !setting.is_for(self.protocol(section)) => {}
+                (
+                    None,
+                    Absent::ByProtocol {
+                        call: default,
+                        others: _,
+                    },
+                ) if self.protocol(section) == Some(ProtocolKind::Call) => {
+                    self.default(setting, default);
                 }
-                (None, Absent::Unset) => {}
+                (
+                    None,
+                    Absent::Default(default)
+                    | Absent::ByProtocol {
+                        others: Some(default),
+                        ..
+                    },
+                ) => self.default(setting, default),
+                (None, Absent::Unset | Absent::ByProtocol { others: None, .. }) => {}
                 (None, Absent::Required) => {
                     self.error(at, key, format!("{MISSING}; allowed: {}", setting.kind));
                 }
             }
         }
+    }
+
+    fn default(&mut self, setting: &Setting, default: &str) {
+        let key = setting.key;
+        let value =
+            DeValue::parse(default).unwrap_or_else(|e| panic!("built-in default of {key}: {e}"));
+        let result = set(setting, &mut self.config, &value);
+        assert!(result.is_ok(), "built-in default of {key} is refused");
+    }
+
+    /// Of the section that is being read, if it is a listener's: `protocol` is its first row.
+    fn protocol(&self, section: Section) -> Option<ProtocolKind> {
+        let listener = self.config.listeners.last();
+        listener
+            .filter(|_| section == Section::Listener)
+            .map(|listener| listener.protocol)
     }
 
     fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
@@ -278,9 +314,28 @@ impl Reader<'_> {
             self.section(Section::Listener, table, at);
             read.push((at, table));
         }
-        let listeners = std::mem::take(&mut self.config.listeners);
-        for (this, (_, table)) in listeners.iter().zip(&read) {
+        let mut listeners = std::mem::take(&mut self.config.listeners);
+        for (this, (at, table)) in listeners.iter_mut().zip(&read) {
             self.only(this.protocol, table);
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            if let Bind::Relay(_) = this.bind {
+                // The connection to the relay.
+                this.clients = 1;
+                if this.protocol != ProtocolKind::Call && !self.failed("listener.protocol") {
+                    let what = format!(
+                        "{:?} means nothing for protocol {:?}; allowed: with \"call\" only",
+                        this.bind.to_string(),
+                        this.protocol.name()
+                    );
+                    self.error(place("bind"), "listener.bind", what);
+                }
+                if table.contains_key("clients") {
+                    let what = "means nothing where camd does not listen; leave it out";
+                    self.error(place("clients"), "listener.clients", what);
+                }
+            }
+            let file = this.password_file.as_deref();
+            self.password(Section::Listener.name(), place, &mut this.password, file);
         }
         self.together(&listeners, &read);
         self.config.listeners = listeners;
@@ -349,14 +404,19 @@ impl Reader<'_> {
     /// Keys that mean nothing for the protocol of their listener.
     fn only(&mut self, protocol: ProtocolKind, table: &DeTable<'_>) {
         for setting in Section::Listener.settings() {
-            let (Some(only), Some(value)) = (setting.only, table.get(setting.key)) else {
+            let Some(value) = table.get(setting.key) else {
                 continue;
             };
-            if only != protocol {
+            if !setting.is_for(Some(protocol)) {
+                let only: Vec<_> = setting
+                    .only
+                    .iter()
+                    .map(|only| format!("{:?}", only.name()))
+                    .collect();
                 let what = format!(
-                    "means nothing for protocol {:?}; allowed: with {:?} only",
+                    "means nothing for protocol {:?}; allowed: with {} only",
                     protocol.name(),
-                    only.name()
+                    only.join(", ")
                 );
                 self.error(
                     value.span().start,
@@ -365,6 +425,66 @@ impl Reader<'_> {
                 );
             }
         }
+    }
+
+    /// A password, of which there may be one or a file with one.
+    fn password(
+        &mut self,
+        section: &str,
+        place: impl Fn(&str) -> usize,
+        password: &mut Option<Secret>,
+        file: Option<&Path>,
+    ) {
+        let (key, at) = (format!("{section}.password_file"), place("password_file"));
+        let Some(file) = file.filter(|_| !self.failed(&key)) else {
+            return;
+        };
+        if password.is_some() {
+            let what = "there is a password, too; allowed: one of the two";
+            return self.error(at, key, what);
+        }
+        match Secret::from_file(file) {
+            Ok(secret) => *password = Some(secret),
+            Err(error) => self.error(at, key, format!("{}: {error}", file.display())),
+        }
+    }
+
+    /// What holds between the keys of `[call]`, and for the source of that name.
+    fn call(&mut self, root: &DeTable<'_>) {
+        let section = Section::Call.name();
+        let place = |key: &str| {
+            let Some(section) = root.get(section) else {
+                return root.get(Section::Camera.name()).map_or(0, |camera| {
+                    let source = camera.get_ref().get("source").unwrap_or(camera);
+                    source.span().start
+                });
+            };
+            section.get_ref().get(key).unwrap_or(section).span().start
+        };
+        let mut call = std::mem::take(&mut self.config.call);
+        let CallConfig {
+            dial,
+            user,
+            password,
+            password_file,
+        } = &mut call;
+        self.password(section, place, password, password_file.as_deref());
+        if let (Some(dial), Some(user)) = (&dial, &user)
+            && dial.user == *user
+        {
+            let what = "is whom dial rings up; allowed: another name";
+            self.error(place("user"), "call.user", what);
+        }
+        if self.config.camera.source == SourceKind::Call
+            && dial.is_none()
+            && !self.failed("call.dial")
+        {
+            let what = format!(
+                "{MISSING}, source \"call\" needs it; allowed: \"user@host:port\" or \"user@[IPv6]:port\""
+            );
+            self.error(place("dial"), "call.dial", what);
+        }
+        self.config.call = call;
     }
 
     /// What the chosen source cannot do without.
@@ -457,6 +577,13 @@ fn set(
             if !set(config, text) {
                 return Err(wrong(format!("{} is not valid", quoted(text))));
             }
+        }
+        (Kind::Password { set }, DeValue::String(text)) => {
+            let secret = Secret::new(text);
+            set(
+                config,
+                secret.ok_or_else(|| wrong("is empty or too long".to_owned()))?,
+            );
         }
         (Kind::Program { set }, DeValue::Array(words)) => {
             set(config, all(words.iter().map(word))?);

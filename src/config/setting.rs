@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::is_allow_origin;
-use super::{Bind, Config, EncoderKind, Flip, ListenerConfig, ProtocolKind, SourceKind};
+use super::{
+    Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SourceKind,
+};
 use crate::frame::PixelFormat;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
-    FRAME_BYTES_MIN, MAX_CLIENTS,
+    FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD,
 };
+use crate::protocol::call::Name;
 
 /// One key.
 pub struct Setting {
@@ -19,25 +22,39 @@ pub struct Setting {
     /// What it means, for the person who edits the file.
     pub doc: &'static str,
     pub absent: Absent,
-    /// The only protocol whose listeners know this key; `None`: all do.
-    pub only: Option<ProtocolKind>,
+    /// The protocols whose listeners know this key; none: all do.
+    pub only: &'static [ProtocolKind],
     pub kind: Kind,
+}
+
+impl Setting {
+    /// Whether listeners of this protocol know it; with none, of another section, it is no question.
+    pub fn is_for(&self, protocol: Option<ProtocolKind>) -> bool {
+        self.only.is_empty() || protocol.is_none_or(|protocol| self.only.contains(&protocol))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Camera,
+    Call,
     /// May occur several times, and each occurrence has its own values.
     Listener,
     Limits,
 }
 
 impl Section {
-    pub const ALL: [Section; 3] = [Section::Camera, Section::Listener, Section::Limits];
+    pub const ALL: [Section; 4] = [
+        Section::Camera,
+        Section::Call,
+        Section::Listener,
+        Section::Limits,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Section::Camera => "camera",
+            Section::Call => "call",
             Section::Listener => "listener",
             Section::Limits => "limits",
         }
@@ -47,6 +64,7 @@ impl Section {
     pub fn header(self) -> &'static str {
         match self {
             Section::Camera => "[camera]",
+            Section::Call => "[call]",
             Section::Listener => "[[listener]]",
             Section::Limits => "[limits]",
         }
@@ -63,6 +81,11 @@ impl Section {
 pub enum Absent {
     /// This TOML value.
     Default(&'static str),
+    /// This TOML value for call listeners; for others another one, or nothing is set.
+    ByProtocol {
+        call: &'static str,
+        others: Option<&'static str>,
+    },
     /// Nothing is set; the row's `doc` says what that means.
     Unset,
     /// An error: the section makes no sense without it.
@@ -100,6 +123,10 @@ pub enum Kind {
         allowed: &'static str,
         set: fn(&mut Config, &str) -> bool,
     },
+    /// A string that no error may show.
+    Password {
+        set: fn(&mut Config, Secret),
+    },
     /// A program and its arguments.
     Program {
         set: fn(&mut Config, Vec<String>),
@@ -130,6 +157,7 @@ impl fmt::Display for Kind {
                 Ok(())
             }
             Kind::Text { allowed, .. } => f.write_str(allowed),
+            Kind::Password { .. } => write!(f, "1 to {PASSWORD} characters"),
             Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
             Kind::Controls { .. } => {
                 f.write_str("names as `camd devices` prints them, with integers, true or false")
@@ -151,11 +179,19 @@ pub fn reference() -> String {
         );
         for s in section.settings() {
             let value = match s.absent {
-                Absent::Default(value) => format!(" = {value}"),
-                Absent::Unset => " (not set)".to_owned(),
+                Absent::Default(value)
+                | Absent::ByProtocol {
+                    others: Some(value),
+                    ..
+                } => format!(" = {value}"),
+                Absent::Unset | Absent::ByProtocol { others: None, .. } => " (not set)".to_owned(),
                 Absent::Required => " (must be set)".to_owned(),
             };
-            let _ = writeln!(out, "  {}{value}", s.key);
+            let call = match s.absent {
+                Absent::ByProtocol { call, .. } => format!("; call: {call}"),
+                _ => String::new(),
+            };
+            let _ = writeln!(out, "  {}{value}{call}", s.key);
             let _ = writeln!(out, "      {}", s.doc);
             let _ = writeln!(out, "      Allowed: {}.", s.kind);
         }
@@ -175,13 +211,13 @@ fn listener(config: &mut Config) -> &mut ListenerConfig {
         .expect("the reader appends a listener before it reads its keys")
 }
 
-pub static SETTINGS: [Setting; 31] = [
+pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Camera,
         key: "name",
         doc: "What viewers see as the name of this camera.",
         absent: Absent::Default(r#""camera""#),
-        only: None,
+        only: &[],
         kind: Kind::Text {
             allowed: "1 to 64 characters, no control characters",
             set: |c, text| {
@@ -194,9 +230,9 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Camera,
         key: "source",
-        doc: "Where pictures come from: a V4L2 device, a program's output, files, or a built-in moving picture.",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, or a video call.",
         absent: Absent::Default(r#""v4l2""#),
-        only: None,
+        only: &[],
         kind: Kind::Choice {
             names: || SourceKind::ALL.map(SourceKind::name).to_vec(),
             set: |c, index| c.camera.source = SourceKind::ALL[index],
@@ -207,7 +243,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "device",
         doc: "v4l2: the device; the names in /dev/v4l/by-id/ and by-path/ stay the same when cameras are replugged.",
         absent: Absent::Default(r#""/dev/video0""#),
-        only: None,
+        only: &[],
         kind: Kind::Text {
             allowed: "an absolute path",
             set: |c, text| {
@@ -223,7 +259,7 @@ pub static SETTINGS: [Setting; 31] = [
         absent: Absent::Default(
             r#"["ffmpeg", "-f", "v4l2", "-input_format", "mjpeg", "-i", "/dev/video0", "-f", "image2pipe", "-vcodec", "copy", "-"]"#,
         ),
-        only: None,
+        only: &[],
         kind: Kind::Program {
             set: |c, words| c.camera.command = words,
         },
@@ -233,7 +269,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "path",
         doc: "replay: a folder of JPEGs, or one MJPEG file; needed for that source only.",
         absent: Absent::Unset,
-        only: None,
+        only: &[],
         kind: Kind::Text {
             allowed: "the path of a folder of JPEGs, or of one MJPEG file",
             set: |c, text| {
@@ -247,7 +283,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "width",
         doc: "Picture width in pixels, before turning; the camera gives the nearest it can.",
         absent: Absent::Default("640"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: DIMENSION_MIN as i64,
             max: DIMENSION_MAX as i64,
@@ -259,7 +295,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "height",
         doc: "Picture height in pixels, before turning; the camera gives the nearest it can.",
         absent: Absent::Default("480"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: DIMENSION_MIN as i64,
             max: DIMENSION_MAX as i64,
@@ -271,7 +307,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "fps",
         doc: "Pictures per second, at most; what a camera gives beyond it is left out.",
         absent: Absent::Default("30"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: 1,
             max: FPS_MAX as i64,
@@ -283,7 +319,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "format",
         doc: "v4l2: the pixel format asked of the device; \"auto\": the least work at the wanted size and rate.",
         absent: Absent::Default(r#""auto""#),
-        only: None,
+        only: &[],
         kind: Kind::Choice {
             names: || {
                 std::iter::once("auto")
@@ -299,7 +335,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "buffers",
         doc: "v4l2: capture buffers asked of the driver.",
         absent: Absent::Default("4"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: BUFFERS_MIN as i64,
             max: BUFFERS_MAX as i64,
@@ -311,7 +347,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "linger_s",
         doc: "The camera is switched off that long after the last viewer left; 0: never.",
         absent: Absent::Default("5"),
-        only: None,
+        only: &[],
         kind: Kind::Seconds {
             min: 0.0,
             max: 86400.0,
@@ -323,7 +359,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "rotate",
         doc: "Turns the picture clockwise, in degrees: by the camera if it can, else without loss if that is cheap.",
         absent: Absent::Default("0"),
-        only: None,
+        only: &[],
         kind: Kind::Number {
             values: &[0, 90, 180, 270],
             set: |c, value| c.camera.rotate = value as u16,
@@ -334,7 +370,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "flip",
         doc: "Mirrors the turned picture: left and right (horizontal), or top and bottom (vertical).",
         absent: Absent::Default(r#""none""#),
-        only: None,
+        only: &[],
         kind: Kind::Choice {
             names: || Flip::ALL.map(Flip::name).to_vec(),
             set: |c, index| c.camera.flip = Flip::ALL[index],
@@ -345,7 +381,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "timestamp",
         doc: "Burns date, time and name into pictures that camd encodes; not into JPEGs that it passes on untouched.",
         absent: Absent::Default("false"),
-        only: None,
+        only: &[],
         kind: Kind::Boolean {
             set: |c, value| c.camera.timestamp = value,
         },
@@ -355,7 +391,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "encoder",
         doc: "Who makes JPEGs of raw pictures: a V4L2 memory-to-memory device (auto: if there is one; m2m: else a warning) or the processor.",
         absent: Absent::Default(r#""auto""#),
-        only: None,
+        only: &[],
         kind: Kind::Choice {
             names: || EncoderKind::ALL.map(EncoderKind::name).to_vec(),
             set: |c, index| c.camera.encoder = EncoderKind::ALL[index],
@@ -366,17 +402,69 @@ pub static SETTINGS: [Setting; 31] = [
         key: "controls",
         doc: "V4L2 controls set when the camera starts, in this order (some unlock others: automatic off first).",
         absent: Absent::Default("{}"),
-        only: None,
+        only: &[],
         kind: Kind::Controls {
             set: |c, controls| c.camera.controls = controls,
         },
     },
     Setting {
+        section: Section::Call,
+        key: "dial",
+        doc: "Whom to ring up at a relay for the picture; needed for source \"call\" only.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: r#""user@host:port" or "user@[IPv6]:port""#,
+            set: |c, text| {
+                c.call.dial = Dial::parse(text);
+                c.call.dial.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "user",
+        doc: "This box's own name at the relay; not set: its host name.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "1 to 64 characters, no control characters",
+            set: |c, text| {
+                c.call.user = Name::new(text);
+                c.call.user.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "password",
+        doc: "The relay's password; not set: none.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Password {
+            set: |c, secret| c.call.password = Some(secret),
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "password_file",
+        doc: "A file whose first line is the password, in place of password.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                c.call.password_file = Some(PathBuf::from(text));
+                Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
         section: Section::Listener,
         key: "protocol",
-        doc: "What is spoken there: http for browsers, push and pull for programs.",
+        doc: "What is spoken there: http for browsers, push and pull for programs, call for users who ring each other up.",
         absent: Absent::Required,
-        only: None,
+        only: &[],
         kind: Kind::Choice {
             names: || ProtocolKind::ALL.map(ProtocolKind::name).to_vec(),
             set: |c, index| listener(c).protocol = ProtocolKind::ALL[index],
@@ -385,11 +473,11 @@ pub static SETTINGS: [Setting; 31] = [
     Setting {
         section: Section::Listener,
         key: "bind",
-        doc: "The address to listen on; 0.0.0.0 is every IPv4 address of this machine, port 0 any free port.",
+        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay of others where the camera logs in to be rung up.",
         absent: Absent::Required,
-        only: None,
+        only: &[],
         kind: Kind::Text {
-            allowed: r#""IPv4:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            allowed: r#""IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             set: |c, text| match Bind::parse(text) {
                 Some(bind) => {
                     listener(c).bind = bind;
@@ -404,7 +492,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "clients",
         doc: "Connections at the same time; all listeners together have 64.",
         absent: Absent::Default("16"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: 1,
             max: MAX_CLIENTS as i64,
@@ -415,8 +503,11 @@ pub static SETTINGS: [Setting; 31] = [
         section: Section::Listener,
         key: "quality",
         doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http 80, push 80, pull 50.",
-        absent: Absent::Unset,
-        only: None,
+        absent: Absent::ByProtocol {
+            call: "30",
+            others: None,
+        },
+        only: &[],
         kind: Kind::Integer {
             min: 1,
             max: 100,
@@ -427,8 +518,11 @@ pub static SETTINGS: [Setting; 31] = [
         section: Section::Listener,
         key: "width",
         doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
-        absent: Absent::Unset,
-        only: None,
+        absent: Absent::ByProtocol {
+            call: "160",
+            others: None,
+        },
+        only: &[],
         kind: Kind::Integer {
             min: DIMENSION_MIN as i64,
             max: DIMENSION_MAX as i64,
@@ -439,8 +533,11 @@ pub static SETTINGS: [Setting; 31] = [
         section: Section::Listener,
         key: "height",
         doc: "As width.",
-        absent: Absent::Unset,
-        only: None,
+        absent: Absent::ByProtocol {
+            call: "120",
+            others: None,
+        },
+        only: &[],
         kind: Kind::Integer {
             min: DIMENSION_MIN as i64,
             max: DIMENSION_MAX as i64,
@@ -452,7 +549,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "max_fps",
         doc: "Pictures per second for each client at most; not set: all of them.",
         absent: Absent::Unset,
-        only: None,
+        only: &[ProtocolKind::Http, ProtocolKind::Pull, ProtocolKind::Push],
         kind: Kind::Integer {
             min: 1,
             max: FPS_MAX as i64,
@@ -463,8 +560,11 @@ pub static SETTINGS: [Setting; 31] = [
         section: Section::Listener,
         key: "adaptive",
         doc: "Whether a client whose link cannot carry min_fps gets pictures of less quality, and then of smaller size.",
-        absent: Absent::Default("false"),
-        only: None,
+        absent: Absent::ByProtocol {
+            call: "true",
+            others: Some("false"),
+        },
+        only: &[],
         kind: Kind::Boolean {
             set: |c, value| listener(c).adaptive = value,
         },
@@ -474,7 +574,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "min_fps",
         doc: "adaptive: pictures per second that a client is to get, at most max_fps.",
         absent: Absent::Default("5"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: 1,
             max: FPS_MAX as i64,
@@ -486,7 +586,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "allow_origin",
         doc: "http: the web pages of others whose scripts may read pictures and state (CORS); not set: none.",
         absent: Absent::Unset,
-        only: Some(ProtocolKind::Http),
+        only: &[ProtocolKind::Http],
         kind: Kind::Text {
             allowed: r#""*" or one "scheme://host[:port]", without a path"#,
             set: |c, text| {
@@ -500,9 +600,74 @@ pub static SETTINGS: [Setting; 31] = [
         key: "set_controls",
         doc: "http: whether viewers may change the camera's controls (POST /controls).",
         absent: Absent::Default("true"),
-        only: Some(ProtocolKind::Http),
+        only: &[ProtocolKind::Http],
         kind: Kind::Boolean {
             set: |c, value| listener(c).set_controls = value,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "user",
+        doc: "call: the camera's name among the users, also of another relay; who rings it up sees its picture.",
+        absent: Absent::Default(r#""camera""#),
+        only: &[ProtocolKind::Call],
+        kind: Kind::Text {
+            allowed: "1 to 64 characters, no control characters",
+            set: |c, text| match Name::new(text) {
+                Some(name) => {
+                    listener(c).user = name;
+                    true
+                }
+                None => false,
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "password",
+        doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
+        absent: Absent::Unset,
+        only: &[ProtocolKind::Call],
+        kind: Kind::Password {
+            set: |c, secret| listener(c).password = Some(secret),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "password_file",
+        doc: "call: the password is the first line of this file.",
+        absent: Absent::Unset,
+        only: &[ProtocolKind::Call],
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                listener(c).password_file = Some(PathBuf::from(text));
+                Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "calls",
+        doc: "call: how many users may be in a call with the camera at the same time.",
+        absent: Absent::Default("4"),
+        only: &[ProtocolKind::Call],
+        kind: Kind::Integer {
+            min: 1,
+            max: MAX_CLIENTS as i64,
+            set: |c, value| listener(c).calls = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "fps",
+        doc: "call: pictures per second of the camera in each call, at most.",
+        absent: Absent::Default("5"),
+        only: &[ProtocolKind::Call],
+        kind: Kind::Integer {
+            min: 1,
+            max: FPS_MAX as i64,
+            set: |c, value| listener(c).max_fps = Some(value as u16),
         },
     },
     Setting {
@@ -510,7 +675,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "frame_bytes",
         doc: "The largest JPEG in bytes; larger ones are dropped. Each client owns one buffer of this size.",
         absent: Absent::Default("1048576"),
-        only: None,
+        only: &[],
         kind: Kind::Integer {
             min: FRAME_BYTES_MIN as i64,
             max: FRAME_BYTES_MAX as i64,
@@ -522,7 +687,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "ack_timeout_s",
         doc: "pull: a client is closed that has not acknowledged a part for that long.",
         absent: Absent::Default("10"),
-        only: None,
+        only: &[],
         kind: Kind::Seconds {
             min: TIMEOUT_MIN,
             max: TIMEOUT_MAX,
@@ -534,7 +699,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "write_timeout_s",
         doc: "A client is closed that has taken no byte of its picture for that long.",
         absent: Absent::Default("10"),
-        only: None,
+        only: &[],
         kind: Kind::Seconds {
             min: TIMEOUT_MIN,
             max: TIMEOUT_MAX,
@@ -546,7 +711,7 @@ pub static SETTINGS: [Setting; 31] = [
         key: "head_timeout_s",
         doc: "http: a client is closed that has not sent a whole request head within that time.",
         absent: Absent::Default("5"),
-        only: None,
+        only: &[],
         kind: Kind::Seconds {
             min: TIMEOUT_MIN,
             max: TIMEOUT_MAX,

@@ -78,18 +78,31 @@ fn fetch_from(
     count: u64,
     script: impl FnOnce(TcpStream) + Send + 'static,
 ) -> (Result<Summary, FetchError>, Folder) {
-    let (port, server) = serve(script);
     let folder = Folder::new();
+    let output = Output::Dir(folder.0.clone());
+    let result = fetch_to(output, &format!("{scheme}://"), path, count, script);
+    (result, folder)
+}
+
+/// As [`fetch_from`]; `before` and `after` the host and port in the URL.
+fn fetch_to(
+    output: Output,
+    before: &str,
+    after: &str,
+    count: u64,
+    script: impl FnOnce(TcpStream) + Send + 'static,
+) -> Result<Summary, FetchError> {
+    let (port, server) = serve(script);
     let result = run(&FetchOptions {
-        url: format!("{scheme}://127.0.0.1:{port}{path}"),
+        url: format!("{before}127.0.0.1:{port}{after}"),
         count,
-        output: Output::Dir(folder.0.clone()),
+        output,
         timeout: Duration::from_secs(10),
     });
     if server.join().is_err() {
         panic!("the server's script failed; the receiver says {result:?}");
     }
-    (result, folder)
+    result
 }
 
 fn protocol_error(result: Result<Summary, FetchError>) -> String {
@@ -598,6 +611,486 @@ fn answers_that_are_not_pictures_are_refused() {
     }
 }
 
+// --- call ---
+
+const LOGIN: i32 = 1;
+const LOGIN_OK: i32 = 2;
+const LOGIN_REFUSED: i32 = 3;
+const REQUEST: i32 = 54;
+const ACCEPT: i32 = 55;
+const REJECT: i32 = 56;
+const VIDEO_DATA: i32 = 57;
+const END: i32 = 58;
+const UNAVAILABLE: i32 = 59;
+
+/// A record as QDataStream writes it.
+fn record(sender: &str, receiver: &str, content: &str, kind: i32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for text in [sender, receiver, content] {
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        bytes.extend((utf16.len() as u32).to_be_bytes());
+        bytes.extend(utf16);
+    }
+    bytes.extend(kind.to_be_bytes());
+    bytes
+}
+
+fn camera_says(kind: i32) -> Vec<u8> {
+    record("camera", "anna", "", kind)
+}
+
+fn camera_shows(picture: &[u8]) -> Vec<u8> {
+    use base64::{display::Base64Display, engine::general_purpose::STANDARD};
+    let text = Base64Display::new(picture, &STANDARD).to_string();
+    record("camera", "anna", &text, VIDEO_DATA)
+}
+
+/// Up to the ring: what is sent and expected.
+fn let_in(stream: &mut TcpStream) {
+    expect(stream, &record("anna", "", "pw", LOGIN));
+    stream.write_all(&record("", "anna", "", LOGIN_OK)).unwrap();
+    expect(stream, &record("anna", "camera", "", REQUEST));
+}
+
+/// Nothing more comes but these bytes and the end.
+fn expect_last(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(
+        rest.escape_ascii().to_string(),
+        bytes.escape_ascii().to_string()
+    );
+}
+
+/// Anna rings up the camera.
+fn fetch_call(
+    count: u64,
+    script: impl FnOnce(TcpStream) + Send + 'static,
+) -> (Result<Summary, FetchError>, Folder) {
+    let folder = Folder::new();
+    let output = Output::Dir(folder.0.clone());
+    let result = fetch_to(output, "call://anna:pw@", "/camera", count, script);
+    (result, folder)
+}
+
+/// Anna is let in and rings; the relay says this, and then nothing comes from her but `last`.
+fn fetch_ringing(
+    count: u64,
+    answer: Vec<u8>,
+    last: Vec<u8>,
+) -> (Result<Summary, FetchError>, Folder) {
+    fetch_call(count, move |mut stream| {
+        let_in(&mut stream);
+        stream.write_all(&answer).unwrap();
+        expect_last(&mut stream, &last);
+    })
+}
+
+#[test]
+fn call_logs_in_rings_and_hangs_up() {
+    let result = fetch_to(
+        Output::File("/dev/null".into()),
+        "call://%C3%84:p%E2%82%AC@",
+        "",
+        2,
+        |mut stream| {
+            expect(
+                &mut stream,
+                b"\0\0\0\x02\0\xc4\0\0\0\0\0\0\0\x04\0p\x20\xac\0\0\0\x01",
+            );
+            // Null strings, as a QString() is written.
+            stream
+                .write_all(b"\xff\xff\xff\xff\0\0\0\x02\0\xc4\xff\xff\xff\xff\0\0\0\x02")
+                .unwrap();
+            let camera = b"\0\0\0\x0c\0c\0a\0m\0e\0r\0a";
+            let both = |first: &[u8], second: &[u8], rest: &[u8]| [first, second, rest].concat();
+            let anna = b"\0\0\0\x02\0\xc4";
+            expect(&mut stream, &both(anna, camera, b"\0\0\0\0\0\0\0\x36"));
+            let accept = both(camera, anna, b"\0\0\0\0\0\0\0\x37");
+            // FF D8 FF D9, padded and not.
+            let padded = both(
+                camera,
+                anna,
+                b"\0\0\0\x10\0/\x009\0j\0/\x002\0Q\0=\0=\0\0\0\x39",
+            );
+            let bare = both(camera, anna, b"\0\0\0\x0c\0/\x009\0j\0/\x002\0Q\0\0\0\x39");
+            stream.write_all(&[accept, padded, bare].concat()).unwrap();
+            expect_last(&mut stream, &both(anna, camera, b"\0\0\0\0\0\0\0\x3a"));
+        },
+    );
+    let summary = result.unwrap();
+    assert_eq!((summary.pictures, summary.bytes), (2, 8));
+}
+
+#[test]
+fn call_without_a_user_has_a_name() {
+    let name = format!("camd-fetch-{}", std::process::id());
+    let (result, _folder) = fetch_from("call", "/T%C3%BCr%201", 1, move |mut stream| {
+        expect(&mut stream, &record(&name, "", "", LOGIN));
+        stream.write_all(&record("", &name, "", LOGIN_OK)).unwrap();
+        expect(&mut stream, &record(&name, "Tür 1", "", REQUEST));
+        stream
+            .write_all(&record("Tür 1", &name, "", ACCEPT))
+            .unwrap();
+        stream
+            .write_all(&record("Tür 1", &name, "/9j/2Q==", VIDEO_DATA))
+            .unwrap();
+        expect_last(&mut stream, &record(&name, "Tür 1", "", END));
+    });
+    assert_eq!(result.unwrap().pictures, 1);
+}
+
+#[test]
+fn call_records_split_at_every_point() {
+    let picture = jpeg(5, 1);
+    let wire = [
+        record("", "anna", "", LOGIN_OK),
+        camera_says(ACCEPT),
+        camera_shows(&picture),
+    ]
+    .concat();
+    for split in 1..wire.len() {
+        let wire = wire.clone();
+        let (result, folder) = fetch_call(1, move |mut stream| {
+            stream.write_all(&wire[..split]).unwrap();
+            // Long enough that the receiver sees the pieces apart; correct in either case.
+            std::thread::sleep(Duration::from_millis(10));
+            stream.write_all(&wire[split..]).unwrap();
+            expect(&mut stream, &record("anna", "", "pw", LOGIN));
+            expect(&mut stream, &record("anna", "camera", "", REQUEST));
+            expect_last(&mut stream, &record("anna", "camera", "", END));
+        });
+        assert_eq!(result.unwrap().pictures, 1, "split at {split}");
+        assert_eq!(folder.pictures(), std::slice::from_ref(&picture));
+    }
+}
+
+#[test]
+fn call_split_and_glued() {
+    let pictures = [jpeg(40_000, 1), jpeg(4, 2), jpeg(40_001, 3)];
+    let shown: Vec<u8> = pictures.iter().flat_map(|p| camera_shows(p)).collect();
+    for piece in [1000, 4096, usize::MAX] {
+        let wire = [camera_says(ACCEPT), shown.clone()].concat();
+        let (result, folder) = fetch_call(3, move |mut stream| {
+            let_in(&mut stream);
+            send_in_pieces(&mut stream, &wire, piece.min(wire.len()));
+            expect_last(&mut stream, &record("anna", "camera", "", END));
+        });
+        assert_eq!(result.unwrap().bytes, 80_005);
+        assert_eq!(folder.pictures(), pictures);
+    }
+}
+
+#[test]
+fn a_login_that_is_refused_is_an_error() {
+    for (reason, text) in [
+        (
+            "name in use",
+            "the server does not let anna in: name in use",
+        ),
+        ("", "the server does not let anna in"),
+        ("\x1b[2J", "the server does not let anna in: ?[2J"),
+    ] {
+        let (result, folder) = fetch_call(1, move |mut stream| {
+            expect(&mut stream, &record("anna", "", "pw", LOGIN));
+            stream
+                .write_all(&record("", "anna", reason, LOGIN_REFUSED))
+                .unwrap();
+            expect_last(&mut stream, b"");
+        });
+        assert_eq!(protocol_error(result), text);
+        assert!(folder.files().is_empty());
+    }
+}
+
+#[test]
+fn who_does_not_answer_has_no_picture() {
+    for (kind, reason, text) in [
+        (
+            REJECT,
+            "four calls are enough",
+            "camera declines the call: four calls are enough",
+        ),
+        (UNAVAILABLE, "", "camera is not there"),
+        (END, "", "camera has not answered the call"),
+    ] {
+        for count in [0, 1] {
+            let answer = record("camera", "anna", reason, kind);
+            // It is over: there is nothing to hang up.
+            let (result, folder) = fetch_ringing(count, answer, vec![]);
+            assert_eq!(result, Err(FetchError::NoPicture(text.to_owned())));
+            assert!(folder.files().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_call_that_the_other_side_ends() {
+    let picture = jpeg(9, 1);
+    for kind in [END, REJECT, UNAVAILABLE] {
+        let answer = [
+            camera_says(ACCEPT),
+            camera_shows(&picture),
+            camera_says(kind),
+        ]
+        .concat();
+        let (result, folder) = fetch_ringing(0, answer.clone(), vec![]);
+        assert_eq!(result.unwrap().pictures, 1);
+        assert_eq!(folder.pictures(), std::slice::from_ref(&picture));
+        let (result, _folder) = fetch_ringing(3, answer, vec![]);
+        let text = "the server ended the stream after 1 of 3 pictures";
+        assert_eq!(result, Err(FetchError::Connection(text.to_owned())));
+    }
+}
+
+#[test]
+fn what_does_not_concern_the_call_is_passed_over() {
+    let picture = jpeg(9, 1);
+    let early = [
+        // Neither lets anybody in nor ends anything.
+        record("bob", "anna", "hello", 7),
+        camera_says(END),
+        record("bob", "anna", "", REQUEST),
+    ];
+    let ringing = [
+        camera_shows(&jpeg(9, 2)),
+        record("bob", "anna", "", ACCEPT),
+        record("bob", "anna", "", END),
+        record("bob", "anna", "", UNAVAILABLE),
+        record("", "anna", "!", 1000),
+        record("bob", "anna", &"long ".repeat(20_000), -1),
+        record("carl", "anna", "", REQUEST),
+        camera_says(ACCEPT),
+    ];
+    let in_call = [
+        record("bob", "anna", "/9j/2Q==", VIDEO_DATA),
+        record("bob", "anna", "", REJECT),
+        record("", "anna", "late", LOGIN_REFUSED),
+        camera_says(ACCEPT),
+        camera_says(60),
+        camera_says(REQUEST),
+        camera_shows(&picture),
+    ];
+    let (result, folder) = fetch_call(1, move |mut stream| {
+        expect(&mut stream, &record("anna", "", "pw", LOGIN));
+        stream.write_all(&early.concat()).unwrap();
+        stream.write_all(&record("", "anna", "", LOGIN_OK)).unwrap();
+        expect(&mut stream, &record("anna", "camera", "", REQUEST));
+        stream.write_all(&ringing.concat()).unwrap();
+        // Carl need not wait; the camera that rings once more is answered.
+        expect(
+            &mut stream,
+            &record("anna", "carl", "only takes pictures", REJECT),
+        );
+        stream.write_all(&in_call.concat()).unwrap();
+        expect(&mut stream, &record("anna", "camera", "", ACCEPT));
+        expect_last(&mut stream, &record("anna", "camera", "", END));
+    });
+    assert_eq!(result.unwrap().pictures, 1);
+    assert_eq!(folder.pictures(), [picture]);
+}
+
+#[test]
+fn both_have_rung() {
+    let answer = [camera_says(REQUEST), camera_shows(&jpeg(9, 1))].concat();
+    let last = [
+        record("anna", "camera", "", ACCEPT),
+        record("anna", "camera", "", END),
+    ];
+    let (result, _folder) = fetch_ringing(1, answer, last.concat());
+    assert_eq!(result.unwrap().pictures, 1);
+}
+
+#[test]
+fn call_lengths_that_lie_are_refused() {
+    let names = b"\0\0\0\x02\0x\0\0\0\x02\0y";
+    let content = |length: u32| [&names[..], &length.to_be_bytes()].concat();
+    // More than the largest picture makes, and room for longer names.
+    let too_long = 2 * (PICTURE_LIMIT as u32).div_ceil(3) * 4 + 256;
+    for (wire, why) in [
+        (b"\0\0\0\x03".to_vec(), "a text of 3 bytes, which is odd"),
+        (b"\0\0\0\x82".to_vec(), "a name of 130 bytes"),
+        (b"\x80\0\0\0".to_vec(), "a name of 2147483648 bytes"),
+        (b"\xff\xff\xff\xfe".to_vec(), "a name of 4294967294 bytes"),
+        (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), "a name of"),
+        (content(too_long), "a record that is too long"),
+        (content(0x7fff_fffe), "a record that is too long"),
+        (content(0xffff_fffe), "a record that is too long"),
+    ] {
+        let text = |result| {
+            let text = protocol_error(result);
+            assert!(
+                text.starts_with("the server does not speak call: "),
+                "{text}"
+            );
+            assert!(text.contains(why), "{text}");
+        };
+        let end = record("anna", "camera", "", END);
+        let (result, folder) = fetch_ringing(1, [camera_says(ACCEPT), wire.clone()].concat(), end);
+        text(result);
+        assert!(folder.files().is_empty());
+        let (result, _folder) = fetch_call(1, move |mut stream| {
+            expect(&mut stream, &record("anna", "", "pw", LOGIN));
+            stream.write_all(&wire).unwrap();
+            expect_last(&mut stream, b"");
+        });
+        text(result);
+    }
+}
+
+#[test]
+fn the_largest_picture_of_a_call_is_taken() {
+    for (size, taken) in [(PICTURE_LIMIT, true), (PICTURE_LIMIT + 1, false)] {
+        let wire = [camera_says(ACCEPT), camera_shows(&jpeg(size, 9))].concat();
+        let (result, folder) = fetch_ringing(1, wire, record("anna", "camera", "", END));
+        if taken {
+            assert_eq!(result.unwrap().bytes, size as u64);
+            assert_eq!(folder.pictures(), [jpeg(size, 9)]);
+        } else {
+            let text = protocol_error(result);
+            assert!(text.ends_with("or of more than 16777216 bytes"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_picture_ends_the_call() {
+    for (content, why) in [
+        ("/9j/2", "no Base64"),
+        ("/9j/ 2Q==", "no Base64"),
+        ("/9j/2Q==\u{100}", "no Base64"),
+        ("R0lGODlh", "picture 1 is not a JPEG"),
+        ("", "picture 1 is not a JPEG"),
+    ] {
+        let shown = record("camera", "anna", content, VIDEO_DATA);
+        let wire = [camera_says(ACCEPT), shown].concat();
+        let (result, folder) = fetch_ringing(1, wire, record("anna", "camera", "", END));
+        let text = protocol_error(result);
+        assert!(text.contains(why), "{content}: {text}");
+        assert!(folder.files().is_empty());
+    }
+}
+
+#[test]
+fn a_relay_that_goes_away_is_named() {
+    let whole = [
+        record("", "anna", "", LOGIN_OK),
+        camera_says(ACCEPT),
+        camera_shows(&jpeg(9, 1)),
+    ]
+    .concat();
+    for (sent, what) in [
+        (0, "instead of hanging up"),
+        (10, "within a record"),
+        (whole.len() - 1, "within a record"),
+        (whole.len(), "instead of hanging up"),
+    ] {
+        let wire = whole[..sent].to_vec();
+        // Also without a count: nobody has hung up.
+        let (result, _folder) = fetch_call(0, move |mut stream| {
+            expect(&mut stream, &record("anna", "", "pw", LOGIN));
+            stream.write_all(&wire).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        });
+        match result {
+            Err(FetchError::Connection(text)) => assert!(text.ends_with(what), "{text}"),
+            other => panic!("{sent} bytes: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_call_without_answer_is_given_up_and_hung_up() {
+    let login = record("anna", "", "pw", LOGIN);
+    let end = [
+        record("anna", "camera", "", REQUEST),
+        record("anna", "camera", "", END),
+    ]
+    .concat();
+    let let_in = record("", "anna", "", LOGIN_OK);
+    for (answer, sent, what) in [
+        (vec![], vec![], "the server does not answer the login"),
+        (
+            let_in.clone(),
+            end.clone(),
+            "camera does not answer the call",
+        ),
+        (
+            [let_in, camera_says(ACCEPT)].concat(),
+            end,
+            "camera is in the call and sends none",
+        ),
+    ] {
+        let login = login.clone();
+        let (port, server) = serve(move |mut stream| {
+            expect(&mut stream, &login);
+            stream.write_all(&answer).unwrap();
+            expect_last(&mut stream, &sent);
+        });
+        let result = run(&FetchOptions {
+            url: format!("call://anna:pw@127.0.0.1:{port}"),
+            count: 1,
+            output: Output::File("/dev/null".into()),
+            timeout: Duration::from_millis(500),
+        });
+        let text = format!("no picture within 500ms: {what}");
+        assert_eq!(result, Err(FetchError::NoPicture(text)));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn hanging_up_reaches_a_relay_that_still_sends() {
+    let (result, folder) = fetch_call(1, |mut stream| {
+        let_in(&mut stream);
+        stream.write_all(&camera_says(ACCEPT)).unwrap();
+        // What is on its way when the receiver has enough.
+        for seed in 0..20 {
+            stream
+                .write_all(&camera_shows(&jpeg(50_000, seed)))
+                .unwrap();
+        }
+        expect_last(&mut stream, &record("anna", "camera", "", END));
+    });
+    assert_eq!(result.unwrap().pictures, 1);
+    assert_eq!(folder.pictures(), [jpeg(50_000, 0)]);
+}
+
+#[test]
+fn hanging_up_does_not_wait_for_a_relay_that_does_not_close() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let (port, server) = serve(move |mut stream| {
+        let_in(&mut stream);
+        let shown = [camera_says(ACCEPT), camera_shows(&jpeg(9, 1))].concat();
+        stream.write_all(&shown).unwrap();
+        is_done.recv_timeout(Duration::from_secs(60)).unwrap();
+        expect_last(&mut stream, &record("anna", "camera", "", END));
+    });
+    let result = run(&FetchOptions {
+        url: format!("call://anna:pw@127.0.0.1:{port}/camera"),
+        count: 1,
+        output: Output::File("/dev/null".into()),
+        timeout: Duration::from_secs(600),
+    });
+    done.send(()).unwrap();
+    assert_eq!(result.unwrap().pictures, 1);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_ends_the_call() {
+    let folder = Folder::new();
+    let output = Output::File(folder.0.join("missing/x.jpg"));
+    let result = fetch_to(output, "call://anna:pw@", "", 1, |mut stream| {
+        let_in(&mut stream);
+        let shown = [camera_says(ACCEPT), camera_shows(&jpeg(9, 1))].concat();
+        stream.write_all(&shown).unwrap();
+        expect_last(&mut stream, &record("anna", "camera", "", END));
+    });
+    assert!(matches!(result, Err(FetchError::File(_))), "{result:?}");
+}
+
 // --- time, files, connections ---
 
 #[test]
@@ -673,18 +1166,10 @@ fn nobody_there_is_a_connection_error() {
 
 fn run_push_to(output: Output, pictures: Vec<Vec<u8>>) -> Result<Summary, FetchError> {
     let count = pictures.len() as u64;
-    let (port, server) = serve(move |mut stream| {
+    fetch_to(output, "push://", "", count, move |mut stream| {
         // The receiver may leave before it took all.
         let _ = stream.write_all(&push_wire(&pictures));
-    });
-    let result = run(&FetchOptions {
-        url: format!("push://127.0.0.1:{port}"),
-        count,
-        output,
-        timeout: Duration::from_secs(10),
-    });
-    server.join().unwrap();
-    result
+    })
 }
 
 #[test]

@@ -1,22 +1,39 @@
-//! The three kinds of URL, as far as a camera needs them (RFC 3986 without user names, queries only for HTTP).
+//! The four kinds of URL, as far as a camera needs them (RFC 3986; user names only for call, queries only for HTTP).
 
 use super::{FetchError, one_line};
+use crate::config::Secret;
+use crate::limits::{PASSWORD, USER_NAME};
+use crate::protocol::call::Name;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whom a `call://` rings up that names nobody: camd's own default.
+const CALLEE: &str = "camera";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Pull,
     Push,
     Http,
+    Call(Call),
+}
+
+/// Who rings up whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Both are as a [`Name`] must be.
+    pub(super) user: String,
+    pub(super) callee: String,
+    pub(super) password: Option<Secret>,
 }
 
 impl Scheme {
-    /// 80 for HTTP as the standard says, though camd's own listener is at 8080 unless configured otherwise; the other
-    /// two are camd's.
-    fn default_port(self) -> u16 {
+    /// 80 for HTTP as the standard says, though camd's own listener is at 8080 unless configured otherwise; the
+    /// others are camd's.
+    fn default_port(&self) -> u16 {
         match self {
             Scheme::Http => 80,
             Scheme::Push => 8081,
             Scheme::Pull => 8082,
+            Scheme::Call(_) => 8083,
         }
     }
 }
@@ -27,7 +44,7 @@ pub(super) struct Url {
     /// Without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
-    /// HTTP: path and query, beginning with `/`.
+    /// HTTP: path and query, beginning with `/`. Else empty.
     pub(super) target: String,
 }
 
@@ -35,8 +52,8 @@ impl Url {
     pub(super) fn parse(text: &str) -> Result<Url, FetchError> {
         let wrong = |why: &str| {
             FetchError::Url(format!(
-                "{}: {why}; wanted is pull://host:port, push://host:port or http://host:port/path",
-                one_line(text.as_bytes())
+                "{}: {why}; wanted is pull://host:port, push://host:port, http://host:port/path or call://[user[:password]@]host:port/camera",
+                one_line(without_password(text).as_bytes())
             ))
         };
         // A space or a line end would otherwise become a part of the request.
@@ -48,17 +65,33 @@ impl Url {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| wrong("no scheme:// in front"))?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let (login, authority) = match authority.rsplit_once('@') {
+            Some((login, authority)) => (Some(login), authority),
+            None => (None, authority),
+        };
+        // The fragment is the reader's own affair and never sent.
+        let target = target.split('#').next().unwrap_or_default();
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "pull" => Scheme::Pull,
             "push" => Scheme::Push,
             "http" => Scheme::Http,
+            "call" if login.is_none() && rest.contains('@') => {
+                return Err(wrong(
+                    "within a name or a password, / is %2F, ? is %3F, # is %23, @ is %40",
+                ));
+            }
+            "call" => Scheme::Call(
+                Call::parse(login.unwrap_or_default(), target).map_err(|why| wrong(&why))?,
+            ),
             "https" => return Err(wrong("TLS is not spoken here")),
             _ => return Err(wrong("unknown scheme")),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
-        if authority.contains('@') {
-            return Err(wrong("user names and passwords are not supported"));
+        if login.is_some() && !matches!(scheme, Scheme::Call(_)) {
+            return Err(wrong(
+                "user names and passwords are not supported with this scheme",
+            ));
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
@@ -91,15 +124,14 @@ impl Url {
         let port = match port {
             None | Some("") => scheme.default_port(),
             Some(port) => match port.parse() {
-                Ok(port) if port != 0 && !text.contains(":+") => port,
+                Ok(number) if number != 0 && !port.starts_with('+') => number,
                 _ => return Err(wrong("the port is not a number from 1 to 65535")),
             },
         };
-        // The fragment is the reader's own affair and never sent.
-        let target = target.split('#').next().unwrap_or_default();
         let target = match scheme {
             Scheme::Http if target.starts_with('/') => target.to_owned(),
             Scheme::Http => format!("/{target}"),
+            Scheme::Call(_) => String::new(),
             Scheme::Pull | Scheme::Push if target.is_empty() || target == "/" => String::new(),
             Scheme::Pull | Scheme::Push => return Err(wrong("this protocol knows no paths")),
         };
@@ -128,9 +160,92 @@ impl Url {
     }
 }
 
+impl Call {
+    /// `login` is what stands in front of the @, `path` what stands behind the port. The error says what is wrong.
+    fn parse(login: &str, path: &str) -> Result<Call, String> {
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let user = match user {
+            // Not the same twice on one machine; at the relay, it tells whose process this is.
+            "" => format!("camd-fetch-{}", std::process::id()),
+            user => decode(user)?,
+        };
+        let password = match password {
+            "" => None,
+            password => Some(
+                Secret::new(&decode(password)?)
+                    .ok_or_else(|| format!("the password has more than {PASSWORD} characters"))?,
+            ),
+        };
+        if path.contains('?') {
+            return Err("this protocol knows no queries; within a name, ? is %3F".to_owned());
+        }
+        let callee = match path.strip_prefix('/').unwrap_or(path) {
+            "" => CALLEE.to_owned(),
+            path if path.contains('/') => {
+                return Err("only one name may follow the port; within it, / is %2F".to_owned());
+            }
+            path => decode(path)?,
+        };
+        if [&user, &callee]
+            .iter()
+            .any(|text| Name::new(text).is_none())
+        {
+            return Err(format!(
+                "a name has 1 to {USER_NAME} characters, none of them a control character"
+            ));
+        }
+        if user == callee {
+            return Err("nobody can ring up himself: the user in front of the @ is another".into());
+        }
+        Ok(Call {
+            user,
+            callee,
+            password,
+        })
+    }
+}
+
+/// %XX to bytes (RFC 3986, 2.1), and these to text.
+fn decode(text: &str) -> Result<String, String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let digit = |at: usize| {
+            let byte = piece.as_bytes().get(at);
+            byte.and_then(|&b| char::from(b).to_digit(16))
+        };
+        let (Some(high), Some(low)) = (digit(0), digit(1)) else {
+            return Err("behind a % stand two hexadecimal digits; % itself is %25".to_owned());
+        };
+        bytes.push((high * 16 + low) as u8);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).map_err(|_| "what stands there as %XX is not UTF-8".to_owned())
+}
+
+/// The URL for other eyes: what may be a password in front of an @ is left out. Also where the text is no good URL, as
+/// one with a / in the password that should have been %2F.
+pub fn without_password(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url.rfind('@').filter(|&end| end >= start);
+    match end.and_then(|end| Some((start + url[start..end].find(':')?, end))) {
+        Some((colon, end)) => format!("{}:…{}", &url[..colon], &url[end..]),
+        None => url.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn call(text: &str) -> (String, u16, String, Option<String>, String) {
+        let url = Url::parse(text).unwrap();
+        let Scheme::Call(call) = url.scheme else {
+            panic!("{text}: {:?}", url.scheme);
+        };
+        let password = call.password.map(|password| password.expose().to_owned());
+        (url.host, url.port, call.user, password, call.callee)
+    }
 
     fn url(text: &str) -> (Scheme, String, u16, String) {
         let url = Url::parse(text).unwrap();
@@ -172,6 +287,51 @@ mod tests {
     }
 
     #[test]
+    fn who_rings_up_whom() {
+        let is = |host: &str, port, user: &str, password: Option<&str>, callee: &str| {
+            let password = password.map(str::to_owned);
+            (host.into(), port, user.into(), password, callee.into())
+        };
+        let nobody = format!("camd-fetch-{}", std::process::id());
+        for (text, expected) in [
+            ("call://box", is("box", 8083, &nobody, None, "camera")),
+            ("CALL://box:1/#x", is("box", 1, &nobody, None, "camera")),
+            ("call://@box/bob", is("box", 8083, &nobody, None, "bob")),
+            (
+                "call://:pw@box",
+                is("box", 8083, &nobody, Some("pw"), "camera"),
+            ),
+            ("call://anna@box", is("box", 8083, "anna", None, "camera")),
+            ("call://anna:@box", is("box", 8083, "anna", None, "camera")),
+            (
+                "call://anna:+a:b@c@[::1]:9/bob@home",
+                is("::1", 9, "anna", Some("+a:b@c"), "bob@home"),
+            ),
+            (
+                "call://%C3%84nne%3a:%2F%3F%23%40%25@box/T%C3%BCr%2f1",
+                is("box", 8083, "Änne:", Some("/?#@%"), "Tür/1"),
+            ),
+        ] {
+            assert_eq!(call(text), expected, "{text}");
+        }
+        let long = format!("call://{}@box/b", "%C3%84".repeat(64));
+        assert_eq!(call(&long).2, "Ä".repeat(64));
+    }
+
+    #[test]
+    fn passwords_are_not_for_other_eyes() {
+        for (text, shown) in [
+            ("call://anna:secret@box:1/bob", "call://anna:…@box:1/bob"),
+            ("call://anna:se/c:r@t@box", "call://anna:…@box"),
+            ("anna:secret@box", "anna:…@box"),
+            ("call://anna@box:8083", "call://anna@box:8083"),
+            ("call://box:8083/", "call://box:8083/"),
+        ] {
+            assert_eq!(without_password(text), shown);
+        }
+    }
+
+    #[test]
     fn what_is_refused_says_why() {
         for (text, why) in [
             ("cam:8081", "no scheme"),
@@ -188,6 +348,25 @@ mod tests {
             ("push://[::1]80", "only :port"),
             ("push://cam/x", "no paths"),
             ("http://me:secret@cam/", "user names"),
+            ("pull://me@cam/", "user names"),
+            ("call://a:secret@:8083/b", "no host"),
+            ("call://a:secret@cam:0/b", "1 to 65535"),
+            ("call://a:secret@cam:+1/b", "1 to 65535"),
+            ("call://a:se/cret@cam", "/ is %2F"),
+            ("call://a:se#cret@cam", "# is %23"),
+            ("call://a:secret@cam/b?c", "? is %3F"),
+            ("call://a:secret@cam/b/", "/ is %2F"),
+            ("call://a:secret%@cam/b", "hexadecimal"),
+            ("call://a:secret@cam/%1", "hexadecimal"),
+            ("call://a:secret@cam/%+1", "hexadecimal"),
+            ("call://a%g0@cam/", "hexadecimal"),
+            ("call://%C3@cam/", "not UTF-8"),
+            ("call://%0A@cam/", "control character"),
+            ("call://a@cam/%00", "control character"),
+            (&format!("call://{}@cam", "a".repeat(65)), "1 to 64"),
+            (&format!("call://cam/{}", "a".repeat(65)), "1 to 64"),
+            (&format!("call://:{}@cam", "a".repeat(257)), "more than 256"),
+            ("call://camera@cam", "nobody can ring up himself"),
             ("http://cam/a b", "visible ASCII"),
             ("http://cam/\r\nX: y", "visible ASCII"),
         ] {
@@ -195,6 +374,7 @@ mod tests {
                 Err(FetchError::Url(message)) => {
                     assert!(message.contains(why), "{text}: {message}");
                     assert!(!message.contains('\n'), "{text}: {message}");
+                    assert!(!message.contains("cret@"), "{text}: {message}");
                 }
                 other => panic!("{text}: {other:?}"),
             }

@@ -1,10 +1,11 @@
 //! A TCP connection with a read buffer and one deadline.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::FetchError;
+use crate::limits::LINGER_CLOSE;
 
 /// Bytes asked of the kernel at once.
 const READ: usize = 64 * 1024;
@@ -135,6 +136,19 @@ impl Wire {
             .set_write_timeout(Some(left))
             .and_then(|()| self.stream.write_all(bytes))
             .map_err(|error| lost(&error, self.timeout))
+    }
+
+    /// Sends the last words, and gives the server a moment to take them and to close: a socket that is closed with
+    /// input unread resets the connection, and what was sent may be lost with it (RFC 2525, 2.17).
+    pub(super) fn finish(&mut self, bytes: &[u8]) {
+        self.deadline = Instant::now() + LINGER_CLOSE;
+        let sent = self.send(bytes).is_ok() && self.stream.shutdown(Shutdown::Write).is_ok();
+        if sent {
+            self.consume(self.received().len());
+            while let Ok(1..) = self.fill() {
+                self.consume(self.received().len());
+            }
+        }
     }
 }
 

@@ -6,21 +6,24 @@ use std::time::{Duration, Instant};
 use serde::{Serialize, Serializer};
 
 use super::Hub;
+use crate::protocol::call::Name;
 use crate::slot::Stream;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::switchboard::Party;
 use crate::times::{Phase, Times};
 
 /// The page at `/`.
 pub const INDEX: &[u8] = include_bytes!("index.html");
 
 #[derive(Serialize)]
-struct State<'a, L, P, I, C>
+struct State<'a, L, P, I, C, K>
 where
     L: Iterator<Item = Listener<'a>> + Clone,
     P: Iterator<Item = Profile<I>> + Clone,
     I: Iterator<Item = usize> + Clone,
     C: Iterator<Item = Client<'a>> + Clone,
+    K: Iterator<Item = Call> + Clone,
 {
     name: &'a str,
     version: &'static str,
@@ -32,6 +35,8 @@ where
     profiles: P,
     #[serde(serialize_with = "sequence")]
     clients: C,
+    #[serde(serialize_with = "sequence")]
+    calls: K,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -118,6 +123,10 @@ struct Client<'a> {
     /// Slot and generation: tells two connections in one slot apart.
     id: (u8, u16),
     peer: &'a str,
+    /// call: its name among the users, once it has said that; else null.
+    user: Option<&'a str>,
+    /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
+    calls: usize,
     protocol: &'static str,
     listener: &'a str,
     state: crate::protocol::State,
@@ -129,6 +138,17 @@ struct Client<'a> {
     unsent_bytes: usize,
     /// 0: the listener's own picture; the higher, the smaller. Null where the listener is not adaptive, and for requests.
     rung: Option<u8>,
+}
+
+/// A call between users of one listener, or with its camera.
+#[derive(Serialize)]
+struct Call {
+    /// The client's `id`.
+    caller: (u8, u16),
+    /// The same of who was rung up; null for the camera.
+    callee: Option<(u8, u16)>,
+    /// Not answered yet.
+    ringing: bool,
 }
 
 fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
@@ -200,6 +220,11 @@ pub fn state<S: Stream, C: Source>(
             Client {
                 id: (id.index, id.generation),
                 peer: &slot.peer,
+                user: slot.user().map(Name::as_str),
+                calls: match slot.partners() {
+                    Some(partners) => partners.len(),
+                    None => hub.switchboard().calls_of(id.index),
+                },
                 protocol: listener.config.protocol.name(),
                 listener: &listener.address,
                 state: slot.state(),
@@ -209,6 +234,17 @@ pub fn state<S: Stream, C: Source>(
                 age_ms: ms(slot.stats.captured, now),
                 unsent_bytes: slot.unsent(),
                 rung: hub.rung(slot),
+            }
+        }),
+        calls: hub.switchboard().calls().iter().map(|call| {
+            let id = |client| hub.id(client);
+            Call {
+                caller: id(call.caller),
+                callee: match call.callee {
+                    Party::Client(client) => Some(id(client)),
+                    Party::Camera => None,
+                },
+                ringing: call.ringing.is_some(),
             }
         }),
     };
@@ -291,6 +327,15 @@ pub fn metrics<S: Stream, C: Source>(
         "gauge",
         "Since the newest picture came in.",
         age.as_secs_f64(),
+    )?;
+
+    let calls = hub.switchboard().calls().len();
+    metric(
+        page,
+        "camd_calls",
+        "gauge",
+        "Calls, those that ring among them.",
+        calls,
     )?;
 
     type Value<S> = fn(&Hub<S>, usize) -> u64;
@@ -405,7 +450,7 @@ impl std::fmt::Display for Label<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_SLOTS, RUNGS};
+    use crate::limits::{CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_SLOTS, RUNGS};
     use crate::protocol;
 
     #[test]
@@ -414,6 +459,7 @@ mod tests {
         let bind = format!("unix:{}", "p".repeat(107));
         let peer = "6".repeat(64);
         let name = "\u{10ffff}".repeat(crate::limits::CAMERA_NAME);
+        let user = "\u{ffff}".repeat(crate::limits::USER_NAME);
         let reason = "r".repeat(1000);
         let longest = || {
             Some(Milliseconds {
@@ -465,6 +511,8 @@ mod tests {
             clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
                 id: (index as u8, u16::MAX),
                 peer: &peer,
+                user: Some(&user),
+                calls: MAX_CLIENTS,
                 protocol: "push",
                 listener: &bind,
                 state: protocol::State::Sending,
@@ -474,6 +522,11 @@ mod tests {
                 age_ms: Some(u64::MAX),
                 unsent_bytes: u32::MAX as usize,
                 rung: Some(6),
+            }),
+            calls: (0..MAX_CLIENTS * CALLS_PLACED).map(|_| Call {
+                caller: (u8::MAX, u16::MAX),
+                callee: Some((u8::MAX, u16::MAX)),
+                ringing: false,
             }),
         };
         let json = serde_json::to_vec(&state).unwrap();

@@ -11,8 +11,8 @@
 //! | type | qint32 |
 //!
 //! A QString is a quint32, the length of what follows in bytes, and the text in UTF-16BE. A length of `ffffffff` is the
-//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (`QDataStream`'s
-//! format of these two has been the same since Qt 1; its version does not matter.)
+//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (All versions of
+//! `QDataStream`'s format since Qt 2.1 have the same bytes for these two, so that it need not be agreed on.)
 //!
 //! | type | name | content |
 //! |---|---|---|
@@ -30,12 +30,18 @@
 //! A server answers 1 by 2 or 3, and writes 59 itself; it passes the others on as they are.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::{Head, Violation};
-use crate::limits::{PASSWORD, PASSWORD_BYTES, REASON, USER_NAME, USER_NAME_BYTES};
+use super::{Chunk, Head, Violation};
+use crate::decimate::Decimator;
+use crate::frame::FrameMeta;
+use crate::limits::{
+    CONTROL_BURST, CONTROL_RATE, MAX_CLIENTS, PASSWORD, PASSWORD_BYTES, REASON, USER_NAME,
+    USER_NAME_BYTES,
+};
 
 /// The length in front of a text, and the type at the end, in bytes.
 const LENGTH: usize = 4;
@@ -275,7 +281,7 @@ pub fn write(out: &mut impl Extend<u8>, sender: &str, receiver: &str, content: &
     out.extend(kind.number().to_be_bytes());
 }
 
-/// Writes what comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
+/// What comes before the content of a VIDEO_DATA with a content of so many bytes. Behind that comes
 /// [`VIDEO_DATA_TYPE`].
 pub fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: usize) {
     put_text(head, sender.as_str());
@@ -284,7 +290,7 @@ pub fn picture_head(head: &mut Head, sender: &Name, receiver: &Name, content: us
 }
 
 /// Bytes of the content of a VIDEO_DATA with a JPEG of `jpeg` bytes.
-pub fn content_len(jpeg: usize) -> usize {
+pub const fn content_len(jpeg: usize) -> usize {
     2 * jpeg.div_ceil(3) * 4
 }
 
@@ -303,6 +309,197 @@ pub fn write_content(jpeg: &[u8], out: &mut [u8]) -> Option<usize> {
         out[2 * i + 1] = byte;
     }
     Some(out.len())
+}
+
+/// The state of a connection to a call listener beyond its slot's.
+#[derive(Debug)]
+pub struct Connection {
+    /// The camera's name.
+    pub camera: Name,
+    /// The user, once he has said who he is; camd itself, once it has logged in at a relay.
+    pub name: Option<Name>,
+    /// The other end is a relay, and these are those who see the camera through it.
+    pub partners: Option<Partners>,
+    /// Logins refused so far.
+    pub refusals: u8,
+    /// In a call with the camera, this user or somebody behind that relay.
+    pub watching: bool,
+    /// Nothing follows what waits to be sent.
+    pub ends: bool,
+    /// There was no room for what he was to be told.
+    pub overflowed: bool,
+    budget: Budget,
+}
+
+impl Connection {
+    pub fn new(camera: Name) -> Self {
+        Connection {
+            camera,
+            name: None,
+            partners: None,
+            refusals: 0,
+            watching: false,
+            ends: false,
+            overflowed: false,
+            budget: Budget {
+                bytes: CONTROL_BURST,
+                at: None,
+                resume: None,
+            },
+        }
+    }
+
+    /// A connection that camd has made: to somebody else's relay, where `camera` is a user's name.
+    pub fn to_relay(camera: Name) -> Self {
+        Connection {
+            partners: Some(Partners::default()),
+            ..Connection::new(camera)
+        }
+    }
+
+    /// Whether a record without picture, of so many bytes, may pass now. If not, when: [`Connection::resume`].
+    pub fn may_send(&mut self, bytes: usize, now: Instant) -> bool {
+        self.budget.take(bytes, now)
+    }
+
+    /// When the record that waits in the input may pass.
+    pub fn resume(&self) -> Option<Instant> {
+        self.budget.resume
+    }
+
+    /// The camera's picture, whose content has so many bytes.
+    pub(super) fn next_chunk(&self, content: usize, head: &mut Head) -> Chunk {
+        let receiver = match &self.partners {
+            Some(partners) => partners.receiver(),
+            None => self.name.as_ref().expect("only users are in calls"),
+        };
+        picture_head(head, &self.camera, receiver, content);
+        Chunk {
+            payload: content,
+            tail: VIDEO_DATA_TYPE,
+        }
+    }
+}
+
+/// Those who see the camera through one connection to a relay. Each picture goes to one of them, the newest one to each in
+/// turn.
+#[derive(Debug, Default)]
+pub struct Partners {
+    all: heapless::Vec<Partner, MAX_CLIENTS>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Partner {
+    name: Name,
+    /// Of the newest picture that he got.
+    sequence: u64,
+    pace: Option<Decimator>,
+}
+
+impl Partners {
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.all.iter().map(|partner| &partner.name)
+    }
+
+    pub fn contains(&self, name: &Name) -> bool {
+        self.names().any(|other| other == name)
+    }
+
+    /// # Panics
+    /// If there are more than connections to this machine.
+    pub fn add(&mut self, name: Name, max_fps: Option<u16>) {
+        let partner = Partner {
+            name,
+            sequence: 0,
+            pace: max_fps.map(Decimator::new),
+        };
+        let added = self.all.push(partner);
+        assert!(added.is_ok(), "listener.calls is at most MAX_CLIENTS");
+    }
+
+    /// False: he was none.
+    pub fn remove(&mut self, name: &Name) -> bool {
+        let before = self.all.len();
+        self.all.retain(|partner| partner.name != *name);
+        self.next = 0;
+        self.all.len() < before
+    }
+
+    /// Whether this picture is news for somebody, who then is [`Partners::receiver`].
+    pub fn turn_to(&mut self, meta: &FrameMeta) -> bool {
+        let count = self.all.len();
+        let found = (self.next..self.next + count).find(|turn| self.is_due(turn % count, meta));
+        if let Some(turn) = found {
+            self.next = turn % count;
+        }
+        found.is_some()
+    }
+
+    fn is_due(&self, index: usize, meta: &FrameMeta) -> bool {
+        let partner = &self.all[index];
+        let due = |pace: &Decimator| pace.wants(meta.captured);
+        meta.sequence > partner.sequence && partner.pace.as_ref().is_none_or(due)
+    }
+
+    /// Whether [`Partners::turn_to`] would find somebody.
+    pub fn is_news(&self, meta: &FrameMeta) -> bool {
+        (0..self.all.len()).any(|index| self.is_due(index, meta))
+    }
+
+    fn receiver(&self) -> &Name {
+        &self.all[self.next].name
+    }
+
+    /// The picture is on its way to the receiver.
+    pub fn kept(&mut self, meta: &FrameMeta) {
+        let partner = &mut self.all[self.next];
+        partner.sequence = meta.sequence;
+        if let Some(pace) = &mut partner.pace {
+            pace.kept(meta.captured);
+        }
+        self.next = (self.next + 1) % self.all.len();
+    }
+}
+
+/// What one client may send of records without pictures: [`CONTROL_RATE`], and [`CONTROL_BURST`] at once.
+#[derive(Debug)]
+struct Budget {
+    bytes: usize,
+    /// When `bytes` was right.
+    at: Option<Instant>,
+    resume: Option<Instant>,
+}
+
+impl Budget {
+    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        let rate = CONTROL_RATE as u128;
+        let since = now.saturating_duration_since(*self.at.get_or_insert(now));
+        let gained = usize::try_from(since.as_micros() * rate / 1_000_000).unwrap_or(CONTROL_BURST);
+        if gained > 0 {
+            self.bytes = self.bytes.saturating_add(gained).min(CONTROL_BURST);
+            self.at = Some(now);
+        }
+        let lacking = bytes.min(CONTROL_BURST).saturating_sub(self.bytes);
+        if lacking == 0 {
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.resume = None;
+            return true;
+        }
+        // A microsecond more, so that it is enough then.
+        let wait = lacking as u64 * 1_000_000 / CONTROL_RATE as u64 + 1;
+        self.resume = Some(now + Duration::from_micros(wait));
+        false
+    }
 }
 
 #[cfg(test)]
@@ -466,6 +663,31 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn nobody_floods() {
+        let mut now = Instant::now();
+        let mut connection = Connection::new(Name::new("camera").unwrap());
+        let mut passed = 0;
+        let begin = now;
+        while now < begin + Duration::from_secs(10) {
+            while connection.may_send(100, now) {
+                passed += 100;
+            }
+            let resume = connection.resume().unwrap();
+            assert!(now < resume && resume < now + Duration::from_millis(5));
+            now = resume;
+        }
+        let allowed = CONTROL_BURST + 10 * CONTROL_RATE;
+        assert!(
+            (allowed - 5000..=allowed + 100).contains(&passed),
+            "{passed}"
+        );
+        // A pause gives back the burst, and no more.
+        now += Duration::from_secs(1000);
+        assert!(connection.may_send(CONTROL_BURST, now) && connection.resume().is_none());
+        assert!(!connection.may_send(100, now));
     }
 
     #[test]

@@ -71,6 +71,12 @@ pub enum Violation {
     LongRecord,
     /// call: a name that is empty, no text, or has control characters.
     BadName,
+    /// call: a record whose sender is somebody else.
+    ForeignSender,
+    /// call: something else before LOGIN, where a password is needed.
+    NotLoggedIn,
+    /// call: a type that only the relay sends.
+    RelaysOnly { number: i32 },
 }
 
 impl fmt::Display for Violation {
@@ -93,6 +99,11 @@ impl fmt::Display for Violation {
             Violation::BadName => {
                 f.write_str("a user's name that is empty, no text, or has control characters")
             }
+            Violation::ForeignSender => f.write_str("a message in the name of another user"),
+            Violation::NotLoggedIn => f.write_str("a message before LOGIN, which needs a password"),
+            Violation::RelaysOnly { number } => {
+                write!(f, "a message of type {number}, which only the relay sends")
+            }
         }
     }
 }
@@ -103,10 +114,16 @@ pub enum ProtocolKind {
     Http,
     Pull,
     Push,
+    Call,
 }
 
 impl ProtocolKind {
-    pub const ALL: [ProtocolKind; 3] = [ProtocolKind::Http, ProtocolKind::Pull, ProtocolKind::Push];
+    pub const ALL: [ProtocolKind; 4] = [
+        ProtocolKind::Http,
+        ProtocolKind::Pull,
+        ProtocolKind::Push,
+        ProtocolKind::Call,
+    ];
 
     /// The name in `listener.protocol` and in `/state`.
     pub fn name(self) -> &'static str {
@@ -114,6 +131,7 @@ impl ProtocolKind {
             ProtocolKind::Http => "http",
             ProtocolKind::Pull => "pull",
             ProtocolKind::Push => "push",
+            ProtocolKind::Call => "call",
         }
     }
 
@@ -122,6 +140,7 @@ impl ProtocolKind {
         match self {
             ProtocolKind::Pull => 50,
             ProtocolKind::Push | ProtocolKind::Http => 80,
+            ProtocolKind::Call => 30,
         }
     }
 }
@@ -132,22 +151,24 @@ pub enum Protocol {
     Pull(pull::Pull),
     Push,
     Http(http::Http),
+    Call(Box<call::Connection>),
 }
 
 impl Protocol {
-    /// `policy` is that of the listener, for http.
-    pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>) -> Self {
+    /// `policy` is that of the listener, for http, and `camera` its name, for call.
+    pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>, camera: &call::Name) -> Self {
         match kind {
             ProtocolKind::Pull => Protocol::Pull(pull::Pull::default()),
             ProtocolKind::Push => Protocol::Push,
             ProtocolKind::Http => Protocol::Http(http::Http::new(Rc::clone(policy))),
+            ProtocolKind::Call => Protocol::Call(Box::new(call::Connection::new(camera.clone()))),
         }
     }
 
     /// The state of a connection that has just been accepted.
     pub fn initial_state(&self) -> State {
         match self {
-            Protocol::Pull(_) | Protocol::Http(_) => State::Idle,
+            Protocol::Pull(_) | Protocol::Http(_) | Protocol::Call(_) => State::Idle,
             Protocol::Push => State::AnnouncePending,
         }
     }
@@ -159,6 +180,7 @@ impl Protocol {
             Protocol::Pull(_) => pull::next_chunk(len, at, head),
             Protocol::Push => push::next_chunk(len, head),
             Protocol::Http(http) => http.next_chunk(meta, len, head),
+            Protocol::Call(call) => call.next_chunk(len, head),
         }
     }
 }

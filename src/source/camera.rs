@@ -77,14 +77,15 @@ pub struct Camera<S> {
 }
 
 impl<S: Source> Camera<S> {
-    /// A camera that is started with the first [`Camera::run`], to see what is there, and goes idle from there.
+    /// A camera that is started with the first [`Camera::run`], to see what is there, and goes idle from there; unless
+    /// that would disturb somebody.
     pub fn new(source: S, config: &Config, now: Instant) -> Self {
-        Camera {
+        let mut camera = Camera {
             source,
             card: FrameBuf::new(config.limits.frame_bytes),
             settings: config.camera.clone(),
             negotiated: None,
-            retry: Some(now),
+            retry: None,
             trouble: None,
             unwatched: Some(now),
             live: false,
@@ -95,7 +96,15 @@ impl<S: Source> Camera<S> {
             last_captured: None,
             counters: Counters::default(),
             rate: Rate::default(),
-        }
+        };
+        camera.begin(now);
+        camera
+    }
+
+    /// Lets the source be started, if it may be now.
+    fn begin(&mut self, now: Instant) {
+        let rests = self.source.disturbs() && self.unwatched.is_some();
+        self.retry = (!rests || self.settings.linger.is_none()).then_some(now);
     }
 
     pub fn condition(&self) -> Condition {
@@ -180,15 +189,15 @@ impl<S: Source> Camera<S> {
             .min()
     }
 
-    /// When an unwatched source goes off. A fault keeps it on, or being retried: only so is its end noticed.
+    /// When an unwatched source goes off. A fault keeps it on, or being retried, unless that disturbs somebody: only so is
+    /// its end noticed.
     fn switch_off(&self) -> Option<Instant> {
-        match (
-            self.unwatched,
-            self.settings.linger,
-            &self.negotiated,
-            &self.trouble,
-        ) {
-            (Some(since), Some(linger), Some(_), None) => Some(since + linger),
+        let goes = match self.trouble {
+            None => self.negotiated.is_some(),
+            Some(_) => self.source.disturbs(),
+        };
+        match (self.unwatched, self.settings.linger) {
+            (Some(since), Some(linger)) if goes => Some(since + linger),
             _ => None,
         }
     }
@@ -224,7 +233,8 @@ impl<S: Source> Camera<S> {
         }
         if self.switch_off().is_some_and(|at| at <= now) {
             debug!("camera off: nobody watches");
-            self.stop();
+            self.shutdown();
+            self.trouble = None;
         }
         match &mut self.trouble {
             Some(trouble) if trouble.next_card <= now && self.unwatched.is_none() => {
@@ -408,7 +418,7 @@ impl<S: Source> Camera<S> {
         self.stop();
         self.source = source;
         self.trouble = None;
-        self.retry = Some(now);
+        self.begin(now);
     }
 
     /// Frees the device, for good.

@@ -17,6 +17,7 @@ struct Scripted {
     /// What the camera leaves to be turned.
     orientation: Option<Orientation>,
     listeners: usize,
+    disturbs: bool,
 }
 
 const FRESH: Captured = Captured {
@@ -45,6 +46,10 @@ impl Source for Scripted {
 
     fn stop(&mut self) {
         self.closed += u32::from(std::mem::take(&mut self.running));
+    }
+
+    fn disturbs(&self) -> bool {
+        self.disturbs
     }
 
     fn fd(&self) -> Option<RawFd> {
@@ -322,6 +327,54 @@ fn the_card_is_upright_and_as_large_as_the_turned_picture() {
     };
     let inspected = crate::jpeg::inspect(jpeg).expect("a JPEG");
     assert_eq!((inspected.width, inspected.height), (48, 64));
+}
+
+#[test]
+fn who_disturbs_somebody_does_so_for_viewers_only() {
+    let disturbing = || Scripted {
+        disturbs: true,
+        ..Default::default()
+    };
+    let now = Instant::now();
+    let mut camera = Camera::new(disturbing(), &config("linger_s = 5"), now);
+    assert_eq!(
+        (camera.deadline(), camera.condition()),
+        (None, Condition::Idle)
+    );
+    camera.set_viewers(1, now);
+    assert_eq!(camera.source.opened, 1);
+    // A fault is retried for viewers, and as long as they might come back.
+    camera.source.captures.push_back(Err(fault("no answer")));
+    camera.run(true, now);
+    camera.run(false, now + SECOND);
+    assert_eq!(camera.source.opened, 2);
+    camera.set_viewers(0, now + SECOND);
+    camera.source.captures.push_back(Err(fault("no answer")));
+    camera.run(true, now + 2 * SECOND);
+    assert_eq!(camera.condition(), Condition::Fault);
+    camera.run(false, now + 4 * SECOND);
+    assert_eq!(camera.source.opened, 3);
+    camera.run(false, now + 6 * SECOND);
+    assert_eq!(
+        (camera.deadline(), camera.condition()),
+        (None, Condition::Idle)
+    );
+    assert_eq!(camera.source.closed, 3);
+    // One that has no time left is not retried at all.
+    camera.set_viewers(1, now + 60 * SECOND);
+    camera.set_viewers(0, now + 60 * SECOND);
+    camera.source.captures.push_back(Err(fault("no answer")));
+    camera.run(true, now + 65 * SECOND);
+    assert_eq!(camera.condition(), Condition::Idle);
+    // Nor is another one in its place.
+    camera.replace(disturbing(), now + 70 * SECOND);
+    assert_eq!(camera.deadline(), None);
+    camera.set_viewers(1, now + 70 * SECOND);
+    camera.replace(disturbing(), now + 70 * SECOND);
+    assert_eq!(camera.deadline(), Some(now + 70 * SECOND));
+    // Who wants it to be on for ever gets that.
+    let camera = Camera::new(disturbing(), &config("linger_s = 0"), now);
+    assert_eq!(camera.deadline(), Some(now));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Where pictures come from. [`Source`] is the one interface of all kinds; `Camera` keeps one of them alive.
 
+pub mod call;
 pub mod camera;
 mod canvas;
+pub mod dial;
+mod newest;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
@@ -29,7 +32,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
     pub format: PixelFormat,
-    /// In pixels; 0 by 0 where only the first picture will tell (pipe).
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call).
     pub width: u16,
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
@@ -100,6 +103,12 @@ pub trait Source {
 
     fn stop(&mut self);
 
+    /// Whether each `start` disturbs somebody. Such a source is started for viewers only, and not again after a fault while
+    /// there are none.
+    fn disturbs(&self) -> bool {
+        false
+    }
+
     /// What to poll (readable, edge-triggered) while started. `capture` drains it, and is to be called for every event
     /// on it: a camera in trouble says so by an error or hang-up event, and only `capture` tells what it is.
     ///
@@ -145,6 +154,7 @@ pub enum AnySource {
     Pipe(pipe::Pipe),
     Replay(replay::Replay),
     Pattern(pattern::Pattern),
+    Call(call::Call),
 }
 
 /// Calls the same method of whichever source it is.
@@ -155,6 +165,7 @@ macro_rules! each {
             AnySource::Pipe($source) => $call,
             AnySource::Replay($source) => $call,
             AnySource::Pattern($source) => $call,
+            AnySource::Call($source) => $call,
         }
     };
 }
@@ -164,6 +175,7 @@ impl AnySource {
     pub fn new(config: &Config) -> Self {
         let Config {
             camera,
+            call,
             listeners,
             limits,
         } = config;
@@ -187,6 +199,7 @@ impl AnySource {
                 camera.height,
                 camera.fps,
             )),
+            SourceKind::Call => AnySource::Call(call::Call::new(call, frame_bytes, camera.fps)),
         }
     }
 }
@@ -198,6 +211,10 @@ impl Source for AnySource {
 
     fn stop(&mut self) {
         each!(self, source => source.stop())
+    }
+
+    fn disturbs(&self) -> bool {
+        each!(self, source => source.disturbs())
     }
 
     fn fd(&self) -> Option<RawFd> {

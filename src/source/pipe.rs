@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use log::{Level, log};
 use mio::unix::SourceFd;
@@ -18,14 +18,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 
+use super::newest::Newest;
 use super::{Captured, Fault, Negotiated, Source};
-use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat};
-use crate::jpeg::{self, SplitCounts, Splitter};
-use crate::limits;
+use crate::frame::{Frame, PixelFormat};
+use crate::jpeg::{SplitCounts, Splitter};
+use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 
-/// A program may take longer to its first picture than from one to the next: an interpreter, a camera's handshake.
-const FIRST_PICTURE: Duration = Duration::from_secs(15);
 /// Between the end of a program's output and that of the program itself: it closes its files before it can be waited
 /// for.
 const EXIT_GRACE: Duration = Duration::from_millis(200);
@@ -47,11 +45,9 @@ const STDERR: Token = Token(1);
 /// It runs in a process group of its own, so that all it started can be ended with it.
 pub struct Pipe {
     command: Vec<String>,
-    fps: u16,
     splitter: Splitter,
-    /// The newest picture: the splitter's buffer moves on.
-    picture: FrameBuf,
-    meta: Option<FrameMeta>,
+    /// Apart, as the splitter's buffer moves on.
+    newest: Newest,
     running: Option<Running>,
     /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
     unreaped: Option<Child>,
@@ -65,7 +61,6 @@ struct Running {
     poll: Poll,
     events: Events,
     stdout_ready: bool,
-    decimator: Decimator,
     /// Of the splitter, as far as they have been reported.
     counts: SplitCounts,
     /// When there has to be a picture.
@@ -80,10 +75,8 @@ impl Pipe {
     pub fn new(command: Vec<String>, frame_bytes: usize, fps: u16) -> Pipe {
         Pipe {
             command,
-            fps,
             splitter: Splitter::new(frame_bytes),
-            picture: FrameBuf::new(frame_bytes),
-            meta: None,
+            newest: Newest::new(frame_bytes, fps),
             running: None,
             unreaped: None,
         }
@@ -150,7 +143,6 @@ impl Pipe {
                 poll,
                 events: Events::with_capacity(2),
                 stdout_ready: false,
-                decimator: Decimator::new(self.fps),
                 counts: SplitCounts::default(),
                 stall: now + FIRST_PICTURE,
                 last_look: now,
@@ -232,7 +224,7 @@ impl Running {
         let mut captured = Captured::default();
         // Within one picture's size of bytes at a time: a program that writes faster than it can be read must not keep
         // the caller for ever.
-        let mut room = newest.picture.capacity();
+        let mut room = newest.capacity();
         while self.stdout_ready && room > 0 {
             let spare = splitter.spare();
             let most = spare.len().min(room);
@@ -246,7 +238,9 @@ impl Running {
                     room -= n;
                     splitter.filled(n);
                     while let Some(jpeg) = splitter.next_frame() {
-                        self.take_in(now, jpeg, newest, &mut captured);
+                        if newest.take_in(now, jpeg, &mut captured) {
+                            self.stall = now + CAPTURE_STALL;
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -261,22 +255,6 @@ impl Running {
         captured.bad += u32::try_from(bad).unwrap_or(u32::MAX);
         self.counts = counts;
         Ok(captured)
-    }
-
-    fn take_in(&mut self, now: Instant, jpeg: &[u8], newest: &mut Newest, captured: &mut Captured) {
-        let wanted = self.decimator.wants(now);
-        if wanted || captured.fresh {
-            if newest.take(now, jpeg).is_err() {
-                captured.bad += 1;
-                return;
-            }
-            if wanted {
-                self.decimator.kept(now);
-            }
-            captured.dropped += u32::from(captured.fresh);
-            captured.fresh = true;
-        }
-        self.stall = now + limits::CAPTURE_STALL;
     }
 
     /// Why the program gives no pictures any more, if so.
@@ -304,35 +282,6 @@ fn describe(status: &WaitStatus) -> String {
         WaitStatus::Exited(_, code) => format!("ended with exit status {code}"),
         WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
         other => format!("ended ({other:?})"),
-    }
-}
-
-/// Where the newest picture goes.
-struct Newest<'a> {
-    picture: &'a mut FrameBuf,
-    meta: &'a mut Option<FrameMeta>,
-}
-
-impl Newest<'_> {
-    fn take(&mut self, now: Instant, jpeg: &[u8]) -> Result<(), jpeg::Defect> {
-        let found = jpeg::inspect(jpeg)?;
-        let whole = &jpeg[..found.end];
-        match found.tables {
-            Some(at) => jpeg::insert_tables(whole, at, self.picture)?,
-            None => self.picture.copy_tail(whole, 0),
-        }
-        *self.meta = Some(FrameMeta {
-            sequence: 0,
-            captured: now,
-            wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-            width: found.width,
-            height: found.height,
-            orientation: Orientation::UPRIGHT,
-            live: true,
-        });
-        Ok(())
     }
 }
 
@@ -368,8 +317,7 @@ impl Source for Pipe {
             stderr.drain();
         }
         self.splitter.reset();
-        self.picture.clear();
-        self.meta = None;
+        self.newest.clear();
     }
 
     fn fd(&self) -> Option<RawFd> {
@@ -407,12 +355,8 @@ impl Source for Pipe {
             }
         }
         running.stderr.read(STDERR_PER_CAPTURE);
-        let mut newest = Newest {
-            picture: &mut self.picture,
-            meta: &mut self.meta,
-        };
         let captured = running
-            .read(now, &mut self.splitter, &mut newest)
+            .read(now, &mut self.splitter, &mut self.newest)
             .map_err(failed)?;
         // The last picture before the end is still one; the fault can wait for the deadline.
         if !captured.fresh
@@ -427,10 +371,7 @@ impl Source for Pipe {
     }
 
     fn newest(&mut self) -> Option<Frame<'_>> {
-        Some(Frame {
-            meta: self.meta?,
-            picture: Picture::Jpeg(self.picture.as_slice()),
-        })
+        self.newest.frame()
     }
 }
 

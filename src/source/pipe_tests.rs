@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::kill;
 
 use super::*;
+use crate::frame::Picture;
+use crate::jpeg;
 
 const FRAME_BYTES: usize = 4096;
 /// No test waits that long unless it fails.
@@ -250,7 +252,7 @@ fn silence_is_a_fault_later_for_the_first_picture_than_for_others() {
     next_picture(&mut pipe);
     let shown = pipe.newest().unwrap().meta.captured;
     until(|| {
-        (pipe.deadline() == Some(shown + limits::CAPTURE_STALL))
+        (pipe.deadline() == Some(shown + CAPTURE_STALL))
             .then_some(())
             .or_else(|| {
                 pipe.capture(shown).unwrap();
@@ -258,10 +260,10 @@ fn silence_is_a_fault_later_for_the_first_picture_than_for_others() {
             })
     });
     assert!(
-        pipe.capture(shown + limits::CAPTURE_STALL - Duration::from_millis(1))
+        pipe.capture(shown + CAPTURE_STALL - Duration::from_millis(1))
             .is_ok()
     );
-    let Err(Fault(why)) = pipe.capture(shown + limits::CAPTURE_STALL) else {
+    let Err(Fault(why)) = pipe.capture(shown + CAPTURE_STALL) else {
         panic!("no fault");
     };
     assert_eq!(why, "sh wrote no picture for too long");

@@ -86,6 +86,7 @@ fn run(device: &str, rounds: usize) -> Result<String, String> {
         mut camera,
         listeners,
         limits,
+        ..
     } = Config::default();
     camera.device = device.into();
     let mut source = V4l2::new(&camera, &listeners, limits.frame_bytes);

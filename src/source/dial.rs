@@ -1,0 +1,373 @@
+//! TCP connections from a source to a server, which the event loop never waits for.
+
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::vec;
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{SockRef, TcpKeepalive};
+
+use super::Fault;
+use crate::config::Remote;
+use crate::limits::{
+    ADDRESSES, CONNECT_WAIT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, LOOKUP_WAIT,
+};
+
+const LOOKUP: Token = Token(0);
+const SOCKET: Token = Token(1);
+
+const NO_ADDRESS: &str = "it has no address";
+
+/// A peer that lost its power says nothing: without probes an idle connection to it would stay for ever.
+pub fn keep_alive(socket: SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Looks up a server's name, connects to its addresses, one after the other until one answers, and then has the
+/// connection.
+///
+/// All of that is behind one descriptor, an epoll set: it turns readable for an answer of the resolver, for a connection
+/// that is made or failed, and for data in either direction, and it stays the same from `start` to `stop`.
+pub struct Dialer {
+    remote: Remote,
+    /// Where the configuration has `remote`, for the faults.
+    key: &'static str,
+    /// One at a time. It outlives `stop`, as nothing can end it, and the next `start` takes it over.
+    lookup: Option<Lookup>,
+    opening: Option<Opening>,
+}
+
+struct Opening {
+    poll: Poll,
+    events: Events,
+    step: Step,
+    /// When `step` has taken too long, if it is no connection yet.
+    until: Instant,
+}
+
+enum Step {
+    LookingUp,
+    Connecting {
+        stream: TcpStream,
+        to: SocketAddr,
+        others: vec::IntoIter<SocketAddr>,
+    },
+    Connected(Link),
+}
+
+impl Dialer {
+    pub fn new(remote: Remote, key: &'static str) -> Dialer {
+        Dialer {
+            remote,
+            key,
+            lookup: None,
+            opening: None,
+        }
+    }
+
+    fn fault(&self, what: impl std::fmt::Display) -> Fault {
+        Fault(format!("{} ({}): {what}", self.remote, self.key))
+    }
+
+    /// With the address, where it is not the one that the configuration has.
+    fn at(&self, to: SocketAddr, what: impl std::fmt::Display) -> String {
+        match self.remote.host.parse::<IpAddr>() {
+            Ok(_) => what.to_string(),
+            Err(_) => format!("{to}: {what}"),
+        }
+    }
+
+    /// Begins. What is quick to fail fails here.
+    pub fn start(&mut self, now: Instant) -> Result<(), Fault> {
+        self.stop();
+        let opening = match self.remote.host.parse::<IpAddr>() {
+            Ok(ip) => self.open(vec![SocketAddr::new(ip, self.remote.port)], now),
+            Err(_) => self.look_up(now).map_err(|error| self.fault(error)),
+        };
+        self.opening = Some(opening?);
+        Ok(())
+    }
+
+    fn open(&self, addresses: Vec<SocketAddr>, now: Instant) -> Result<Opening, Fault> {
+        let poll = Poll::new().map_err(|error| self.fault(error))?;
+        let step = self.connect(&poll, addresses.into_iter(), NO_ADDRESS.into())?;
+        Ok(Opening::new(poll, step, now + CONNECT_WAIT))
+    }
+
+    fn look_up(&mut self, now: Instant) -> io::Result<Opening> {
+        let poll = Poll::new()?;
+        // An answer that nobody took may be old.
+        self.lookup
+            .take_if(|lookup| !matches!(lookup.answer.try_recv(), Err(TryRecvError::Empty)));
+        let lookup = match self.lookup.take() {
+            Some(lookup) => lookup,
+            None => Lookup::start(self.remote.clone())?,
+        };
+        let fd = lookup.done.as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), LOOKUP, Interest::READABLE)?;
+        self.lookup = Some(lookup);
+        Ok(Opening::new(poll, Step::LookingUp, now + LOOKUP_WAIT))
+    }
+
+    /// Closes the connection, or gives up making one.
+    pub fn stop(&mut self) {
+        self.opening = None;
+    }
+
+    /// What to poll (readable, edge-triggered), from `start` to `stop`.
+    pub fn fd(&self) -> Option<RawFd> {
+        Some(self.opening.as_ref()?.poll.as_raw_fd())
+    }
+
+    /// When to call [`Dialer::run`] without an event. `None` once there is a connection.
+    pub fn deadline(&self) -> Option<Instant> {
+        let opening = self.opening.as_ref()?;
+        match opening.step {
+            Step::Connected(_) => None,
+            _ => Some(opening.until),
+        }
+    }
+
+    /// Takes in what happened, and goes on. Gives the connection as soon as there is one.
+    pub fn run(&mut self, now: Instant) -> Result<Option<&mut Link>, Fault> {
+        let Some(mut opening) = self.opening.take() else {
+            return Ok(None);
+        };
+        opening.poll().map_err(|error| self.fault(error))?;
+        loop {
+            let late = opening.until <= now;
+            let (step, moved) = self.advance(&opening.poll, opening.step, late)?;
+            opening.step = step;
+            if !moved {
+                break;
+            }
+            opening.until = now + CONNECT_WAIT;
+        }
+        let opening = self.opening.insert(opening);
+        Ok(match &mut opening.step {
+            Step::Connected(link) => Some(link),
+            _ => None,
+        })
+    }
+
+    /// The connection as it was left.
+    pub fn link(&mut self) -> Option<&mut Link> {
+        match &mut self.opening.as_mut()?.step {
+            Step::Connected(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// The connection, for good, if there is one: it is nobody's to poll then.
+    pub fn take(&mut self) -> Option<TcpStream> {
+        let Opening { poll, step, .. } = self
+            .opening
+            .take_if(|opening| matches!(opening.step, Step::Connected(_)))?;
+        let Step::Connected(mut link) = step else {
+            unreachable!("it was just seen")
+        };
+        poll.registry()
+            .deregister(&mut link.stream)
+            .expect("it was registered there");
+        Some(link.stream)
+    }
+
+    /// The step that follows, or the same, and whether it is another.
+    fn advance(&mut self, poll: &Poll, step: Step, late: bool) -> Result<(Step, bool), Fault> {
+        match step {
+            Step::LookingUp => match self.answer() {
+                None if late => Err(self.fault("looking up its name takes too long")),
+                None => Ok((step, false)),
+                Some(answer) => {
+                    self.lookup = None;
+                    let addresses = answer.map_err(|error| self.fault(error))?;
+                    let step = self.connect(poll, addresses.into_iter(), NO_ADDRESS.into())?;
+                    Ok((step, true))
+                }
+            },
+            Step::Connecting { stream, to, others } => {
+                let why = match outcome(&stream) {
+                    Ok(true) => return Ok((Step::Connected(Link::new(stream)), true)),
+                    Ok(false) if !late => {
+                        return Ok((Step::Connecting { stream, to, others }, false));
+                    }
+                    Ok(false) => self.at(to, "no answer"),
+                    Err(error) => self.at(to, error),
+                };
+                Ok((self.connect(poll, others, why)?, true))
+            }
+            Step::Connected(_) => Ok((step, false)),
+        }
+    }
+
+    fn answer(&self) -> Option<io::Result<Vec<SocketAddr>>> {
+        let lookup = self.lookup.as_ref().expect("it is what is waited for");
+        match lookup.answer.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => unreachable!("the thread answers before it ends"),
+        }
+    }
+
+    /// Begins to connect to the first address that can be tried. `why`: what was wrong with those before.
+    fn connect(
+        &self,
+        poll: &Poll,
+        mut others: vec::IntoIter<SocketAddr>,
+        mut why: String,
+    ) -> Result<Step, Fault> {
+        while let Some(to) = others.next() {
+            match begin(poll, to) {
+                Ok(stream) => return Ok(Step::Connecting { stream, to, others }),
+                Err(error) => why = self.at(to, error),
+            }
+        }
+        Err(self.fault(why))
+    }
+}
+
+impl Opening {
+    fn new(poll: Poll, step: Step, until: Instant) -> Opening {
+        Opening {
+            poll,
+            // The lookup, and each of the sockets.
+            events: Events::with_capacity(1 + ADDRESSES),
+            step,
+            until,
+        }
+    }
+
+    fn poll(&mut self) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            // It is asked again at the next event or deadline; the set stays readable.
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        if let Step::Connected(link) = &mut self.step {
+            for event in &self.events {
+                link.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                link.writable |= event.is_writable() || event.is_error();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn begin(poll: &Poll, to: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(to)?;
+    let socket = SockRef::from(&stream);
+    // What is sent is short, and its answer waited for. Failures of both cost quality, not the connection.
+    for (option, result) in [
+        ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
+        ("SO_KEEPALIVE", keep_alive(socket)),
+    ] {
+        if let Err(error) = result {
+            log::debug!("{option}: {error}");
+        }
+    }
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry().register(&mut stream, SOCKET, interest)?;
+    Ok(stream)
+}
+
+/// Whether a connection is made, or why it cannot be.
+fn outcome(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A name that is being looked up.
+///
+/// In a thread: there is getaddrinfo, which waits for name servers, and nothing beside it that does what the system's
+/// administrator set up (hosts, mDNS, search domains). The thread touches nothing of anybody else's, and ends by itself
+/// with its answer.
+struct Lookup {
+    answer: Receiver<io::Result<Vec<SocketAddr>>>,
+    /// Closed at the other end when there is an answer, which is what wakes the event loop.
+    done: PipeReader,
+}
+
+impl Lookup {
+    fn start(Remote { host, port }: Remote) -> io::Result<Lookup> {
+        let (done, end) = io::pipe()?;
+        let (sender, answer) = mpsc::channel();
+        thread::Builder::new()
+            .name("lookup".into())
+            .spawn(move || {
+                let found = (host.as_str(), port).to_socket_addrs();
+                // Nobody may want it any more.
+                let _ = sender.send(found.map(|found| found.take(ADDRESSES).collect()));
+                drop(end);
+            })?;
+        Ok(Lookup { answer, done })
+    }
+}
+
+/// A connection, and whether there may be something to do on it.
+pub struct Link {
+    stream: TcpStream,
+    readable: bool,
+    writable: bool,
+}
+
+impl Link {
+    /// Nobody knows yet whether there is something to do: the first try tells.
+    fn new(stream: TcpStream) -> Link {
+        Link {
+            stream,
+            readable: true,
+            writable: true,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.stream)
+    }
+
+    /// `None`: there is nothing now. 0: the end.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        ready(&mut self.readable, || self.stream.read(into))
+    }
+
+    /// `None`: there is no room now.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        ready(&mut self.writable, || self.stream.write(bytes))
+    }
+}
+
+fn ready(
+    flag: &mut bool,
+    mut work: impl FnMut() -> io::Result<usize>,
+) -> io::Result<Option<usize>> {
+    while *flag {
+        match work() {
+            Ok(n) => return Ok(Some(n)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => *flag = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+//! The newest picture of a source that is sent one JPEG after the other.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::Captured;
+use crate::decimate::Decimator;
+use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture};
+use crate::jpeg;
+
+/// Holds one picture, in a buffer that is taken once.
+pub(super) struct Newest {
+    picture: FrameBuf,
+    meta: Option<FrameMeta>,
+    fps: u16,
+    decimator: Decimator,
+}
+
+impl Newest {
+    /// # Panics
+    /// If `fps` is 0: the configuration does not allow it.
+    pub(super) fn new(frame_bytes: usize, fps: u16) -> Newest {
+        Newest {
+            picture: FrameBuf::new(frame_bytes),
+            meta: None,
+            fps,
+            decimator: Decimator::new(fps),
+        }
+    }
+
+    /// Bytes of the largest picture that it can hold.
+    pub(super) fn capacity(&self) -> usize {
+        self.picture.capacity()
+    }
+
+    /// Takes in a picture of at most [`Newest::capacity`] bytes, unless it comes too early for the wanted rate, and notes
+    /// what became of it in `captured`, which has what came before it in the same [`super::Source::capture`]. False: it is
+    /// damaged.
+    pub(super) fn take_in(&mut self, now: Instant, jpeg: &[u8], captured: &mut Captured) -> bool {
+        let wanted = self.decimator.wants(now);
+        if wanted || captured.fresh {
+            if self.place(now, jpeg).is_err() {
+                captured.bad += 1;
+                return false;
+            }
+            if wanted {
+                self.decimator.kept(now);
+            }
+            captured.dropped += u32::from(captured.fresh);
+            captured.fresh = true;
+        }
+        true
+    }
+
+    fn place(&mut self, now: Instant, jpeg: &[u8]) -> Result<(), jpeg::Defect> {
+        let found = jpeg::inspect(jpeg)?;
+        let whole = &jpeg[..found.end];
+        match found.tables {
+            Some(at) => jpeg::insert_tables(whole, at, &mut self.picture)?,
+            None => self.picture.copy_tail(whole, 0),
+        }
+        self.meta = Some(FrameMeta {
+            sequence: 0,
+            captured: now,
+            wall: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            width: found.width,
+            height: found.height,
+            orientation: Orientation::UPRIGHT,
+            live: true,
+        });
+        Ok(())
+    }
+
+    /// Forgets it.
+    pub(super) fn clear(&mut self) {
+        self.picture.clear();
+        self.meta = None;
+        self.decimator = Decimator::new(self.fps);
+    }
+
+    pub(super) fn frame(&self) -> Option<Frame<'_>> {
+        Some(Frame {
+            meta: self.meta?,
+            picture: Picture::Jpeg(self.picture.as_slice()),
+        })
+    }
+}
