@@ -377,6 +377,44 @@ impl Codes {
         Some(())
     }
 
+    /// Fills in what is known of glances that begin with so many bits of so many coefficients, in the order of the rest of
+    /// them.
+    fn fill_skips(&self, skips: &mut [Skip], bits: u32, coefficients: u32) {
+        skips.fill(if bits == 0 {
+            Skip::NONE
+        } else {
+            Skip::new(bits, coefficients)
+        });
+        let (mut code, mut symbols) = (0, self.symbols.iter());
+        for length in 1..=GLANCE - bits {
+            let count = self.counts[length as usize].into();
+            for &symbol in symbols.by_ref().take(count) {
+                let (step, size) = step(symbol);
+                let ends = step == First::END;
+                let (bits, coefficients) = (
+                    bits + length + size,
+                    coefficients + if ends { 1 } else { step },
+                );
+                if bits <= GLANCE && coefficients < BLOCK {
+                    let rest = 1 << (GLANCE - bits);
+                    let all = &mut skips[(code * rest) << size..][..rest << size];
+                    // The same for all numbers that the symbol announces.
+                    let (first, others) = all.split_at_mut(rest);
+                    if ends {
+                        first.fill(Skip::new(bits, coefficients + Skip::END));
+                    } else {
+                        self.fill_skips(first, bits, coefficients);
+                    }
+                    for other in others.chunks_exact_mut(rest) {
+                        other.copy_from_slice(first);
+                    }
+                }
+                code += 1;
+            }
+            code *= 2;
+        }
+    }
+
     /// The symbol longer than a glance that `word` begins with, and its length.
     fn long(&self, word: u32) -> Option<(u8, u32)> {
         let code = word >> (u32::BITS - CODE_MAX);
@@ -460,33 +498,8 @@ impl AcCodes {
             return Some(());
         }
         self.codes.set(huffman, u8::MAX)?;
-        for glance in 0..1 << GLANCE {
-            self.skips[glance] = self.skip(glance);
-        }
+        self.codes.fill_skips(&mut self.skips, 0, 0);
         Some(())
-    }
-
-    fn skip(&self, glance: usize) -> Skip {
-        let (mut bits, mut coefficients) = (0, 0);
-        loop {
-            let first = self.codes.first[glance << bits & ((1 << GLANCE) - 1)];
-            let ends = first.step() == First::END;
-            let all = coefficients + if ends { 1 } else { first.step() };
-            if bits + first.bits() > GLANCE || all >= BLOCK {
-                break;
-            }
-            bits += first.bits();
-            coefficients = all;
-            if ends {
-                coefficients += Skip::END;
-                break;
-            }
-        }
-        if bits == 0 {
-            Skip::NONE
-        } else {
-            Skip::new(bits, coefficients)
-        }
     }
 }
 

@@ -48,7 +48,7 @@ const SMALL: Size = Size {
     height: 120,
 };
 
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 7] = [
     Case {
         name: "1280x720 MJPEG 4:2:2 to 160x120 q30",
         width: 1280,
@@ -69,6 +69,18 @@ pub const CASES: [Case; 6] = [
         raw: PixelFormat::Yu12,
         bounds: SMALL,
         eighths: 1,
+        quality: 30,
+        qscale: 12,
+        same: true,
+    },
+    Case {
+        name: "640x480 MJPEG 4:2:2 to 160x120 q30",
+        width: 640,
+        height: 480,
+        mjpeg: true,
+        raw: PixelFormat::Yuyv,
+        bounds: SMALL,
+        eighths: 2,
         quality: 30,
         qscale: 12,
         same: true,

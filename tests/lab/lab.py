@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import bench
+import calls
 import clients
 import pictures
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
@@ -688,6 +689,16 @@ def _(lab):
     print(table, end="", flush=True)
     check(not wrong, "; ".join(wrong))
     return "all cases"
+
+
+@test(f"call cost: at most {calls.LIMIT:.2f} x the original way's at {calls.FPS} pictures a second")
+def _(lab):
+    lab.close()
+    table, ratio = calls.run(lab.folder, lab.camd, lab.examples / "pictures", lab.logs / "calls-console.log")
+    (lab.folder / "calls.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(ratio <= calls.LIMIT, f"camd costs {ratio:.3f} x the original way")
+    return f"{ratio:.3f} x"
 
 
 def main():

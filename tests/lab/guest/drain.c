@@ -4,17 +4,15 @@
 //
 //   drain PORT PATH CLIENTS WARMUP FRAMES SERVER-PID
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <netinet/in.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 struct client {
 	int fd;
@@ -24,42 +22,6 @@ struct client {
 	size_t length;   // of that line
 	size_t announced;
 };
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-// Time on the processor, of all threads, as the scheduler counts it.
-static unsigned long long server_time(const char *pid)
-{
-	char path[320];
-	unsigned long long total = 0, time;
-	snprintf(path, sizeof path, "/proc/%s/task", pid);
-	DIR *tasks = opendir(path);
-	if (!tasks)
-		die(path);
-	for (struct dirent *task; (task = readdir(tasks));) {
-		if (task->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof path, "/proc/%s/task/%s/schedstat", pid, task->d_name);
-		FILE *file = fopen(path, "r");
-		if (!file || fscanf(file, "%llu", &time) != 1)
-			die(path);
-		fclose(file);
-		total += time;
-	}
-	closedir(tasks);
-	return total;
-}
 
 // Counts the pictures in the bytes that came. Only Content-Length and the empty line after it matter; boundaries and
 // the response's own head are other lines. Returns how many pictures were completed.
@@ -149,9 +111,9 @@ int main(int argc, char **argv)
 		if (!measuring && warm == count) {
 			measuring = true;
 			start = now();
-			start_time = server_time(argv[6]);
+			start_time = process_time(argv[6]);
 		}
 	}
-	printf("%llu %llu %.2f\n", delivered, server_time(argv[6]) - start_time, now() - start);
+	printf("%llu %llu %.2f\n", delivered, process_time(argv[6]) - start_time, now() - start);
 	return 0;
 }
