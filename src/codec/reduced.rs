@@ -642,12 +642,11 @@ impl Window {
                     continue;
                 }
             }
-            // How many there were too many, and one: with the end of the block, or none.
-            let beyond = left.wrapping_neg();
-            if (Skip::END + 2 - BLOCK..=Skip::END + 1).contains(&beyond) || beyond == 1 {
+            // So many too many are with the end of the block, after no more than were left.
+            if (Skip::END + 2 - BLOCK..=Skip::END + 1).contains(&left.wrapping_neg()) {
                 return at + skip.bits();
             }
-            // Not even one code, or more than the rest of this block.
+            // Not even one code, or not an end, or more than the rest of this block: one by one.
             left = left.wrapping_add(skip.coefficients());
             (at, left) = self.skip_one(ac, left, at);
             if left == u32::MAX {
