@@ -1084,8 +1084,8 @@ impl<S: Stream> Slot<S> {
             Protocol::Pull(_) => true,
             Protocol::Push => false,
             Protocol::Http(_) => self.state == State::Idle,
-            // What he said last is still to be acted on.
-            Protocol::Call(call) => call.resume().is_none(),
+            // What he said has been acted on: nothing, not even the end, is read while a record waits.
+            Protocol::Call(_) => true,
         }
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Config;
+use crate::limits::{CONTROL_BURST, CONTROL_RATE};
 use crate::protocol::ProtocolKind;
+use crate::protocol::call::Kind;
 use crate::protocol::http::Policy;
 
 /// What the stream does at its next read or write. Without an entry it would block.
@@ -104,7 +106,11 @@ impl Bench {
     fn with(kind: ProtocolKind, refusal: bool) -> Self {
         let now = Instant::now();
         let script = Scripted::default();
-        let mut slot = Slot::new(64 * 1024, refusal, now);
+        let slot = Slot::new(64 * 1024, refusal, now);
+        let mut slot = match kind {
+            ProtocolKind::Call => slot.for_calls(),
+            _ => slot,
+        };
         let camera = Name::new("camera").unwrap();
         let protocol = Protocol::new(kind, &Rc::new(Policy::default()), &camera);
         slot.open(script.clone(), Peer::new(), 0, protocol, None, now);
@@ -643,4 +649,351 @@ fn skipped_pictures_are_counted() {
     bench.takes(&[ALL]);
     bench.offer(&jpeg(10)).expect("the stream is fine");
     assert_eq!((bench.slot.stats.frames, bench.slot.stats.skipped), (2, 3));
+}
+
+// ---------------------------------------------------------------- call
+
+fn record(receiver: &str, content: &str, kind: Kind) -> Vec<u8> {
+    let mut record = Vec::new();
+    call::write(&mut record, "alice", receiver, content, kind);
+    record
+}
+
+/// A picture from another user, with a content of so many characters.
+fn picture(len: usize) -> Vec<u8> {
+    let letters = (0..len).map(|n| char::from(b'a' + (n * 7 % 26) as u8));
+    record("bob", &letters.collect::<String>(), Kind::VideoData)
+}
+
+impl Bench {
+    /// Somebody who has logged in.
+    fn caller() -> Self {
+        let mut bench = Bench::new(ProtocolKind::Call);
+        bench.slot.set_user(&Name::new("bob").unwrap());
+        assert_turn!(bench.advance(), Turn::Wait);
+        bench
+    }
+
+    /// All records that are handed out now, and the turn after them.
+    fn records(&mut self) -> (Vec<Vec<u8>>, Turn) {
+        let mut records = Vec::new();
+        loop {
+            match self.advance() {
+                Turn::Record => {
+                    records.push(self.slot.record().bytes.to_vec());
+                    self.slot.consume_record();
+                }
+                Turn::Again => {}
+                turn => return (records, turn),
+            }
+        }
+    }
+
+    fn passes(&mut self, record: &[u8]) {
+        self.slot
+            .pass(record, self.now)
+            .expect("the stream is fine");
+    }
+}
+
+#[test]
+fn records_cut_at_every_byte() {
+    let first = record("bob", "one", Kind::Other(60));
+    let second = record("bob", "", Kind::End);
+    let both = [&first[..], &second].concat();
+    for cut in 1..both.len() {
+        let mut bench = Bench::new(ProtocolKind::Call);
+        bench.says(&both[..cut]);
+        let (mut got, turn) = bench.records();
+        assert_turn!(turn, Turn::Wait);
+        assert_eq!(got.len(), usize::from(cut >= first.len()), "cut at {cut}");
+        bench.says(&both[cut..]);
+        let (more, turn) = bench.records();
+        assert_turn!(turn, Turn::Wait);
+        got.extend(more);
+        assert_eq!(got, [&first[..], &second], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_record_as_long_as_the_buffer_is_taken_in_and_a_longer_one_is_not() {
+    let overhead = picture(0).len();
+    let longest = picture((64 * 1024 - overhead) / 2);
+    let mut bench = Bench::new(ProtocolKind::Call);
+    bench.says(&[&longest[..], &longest].concat());
+    let (got, turn) = bench.records();
+    assert_turn!(turn, Turn::Wait);
+    assert_eq!(got, [&longest[..], &longest]);
+    bench.says(&picture((64 * 1024 - overhead) / 2 + 1)[..300]);
+    assert_turn!(
+        bench.advance(),
+        Turn::Closed(CloseReason::Violation(Violation::LongRecord))
+    );
+}
+
+#[test]
+fn what_is_told_goes_out_behind_the_picture_under_way_and_before_the_next() {
+    let (content, next) = (jpeg(300), jpeg(200));
+    let wire = |content: &[u8]| {
+        let mut head = Head::new();
+        let [camera, bob] = ["camera", "bob"].map(|name| Name::new(name).unwrap());
+        call::picture_head(&mut head, &camera, &bob, content.len());
+        [&head[..], content, call::VIDEO_DATA_TYPE].concat()
+    };
+    let note = record("bob", "", Kind::End);
+    for cut in 1..wire(&content).len() {
+        let mut bench = Bench::caller();
+        assert!(!bench.slot.is_viewer());
+        bench.slot.set_watching(true);
+        assert!(bench.slot.is_viewer());
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        bench.takes(&[Ok(cut)]);
+        bench.offer(&content).expect("the stream is fine");
+        bench.slot.tell(&note);
+        bench.slot.tell(&note);
+        assert_turn!(bench.advance(), Turn::Wait);
+        bench.takes(&[ALL, Ok(7)]);
+        assert_turn!(bench.advance(), Turn::Wait);
+        assert!(!bench.slot.wants_frame(), "the messages come first");
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        bench.takes(&[ALL]);
+        bench.offer(&next).expect("the stream is fine");
+        let expected = [wire(&content), note.clone(), note.clone(), wire(&next)];
+        assert_eq!(bench.written(), expected.concat(), "cut at {cut}");
+        assert_eq!(bench.slot.stats.frames, 2, "messages are no pictures");
+    }
+}
+
+#[test]
+fn hanging_up_within_a_picture_ends_behind_it() {
+    let mut bench = Bench::caller();
+    bench.slot.set_watching(true);
+    bench.takes(&[Ok(20)]);
+    bench.offer(&jpeg(100)).expect("the stream is fine");
+    bench.slot.set_watching(false);
+    assert_eq!(bench.state(), State::Sending);
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert!(bench.written().ends_with(call::VIDEO_DATA_TYPE));
+    assert_eq!(bench.state(), State::Idle);
+}
+
+#[test]
+fn who_does_not_take_what_he_is_told_is_closed() {
+    let note = record("bob", &"x".repeat(480), Kind::Other(60));
+    let fit = CONTROL_QUEUE / note.len();
+    let mut bench = Bench::caller();
+    for _ in 0..fit {
+        bench.slot.tell(&note);
+    }
+    bench.takes(&[Err(ErrorKind::WouldBlock)]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    // What is on its way has left the queue.
+    for _ in 0..fit {
+        bench.slot.tell(&note);
+    }
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.slot.tell(&note);
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::Overflow));
+}
+
+#[test]
+fn the_third_refused_login_is_the_last() {
+    let refused = record("bob", "wrong password", Kind::LoginRefused);
+    let login = record("", "guess", Kind::Login);
+    let mut bench = Bench::new(ProtocolKind::Call);
+    for _ in 1..REFUSALS {
+        bench.says(&login);
+        assert_turn!(bench.advance(), Turn::Record);
+        bench.slot.refuse_login(&refused);
+        bench.slot.consume_record();
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::Wait);
+        assert_eq!(bench.written(), refused);
+    }
+    bench.says(&[&login[..], &login, b"more"].concat());
+    assert_turn!(bench.advance(), Turn::Record);
+    bench.slot.refuse_login(&refused);
+    bench.slot.consume_record();
+    bench.takes(&[Ok(9)]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert!(!bench.script.0.borrow().shutdown, "not within its words");
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(bench.written(), refused);
+    assert!(bench.script.0.borrow().shutdown);
+    bench.says(&login);
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.now += LINGER_CLOSE;
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::Done));
+}
+
+#[test]
+fn who_finds_no_room_for_calls_is_told_so() {
+    let refused = record("", "no room", Kind::LoginRefused);
+    let mut bench = Bench::with(ProtocolKind::Call, true);
+    bench.slot.refuse_login(&refused);
+    bench.says(&record("", "", Kind::Login));
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(bench.written(), refused);
+    bench.event(Read_::Eof);
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::Done));
+}
+
+#[test]
+fn the_silent_have_a_minute() {
+    let mut bench = Bench::new(ProtocolKind::Call);
+    bench.says(&record("", "", Kind::Login)[..10]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(
+        bench.slot.deadline(&bench.limits),
+        Some(bench.now + LOGIN_WAIT)
+    );
+    bench.now += LOGIN_WAIT;
+    assert_turn!(bench.advance(), Turn::Closed(CloseReason::LoginTimeout));
+    let user = Bench::caller();
+    assert_eq!(user.slot.deadline(&user.limits), None);
+}
+
+#[test]
+fn a_flood_of_messages_waits_and_is_not_lost_at_the_end() {
+    let numbered: Vec<_> = (0..60)
+        .map(|n| record("bob", &format!("{n:480}"), Kind::Other(60)))
+        .collect();
+    let mut bench = Bench::caller();
+    // A picture in between waits with them.
+    let all = [&numbered[..50], &[picture(9)], &numbered[50..]].concat();
+    bench.says(&all.concat());
+    bench.event(Read_::Eof);
+    let begin = bench.now;
+    let (mut got, mut turn) = bench.records();
+    assert_eq!(got.len(), CONTROL_BURST / numbered[0].len());
+    while let Turn::Wait = turn {
+        bench.now = bench.slot.deadline(&bench.limits).expect("it goes on");
+        let (more, next) = bench.records();
+        assert!(!more.is_empty(), "it was woken for nothing");
+        got.extend(more);
+        turn = next;
+    }
+    assert_turn!(turn, Turn::Closed(CloseReason::Done));
+    assert_eq!(got, all);
+    let bytes = 60 * numbered[0].len() - CONTROL_BURST;
+    let seconds = bytes as f64 / CONTROL_RATE as f64;
+    let took = (bench.now - begin).as_secs_f64();
+    assert!((took - seconds).abs() < 0.05, "{took} for {seconds} s");
+}
+
+#[test]
+fn a_passed_picture_cut_anywhere_arrives_whole() {
+    let wire = picture(150);
+    for cut in 1..wire.len() {
+        let mut bench = Bench::caller();
+        bench.takes(&[Ok(cut)]);
+        // The sender's buffer is another's afterwards.
+        bench.passes(&wire.clone());
+        assert_eq!(bench.state(), State::Sending);
+        bench.takes(&[Ok((wire.len() - cut).div_ceil(2))]);
+        assert_turn!(bench.advance(), Turn::Wait);
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::Wait);
+        assert_eq!(bench.written(), wire, "cut at {cut}");
+        assert_eq!(bench.slot.stats.frames, 1);
+        assert_eq!(bench.state(), State::Idle);
+    }
+}
+
+#[test]
+fn a_passed_picture_of_which_nothing_is_taken_is_dropped() {
+    let (old, new) = (picture(50), picture(60));
+    let mut bench = Bench::caller();
+    bench.takes(&[Err(ErrorKind::WouldBlock)]);
+    bench.passes(&old);
+    assert_eq!((bench.state(), bench.slot.unsent()), (State::Idle, 0));
+    // Without an event it is not tried again.
+    bench.passes(&old);
+    assert_eq!(bench.slot.stats.skipped, 2);
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.passes(&new);
+    assert_eq!(bench.written(), new);
+    assert_eq!((bench.slot.stats.frames, bench.slot.stats.skipped), (1, 2));
+}
+
+#[test]
+fn a_passed_picture_never_overtakes_a_message() {
+    let (note, shown) = (record("bob", "", Kind::End), picture(50));
+    let mut bench = Bench::caller();
+    bench.slot.tell(&note);
+    bench.takes(&[ALL, ALL]);
+    bench.passes(&shown);
+    assert_eq!(bench.written(), [&note[..], &shown].concat());
+    bench.slot.tell(&note);
+    bench.takes(&[Ok(3)]);
+    bench.passes(&shown);
+    bench.takes(&[ALL, ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(bench.written(), note, "it was not its turn");
+}
+
+#[test]
+fn who_stalls_within_a_passed_picture_or_a_message_is_closed() {
+    for is_picture in [true, false] {
+        let mut bench = Bench::caller();
+        bench.takes(&[Ok(5)]);
+        match is_picture {
+            true => bench.passes(&picture(50)),
+            false => bench.slot.tell(&picture(50)),
+        }
+        assert_turn!(bench.advance(), Turn::Wait);
+        bench.now += bench.limits.write_timeout / 2;
+        // Pictures that are dropped are no sign of life.
+        bench.passes(&picture(60));
+        bench.now += bench.limits.write_timeout / 2;
+        assert_eq!(bench.slot.deadline(&bench.limits), Some(bench.now));
+        assert_turn!(bench.advance(), Turn::Closed(CloseReason::WriteTimeout));
+    }
+}
+
+#[test]
+fn who_has_taken_everything_is_not_waited_for() {
+    let (slow, old, new) = (picture(50), picture(60), picture(70));
+    let mut bench = Bench::caller();
+    bench.script.0.borrow_mut().behind = true;
+    bench.takes(&[Ok(5)]);
+    bench.passes(&slow);
+    bench.passes(&old);
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(bench.written(), slow);
+    bench.takes(&[ALL]);
+    bench.passes(&old);
+    assert_eq!(bench.written(), b"", "the kernel would take it");
+    let deadline = bench.now + bench.limits.write_timeout;
+    assert_eq!(bench.slot.deadline(&bench.limits), Some(deadline));
+    // Then nobody sends any more for a long time.
+    bench.script.0.borrow_mut().behind = false;
+    bench.slot.mark(false, true);
+    assert_eq!(bench.slot.deadline(&bench.limits), None);
+    bench.now = deadline;
+    assert_turn!(bench.advance(), Turn::Wait);
+    bench.passes(&new);
+    assert_eq!(bench.written(), new);
+}
+
+#[test]
+fn what_one_says_to_himself_comes_back() {
+    let mut bench = Bench::caller();
+    let (first, second) = (picture(5), record("bob", "b", Kind::Other(60)));
+    bench.says(&[&first[..], &second].concat());
+    assert_turn!(bench.advance(), Turn::Record);
+    bench.slot.echo();
+    bench.slot.consume_record();
+    assert_turn!(bench.advance(), Turn::Record);
+    assert_eq!(bench.slot.record().bytes, second);
+    bench.slot.consume_record();
+    bench.takes(&[ALL]);
+    assert_turn!(bench.advance(), Turn::Wait);
+    assert_eq!(bench.written(), first);
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use camd::codec::{Codec, Recipe};
 use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
+use camd::protocol::call::Kind;
 use common::relay::Relay;
+use common::user::{CALLS, User};
 use common::{
     Camd, LISTENERS, Stream, connect, jpeg, pattern, pull_announcement, pull_next, push_next,
     replay, send,
@@ -197,6 +199,57 @@ fn pictures_of_a_call_cost_no_allocation() {
         10 * N
     );
     assert_eq!(few, many, "for {N} and {} pictures of a call", 10 * N);
+}
+
+#[test]
+fn pictures_for_calls_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    let config = format!("{camera}{CALLS}fps = 240\n");
+    let [few, many] = [N, 10 * N].map(|count| {
+        allocations(&config, |camd| {
+            let mut alice = User::log_in(camd.call(), "alice");
+            alice.ring_camera();
+            for _ in 0..count {
+                let picture = alice.picture();
+                assert!(picture.len() < 5000, "it was encoded again");
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} pictures for a call, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} pictures for a call", 10 * N);
+}
+
+#[test]
+fn relayed_pictures_and_messages_cost_no_allocation() {
+    let config = format!("{}{CALLS}", pattern());
+    let picture = "AbC+".repeat(1000);
+    let [few, many] = [N, 10 * N].map(|count| {
+        allocations(&config, |camd| {
+            let [mut alice, mut bob] = ["alice", "bob"].map(|name| User::log_in(camd.call(), name));
+            for _ in 0..count {
+                alice.say("bob", "", Kind::Request);
+                bob.expect("alice", "", Kind::Request);
+                bob.say("alice", "", Kind::Accept);
+                alice.expect("bob", "", Kind::Accept);
+                alice.say("bob", &picture, Kind::VideoData);
+                bob.expect("alice", &picture, Kind::VideoData);
+                bob.say("alice", "how are you", Kind::Other(60));
+                alice.expect("bob", "how are you", Kind::Other(60));
+                bob.say("nobody", "", Kind::Other(60));
+                bob.expect("nobody", "not logged in", Kind::Unavailable);
+                bob.say("alice", "", Kind::End);
+                alice.expect("bob", "", Kind::End);
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} relayed calls, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} relayed calls", 10 * N);
 }
 
 /// In this process: so many pictures, raw and JPEG, turned in all ways.

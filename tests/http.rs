@@ -5,6 +5,8 @@ mod common;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use camd::protocol::call::Kind;
+use common::user::{CALLS, User};
 use common::{
     Camd, LISTENERS, Stream, assert_closed, assert_jpeg, connect, pattern, push_next,
     read_response, replay, request, send,
@@ -205,6 +207,55 @@ fn state_tells_everything() {
     camd.wait_state("the clients leave", |state| {
         state["listeners"][0]["clients"] == 1 && state["listeners"][1]["clients"] == 0
     });
+}
+
+#[test]
+fn state_and_metrics_tell_who_is_there_and_in_a_call() {
+    let calls = |camd: &Camd| {
+        let metrics = camd.get("/metrics");
+        let mut lines = metrics.text().lines();
+        let line = lines.find_map(|line| line.strip_prefix("camd_calls "));
+        line.expect("the number of calls").to_owned()
+    };
+    let camd = Camd::start(&format!("{}{CALLS}", pattern()));
+    assert_eq!(camd.state()["calls"], serde_json::json!([]));
+    assert_eq!(calls(&camd), "0");
+    let silent = connect(camd.call());
+    let [mut alice, mut bob] = ["alice", "b\u{f6}b"].map(|name| User::log_in(camd.call(), name));
+    alice.ring_camera();
+    alice.picture();
+    bob.say("alice", "", Kind::Request);
+    let state = camd.wait_state("two calls", |state| {
+        state["calls"]
+            .as_array()
+            .is_some_and(|calls| calls.len() == 2)
+    });
+    assert_eq!(calls(&camd), "2");
+    let clients = state["clients"].as_array().expect("a list");
+    let id = |user: &str| {
+        let client = clients.iter().find(|client| client["user"] == user);
+        let client = client.unwrap_or_else(|| panic!("no {user} in {state:#}"));
+        assert_eq!(client["protocol"], "call");
+        client["id"].clone()
+    };
+    let (alice_id, bob_id) = (id("alice"), id("b\u{f6}b"));
+    let expected = serde_json::json!([
+        {"caller": alice_id, "callee": null, "ringing": false},
+        {"caller": bob_id, "callee": alice_id, "ringing": true},
+    ]);
+    assert_eq!(state["calls"], expected, "{state:#}");
+    // Whoever asks for this page is there, too, and one who has not said who he is.
+    let nameless = clients.iter().filter(|client| client["user"].is_null());
+    assert_eq!(nameless.count(), 2, "{state:#}");
+
+    drop((alice, silent));
+    let state = camd.wait_state("she leaves", |state| {
+        state["calls"] == serde_json::json!([])
+    });
+    assert_eq!(calls(&camd), "0");
+    let clients = state["clients"].as_array().expect("a list");
+    assert_eq!(clients.len(), 2, "{state:#}");
+    bob.expect("alice", "", Kind::End);
 }
 
 #[test]

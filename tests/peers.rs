@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
+use common::user::CALLS;
 use common::{Camd, Folder, LISTENERS, assert_jpeg, pattern, python, replay, run};
 
 fn url(camd: &Camd, target: &str) -> String {
@@ -131,6 +132,49 @@ fn fetch_from_each_kind_of_url() {
             fs::read_dir(folder.path()).expect("the folder").count(),
             count
         );
+    }
+}
+
+#[test]
+fn fetch_rings_up_the_camera() {
+    let camd = Camd::start(&format!(
+        "{}{CALLS}fps = 30\nuser = \"door\"\npassword = \"open sesame\"\n",
+        pattern()
+    ));
+    let folder = Folder::new();
+    let call = |who: &str, to: &str| format!("call://{who}@{}/{to}", camd.call());
+    let url = call("alice:open%20sesame", "door");
+    let output = run(fetch(&[&url, "-n", "5", "-o"]).arg(folder.path()));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let entries = fs::read_dir(folder.path()).expect("the folder");
+    let files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+    assert_eq!(files.len(), 5, "{files:?}");
+    let mut pictures = HashSet::new();
+    for file in files {
+        let picture = fs::read(&file).expect("a picture");
+        let found = camd::jpeg::inspect(&picture).expect("a JPEG");
+        assert_eq!((found.width, found.height), (160, 120));
+        // Another program's opinion.
+        run(Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "error", "-xerror", "-i"])
+            .arg(&file)
+            .args(["-f", "null", "-"]));
+        pictures.insert(picture);
+    }
+    assert!(pictures.len() > 1, "it moves");
+    camd.wait_state("the call ends", |state| {
+        state["calls"] == serde_json::json!([])
+    });
+    for (url, why) in [
+        (call("alice:guess", "door"), "wrong password"),
+        (call("alice:open%20sesame", "camera"), "camera is not there"),
+    ] {
+        let output = fetch(&[&url, "-n", "1", "-o", "-"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("camd is there");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(why), "{text}");
     }
 }
 

@@ -8,9 +8,16 @@
 //! - a client's pictures get newer, never older;
 //! - a client with room in its socket gets each new picture in the turn in which it came, whoever else stalls;
 //! - slots come back: when all clients are gone or late, none is taken;
-//! - once the faults stop, every client that still listens gets a live picture within a few turns.
+//! - once the faults stop, every client that still listens gets a live picture within a few turns;
+//! - of what two users of the relay said and heard, all is explained by some order in which the relay took it in, and by
+//!   `switchboard`'s table: nothing is lost, doubled, made up or out of order between two who stay;
+//! - every record arrives as it was sent, and a picture only at who is in a call with its sender, or in none;
+//! - every call ends, at the latest when its users have left, and a ring when its time is up.
 //!
 //! `CAMD_SEED=n cargo test --test simulation` repeats one seed.
+
+#[path = "simulation/callers.rs"]
+mod callers;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -22,18 +29,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use callers::{CAMERA, Caller, Log, PASSWORD};
 use camd::codec::{Codec, Recipe};
-use camd::config::{Config, ListenerConfig, SourceKind};
+use camd::config::{Config, ListenerConfig, Secret, SourceKind};
 use camd::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
 use camd::hub::{ClientId, Hub};
-use camd::limits::NO_PICTURE_QUALITY;
+use camd::limits::{MAX_CLIENTS, NO_PICTURE_QUALITY, RINGING};
 use camd::protocol::ProtocolKind;
+use camd::protocol::call::{self, Longest, Record};
 use camd::renditions::Profile;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
+use camd::switchboard::Party;
 use fastrand::Rng;
 
 const SEEDS: u64 = 1000;
@@ -219,7 +229,9 @@ static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
     for (number, jpeg) in numbered.chain(cards) {
         for listener in config().listeners {
             let profile = Profile::of(&listener);
-            for rung in 1..=profile.ladder().lowest() {
+            // In calls the camera's own JPEG is encoded again, too.
+            let first = u8::from(profile.quality.is_none());
+            for rung in first..=profile.ladder().lowest() {
                 let profile = profile.rung(rung);
                 let recipe = Recipe {
                     bounds: profile.bounds,
@@ -338,6 +350,7 @@ enum Kind {
     Push,
     Stream,
     Snapshots,
+    Caller,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -378,6 +391,9 @@ struct Client {
     cards: u64,
     /// Of the pictures, those on a rung.
     adapted: u64,
+    caller: Option<Caller>,
+    /// What it sent costs it its connection.
+    doomed: bool,
     /// It was in the middle of the table and ready when the last picture was made.
     first_after: Option<u64>,
 }
@@ -394,6 +410,9 @@ impl Client {
     fn hello(&mut self) {
         match (self.manner, self.kind) {
             (Manner::Silent, _) => {}
+            // It begins like others.
+            (Manner::Garbage, Kind::Caller) if self.rng.bool() => self.log_in(),
+            (Manner::Garbage, Kind::Caller) if self.rng.bool() => self.misbehave(),
             (Manner::Garbage, _) => {
                 let junk: Vec<u8> = (0..self.rng.usize(1..300))
                     .map(|_| self.rng.u8(..))
@@ -405,13 +424,69 @@ impl Client {
             (_, Kind::Push) => self.send(b"hello from a python client"),
             (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
             (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
+            (_, Kind::Caller) => self.log_in(),
         }
+    }
+
+    fn caller(&mut self) -> &mut Caller {
+        self.caller.as_mut().expect("its kind says so")
+    }
+
+    fn log_in(&mut self) {
+        let login = self.caller().log_in();
+        self.send(&login);
+    }
+
+    fn misbehave(&mut self) {
+        let bytes = self.caller().misbehave();
+        self.send(&bytes);
+        (self.over, self.doomed) = (true, true);
+    }
+
+    fn say(&mut self, to: usize, kind: call::Kind) {
+        let record = self.caller().say(to, kind, 0);
+        self.send(&record);
+    }
+
+    /// It was let in, takes everything that comes, and is still there.
+    fn stays(&self) -> bool {
+        !self.over
+            && self.manner != Manner::Stalls
+            && self.caller.as_ref().is_some_and(Caller::is_in)
     }
 
     /// Takes bytes from the wire as its manner is, and acts on them.
     fn step(&mut self, calm: bool) {
+        self.take_in(calm);
+        match self.manner {
+            _ if self.kind == Kind::Caller && self.over => {}
+            Manner::Garbage if self.kind == Kind::Caller && !calm && self.rng.u8(0..60) == 0 => {
+                self.misbehave();
+            }
+            Manner::Floods if self.kind != Kind::Caller => {
+                let junk = vec![b'\n'; self.rng.usize(1..20_000)];
+                self.send(&junk);
+            }
+            Manner::Resets if !calm && self.rng.u8(0..30) == 0 => {
+                self.wire.borrow_mut().reset = true;
+                self.wire.borrow_mut().readable_event = true;
+                self.over = true;
+            }
+            Manner::HalfCloses if !calm && self.rng.u8(0..30) == 0 => self.half_close(),
+            Manner::Silent => {}
+            _ if self.kind == Kind::Caller => {
+                let backlog = self.wire.borrow().to_server.len();
+                let words = self.caller().talk(backlog);
+                self.send(&words);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_in(&mut self, calm: bool) {
+        let heard = self.caller.as_ref().map_or(0, Caller::heard);
         let stalls = match self.manner {
-            Manner::Stalls => self.pictures > 2,
+            Manner::Stalls => self.pictures > 2 || heard > 10,
             Manner::Slow => !calm && self.rng.u8(0..4) != 0,
             _ => false,
         };
@@ -434,26 +509,14 @@ impl Client {
             wire.wants_room = false;
             wire.writable_event = true;
         }
-        let whole = !wire.wants_room && !wire.writable_event && wire.to_client.is_empty();
         let closed = wire.server_closed || wire.server_shutdown;
+        let waits = wire.wants_room || wire.writable_event || !wire.to_client.is_empty();
+        let whole = !waits && !closed;
         drop(wire);
         while self.parse(whole) {}
         if closed {
             self.over = true;
             self.hang_up();
-        }
-        match self.manner {
-            Manner::Floods => {
-                let junk = vec![b'\n'; self.rng.usize(1..20_000)];
-                self.send(&junk);
-            }
-            Manner::Resets if !calm && self.rng.u8(0..30) == 0 => {
-                self.wire.borrow_mut().reset = true;
-                self.wire.borrow_mut().readable_event = true;
-                self.over = true;
-            }
-            Manner::HalfCloses if !calm && self.rng.u8(0..30) == 0 => self.half_close(),
-            _ => {}
         }
     }
 
@@ -461,8 +524,8 @@ impl Client {
         let mut wire = self.wire.borrow_mut();
         wire.client_closed = true;
         wire.readable_event = true;
-        // A pull client cannot go on without sending; the others can be served on.
-        self.over |= self.kind == Kind::Pull || self.kind == Kind::Snapshots;
+        // Who cannot go on without sending is done; the others can be served on.
+        self.over |= matches!(self.kind, Kind::Pull | Kind::Snapshots | Kind::Caller);
     }
 
     fn hang_up(&mut self) {
@@ -489,7 +552,37 @@ impl Client {
             }
             Kind::Pull => self.parse_pull(whole),
             Kind::Stream | Kind::Snapshots => self.parse_http(),
+            Kind::Caller => self.parse_record(),
         }
+    }
+
+    fn parse_record(&mut self) -> bool {
+        let longest = Longest {
+            picture: FRAME_BYTES,
+            control: FRAME_BYTES,
+        };
+        let record = Record::parse(&self.received, longest).expect("good records only");
+        let Some(record) = record else {
+            return false;
+        };
+        let refusal = self
+            .id
+            .is_some_and(|id| usize::from(id.index) >= MAX_CLIENTS);
+        let caller = self.caller.as_mut().expect("its kind says so");
+        let picture = caller.hear(&record, refusal);
+        let (used, again) = (record.bytes.len(), std::mem::take(&mut caller.at_once));
+        self.over |= caller.leaves;
+        self.received.drain(..used);
+        self.send(&again);
+        if let Some(jpeg) = picture {
+            assert_eq!(
+                picture_number(&jpeg),
+                None,
+                "calls have a quality of their own"
+            );
+            self.check(&jpeg);
+        }
+        true
     }
 
     fn parse_pull(&mut self, whole: bool) -> bool {
@@ -606,7 +699,7 @@ impl Client {
                     return;
                 };
                 assert_ne!(self.kind, Kind::Snapshots, "a snapshot is never adapted");
-                self.adapted += 1;
+                self.adapted += u64::from(self.kind != Kind::Caller);
                 *n
             }
         };
@@ -631,11 +724,15 @@ struct World {
     camera: Camera<SimCamera>,
     dice: Rc<RefCell<Dice>>,
     clients: Vec<Client>,
+    log: Rc<RefCell<Log>>,
     /// Connections that are gone.
     past: Vec<ClientId>,
     admitted: u64,
     refused: u64,
 }
+
+/// The listener for calls.
+const CALLS: usize = 3;
 
 fn config() -> Config {
     let mut config = Config::default();
@@ -646,8 +743,14 @@ fn config() -> Config {
     };
     config.listeners = vec![
         listener(ProtocolKind::Http, 20),
-        listener(ProtocolKind::Push, 20),
-        listener(ProtocolKind::Pull, 20),
+        listener(ProtocolKind::Push, 12),
+        listener(ProtocolKind::Pull, 12),
+        ListenerConfig {
+            width: Some(160),
+            height: Some(120),
+            quality: Some(30),
+            ..listener(ProtocolKind::Call, 20)
+        },
     ];
     config.camera.source = SourceKind::Pattern;
     config.camera.width = 64;
@@ -666,6 +769,14 @@ fn adaptive_at_random(mut config: Config, rng: &mut Rng) -> Config {
         listener.adaptive = rng.bool();
         listener.min_fps = rng.u16(1..20);
     }
+    // With a password or without, and fewer pictures than there are, or all.
+    let listener = &mut config.listeners[CALLS];
+    listener.password = rng
+        .bool()
+        .then(|| Secret::new(PASSWORD).expect("it is a short one"));
+    listener.calls = rng.usize(1..6);
+    listener.max_fps = Some(if rng.bool() { 240 } else { 5 });
+    listener.min_fps = listener.min_fps.min(5);
     config
 }
 
@@ -689,6 +800,7 @@ impl World {
             camera,
             dice,
             clients: Vec::new(),
+            log: Log::new(now),
             past: Vec::new(),
             admitted: 0,
             refused: 0,
@@ -696,7 +808,21 @@ impl World {
     }
 
     fn connect(&mut self, kind: Kind, manner: Manner) {
-        let room = if manner == Manner::Fast {
+        let caller = (kind == Kind::Caller).then(|| {
+            let config = &self.hub.listeners()[CALLS].config;
+            let (floods, open) = (manner == Manner::Floods, config.password.is_none());
+            let mut caller = Caller::new(&self.log, self.rng.fork(), floods, open);
+            caller.every_picture = config.max_fps == Some(240);
+            caller
+        });
+        self.connect_as(kind, manner, caller);
+    }
+
+    fn connect_as(&mut self, kind: Kind, manner: Manner, caller: Option<Caller>) {
+        let room = if manner == Manner::Fast && kind == Kind::Caller {
+            // Several may send him pictures in one turn.
+            16 * ROOM
+        } else if manner == Manner::Fast {
             ROOM
         } else {
             self.rng.usize(900..40_000)
@@ -719,6 +845,7 @@ impl World {
             Kind::Stream | Kind::Snapshots => 0,
             Kind::Push => 1,
             Kind::Pull => 2,
+            Kind::Caller => CALLS,
         };
         let id = self.hub.admit(end, Peer::new(), listener, self.now).ok();
         match id {
@@ -740,6 +867,8 @@ impl World {
             pictures: 0,
             cards: 0,
             adapted: 0,
+            caller,
+            doomed: false,
             first_after: None,
         };
         client.hello();
@@ -771,17 +900,29 @@ impl World {
         }
         let fresh = self.dice.borrow().made > made;
         let ready: Vec<(usize, u64)> = self.ready_clients();
+        let settled = self.settled_callers();
         for round in 0.. {
             if !self.hub.turn(self.now, &mut self.camera) {
                 break;
             }
             assert!(round < 1000, "a client keeps the loop turning without end");
         }
+        for (index, partners) in settled {
+            let client = &mut self.clients[index];
+            client.take_in(true);
+            client.caller().check_pictures(&partners);
+        }
+        for call in self.hub.switchboard().calls() {
+            assert!(
+                call.ringing.is_none_or(|until| until > self.now),
+                "{call:?}"
+            );
+        }
         if fresh {
             let newest = self.dice.borrow().made;
             for (index, before) in ready {
                 let client = &mut self.clients[index];
-                client.step(true);
+                client.take_in(true);
                 assert!(
                     client.over || client.last == newest || client.last > before,
                     "a ready {:?} client did not get picture {newest} in its turn, but {}",
@@ -800,7 +941,8 @@ impl World {
                 && !client.over
                 && client.wire.borrow().to_client.is_empty()
                 && (client.kind == Kind::Push
-                    || (client.kind == Kind::Stream && client.http_head_seen))
+                    || (client.kind == Kind::Stream && client.http_head_seen)
+                    || client.caller.as_ref().is_some_and(Caller::watches))
         };
         let clients = self.clients.iter().enumerate();
         clients
@@ -809,8 +951,157 @@ impl World {
             .collect()
     }
 
+    /// Callers of whom the relay knows everything, and who take everything at once: with whom they are in a call.
+    fn settled_callers(&mut self) -> Vec<(usize, Vec<usize>)> {
+        let board = self.hub.switchboard();
+        let mut settled = Vec::new();
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            let (Some(id), Some(caller)) = (client.id, &mut client.caller) else {
+                continue;
+            };
+            let wire = client.wire.borrow();
+            let is_settled = client.manner == Manner::Fast
+                && !client.over
+                && caller.is_settled()
+                && wire.to_server.is_empty()
+                && wire.to_client.is_empty();
+            if !is_settled {
+                continue;
+            }
+            caller.begin_turn();
+            let calls = board.calls().iter().filter(|call| call.ringing.is_none());
+            let partners = calls.filter_map(|call| match (call.caller, call.callee) {
+                (caller, callee) if caller == id.index => Some(callee),
+                (caller, Party::Client(callee)) if callee == id.index => {
+                    Some(Party::Client(caller))
+                }
+                _ => None,
+            });
+            let address = |party| match party {
+                Party::Camera => CAMERA,
+                Party::Client(client) => {
+                    let name = board.name(client).expect("users only are in calls");
+                    callers::address(name.as_str()).expect("a name of ours")
+                }
+            };
+            settled.push((index, partners.map(address).collect()));
+        }
+        settled
+    }
+
+    fn staying(&self) -> impl Iterator<Item = usize> + use<> {
+        let clients = self.clients.iter().enumerate();
+        let staying = clients.filter(|(_, client)| client.stays());
+        staying
+            .map(|(index, _)| index)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// Some steps in which nothing goes wrong, with so much time before each.
+    fn pass(&mut self, steps: u32, time: Duration) {
+        for _ in 0..steps {
+            self.now += time;
+            self.step(true, 0);
+        }
+    }
+
+    /// What becomes of the calls when nobody begins to talk any more.
+    fn end_calls(&mut self) {
+        self.log.borrow_mut().hush = true;
+        // All that was said before is taken in, those who flood included.
+        self.pass(12, Duration::from_millis(500));
+        for client in &mut self.clients {
+            if !client.over && client.caller.as_ref().is_some_and(Caller::is_in) {
+                for to in callers::addresses().chain([CAMERA]) {
+                    client.say(to, call::Kind::End);
+                }
+            }
+        }
+        self.pass(3, Duration::ZERO);
+        let calls = self.hub.switchboard().calls();
+        assert!(calls.is_empty(), "everybody has hung up: {calls:?}");
+
+        // Everybody rings somebody, and nobody answers.
+        let staying: Vec<_> = self.staying().collect();
+        for index in &staying {
+            let other = *self.rng.choice(&staying).expect("there is one");
+            let to = self.clients[other].caller().name();
+            self.clients[*index].say(to, call::Kind::Request);
+        }
+        // Twice that is more than anybody may take to say who he is.
+        self.pass(3, Duration::ZERO);
+        self.pass(1, RINGING);
+        self.pass(1, RINGING);
+        for call in self.hub.switchboard().calls() {
+            assert_eq!(
+                call.ringing, None,
+                "only those who rang each other are in a call"
+            );
+        }
+        for (id, slot) in self.hub.clients() {
+            let is_caller = slot.listener == CALLS;
+            assert!(
+                !is_caller || slot.user().is_some(),
+                "{id:?} has not said who it is"
+            );
+        }
+        let staying: Vec<_> = self.staying().collect();
+        for index in &staying {
+            let client = &self.clients[*index];
+            let wire = client.wire.borrow();
+            assert!(client.received.is_empty(), "half a record at the end");
+            assert!(wire.to_server.is_empty(), "the relay does not listen");
+        }
+        let callers = staying
+            .iter()
+            .map(|index| self.clients[*index].caller.as_ref());
+        let callers: Vec<_> = callers.map(|caller| caller.expect("it stays")).collect();
+        callers::check(&self.log, &callers);
+
+        // Who is rung up by somebody who then vanishes is told.
+        let since = self.now;
+        let mut told = Vec::new();
+        for pair in staying.as_chunks().0 {
+            let [from, to] = *pair;
+            let [caller, callee] = [from, to].map(|index| self.clients[index].caller().name());
+            self.clients[from].say(callee, call::Kind::Request);
+            told.push((to, caller, from));
+        }
+        self.pass(2, Duration::ZERO);
+        told.iter()
+            .for_each(|(_, _, from)| self.clients[*from].hang_up());
+        self.deliver_events(false);
+        self.turn(false);
+        for (to, caller, _) in told {
+            let client = &mut self.clients[to];
+            client.take_in(true);
+            let heard = callers::heard_end(&self.log, client.caller(), caller, since);
+            assert!(heard, "{} has vanished in silence", callers::name(caller));
+        }
+    }
+
+    /// Everybody leaves, and all names are free again.
+    fn log_in_again(&mut self) {
+        self.clients.iter_mut().for_each(Client::hang_up);
+        self.pass(30, Duration::ZERO);
+        for name in callers::addresses() {
+            let caller = Caller::named(&self.log, self.rng.fork(), name);
+            self.connect_as(Kind::Caller, Manner::Fast, Some(caller));
+        }
+        self.pass(2, Duration::ZERO);
+        for client in &mut self.clients {
+            assert!(
+                client.caller().is_in(),
+                "{}",
+                callers::name(client.caller().name())
+            );
+        }
+    }
+
     fn step(&mut self, calm: bool, fault_rate: u32) {
         self.now += STEP;
+        self.log.borrow_mut().now = self.now;
         if !calm {
             self.dice.borrow_mut().starts_fail =
                 fault_rate > 0 && self.rng.u32(0..100) < fault_rate * 3;
@@ -826,10 +1117,17 @@ impl World {
         for client in &mut self.clients {
             client.step(calm);
         }
-        if !calm && self.rng.u8(0..3) == 0 && self.clients.len() < 90 {
+        if !calm && self.rng.u8(0..3) == 0 && self.clients.len() < 100 {
             let kind = *self
                 .rng
-                .choice(&[Kind::Pull, Kind::Push, Kind::Stream, Kind::Snapshots])
+                .choice(&[
+                    Kind::Pull,
+                    Kind::Push,
+                    Kind::Stream,
+                    Kind::Snapshots,
+                    Kind::Caller,
+                    Kind::Caller,
+                ])
                 .expect("not empty");
             let manner = match self.rng.u8(0..12) {
                 0..4 => Manner::Fast,
@@ -847,9 +1145,20 @@ impl World {
             let gone = self.rng.usize(0..self.clients.len());
             self.clients[gone].hang_up();
         }
+        // Time in which nothing moves: some are late after that, and what rang rings no more.
+        if !calm && self.rng.u32(0..1000) == 0 {
+            self.now += RINGING;
+        }
         // What the server closed is gone from the world, once a last look is taken at what it sent.
         let gone = |client: &Client| client.over && client.wire.borrow().server_closed;
         let closed = self.clients.iter().filter(|client| gone(client));
+        if let Some(caller) = closed
+            .clone()
+            .rev()
+            .find_map(|client| client.caller.as_ref())
+        {
+            self.log.borrow_mut().crashed = Some(caller.name());
+        }
         self.past.extend(closed.filter_map(|client| client.id));
         self.clients.retain(|client| !gone(client));
         // An event that was under way when its connection was closed.
@@ -868,6 +1177,7 @@ struct Sum {
     pictures: u64,
     cards: u64,
     adapted: u64,
+    callers: callers::Sum,
 }
 
 impl Sum {
@@ -877,6 +1187,7 @@ impl Sum {
         self.pictures += other.pictures;
         self.cards += other.cards;
         self.adapted += other.adapted;
+        self.callers = self.callers.add(other.callers);
         self
     }
 }
@@ -914,8 +1225,13 @@ fn run(seed: u64) -> Sum {
         world.step(true, 0);
     }
     for client in &world.clients {
+        assert!(
+            !client.doomed,
+            "it has broken the rules, and is still there"
+        );
         let served = client.first_after.is_none_or(|before| client.last > before);
         let listens = !client.over
+            && client.kind != Kind::Caller
             && matches!(
                 client.manner,
                 Manner::Fast | Manner::Slow | Manner::HalfCloses
@@ -933,7 +1249,9 @@ fn run(seed: u64) -> Sum {
                 .map(|(_, slot)| slot.state()),
         );
     }
+    world.end_calls();
     let mut sum = Sum {
+        callers: world.log.borrow().sum,
         admitted: world.admitted,
         refused: world.refused,
         ..Sum::default()
@@ -943,14 +1261,18 @@ fn run(seed: u64) -> Sum {
         sum.cards += client.cards;
         sum.adapted += client.adapted;
     }
+    world.log_in_again();
     // Everybody leaves.
     for client in &mut world.clients {
         client.hang_up();
     }
-    for _ in 0..100 {
-        world.step(true, 0);
-    }
+    world.pass(70, Duration::ZERO);
     assert_eq!(world.hub.clients().count(), 0, "every slot comes back");
+    let board = world.hub.switchboard();
+    assert_eq!(board.calls(), [], "every call ends");
+    for client in 0..=u8::MAX {
+        assert_eq!(board.name(client), None, "a user without a connection");
+    }
     assert_eq!(world.camera.condition(), Condition::Idle, "nobody watches");
     sum
 }
@@ -985,8 +1307,13 @@ fn every_seed_keeps_the_promises() {
         })
     });
     println!(
-        "{SEEDS} seeds: {} admitted, {} refused, {} pictures, {} of them adapted, {} cards",
-        sum.admitted, sum.refused, sum.pictures, sum.adapted, sum.cards
+        "{SEEDS} seeds: {} admitted, {} refused, {} pictures, {} of them adapted, {} cards; {}",
+        sum.admitted,
+        sum.refused,
+        sum.pictures,
+        sum.adapted,
+        sum.cards,
+        sum.callers.check()
     );
     assert!(
         sum.admitted > 64 * SEEDS / 2,

@@ -169,7 +169,9 @@ impl<'a> Record<'a> {
             if !is_content && length > 2 * USER_NAME {
                 return Err(Violation::LongName { bytes: length });
             }
-            if length > longest.picture.saturating_sub(at + TYPE) {
+            // What must follow: the lengths of the other texts, and the type.
+            let rest = (2 - index) * LENGTH + TYPE;
+            if length.saturating_add(at + rest) > longest.picture {
                 return Err(Violation::LongRecord);
             }
             let Some(found) = input.get(at..at + length) else {
@@ -435,7 +437,7 @@ impl Partners {
         self.all.len() < before
     }
 
-    /// Whether this picture is news for somebody, who then is [`Partners::receiver`].
+    /// Whether this picture is news for somebody, to whom it then goes.
     pub fn turn_to(&mut self, meta: &FrameMeta) -> bool {
         let count = self.all.len();
         let found = (self.next..self.next + count).find(|turn| self.is_due(turn % count, meta));
@@ -605,6 +607,93 @@ mod tests {
             Ok(None)
         );
         assert_eq!(Record::parse(&record, LONGEST), Err(Violation::LongRecord));
+    }
+
+    /// Texts as they should be, or with a length that says something else; limits that are tight or not.
+    fn random_input(rng: &mut fastrand::Rng) -> (Vec<u8>, Longest) {
+        let mut input = Vec::new();
+        for _ in 0..rng.u8(1..4) {
+            let hostile = rng.usize(0..8);
+            for text in 0..3 {
+                let most = if text == 2 { 600 } else { 70 };
+                let units = rng.usize(0..most) / rng.usize(1..20);
+                let length = match rng.u8(0..8) {
+                    _ if hostile != text => 2 * units as u32,
+                    0 => NULL,
+                    1 => rng.u32(..),
+                    2 => rng.u32(..) & !1,
+                    3 => 1 << rng.u32(0..32),
+                    4 => u32::MAX - rng.u32(0..4),
+                    5 => (2 * USER_NAME) as u32 + rng.u32(0..4),
+                    _ => rng.u32(0..1200),
+                };
+                input.extend(length.to_be_bytes());
+                input.extend((0..2 * units).map(|_| rng.u8(..)));
+            }
+            let number = match rng.u8(0..3) {
+                0 => 57,
+                1 => rng.i32(0..62),
+                _ => rng.i32(..),
+            };
+            input.extend(number.to_be_bytes());
+        }
+        input.truncate(input.len() - input.len() * rng.usize(0..8) / 8 * rng.usize(0..2));
+        // Nothing is shorter than a record without texts.
+        let limit = |rng: &mut fastrand::Rng| 16 + rng.usize(0..1600) / rng.usize(1..4);
+        let picture = limit(rng);
+        let control = limit(rng).min(picture);
+        (input, Longest { picture, control })
+    }
+
+    #[test]
+    fn whatever_comes_and_however_it_is_cut() {
+        let mut counts = [0; 3];
+        for seed in 0..20_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (input, longest) = random_input(&mut rng);
+            let all = Record::parse(&input, longest);
+            counts[match all {
+                Ok(None) => 0,
+                Ok(Some(_)) => 1,
+                Err(_) => 2,
+            }] += 1;
+            if let Ok(Some(record)) = &all {
+                let limit = match record.kind {
+                    Kind::VideoData => longest.picture,
+                    _ => longest.control,
+                };
+                assert!(record.bytes.len() <= limit, "{seed}");
+                assert_eq!(record.bytes, &input[..record.bytes.len()], "{seed}");
+                let text = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+                let texts = [record.sender, record.receiver, record.content].map(text);
+                let number = record.kind.number().to_be_bytes();
+                // A null string is an empty one.
+                let null = record
+                    .bytes
+                    .windows(LENGTH)
+                    .any(|w| w == NULL.to_be_bytes());
+                assert!(null || [&texts.concat(), &number[..]].concat() == record.bytes);
+                // What is made of it may be wrong, too.
+                let _ = (record.sender(), record.receiver(), record.password());
+                let _ = (
+                    record.reason(),
+                    record.picture(&mut [0; 300], &mut [0; 200]),
+                );
+            }
+            let mut known = false;
+            for end in 0..=input.len() {
+                let some = Record::parse(&input[..end], longest);
+                // Not known yet, or known for good.
+                assert!(some == all || !known && some == Ok(None), "{seed}: {end}");
+                known = known || some != Ok(None);
+                // Who has filled the buffer is not waited for any more.
+                assert!(
+                    known || end < longest.picture,
+                    "{seed}: waits for more than {end}"
+                );
+            }
+        }
+        assert!(counts.iter().all(|count| *count > 1000), "{counts:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod relay;
+pub mod user;
 
 use std::fmt::Write as _;
 use std::fs;
