@@ -83,7 +83,8 @@ pub fn means(dc: &[i16], quantizer: u16, line: &mut [u8]) {
     }
 }
 
-/// The samples that blocks of a JPEG are at 2/8: two lines of them, from their coefficients (0,0), (0,1), (1,0) and (1,1).
+/// The samples that blocks of a JPEG are at 2/8: two lines of them, from their coefficients (0,0), (0,1), (1,0) and
+/// (1,1).
 pub fn quarters(
     coefficients: [&[i16]; 4],
     quantizers: &[u16; 4],

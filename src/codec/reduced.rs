@@ -13,9 +13,9 @@ use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
 use crate::samples;
 
-/// Bits that are looked at together: enough for most codes along with the bits that follow them, and tables that fit
-/// the first cache of small boards.
-const GLANCE: u32 = 12;
+/// Bits that are looked at together: enough for most codes along with the bits that follow them, and tables whose busy
+/// parts fit the first cache of small boards.
+const GLANCE: u32 = 11;
 /// The longest code, in bits.
 const CODE_MAX: u32 = 16;
 /// What libjpeg takes in a table for DC coefficients.
@@ -36,7 +36,8 @@ const MCU_LINES: usize = FACTOR_MAX + COMPONENTS - 1;
 /// What an MCU can take: each coefficient with the longest code and the most bits that a symbol can announce.
 const MCU_BYTES: usize = MCU_BLOCKS * BLOCK as usize * (CODE_MAX as usize + 15).div_ceil(8);
 
-/// Places in the stream that are told apart: of (0,0), (0,1), (1,0), (2,0), (1,1) and two more. The last stands for all others.
+/// Places of coefficients in the stream that are told apart: of (0,0), (0,1), (1,0), (2,0), (1,1) and two more, and one
+/// that stands for all others.
 const PLACES: usize = 8;
 /// A line of blocks has its coefficients place by place, so far from one to the next.
 const STEP: usize = BLOCKS_MAX;
@@ -239,8 +240,8 @@ impl Reducer {
 struct Channel<'a> {
     /// The DC coefficient of the last block.
     last: i32,
-    /// What it may be: from here on, and so much more. It shows as twice what samples have at most; this far libjpeg comes
-    /// to the same.
+    /// What it may be: from here on, and so much more. It shows as twice what samples have at most; this far libjpeg
+    /// comes to the same.
     least: i32,
     span: u32,
     dc: &'a Codes,
@@ -262,6 +263,7 @@ impl<'a> Channel<'a> {
         }
     }
 
+    /// Reads the DC coefficient of the next block.
     #[inline(always)]
     fn dc(&mut self, window: &Window, at: u32) -> Look {
         let (look, first) = window.coefficient(self.dc, window.look(at));
@@ -377,8 +379,8 @@ impl Codes {
         Some(())
     }
 
-    /// Fills in what is known of glances that begin with so many bits of so many coefficients, in the order of the rest of
-    /// them.
+    /// Fills in what is known of glances that begin with so many bits of so many coefficients, in the order of the rest
+    /// of them.
     fn fill_skips(&self, skips: &mut [Skip], bits: u32, coefficients: u32) {
         skips.fill(if bits == 0 {
             Skip::NONE
@@ -427,8 +429,8 @@ impl Codes {
 
 /// A symbol and, if it is within the glance, the number that follows it.
 ///
-/// From the highest bits on: 16 the number, 8 how many coefficients it leads on, 8 all its bits. If the number is not within:
-/// 16 how many bits it has, 8 as above, and 8 the bits of the symbol, with [`First::ALONE`].
+/// From the highest bits on: 16 the number, 8 how many coefficients it leads on, 8 all its bits. If the number is not
+/// within: 16 how many bits it has, 8 as above, and 8 the bits of the symbol, with [`First::ALONE`].
 #[derive(Clone, Copy)]
 struct First(u32);
 
@@ -557,12 +559,12 @@ const _: () =
     assert!(2 * GLANCE <= LOOK && CODE_MAX <= LOOK && VALUE_MAX <= LOOK && GLANCE < CODE_MAX);
 /// Instead of the next bit, after damage: beyond all data, and far from overflow.
 const LOST: u32 = 1 << 30;
-/// A power of two.
+/// A power of two, so that any place is brought within it by a mask.
 const WINDOW: usize = 4096;
 const _: () = assert!(WINDOW.is_power_of_two() && 2 * MCU_BYTES <= WINDOW);
 
-/// A part of a scan, without the zero bytes that follow each FF. It is longer than an MCU can be, but for what is beyond
-/// the end of the data: what is read there or after damage is any bits.
+/// A part of a scan, without the zero bytes that follow each FF. From any MCU on it is longer than that can be, but at the
+/// end of the data. What is read beyond that, or after damage, is any bits, until [`Bits::read_to`] finds out.
 struct Window([u8; WINDOW + size_of::<u32>()]);
 
 impl Window {
@@ -640,12 +642,11 @@ impl Window {
                     continue;
                 }
             }
-            // How many there were too many, and one: with the end of the block, or none.
-            let beyond = left.wrapping_neg();
-            if (Skip::END + 2 - BLOCK..=Skip::END + 1).contains(&beyond) || beyond == 1 {
+            // So many too many are with the end of the block, after no more than were left.
+            if (Skip::END + 2 - BLOCK..=Skip::END + 1).contains(&left.wrapping_neg()) {
                 return at + skip.bits();
             }
-            // Not even one code, or more than the rest of this block.
+            // Not even one code, or not an end, or more than the rest of this block: one by one.
             left = left.wrapping_add(skip.coefficients());
             (at, left) = self.skip_one(ac, left, at);
             if left == u32::MAX {
@@ -893,8 +894,8 @@ mod tests {
         }
     }
 
-    /// Whether there are planes. If so, those of 1/8 must be what libjpeg makes at that scale, but for 4:2:0's chroma, which
-    /// that decodes twice as large, and those of 2/8 what its coefficients say.
+    /// Whether there are planes. If so, those of 1/8 must be what libjpeg makes at that scale, but for 4:2:0's chroma,
+    /// which that decodes twice as large, and those of 2/8 what its coefficients say.
     fn compare(libjpeg: &mut Libjpeg, reducer: &mut Reducer, jpeg: &[u8]) -> Option<bool> {
         let mut out = FrameBuf::new(1);
         let mut decoded = None;

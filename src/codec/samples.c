@@ -51,8 +51,8 @@ void camd_means(const int16_t *restrict dc, uint16_t quantizer, size_t count, ui
         line[i] = clamp(((int16_t)(dc[i] * quantizer + 4) >> 3) + 128);
 }
 
-/* Two lines of samples from the coefficients (0,0), (0,1), (1,0) and (1,1) of blocks. Over the four samples of eight that one
- * stands for, the cosine of (0,1) has a mean of 0.906 of that of (0,0), and the two of (1,1) have 0.906 squared. */
+/* Two lines of samples from the coefficients (0,0), (0,1), (1,0) and (1,1) of blocks. Over the four samples of eight that
+ * one stands for, the cosine of (0,1) has a mean of 0.906 of that of (0,0), and the two of (1,1) have 0.906 squared. */
 void camd_quarters(const int16_t *restrict c00, const int16_t *restrict c01, const int16_t *restrict c10,
                    const int16_t *restrict c11, const uint16_t *restrict quantizers, size_t count,
                    uint8_t *restrict top, uint8_t *restrict bottom)

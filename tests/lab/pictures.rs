@@ -18,8 +18,8 @@ const SIZE: Size = Size {
     height: 120,
 };
 
-/// `call FRAMES OUT FILE…`: makes the text of a call's picture of each JPEG so many times, as it goes into a record, and writes
-/// the last JPEG. Prints the nanoseconds of CPU for one.
+/// `call FRAMES OUT FILE…`: makes the text of a call's picture of each JPEG so many times, as it goes into a record, and
+/// writes the last JPEG. Prints the nanoseconds of CPU for one.
 fn call(frames: &str, out: &str, files: &[&str]) {
     let sources: Vec<_> = files
         .iter()
