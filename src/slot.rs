@@ -238,6 +238,9 @@ pub struct Slot<S> {
     stalled: Option<Instant>,
     /// The last picture was still on its way when the camera had the next: the client is slower than the camera.
     slow: bool,
+    /// `stalled` is the wait until the kernel has sent what it took. The event that tells so ends it: when the next picture
+    /// comes is up to the camera.
+    draining: bool,
     /// When the current wait for the peer's word (request, ack), for a snapshot or for the end began.
     since: Instant,
     /// What is being sent is a picture, not a reply.
@@ -273,6 +276,7 @@ impl<S: Stream> Slot<S> {
             eof: false,
             stalled: None,
             slow: false,
+            draining: false,
             since: now,
             picture: false,
             sequence: 0,
@@ -323,6 +327,7 @@ impl<S: Stream> Slot<S> {
         // What a new connection has to say or room for is found out by trying.
         (self.readable, self.writable, self.eof, self.closing) = (true, true, false, false);
         (self.stalled, self.slow, self.since) = (None, false, now);
+        self.draining = false;
         (self.sequence, self.stats) = (0, Stats::default());
         self.pace = max_fps.map(Decimator::new);
         self.adapter = Adapter::new();
@@ -376,10 +381,9 @@ impl<S: Stream> Slot<S> {
     pub fn mark(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
-        if self.writable && self.state == State::Idle {
-            // A picture of another user was not passed on, to let the kernel send what it had. Nobody knows when the
-            // next one comes.
-            self.stalled = None;
+        // A picture of another user that the socket did not take is waited for by nobody.
+        if writable && (self.draining || self.state == State::Idle) {
+            (self.stalled, self.draining) = (None, false);
         }
     }
 
@@ -690,6 +694,7 @@ impl<S: Stream> Slot<S> {
     pub fn ready(&mut self, now: Instant) -> Result<bool, CloseReason> {
         if self.slow && !self.is_drained()? {
             self.writable = false;
+            self.draining = self.stalled.is_none();
             self.stalled.get_or_insert(now);
             return Ok(false);
         }
