@@ -33,10 +33,11 @@
 //! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
 //! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `switchboard`, `source` | one client; the JPEGs of one frame; who is in a call with whom; where pictures come from |
-//! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
-//! | 6 | `net`, `cli` | sockets; the command line |
-//! | 7 | `uplink` | connections that camd makes |
-//! | 8 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
+//! | 5 | `sink` | where programs on the same board get pictures |
+//! | 6 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
+//! | 7 | `net`, `cli` | sockets; the command line |
+//! | 8 | `uplink` | connections that camd makes |
+//! | 9 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
 //! `unsafe` is where ioctl, mmap, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `codec`, `samples`,
 //! `source::pipe`, `net`, `daemon`.
@@ -46,6 +47,7 @@
 //! - A **protocol** is a file in [`protocol`] and a variant in `ProtocolKind` and `Protocol`; the `match`es that then
 //!   do not compile are the rest.
 //! - A **source** is a file in [`source`], a variant in `AnySource` and its keys.
+//! - A **sink** is a file in [`sink`], a variant in `AnySink` and `SinkKind`, and its keys.
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
 //!   hold the three together.
 
@@ -69,6 +71,7 @@ pub mod rate;
 pub mod renditions;
 pub mod samples;
 pub mod scale;
+pub mod sink;
 pub mod slot;
 pub mod source;
 pub mod stamp;

@@ -10,6 +10,16 @@ pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
+/// `[[sink]]` sections.
+pub const MAX_SINKS: usize = 4;
+/// qt-shm: a key, in characters.
+pub const SINK_KEY: usize = 64;
+/// memfd: pictures in the memory. With one, a reader could never look at it in peace.
+pub const SINK_SLOTS_MIN: usize = 2;
+pub const SINK_SLOTS_MAX: usize = 32;
+/// memfd: readers of one sink.
+pub const SINK_READERS_MAX: usize = 32;
+
 /// `camera.name`, in characters.
 pub const CAMERA_NAME: usize = 64;
 
@@ -152,7 +162,7 @@ const _: () = assert!(CONTROL_RECORD <= RECORD);
 const _: () = assert!(USERS.is_power_of_two());
 // A client that reads is not drowned by what one other may send at once; and all of it goes out in one piece.
 const _: () = assert!(4 * CONTROL_BURST <= CONTROL_QUEUE && CONTROL_QUEUE <= FRAME_BYTES_MIN);
-// Without adaptive listeners there is always room.
+// Without adaptive listeners and sinks there is always room.
 const _: () = assert!(MAX_LISTENERS * FRAME_BYTES_MAX <= RENDITIONS_BYTES);
 // push writes the length as an int32.
 const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);

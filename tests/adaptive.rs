@@ -539,7 +539,8 @@ impl World {
 
     fn reconfigure(&mut self, change: impl Fn(&mut ListenerConfig)) {
         self.config.listeners.iter_mut().for_each(change);
-        self.hub.reconfigure(&self.config);
+        let now = self.start + STEP * self.steps;
+        self.hub.reconfigure(&self.config, now);
         // They are counted anew.
         self.encoded = 0;
     }

@@ -327,7 +327,7 @@ fn the_help_is_complete_and_fits_a_terminal() {
         assert!(all.contains(name), "{name}");
     }
     let keys = help(Topic::Check);
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         assert!(
             keys.contains(&format!("\n  {}", setting.key)),
             "{}",

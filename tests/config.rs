@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
+use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
     Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    Remote, Secret, SourceKind, demo_config, load, parse,
+    Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config, load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
@@ -66,6 +66,33 @@ fn call(bind: &str) -> ListenerConfig {
     }
 }
 
+fn qt_shm(key: &str) -> SinkConfig {
+    SinkConfig {
+        kind: SinkKind::QtShm,
+        key: key.into(),
+        socket: "".into(),
+        mode: 0o600,
+        format: SinkFormat::Jpeg,
+        quality: None,
+        width: None,
+        height: None,
+        fps: Some(5),
+        slots: 0,
+        readers: 0,
+    }
+}
+
+fn memfd(socket: &str) -> SinkConfig {
+    SinkConfig {
+        kind: SinkKind::Memfd,
+        socket: socket.into(),
+        fps: None,
+        slots: 4,
+        readers: 8,
+        ..qt_shm("")
+    }
+}
+
 fn dial(user: &str, host: &str, port: u16) -> Dial {
     Dial {
         user: Name::new(user).unwrap(),
@@ -99,6 +126,7 @@ fn default() -> Config {
         },
         call: CallConfig::default(),
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
+        sinks: vec![],
         limits: LimitsConfig {
             frame_bytes: 1_048_576,
             ack_timeout: Duration::from_secs(10),
@@ -169,14 +197,15 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    // Call listeners are shown, but there is none.
+    // Call listeners and sinks are shown, but there is none.
     let with_value = |s: &&Setting| {
         let shown = match s.absent {
             Absent::Unset => false,
-            Absent::ByProtocol { others, .. } => others.is_some(),
+            Absent::By { others, .. } => others.is_some(),
             Absent::Default(_) | Absent::Required => true,
         };
-        shown && s.only != [ProtocolKind::Call]
+        let call = s.only == [Variety::Protocol(ProtocolKind::Call)];
+        shown && !call && s.section != Section::Sink
     };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
@@ -207,6 +236,11 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut call = call("0.0.0.0:8083");
     call.password = Secret::new("change this");
     expected.listeners.extend([push, pull, call]);
+    let mut shm = qt_shm("169254");
+    (shm.width, shm.height) = (Some(320), Some(240));
+    let mut ring = memfd("/run/camd/frames.sock");
+    ring.quality = Some(80);
+    expected.sinks.extend([shm, ring]);
     assert_eq!(good(&text), expected);
 }
 
@@ -264,6 +298,25 @@ fn each_key_reaches_its_field() {
         calls = 2
         fps = 3
         adaptive = false
+
+        [[sink]]
+        kind = "qt-shm"
+        key = "Küche"
+        mode = 0o666
+        fps = 7
+        width = 100
+        height = 90
+
+        [[sink]]
+        kind = "memfd"
+        socket = "/s"
+        mode = 0o660
+        format = "bgr24"
+        width = 800
+        height = 600
+        fps = 9
+        slots = 3
+        readers = 2
 
         [limits]
         frame_bytes = 131072
@@ -330,6 +383,25 @@ fn each_key_reaches_its_field() {
                 ..call("[::1]:1")
             },
         ],
+        sinks: vec![
+            SinkConfig {
+                mode: 0o666,
+                fps: Some(7),
+                width: Some(100),
+                height: Some(90),
+                ..qt_shm("Küche")
+            },
+            SinkConfig {
+                mode: 0o660,
+                format: SinkFormat::Bgr24,
+                width: Some(800),
+                height: Some(600),
+                fps: Some(9),
+                slots: 3,
+                readers: 2,
+                ..memfd("/s")
+            },
+        ],
         limits: LimitsConfig {
             frame_bytes: 131_072,
             ack_timeout: Duration::from_millis(250),
@@ -346,12 +418,18 @@ fn file_with(setting: &Setting, value: &str) -> String {
         (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
         (Section::Listener, "bind") => ["protocol = \"call\"", "", ""],
         (Section::Listener, _) => {
-            let protocol = match setting.only.contains(&ProtocolKind::Call) {
+            let call = Variety::Protocol(ProtocolKind::Call);
+            let protocol = match setting.only.contains(&call) {
                 true => "protocol = \"call\"",
                 false => "protocol = \"http\"",
             };
             [protocol, "bind = \"[::]:1\"", ""]
         }
+        (Section::Sink, "kind") => ["", "", ""],
+        (Section::Sink, _) => match setting.only.contains(&Variety::Sink(SinkKind::QtShm)) {
+            true => ["kind = \"qt-shm\"", "", ""],
+            false => ["kind = \"memfd\"", "", ""],
+        },
         // So that any source is good.
         (Section::Camera, "source") => ["path = \"p\"", "", ""],
         _ => ["", "", ""],
@@ -409,6 +487,8 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             own(&["c", "Front door, 2. Stock"]),
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
         ),
+        "key" => (own(&["169254", "Küche 1"]), own(&["", "a\\u0000"])),
+        "socket" => (own(&["/run/s"]), own(&["", "s", "/\\u0000"])),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
         "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
         "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
@@ -510,6 +590,14 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             good.push("ü".repeat(64));
             bad.push("ü".repeat(65));
         }
+        "key" => {
+            good.push("ü".repeat(64));
+            bad.push("ü".repeat(65));
+        }
+        "socket" => {
+            good.push(format!("/{}", "s".repeat(106)));
+            bad.push(format!("/{}", "s".repeat(107)));
+        }
         "user" => {
             good.push("\u{1f600}".repeat(32));
             bad.push("\u{1f600}".repeat(33));
@@ -529,7 +617,7 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn each_key_keeps_its_bounds() {
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let out_of_range = |value: &str| {
             refuse(setting, value, "", &format!("{value} is out of range"));
         };
@@ -554,6 +642,20 @@ fn each_key_keeps_its_bounds() {
                     seen.push(config);
                 }
                 for other in ["1", "-90", "360", "99999999999999999999"] {
+                    refuse(setting, other, "", &format!("{other} is none of these"));
+                }
+                refuse_other_types(setting, &["an integer"]);
+            }
+            Kind::Mode { values, .. } => {
+                let mut seen: Vec<Config> = Vec::new();
+                for value in *values {
+                    let config = accept(setting, &format!("{value:#o}"));
+                    assert!(!seen.contains(&config), "{value:#o} sets nothing");
+                    assert_eq!(config, accept(setting, &value.to_string()));
+                    seen.push(config);
+                }
+                // Without "0o" it is another number.
+                for other in ["600", "-1", "0o601", "4294967680", "99999999999999999999"] {
                     refuse(setting, other, "", &format!("{other} is none of these"));
                 }
                 refuse_other_types(setting, &["an integer"]);
@@ -677,6 +779,10 @@ fn the_bounds_are_those_promised() {
         allowed("source"),
         r#""v4l2", "pipe", "replay", "pattern", "call""#
     );
+    assert_eq!(allowed("kind"), r#""qt-shm", "memfd""#);
+    assert_eq!(allowed("mode"), "0o600, 0o660, 0o666");
+    assert_eq!(allowed("slots"), "an integer from 2 to 32");
+    assert_eq!(allowed("readers"), "an integer from 1 to 32");
     assert_eq!(allowed("password"), "1 to 256 characters");
     assert_eq!(allowed("protocol"), r#""http", "pull", "push", "call""#);
     assert_eq!(
@@ -770,7 +876,7 @@ fn sections_of_the_wrong_kind() {
         errors("width = 640\nserver = 1\n"),
         [
             "camd.toml:1: width: unknown section; it is a key of [camera]",
-            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [limits]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [limits]",
         ]
     );
 }
@@ -833,7 +939,9 @@ bind = "x"
 fn an_error_is_one_line() {
     assert_eq!(
         errors("\"a\\nb\" = 1\n"),
-        ["camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [limits]"]
+        [
+            "camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [limits]"
+        ]
     );
 }
 
@@ -1097,6 +1205,67 @@ fn call_listeners() {
     );
 }
 
+#[test]
+fn sinks() {
+    let config = good("[[sink]]\nkind = \"qt-shm\"\n[[sink]]\nkind = \"memfd\"\n");
+    let expected = [qt_shm("169254"), memfd("/run/camd/frames.sock")];
+    assert_eq!(config.sinks, expected);
+    assert_eq!(config.renditions(), 2);
+
+    assert_eq!(
+        errors("[[sink]]\n"),
+        ["camd.toml:1: sink.kind: missing; allowed: \"qt-shm\", \"memfd\""]
+    );
+    let both = |kind: &str, keys: &str| format!("[[sink]]\nkind = {kind:?}\n{keys}");
+    assert_eq!(
+        errors(&both("qt-shm", "socket = \"/s\"\nformat = \"raw\"\n")),
+        [
+            "camd.toml:3: sink.socket: means nothing for kind \"qt-shm\"; allowed: with \"memfd\" only",
+            "camd.toml:4: sink.format: means nothing for kind \"qt-shm\"; allowed: with \"memfd\" only",
+        ]
+    );
+    assert_eq!(
+        errors(&both("memfd", "key = \"1\"\n")),
+        ["camd.toml:3: sink.key: means nothing for kind \"memfd\"; allowed: with \"qt-shm\" only"]
+    );
+    let raw = "format = \"raw\"\nquality = 1\nwidth = 16\nheight = 16\n";
+    assert_eq!(
+        errors(&both("memfd", raw)),
+        [
+            "camd.toml:4: sink.quality: means nothing for format \"raw\"; allowed: with \"jpeg\" only",
+            "camd.toml:5: sink.width: means nothing for format \"raw\"; allowed: with the others only",
+            "camd.toml:6: sink.height: means nothing for format \"raw\"; allowed: with the others only",
+        ]
+    );
+    for (kind, key) in [("qt-shm", "key"), ("memfd", "socket")] {
+        let twice = both(kind, "").repeat(2);
+        assert_eq!(
+            errors(&twice),
+            [format!(
+                "camd.toml:3: sink.{key}: is another sink's; allowed: each {key} once"
+            )]
+        );
+    }
+    let listener = "[[listener]]\nprotocol = \"http\"\nbind = \"unix:/s\"\n";
+    assert_eq!(
+        errors(&format!("{}{listener}", both("memfd", "socket = \"/s\"\n"))),
+        ["camd.toml:3: sink.socket: is a listener's; allowed: each socket once"]
+    );
+    let of = |n: usize| -> String {
+        let sink = |i| both("qt-shm", &format!("key = \"{i}\"\n"));
+        (0..n).map(sink).collect()
+    };
+    good(&of(4));
+    assert_eq!(
+        errors(&of(5)),
+        ["camd.toml:13: sink: too many sections; allowed: at most 4"]
+    );
+    assert_eq!(
+        errors("[sink]\nkind = \"memfd\"\n"),
+        ["camd.toml:1: sink: found a table; allowed: sections [[sink]], in double brackets"]
+    );
+}
+
 fn password_file() -> String {
     let path = scratch("password", b"from the file\n");
     path.to_str().unwrap().to_owned()
@@ -1176,13 +1345,17 @@ fn the_reference_names_each_key_with_its_default_and_bounds() {
         absent,
         kind,
         ..
-    } in &SETTINGS
+    } in SETTINGS
     {
         let value = match absent {
             Absent::Default(value) => format!(" = {value}"),
-            Absent::ByProtocol { call, others } => match others {
-                Some(value) => format!(" = {value}; call: {call}"),
-                None => format!(" (not set); call: {call}"),
+            Absent::By {
+                variety,
+                value,
+                others,
+            } => match others {
+                Some(others) => format!(" = {others}; {}: {value}", variety.name()),
+                None => format!(" (not set); {}: {value}", variety.name()),
             },
             Absent::Unset => " (not set)".to_owned(),
             Absent::Required => " (must be set)".to_owned(),
@@ -1216,8 +1389,8 @@ fn the_pictures_of_all_adaptive_listeners_find_room() {
     assert_eq!(
         errors(&format!("{limits}{three}")),
         [
-            "camd.toml:2: limits.frame_bytes: 16777216 is too much for the 21 different JPEGs that these listeners can need \
-             of a picture, 7 for each adaptive one; allowed: at most 12782640, or fewer adaptive listeners"
+            "camd.toml:2: limits.frame_bytes: 16777216 is too much for the 21 different JPEGs that these listeners and sinks \
+             can need of a picture, 7 for each adaptive one; allowed: at most 12782640, or fewer adaptive listeners"
         ]
     );
     good(&format!("[limits]\nframe_bytes = 12782640\n{three}"));

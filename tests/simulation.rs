@@ -1203,7 +1203,7 @@ fn run(seed: u64) -> Sum {
     }
     // A reload, under those who are there.
     let config = adaptive_at_random(config(), &mut world.rng);
-    world.hub.reconfigure(&config);
+    world.hub.reconfigure(&config, world.now);
     // The faults stop. The clock goes on past every back-off, so that the camera comes back.
     world.dice.borrow_mut().starts_fail = false;
     world.connect(Kind::Push, Manner::Fast);

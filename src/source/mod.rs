@@ -192,6 +192,7 @@ impl AnySource {
             call,
             listeners,
             limits,
+            sinks: _,
         } = config;
         let frame_bytes = limits.frame_bytes;
         match camera.source {
