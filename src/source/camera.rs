@@ -410,7 +410,7 @@ impl<S: Source> Camera<S> {
     /// Changes what does not touch the source as it runs.
     pub fn reconfigure(&mut self, config: &Config) {
         self.settings = config.camera.clone();
-        self.source.set_listeners(&config.listeners);
+        self.source.set_demand(config);
     }
 
     /// Puts another source in the place of this one; the clients stay.

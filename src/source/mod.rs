@@ -15,7 +15,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-use crate::config::{Config, ListenerConfig, SourceKind};
+use crate::config::{Config, SourceKind};
 use crate::frame::{Frame, Orientation, PixelFormat};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
@@ -146,8 +146,8 @@ pub trait Source {
     /// it back here.
     fn release(&mut self) {}
 
-    /// Tells what listeners there are, which may matter to what is asked of the camera at the next `start`.
-    fn set_listeners(&mut self, _listeners: &[ListenerConfig]) {}
+    /// Tells what listeners and sinks there are, which may matter to what is asked of the camera at the next `start`.
+    fn set_demand(&mut self, _config: &Config) {}
 
     /// The controls of the camera, for those that have any.
     fn controls(&self) -> Vec<Control> {
@@ -190,13 +190,12 @@ impl AnySource {
         let Config {
             camera,
             call,
-            listeners,
             limits,
-            sinks: _,
+            ..
         } = config;
         let frame_bytes = limits.frame_bytes;
         match camera.source {
-            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, listeners, frame_bytes)),
+            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(config)),
             SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(
                 camera.command.clone(),
                 frame_bytes,
@@ -252,8 +251,8 @@ impl Source for AnySource {
         each!(self, source => source.release())
     }
 
-    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
-        each!(self, source => source.set_listeners(listeners))
+    fn set_demand(&mut self, config: &Config) {
+        each!(self, source => source.set_demand(config))
     }
 
     fn controls(&self) -> Vec<Control> {

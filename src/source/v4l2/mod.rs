@@ -28,7 +28,7 @@ use self::cost::Demand;
 use self::ring::{Driver, Epoch, Ring};
 use self::turning::Turning;
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
-use crate::config::{CameraConfig, ListenerConfig};
+use crate::config::{CameraConfig, Config};
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
 use crate::v4l2::device::{
@@ -39,7 +39,7 @@ use crate::v4l2::formats::{self, Layout};
 /// A V4L2 camera.
 pub struct V4l2 {
     config: CameraConfig,
-    /// What the listeners want, for the choice of a format.
+    /// What listeners and sinks want, for the choice of a format.
     demand: Demand,
     frame_bytes: usize,
     /// For JPEGs that come without Huffman tables. Its pages cost nothing until one does.
@@ -71,10 +71,11 @@ impl From<Fault> for NotStarted {
 }
 
 impl V4l2 {
-    pub fn new(config: &CameraConfig, listeners: &[ListenerConfig], frame_bytes: usize) -> V4l2 {
+    pub fn new(config: &Config) -> V4l2 {
+        let frame_bytes = config.limits.frame_bytes;
         V4l2 {
-            config: config.clone(),
-            demand: Demand::of(listeners),
+            config: config.camera.clone(),
+            demand: Demand::of(config),
             frame_bytes,
             copy: FrameBuf::new(frame_bytes),
             ring: None,
@@ -299,8 +300,8 @@ impl Source for V4l2 {
         }
     }
 
-    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
-        self.demand = Demand::of(listeners);
+    fn set_demand(&mut self, config: &Config) {
+        self.demand = Demand::of(config);
     }
 
     /// Opens the device for as long as it takes where the stream is off.
