@@ -8,7 +8,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use common::user::CALLS;
-use common::{Camd, Folder, LISTENERS, assert_jpeg, pattern, python, replay, run};
+use common::{Camd, Folder, LISTENERS, PATIENCE, assert_jpeg, pattern, python, replay, run};
 
 fn url(camd: &Camd, target: &str) -> String {
     format!("http://{}{target}", camd.http())
@@ -91,6 +91,28 @@ fn a_browser_draws_a_moving_picture() {
     let folder = Folder::new();
     let output = run(python("webpage.py").arg(url(&camd, "/")).arg(folder.path()));
     print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn a_browser_shows_what_is_wrong_with_the_configuration() {
+    let folder = Folder::new();
+    let fallback = folder.file("default.toml", pattern());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.arg("--fallback").arg(fallback);
+    let wrong = "[\"<img src=x onerror='ran = 1'>\"]\n[camera]\nfps = 0\n";
+    let camd = Camd::start_as(&mut command, &format!("{wrong}{LISTENERS}"), PATIENCE);
+    let profile = Folder::new();
+    let mut page = python("webpage.py");
+    page.arg(url(&camd, "/")).arg(profile.path());
+    let file = camd.config_path().display().to_string();
+    let sections = "[camera], [call], [[listener]], [limits]";
+    page.arg(format!(
+        "{file}:1: <img src=x onerror='ran = 1'>: unknown section; allowed: {sections}"
+    ));
+    page.arg(format!(
+        "{file}:3: camera.fps: 0 is out of range; allowed: an integer from 1 to 240"
+    ));
+    run(&mut page);
 }
 
 // --- camd fetch ---
