@@ -29,7 +29,7 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `font`, `ring`, `rate`, `times`, `decimate`, `adapt`, `samples` | borrowed pictures, fixed copies; letters; pictures in shared memory; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C |
+//! | 1 | `frame`, `font`, `ring`, `unix_socket`, `rate`, `times`, `decimate`, `adapt`, `samples` | borrowed pictures, fixed copies; letters; pictures in shared memory; files of sockets; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C |
 //! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
 //! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `switchboard`, `source` | one client; the JPEGs of one frame; who is in a call with whom; where pictures come from |
@@ -78,5 +78,6 @@ pub mod source;
 pub mod stamp;
 pub mod switchboard;
 pub mod times;
+pub mod unix_socket;
 pub mod uplink;
 pub mod v4l2;

@@ -13,7 +13,7 @@
 //! | 16 | 4 | place of the first slot, 4096 |
 //! | 20 | 4 | from one slot to the next, a multiple of 4096 |
 //! | 24 | 4 | place of the picture in its slot, 128 |
-//! | 28 | 4 | room for a picture in each slot |
+//! | 28 | 4 | bytes of the largest picture that a slot can hold |
 //! | 64 | 4 | slot of the newest picture, from 0; `ffffffff`: there is none |
 //! | 68 | 4 | pictures so far, modulo 2³² |
 //!
@@ -199,9 +199,12 @@ impl Layout {
 
     fn bytes(&self) -> Option<NonZeroUsize> {
         let slots = u64::from(self.slots) * u64::from(self.stride);
-        let bytes = usize::try_from(u64::from(self.first) + slots).ok()?;
-        // The length of a Rust object.
-        NonZeroUsize::new(bytes).filter(|bytes| bytes.get() <= isize::MAX as usize)
+        let bytes = u64::from(self.first).checked_add(slots)?;
+        // Places have 32 bits, also those of this machine, and signed ones if it comes to files.
+        let bytes = u32::try_from(bytes)
+            .ok()
+            .filter(|&bytes| bytes <= i32::MAX as u32);
+        NonZeroUsize::new(bytes? as usize)
     }
 
     fn header(&self) -> [u8; HEADER] {
@@ -261,6 +264,27 @@ const HEADER: usize = 8 + 6 * 4;
 /// Places of the ring header's other two numbers.
 const NEWEST: usize = 64;
 const COUNT: usize = 68;
+
+/// Bytes of the message with which a ring is handed over.
+pub const HELLO: usize = 16;
+
+/// `camdring`, the version, and the bytes to map; 0 of them where there is no ring to hand over. The descriptors of the
+/// memory and of what tells of new pictures go with it.
+pub fn hello(bytes: usize) -> [u8; HELLO] {
+    let mut hello = [0; HELLO];
+    hello[..8].copy_from_slice(&MAGIC);
+    hello[8..12].copy_from_slice(&VERSION.to_ne_bytes());
+    let bytes = u32::try_from(bytes).expect("a ring's places are numbers of 32 bits");
+    hello[12..].copy_from_slice(&bytes.to_ne_bytes());
+    hello
+}
+
+/// The bytes to map. `None`: this is no such message, or one of another version.
+pub fn parse_hello(hello: &[u8]) -> Option<u32> {
+    let mut rest = <&[u8; HELLO]>::try_from(hello).ok()?.as_slice();
+    let known = take(&mut rest) == MAGIC && u32::from_ne_bytes(take(&mut rest)) == VERSION;
+    known.then(|| u32::from_ne_bytes(take(&mut rest)))
+}
 
 /// A shared mapping of a whole ring.
 struct Memory {
@@ -323,9 +347,7 @@ impl Ring {
             c"camd-frames",
             MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
         )?;
-        let length = i64::try_from(bytes.get()).map_err(|_| too_large())?;
-        // off_t has 32 bits on some 32-bit machines.
-        let length = nix::libc::off_t::try_from(length).map_err(|_| too_large())?;
+        let length = nix::libc::off_t::try_from(bytes.get()).map_err(|_| too_large())?;
         ftruncate(&file, length)?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let start = match Memory::map(&file, bytes, prot) {
@@ -386,12 +408,10 @@ impl Ring {
     /// Begins to write the next picture, over the oldest one.
     pub fn begin(&mut self) -> Writing<'_> {
         let slot = self.next;
-        self.next = (slot + 1) % self.memory.layout.slots;
         let place = self.memory.slot(slot);
         let lock = self.memory.number(place);
         let even = lock.load(Ordering::Relaxed);
         assert!(even.is_multiple_of(2), "a slot is being written twice");
-        // The slot may be what the header calls the newest, where there is only one.
         lock.store(even.wrapping_add(1), Ordering::Relaxed);
         // Who sees any of what is written from here on sees the odd number as well.
         fence(Ordering::Release);
@@ -439,6 +459,8 @@ impl Writing<'_> {
         );
         self.description = *description;
         self.unlock();
+        // Else the next one takes this place: what fails costs no older picture.
+        self.ring.next = (self.slot + 1) % self.ring.memory.layout.slots;
         let memory = &self.ring.memory;
         memory.number(NEWEST).store(self.slot, Ordering::Release);
         let count = memory.number(COUNT);

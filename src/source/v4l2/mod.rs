@@ -17,7 +17,7 @@ mod turning;
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{info, warn};
 use nix::libc::ENOSPC;
