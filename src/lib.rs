@@ -40,7 +40,7 @@
 //! | 9 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
 //! `unsafe` is where ioctl, mmap, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `codec`, `samples`,
-//! `source::pipe`, `net`, `ring`, `daemon`.
+//! `source::pipe`, `net`, `ring`, `fetch::memfd`, `daemon`.
 //!
 //! # Adding to it
 //!
