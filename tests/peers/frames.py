@@ -19,6 +19,7 @@ Head = namedtuple("Head", "fourcc sequence wall monotonic width height size flag
 NONE = 0xFFFFFFFF
 RAW = {b"YUYV": (2, cv2.COLOR_YUV2BGR_YUYV), b"UYVY": (2, cv2.COLOR_YUV2BGR_UYVY), b"RGB3": (3, cv2.COLOR_RGB2BGR),
        b"BGR3": (3, None), b"GREY": (1, None)}  # fmt: skip
+PLANAR = {b"YU12": cv2.COLOR_YUV2BGR_I420, b"NV12": cv2.COLOR_YUV2BGR_NV12}
 
 
 class Frames:
@@ -68,6 +69,8 @@ class Frames:
         picture = numpy.frombuffer(self.memory, "u1", head.size, place)
         if head.fourcc == b"JPEG":
             return cv2.imdecode(picture, cv2.IMREAD_COLOR)
+        if conversion := PLANAR.get(head.fourcc):
+            return cv2.cvtColor(picture.reshape(head.height * 3 // 2, head.line), conversion)[:, : head.width]
         depth, conversion = RAW[head.fourcc]
         rows = picture.reshape(head.height, head.line)[:, : head.width * depth].reshape(head.height, head.width, depth)
         return rows.copy() if conversion is None else cv2.cvtColor(rows, conversion)
