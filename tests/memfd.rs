@@ -6,9 +6,9 @@ mod common;
 use std::collections::HashSet;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut};
+use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,122 +16,15 @@ use std::time::{Duration, Instant};
 
 use camd::codec::Codec;
 use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
-use camd::ring::{Description, View, flags, parse_hello};
+use camd::ring::{flags, parse_hello};
+use common::memfd::{Reader, connect, receive, sink};
 use common::{Camd, Folder, LISTENERS, PATIENCE, pattern, python, replay, run};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, ftruncate, write};
-use socket2::{Domain, SockAddr, Socket, Type};
-
-/// A sink, with further keys, at `socket`.
-fn sink(socket: &Path, keys: &str) -> String {
-    format!("[[sink]]\nkind = \"memfd\"\nsocket = {socket:?}\n{keys}\n")
-}
-
-fn connect(socket: &Path) -> Socket {
-    let connection = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("a socket");
-    let address = SockAddr::unix(socket).expect("a path");
-    let deadline = Instant::now() + PATIENCE;
-    // The sink may not be open yet.
-    while let Err(error) = connection.connect(&address) {
-        assert!(Instant::now() < deadline, "{}: {error}", socket.display());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    connection
-        .set_read_timeout(Some(PATIENCE))
-        .expect("SO_RCVTIMEO");
-    connection
-}
-
-/// The message that hands over, and its descriptors. Empty: the connection has ended.
-fn receive(connection: &Socket) -> (Vec<u8>, Vec<OwnedFd>) {
-    let mut message = [0; 64];
-    let mut room = nix::cmsg_space!([RawFd; 8]);
-    let mut parts = [IoSliceMut::new(&mut message)];
-    let fd = connection.as_raw_fd();
-    let received = recvmsg::<()>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)
-        .expect("a message");
-    let mut fds = Vec::new();
-    for part in received.cmsgs().expect("room for what comes with it") {
-        if let ControlMessageOwned::ScmRights(passed) = part {
-            // SAFETY: the kernel has just made them, for us.
-            fds.extend(
-                passed
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
-        }
-    }
-    let bytes = received.bytes;
-    (message[..bytes].to_vec(), fds)
-}
-
-struct Reader {
-    connection: Socket,
-    view: View,
-    memory: OwnedFd,
-    bell: OwnedFd,
-    picture: Vec<u8>,
-}
-
-impl Reader {
-    fn new(socket: &Path) -> Reader {
-        let connection = connect(socket);
-        let (hello, fds) = receive(&connection);
-        let bytes = parse_hello(&hello).expect("a greeting");
-        assert_ne!(bytes, 0, "there is a place");
-        let [memory, bell]: [OwnedFd; 2] = fds.try_into().expect("two descriptors");
-        let view = View::new(memory.try_clone().expect("dup")).expect("a ring");
-        Reader {
-            connection,
-            view,
-            memory,
-            bell,
-            picture: Vec::new(),
-        }
-    }
-
-    /// Looks, and then waits.
-    fn next(&mut self) -> Description {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(description) = self.view.next(&mut self.picture) {
-                return description;
-            }
-            assert!(Instant::now() < deadline, "no picture comes");
-            self.wait();
-        }
-    }
-
-    /// Waits for a new picture, and takes the event back.
-    fn wait(&self) {
-        let mut fds = [PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::from(1000u16)).expect("poll");
-        // SAFETY: both live as long as the call.
-        let mut event = nix::libc::epoll_event { events: 0, u64: 0 };
-        let got = unsafe { nix::libc::epoll_wait(self.bell.as_raw_fd(), &mut event, 1, 0) };
-        if got == 1 {
-            let (events, data) = (event.events, event.u64);
-            assert_eq!((events, data), (nix::libc::EPOLLIN as u32, u64::MAX));
-        }
-    }
-
-    /// camd has ended the connection.
-    fn assert_ended(&self) {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        match self.connection.recv(&mut byte) {
-            Ok(0) => {}
-            // What camd has not read.
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            other => panic!("not the end: {other:?}"),
-        }
-    }
-}
 
 fn files(camd: &Camd) -> usize {
     let folder = format!("/proc/{}/fd", camd.pid());
