@@ -34,9 +34,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{Fault, Outcome, Sink};
 use crate::codec::Rows;
 use crate::config::{Config, SinkConfig, SinkFormat};
-use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, RawPicture, Size};
+use crate::frame::{Bounds, Frame, FrameMeta, Picture, PixelFormat, RawPicture, Size};
 use crate::limits::{ACCEPTS_PER_TURN, SINK_READERS_MAX};
-use crate::renditions::{self, Profile, Renditions};
+use crate::renditions::{Profile, Renditions};
 use crate::ring::{Description, Ring, flags, hello};
 use crate::times::Epoch;
 use crate::unix_socket::remove_stale;
@@ -309,7 +309,7 @@ impl Memfd {
         format: PixelFormat,
         renditions: &mut Renditions,
     ) -> Outcome {
-        let bounds = renditions::bounds(self.config.width, self.config.height);
+        let bounds = Bounds::within(self.config.width, self.config.height);
         let shown = bounds.fit(turned(&frame.meta));
         let mut description = self.describe(&frame.meta, shown);
         description.fourcc = formats::codes(format).next().unwrap_or_default();
