@@ -42,7 +42,7 @@ pub enum Command {
 const SNAPSHOT: &str = "snapshot.jpg";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 4] = ["pull://", "push://", "http://", "call://"];
+pub const SCHEMES: [&str; 5] = ["pull://", "push://", "http://", "call://", "memfd:"];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -233,7 +233,7 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 ";
 
 const HELP_FETCH: &str = "\
-camd fetch gets whole JPEGs from a server.
+camd fetch gets whole JPEGs from a server, or from a sink on this machine.
 
 Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
 
@@ -249,6 +249,8 @@ URL:
                              In names and passwords : / ? # @ % and what is not
                              ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
                              Others on this machine may see a command line.
+  memfd:PATH                 the shared memory of a sink on this machine, by its
+                             socket; what is no JPEG there is made one
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
@@ -267,6 +269,7 @@ Examples:
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
   camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
+  camd fetch memfd:/run/camd/frames.sock -o now.jpg
 
 Progress is shown on standard error if that is a terminal.
 
@@ -483,7 +486,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

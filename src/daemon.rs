@@ -289,11 +289,14 @@ impl Daemon {
             registry.register(&mut SourceFd(&fd), Token(FIRST_ENCODER + index), interest)
         });
         again |= self.hub.arm_sinks(|index, fd| {
-            registry.register(
-                &mut SourceFd(&fd),
-                Token(FIRST_SINK + index),
-                Interest::READABLE,
-            )
+            let (token, interest) = (Token(FIRST_SINK + index), Interest::READABLE);
+            match registry.register(&mut SourceFd(&fd), token, interest) {
+                // The table has moved up, after a reload.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    registry.reregister(&mut SourceFd(&fd), token, interest)
+                }
+                registered => registered,
+            }
         });
         if fresh {
             self.camera.release();

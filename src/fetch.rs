@@ -2,7 +2,7 @@
 //!
 //! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `http://host/path`, where the
 //! answer's Content-Type says whether it is one picture or a stream of them, and `call://host:8083/camera`, which rings
-//! up the camera at a relay. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared memory. Blocking `std` sockets, one thread, nothing shared with the daemon except
 //! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
@@ -10,6 +10,7 @@
 
 mod call;
 mod http;
+mod memfd;
 mod output;
 mod pull;
 mod push;
@@ -18,6 +19,7 @@ mod wire;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::limits;
@@ -37,7 +39,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `http://` or `call://`. The last may have a password in it, see [`without_password`].
+    /// `pull://`, `push://`, `http://`, `call://` or `memfd:`. `call://` may have a password in it, see [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
@@ -101,14 +103,31 @@ impl std::error::Error for FetchError {}
 
 /// Fetches and writes what `options` ask for. Shows its progress on standard error if that is a terminal.
 pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
+    if let Some(path) = options.url.strip_prefix("memfd:") {
+        let mut sink = Sink::open(&options.output)?;
+        let mut memory = memfd::Receiver::connect(Path::new(path), options.timeout)?;
+        return fetch(&mut memory, options, &mut sink);
+    }
     let url = Url::parse(&options.url)?;
     let mut sink = Sink::open(&options.output)?;
-    fetch(&url, options, &mut sink)
+    let mut network = Network::connect(&url, options)?;
+    fetch(&mut network, options, &mut sink)
 }
 
-fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, FetchError> {
-    let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
-    let mut receiver = Receiver::new(url, &mut wire, options.count)?;
+/// Where pictures come from.
+trait Pictures {
+    /// Puts the next whole picture into the empty `picture`; false: the other side has ended the stream in good order.
+    fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError>;
+
+    /// Takes leave where there is a word for it; else the end of the connection says it.
+    fn finish(&mut self) {}
+}
+
+fn fetch(
+    pictures: &mut dyn Pictures,
+    options: &FetchOptions,
+    sink: &mut Sink,
+) -> Result<Summary, FetchError> {
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut progress = Progress::new();
@@ -117,9 +136,8 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         if options.count != 0 && summary.pictures == options.count {
             break Ok(());
         }
-        wire.restart_timeout();
         picture.clear();
-        match receiver.next(&mut wire, &mut picture) {
+        match pictures.next(&mut picture) {
             Ok(true) => {}
             Ok(false) if options.count == 0 => break Ok(()),
             Ok(false) => {
@@ -148,8 +166,33 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         progress.show(&summary);
     };
     progress.finish(&summary);
-    receiver.finish(&mut wire);
+    pictures.finish();
     result.map(|()| summary)
+}
+
+/// From a server, over TCP.
+struct Network {
+    wire: Wire,
+    receiver: Receiver,
+}
+
+impl Network {
+    fn connect(url: &Url, options: &FetchOptions) -> Result<Network, FetchError> {
+        let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
+        let receiver = Receiver::new(url, &mut wire, options.count)?;
+        Ok(Network { wire, receiver })
+    }
+}
+
+impl Pictures for Network {
+    fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError> {
+        self.wire.restart_timeout();
+        self.receiver.next(&mut self.wire, picture)
+    }
+
+    fn finish(&mut self) {
+        self.receiver.finish(&mut self.wire);
+    }
 }
 
 /// The closed set of wires.

@@ -14,8 +14,8 @@ use camd::protocol::call::Kind;
 use common::relay::Relay;
 use common::user::{CALLS, User};
 use common::{
-    Camd, LISTENERS, Stream, connect, jpeg, pattern, pull_announcement, pull_next, push_next,
-    replay, send,
+    Camd, Folder, LISTENERS, Stream, connect, jpeg, memfd, pattern, pull_announcement, pull_next,
+    push_next, replay, send,
 };
 use nix::sys::signal::Signal;
 
@@ -250,6 +250,37 @@ fn relayed_pictures_and_messages_cost_no_allocation() {
         10 * N
     );
     assert_eq!(few, many, "for {N} and {} relayed calls", 10 * N);
+}
+
+#[test]
+fn pictures_in_shared_memory_cost_no_allocation() {
+    let (_folder, replayed) = replay(10, 5000, 30);
+    let raw = pattern().replace(LISTENERS, "");
+    for (camera, keys) in [
+        (&replayed, ""),
+        (&replayed, "quality = 30\nwidth = 42\n"),
+        (&replayed, "format = \"bgr24\"\n"),
+        (&raw, "format = \"raw\"\n"),
+    ] {
+        let [few, many] = [N, 10 * N].map(|count| {
+            let folder = Folder::new();
+            let socket = folder.path().join("frames.sock");
+            let config = format!("{camera}{LISTENERS}{}", memfd::sink(&socket, keys));
+            allocations(&config, |_| {
+                let mut readers = [(); 2].map(|()| memfd::Reader::new(&socket));
+                for _ in 0..count {
+                    for reader in &mut readers {
+                        reader.next();
+                    }
+                }
+            })
+        });
+        println!(
+            "{few} allocations for {N} pictures in shared memory, {many} for {}: {keys}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} pictures: {keys}", 10 * N);
+    }
 }
 
 /// In this process: so many pictures, raw and JPEG, turned in all ways.

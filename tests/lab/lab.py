@@ -13,6 +13,7 @@ from pathlib import Path
 import bench
 import calls
 import clients
+import memfd
 import pictures
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
@@ -730,6 +731,16 @@ def _(lab):
     print(table, end="", flush=True)
     check(worst <= bench.LIMIT, f"camd costs {worst:.2f} x the least possible program")
     return f"at most {worst:.2f} x"
+
+
+@test(f"memfd cost: less than {memfd.LIMIT} instructions per reader and frame at {', '.join(map(str, memfd.READERS))} readers")
+def _(lab):
+    lab.close()
+    table, worst = memfd.run(lab.folder, lab.camd, lab.logs / "memfd-console.log")
+    (lab.folder / "memfd.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(worst < memfd.LIMIT, f"a reader costs {worst:.0f} instructions a frame")
+    return f"{worst:.0f} at most"
 
 
 @test(f"picture cost: less than ffmpeg and OpenCV, at most {pictures.LIMIT} x libjpeg alone")

@@ -17,20 +17,20 @@ mod turning;
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{info, warn};
 use nix::libc::ENOSPC;
-use nix::time::{ClockId, clock_gettime};
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
-use self::ring::{Driver, Epoch, Ring};
+use self::ring::{Driver, Ring};
 use self::turning::Turning;
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
 use crate::config::{CameraConfig, Config};
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
+use crate::times::Epoch;
 use crate::v4l2::device::{
     self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
 };
@@ -228,7 +228,7 @@ impl V4l2 {
         let ring = Ring::new(
             streaming,
             layout,
-            epoch(),
+            Epoch::now(),
             config.fps,
             self.frame_bytes,
             now,
@@ -386,16 +386,6 @@ fn within_bandwidth<T>(
             None => return Err(first.unwrap_or(failed)),
         }
     }
-}
-
-/// Now, on both clocks. On Linux [`Instant`] is CLOCK_MONOTONIC too, but does not show its number.
-fn epoch() -> Epoch {
-    let instant = Instant::now();
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        // Linux always has this clock. A wrong epoch makes every picture's time stamp implausible, so that `now` is used.
-        .unwrap_or_default();
-    Epoch { instant, monotonic }
 }
 
 /// An open device that streams into mapped buffers. Dropping it stops the stream, unmaps, puts its controls back and
