@@ -38,7 +38,7 @@ pub enum Command {
 const SNAPSHOT: &str = "snapshot.jpg";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 4] = ["pull://", "push://", "http://", "call://"];
+pub const SCHEMES: [&str; 5] = ["pull://", "push://", "raw://", "http://", "call://"];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -146,7 +146,7 @@ Usage:
 Options:
   --config PATH    the configuration [default: /etc/camd.toml]
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
-                   call on :8083
+                   call on :8083, raw on :8084
   -h, --help       this text
   -V, --version
 
@@ -154,6 +154,7 @@ To see it work:
   camd --demo                                  then open http://127.0.0.1:8080/
   camd fetch push://127.0.0.1:8081             then look at snapshot.jpg
   camd fetch pull://127.0.0.1:8082 -n 0 -o - | ffplay -
+  ffplay -f mjpeg tcp://127.0.0.1:8084
   curl -o snapshot.jpg http://127.0.0.1:8080/snapshot
 
 To put it on a box:
@@ -222,6 +223,7 @@ Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
   push://HOST:PORT           take each picture (camd's push listener)
+  raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture
   call://USER:PASSWORD@HOST:PORT/CAMERA
@@ -440,7 +442,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),
