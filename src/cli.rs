@@ -42,7 +42,9 @@ pub enum Command {
 const SNAPSHOT: &str = "snapshot.jpg";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 5] = ["pull://", "push://", "http://", "call://", "memfd:"];
+pub const SCHEMES: [&str; 6] = [
+    "pull://", "push://", "raw://", "http://", "call://", "memfd:",
+];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -156,7 +158,7 @@ Options:
                    feed the board's watchdog (/dev/watchdog), which resets the
                    board if camd hangs or crashes, or if the camera hangs
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
-                   call on :8083
+                   call on :8083, raw on :8084
   -h, --help       this text
   -V, --version
 
@@ -164,6 +166,7 @@ To see it work:
   camd --demo                                  then open http://127.0.0.1:8080/
   camd fetch push://127.0.0.1:8081             then look at snapshot.jpg
   camd fetch pull://127.0.0.1:8082 -n 0 -o - | ffplay -
+  ffplay -f mjpeg tcp://127.0.0.1:8084
   curl -o snapshot.jpg http://127.0.0.1:8080/snapshot
 
 To put it on a box:
@@ -240,6 +243,7 @@ Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
   push://HOST:PORT           take each picture (camd's push listener)
+  raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture
   call://USER:PASSWORD@HOST:PORT/CAMERA
@@ -486,7 +490,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

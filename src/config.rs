@@ -19,7 +19,7 @@ use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
-pub use address::Remote;
+pub use address::{Address, Remote};
 pub use secret::Secret;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -38,14 +38,22 @@ bind = "127.0.0.1:8080"
 [[listener]]
 protocol = "push"
 bind = "127.0.0.1:8081"
+clients = 12
 
 [[listener]]
 protocol = "pull"
 bind = "127.0.0.1:8082"
+clients = 12
 
 [[listener]]
 protocol = "call"
 bind = "127.0.0.1:8083"
+clients = 12
+
+[[listener]]
+protocol = "raw"
+bind = "127.0.0.1:8084"
+clients = 12
 "#;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +92,8 @@ pub struct CameraConfig {
     pub command: Vec<String>,
     /// replay
     pub path: Option<PathBuf>,
+    /// push
+    pub address: Option<Address>,
     pub width: u16,
     pub height: u16,
     pub fps: u16,
@@ -164,15 +174,17 @@ pub enum SourceKind {
     Replay,
     Pattern,
     Call,
+    Push,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 5] = [
+    pub const ALL: [SourceKind; 6] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
         SourceKind::Call,
+        SourceKind::Push,
     ];
 
     /// The name in `camera.source` and in `/state`.
@@ -183,6 +195,7 @@ impl SourceKind {
             SourceKind::Replay => "replay",
             SourceKind::Pattern => "pattern",
             SourceKind::Call => "call",
+            SourceKind::Push => "push",
         }
     }
 }
@@ -467,7 +480,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
 }
 
 /// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
-/// on 8082, call on 8083.
+/// on 8082, call on 8083, raw on 8084.
 pub fn demo_config() -> Config {
     built_in(DEMO, "demo")
 }

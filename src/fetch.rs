@@ -1,8 +1,9 @@
 //! The receiving half, without a window: whole JPEGs from a camera server into a file, a folder or a pipe.
 //!
-//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `http://host/path`, where the
-//! answer's Content-Type says whether it is one picture or a stream of them, and `call://host:8083/camera`, which rings
-//! up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared memory. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `raw://host:8084`,
+//! `http://host/path`, where the answer's Content-Type says whether it is one picture or a stream of them, and
+//! `call://host:8083/camera`, which rings up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared
+//! memory. Blocking `std` sockets, one thread, nothing shared with the daemon except
 //! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
@@ -14,6 +15,7 @@ mod memfd;
 mod output;
 mod pull;
 mod push;
+mod raw;
 mod url;
 mod wire;
 
@@ -39,7 +41,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `http://`, `call://` or `memfd:`. `call://` may have a password in it, see [`without_password`].
+    /// `pull://`, `push://`, `raw://`, `http://`, `call://` or `memfd:`. `call://` may have a password in it, see
+    /// [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
@@ -199,6 +202,7 @@ impl Pictures for Network {
 enum Receiver {
     Pull(pull::Receiver),
     Push,
+    Raw(raw::Receiver),
     Multipart(http::Multipart),
     Single(http::Single),
     Call(call::Receiver),
@@ -209,6 +213,7 @@ impl Receiver {
         match &url.scheme {
             Scheme::Pull => Ok(Receiver::Pull(pull::Receiver::new())),
             Scheme::Push => Ok(Receiver::Push),
+            Scheme::Raw => Ok(Receiver::Raw(raw::Receiver::new())),
             Scheme::Http => match http::request(wire, url)? {
                 http::Answer::Stream(multipart) => Ok(Receiver::Multipart(multipart)),
                 http::Answer::Picture(single) if count == 1 => Ok(Receiver::Single(single)),
@@ -226,6 +231,7 @@ impl Receiver {
         match self {
             Receiver::Pull(receiver) => receiver.next(wire, picture).map(|()| true),
             Receiver::Push => push::next(wire, picture).map(|()| true),
+            Receiver::Raw(receiver) => receiver.next(wire, picture),
             Receiver::Multipart(multipart) => multipart.next(wire, picture),
             Receiver::Single(single) => single.next(wire, picture).map(|()| true),
             Receiver::Call(receiver) => receiver.next(wire, picture),

@@ -8,6 +8,7 @@ mod newest;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
+pub mod push;
 pub mod replay;
 pub mod v4l2;
 
@@ -32,7 +33,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
     pub format: PixelFormat,
-    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call).
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push).
     pub width: u16,
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
@@ -175,6 +176,7 @@ pub enum AnySource {
     Replay(replay::Replay),
     Pattern(pattern::Pattern),
     Call(call::Call),
+    Push(push::Push),
 }
 
 /// Calls the same method of whichever source it is.
@@ -186,6 +188,7 @@ macro_rules! each {
             AnySource::Replay($source) => $call,
             AnySource::Pattern($source) => $call,
             AnySource::Call($source) => $call,
+            AnySource::Push($source) => $call,
         }
     };
 }
@@ -220,6 +223,13 @@ impl AnySource {
                 camera.fps,
             )),
             SourceKind::Call => AnySource::Call(call::Call::new(call, frame_bytes, camera.fps)),
+            SourceKind::Push => {
+                let server = camera
+                    .address
+                    .clone()
+                    .expect("the configuration has an address for source = \"push\"");
+                AnySource::Push(push::Push::new(server, frame_bytes, camera.fps))
+            }
         }
     }
 }
