@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn made_once_for_each_frame_and_never_too_long() {
         let config = demo_config();
-        let listener = config.listeners.last().expect("calls");
+        let is_call = |l: &&ListenerConfig| l.protocol == ProtocolKind::Call;
+        let listener = config.listeners.iter().find(is_call).expect("calls");
         let (profile, mut texts) = (Profile::of(listener), Texts::new(&config));
         let meta = |sequence| FrameMeta {
             sequence,
