@@ -28,11 +28,13 @@ impl Receiver {
         picture: &mut Vec<u8>,
     ) -> Result<bool, FetchError> {
         loop {
-            if let Some(jpeg) = self.splitter.next_frame() {
-                picture.extend_from_slice(jpeg);
+            let found = self.splitter.next_frame();
+            let whole = found.map(|jpeg| picture.extend_from_slice(jpeg)).is_some();
+            // A damaged one in front of it counts.
+            self.check()?;
+            if whole {
                 return Ok(true);
             }
-            self.check()?;
             if wire.received().is_empty() && wire.fill()? == 0 {
                 return self.end();
             }
@@ -77,7 +79,7 @@ impl Receiver {
     fn end(&mut self) -> Result<bool, FetchError> {
         self.splitter.reset();
         match self.splitter.counts() {
-            _ if self.begun == 0 => Err(FetchError::Connection(
+            _ if self.begun < SOI.len() => Err(FetchError::Connection(
                 "the server closed the connection instead of sending a picture".to_owned(),
             )),
             SplitCounts {

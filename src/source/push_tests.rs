@@ -315,18 +315,18 @@ fn a_slow_server_has_its_time_for_a_picture_and_no_more() {
 #[test]
 fn a_flood_does_not_keep_the_caller() {
     let mut world = World::new();
-    let now = world.now;
     let mut peer = world.peer.try_clone().unwrap();
     let all = wire(&jpeg_of(1, 5000)).repeat(100);
     let server = std::thread::spawn(move || while peer.write_all(&all).is_ok() {});
     let start = Instant::now();
     while !world.push.more {
-        world.turn(now).unwrap();
+        world.turn(Instant::now()).unwrap();
         assert!(start.elapsed() < PATIENCE, "it is never too much");
     }
     // The next look follows at once.
-    assert_eq!(world.push.deadline(), Some(now));
-    assert!(world.captured.fresh && world.captured.dropped > 100);
+    assert!(world.push.deadline().unwrap() <= Instant::now());
+    // What was read at once became one picture.
+    assert!(world.captured.fresh && world.captured.dropped > 500);
     world.push.stop();
     server.join().unwrap();
 }
