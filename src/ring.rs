@@ -592,6 +592,8 @@ impl Memory {
         unsafe {
             ptr::copy_nonoverlapping(self.start.as_ptr().add(place), to.as_mut_ptr(), to.len());
         }
+        #[cfg(test)]
+        tests::after_copy();
     }
 }
 
