@@ -135,8 +135,10 @@ impl Description {
 
     fn from_bytes(bytes: &[u8; SLOT_HEADER]) -> Description {
         let mut rest = &bytes[..];
-        let mut description = Description::default();
-        description.fourcc = u32::from_ne_bytes(take(&mut rest));
+        let mut description = Description {
+            fourcc: u32::from_ne_bytes(take(&mut rest)),
+            ..Description::default()
+        };
         for number in [
             &mut description.sequence,
             &mut description.wall,
@@ -592,6 +594,8 @@ impl Memory {
         unsafe {
             ptr::copy_nonoverlapping(self.start.as_ptr().add(place), to.as_mut_ptr(), to.len());
         }
+        #[cfg(test)]
+        tests::after_copy();
     }
 }
 

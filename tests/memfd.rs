@@ -21,6 +21,7 @@ use common::memfd::{Reader, connect, receive, sink};
 use common::{Camd, Folder, LISTENERS, PATIENCE, pattern, python, replay, run};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -298,6 +299,24 @@ fn talking_floods_and_too_many_readers() {
     leaving.assert_ended();
     camd.wait_state("the place is free", has_readers(1));
 
+    // Who keeps what it was given, but not the connection, is not woken up any more.
+    let Reader {
+        connection,
+        view,
+        bell,
+        ..
+    } = Reader::new(&socket);
+    drop(connection);
+    camd.wait_state("the place is free", has_readers(1));
+    let kept = Epoll(bell);
+    let mut events = [EpollEvent::empty()];
+    kept.wait(&mut events, EpollTimeout::ZERO)
+        .expect("what came before");
+    good.next();
+    good.next();
+    assert_eq!(kept.wait(&mut events, EpollTimeout::ZERO), Ok(0));
+    drop(view);
+
     // Beyond the limit: told so, and closed.
     let second = Reader::new(&socket);
     let third = connect(&socket);
@@ -327,6 +346,8 @@ fn talking_floods_and_too_many_readers() {
     drop(held);
     camd.wait_state("one is left", has_readers(1));
     good.next();
+    let lines = camd.log().lines().count();
+    assert!(lines < 60, "{lines} lines in the log");
     assert_eq!(settled_files(&camd), open, "open files");
     // Another type of socket.
     let stream = std::os::unix::net::UnixStream::connect(&socket);
@@ -687,6 +708,7 @@ fn fetch_encodes_what_is_no_jpeg() {
         let output = run(&mut fetch(&socket, &["-n", "2", "-o", "-"]));
         let found = camd::jpeg::inspect(&output.stdout).expect("a JPEG");
         assert_eq!((found.width, found.height), (320, 240), "{format}");
+        camd.wait_state("it has gone", has_readers(0));
         // The end of the stream in good order.
         let mut child = fetch(&socket, &["-n", "0", "-o", "-"])
             .stdin(Stdio::null())

@@ -9,23 +9,29 @@
 //! going away. The place is free then, though the reader keeps the mapping if it still wants it.
 //!
 //! # Waking up
-//! camd writes 1 to an eventfd (eventfd(2)) for each reader and picture. The reader does not get that, but an epoll
-//! instance in which it is, edge-triggered: each write is an event there, which nobody has to take back. Who has an eventfd
-//! can let its counter run full and make its writer wait, whatever that has set (O_NONBLOCK belongs to the open file, which
-//! both share). What is in an epoll instance cannot be reached through it, and at 240 pictures a second the counter lasts
-//! for two thousand million years. An event is EPOLLIN with `ffffffffffffffff` as its data, so that a reader may put
-//! descriptors of its own into the instance, the connection first of all, and wait for both with one call.
+//! What a reader gets is an epoll instance of its own with an eventfd in it (eventfd(2)), edge-triggered, to which camd writes
+//! 1 with each picture: an event there, which nobody has to take back. The eventfd itself it does not get. Who has one can let
+//! its counter run full and make its writer wait, whatever that has set (O_NONBLOCK belongs to the open file, which both
+//! share). What is in an epoll instance cannot be reached through it, and at 240 pictures a second the counter lasts for two
+//! thousand million years. An event is EPOLLIN with `ffffffffffffffff` as its data, so that a reader may put descriptors of
+//! its own into the instance, the connection first of all, and wait for both with one call.
 //!
-//! All that camd does for a reader and picture is that one write.
+//! Readers of one user share an eventfd, so that camd writes once for all of them: what a reader costs is that the kernel
+//! wakes it up. Those of different users do not, as the kernel limits how many epoll instances may wait for one file,
+//! directly and through each other, and one user's readers could leave nothing to another's. Those of one user could stop
+//! each other anyhow. When a reader's place is freed, the eventfd is taken out of its instance, which it may keep.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
+use nix::libc::{pid_t, uid_t};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
@@ -70,15 +76,82 @@ struct Open {
     /// What the socket and the readers' connections have to tell.
     poll: Epoll,
     readers: [Option<Reader>; SINK_READERS_MAX],
+    /// One for each user that has readers.
+    bells: heapless::Vec<Rc<Bell>, SINK_READERS_MAX>,
     /// Connections may wait.
     knocking: bool,
 }
 
 struct Reader {
     connection: Socket,
-    bell: EventFd,
-    /// For people.
-    name: String,
+    /// The instance that it waits with.
+    waiting: Epoll,
+    bell: Rc<Bell>,
+    pid: pid_t,
+}
+
+/// What wakes the readers of a user.
+struct Bell {
+    user: uid_t,
+    event: EventFd,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // It may live on, and its instance with it.
+        if let Err(errno) = self.waiting.delete(&self.bell.event) {
+            debug!("sink: a reader that is not woken up any more: {errno}");
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} of user {}", self.pid, self.bell.user)
+    }
+}
+
+impl Open {
+    /// Frees a reader's place.
+    fn remove(&mut self, place: usize) {
+        self.readers[place] = None;
+        // This is one of the two that hold it.
+        self.bells.retain(|bell| Rc::strong_count(bell) > 1);
+    }
+
+    /// Hands the ring over, and sees to it that the connection's end is told.
+    fn admit(&mut self, connection: Socket, place: usize) -> io::Result<&Reader> {
+        connection.set_nonblocking(true)?;
+        let peer = getsockopt(&connection, sockopt::PeerCredentials)?;
+        let known = self.bells.iter().find(|bell| bell.user == peer.uid());
+        let bell = match known {
+            Some(bell) => bell.clone(),
+            None => Rc::new(Bell {
+                user: peer.uid(),
+                event: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            }),
+        };
+        let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        waiting.add(&bell.event, EpollEvent::new(edge, BELL))?;
+        let reader = Reader {
+            connection,
+            waiting,
+            bell,
+            pid: peer.pid(),
+        };
+        let memory = self.ring.share()?;
+        let fds = [memory.as_raw_fd(), reader.waiting.0.as_raw_fd()];
+        say(&reader.connection, self.ring.bytes(), &fds)?;
+        let event = EpollEvent::new(edge | EpollFlags::EPOLLRDHUP, place as u64);
+        self.poll.add(&reader.connection, event)?;
+        if !self.bells.iter().any(|bell| Rc::ptr_eq(bell, &reader.bell)) {
+            let pushed = self.bells.push(reader.bell.clone());
+            assert!(pushed.is_ok(), "no more users than readers");
+        }
+        Ok(self.readers[place].insert(reader))
+    }
 }
 
 /// A listening socket and its file.
@@ -163,12 +236,25 @@ impl Memfd {
                 // From the time of the reader before.
                 open.ring.forget();
             }
-            match hand_over(connection, &open.ring, &open.poll, free) {
-                Ok(reader) => {
-                    debug!("sink: {}: {} connected", self.place, reader.name);
-                    open.readers[free] = Some(reader);
+            match open.admit(connection, free) {
+                Ok(reader) => debug!("sink: {}: {reader} connected", self.place),
+                // It was quicker than we were.
+                Err(e)
+                    if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+                {
+                    debug!("sink: {}: a reader has gone at once", self.place);
                 }
-                Err(error) => error!("sink: {}: a reader not let in: {error}", self.place),
+                Err(error) => {
+                    // No descriptors or memory. Whoever comes again and again shall not fill the log.
+                    self.refused += 1;
+                    if self.refused.is_power_of_two() {
+                        let refused = self.refused;
+                        error!(
+                            "sink: {}: a reader not let in: {error} ({refused} refused so far)",
+                            self.place
+                        );
+                    }
+                }
             }
         }
         true
@@ -186,14 +272,14 @@ impl Memfd {
                 self.violations += 1;
                 if self.violations.is_power_of_two() {
                     warn!(
-                        "sink: {}: {} closed: readers have nothing to say ({} have so far)",
-                        self.place, reader.name, self.violations
+                        "sink: {}: {reader} closed: readers have nothing to say ({} have so far)",
+                        self.place, self.violations
                     );
                 }
             }
-            Ok(0) | Err(_) => debug!("sink: {}: {} has gone", self.place, reader.name),
+            Ok(0) | Err(_) => debug!("sink: {}: {reader} has gone", self.place),
         }
-        open.readers[place] = None;
+        open.remove(place);
     }
 
     fn describe(&self, meta: &FrameMeta, size: Size) -> Description {
@@ -246,14 +332,9 @@ impl Memfd {
             }
             Err(outcome) => return outcome,
         }
-        for place in &mut open.readers {
-            if let Some(reader) = place
-                && let Err(errno) = reader.bell.write(1)
-            {
-                // Nobody else can write there, and nobody can make it full.
-                error!("sink: {}: {}: eventfd: {errno}", self.place, reader.name);
-                *place = None;
-            }
+        for bell in &open.bells {
+            let rung = bell.event.write(1);
+            rung.expect("nobody but camd writes to it, and it never becomes full");
         }
         Outcome::Written
     }
@@ -362,6 +443,7 @@ impl Sink for Memfd {
             door,
             poll,
             readers: [const { None }; SINK_READERS_MAX],
+            bells: heapless::Vec::new(),
             knocking: false,
         });
         Ok(())
@@ -446,31 +528,6 @@ impl Sink for Memfd {
         };
         Ok((frame.meta, outcome))
     }
-}
-
-/// Hands the ring over, and sees to it that the connection's end is told.
-fn hand_over(connection: Socket, ring: &Ring, poll: &Epoll, place: usize) -> io::Result<Reader> {
-    connection.set_nonblocking(true)?;
-    let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-    waiting.add(&bell, EpollEvent::new(edge, BELL))?;
-    let memory = ring.share()?;
-    let fds = [memory.as_raw_fd(), waiting.0.as_raw_fd()];
-    say(&connection, ring.bytes(), &fds)?;
-    poll.add(
-        &connection,
-        EpollEvent::new(edge | EpollFlags::EPOLLRDHUP, place as u64),
-    )?;
-    let name = match getsockopt(&connection, sockopt::PeerCredentials) {
-        Ok(peer) => format!("process {} of user {}", peer.pid(), peer.uid()),
-        Err(errno) => format!("a reader ({errno})"),
-    };
-    Ok(Reader {
-        connection,
-        bell,
-        name,
-    })
 }
 
 fn say(connection: &Socket, bytes: usize, fds: &[RawFd]) -> io::Result<()> {

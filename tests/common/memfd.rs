@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use camd::ring::{Description, View, parse_hello};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -98,12 +99,14 @@ impl Reader {
     fn wait(&self) {
         let mut fds = [PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::from(1000u16)).expect("poll");
-        // SAFETY: both live as long as the call.
-        let mut event = nix::libc::epoll_event { events: 0, u64: 0 };
-        let got = unsafe { nix::libc::epoll_wait(self.bell.as_raw_fd(), &mut event, 1, 0) };
-        if got == 1 {
-            let (events, data) = (event.events, event.u64);
-            assert_eq!((events, data), (nix::libc::EPOLLIN as u32, u64::MAX));
+        let mut events = [EpollEvent::empty()];
+        let bell = Epoll(self.bell.try_clone().expect("dup"));
+        if bell.wait(&mut events, EpollTimeout::ZERO) == Ok(1) {
+            let [event] = events;
+            assert_eq!(
+                (event.events(), event.data()),
+                (EpollFlags::EPOLLIN, u64::MAX)
+            );
         }
     }
 
