@@ -15,9 +15,9 @@ use std::time::Instant;
 use log::{info, warn};
 
 use crate::adapt::{Ladder, Step};
-use crate::codec::{Codec, CodecError, Recipe};
+use crate::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
 use crate::config::{Config, ListenerConfig, SinkConfig};
-use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
+use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size};
 #[cfg(doc)]
 use crate::limits::ENCODER_CONTEXTS;
 use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
@@ -337,16 +337,11 @@ impl Renditions {
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
             rendition.meta = Some(frame.meta);
-            // The card shows no moment, and no picture.
-            let mut stamp = self.stamp.as_mut().filter(|_| frame.meta.live);
-            if let Some(stamp) = &mut stamp {
-                stamp.set(frame.meta.wall);
-            }
             let recipe = Recipe {
                 quality,
                 bounds,
                 orientation: frame.meta.orientation,
-                stamp: stamp.as_deref(),
+                stamp: set(&mut self.stamp, &frame.meta),
             };
             let result = self
                 .codec
@@ -370,6 +365,24 @@ impl Renditions {
             }
         }
         (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
+    }
+
+    /// Gives a frame to `rows` as pixels, turned, fitted into `bounds` and with the stamp, if there is one: what a sink has
+    /// for programs on this machine. See [`Codec::pixels`]. `format`: RGB, BGR or grey.
+    pub fn pixels(
+        &mut self,
+        frame: &Frame<'_>,
+        format: PixelFormat,
+        bounds: Bounds,
+        rows: &mut dyn Rows,
+    ) -> Result<Size, CodecError> {
+        let recipe = PixelRecipe {
+            format,
+            bounds,
+            orientation: frame.meta.orientation,
+            stamp: set(&mut self.stamp, &frame.meta),
+        };
+        self.codec.pixels(&frame.picture, &recipe, rows)
     }
 
     /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
@@ -400,6 +413,13 @@ fn profiles(config: &Config) -> impl Iterator<Item = Profile> {
 fn stamp(config: &Config) -> Option<Stamp> {
     let camera = &config.camera;
     camera.timestamp.then(|| Stamp::new(&camera.name))
+}
+
+/// The stamp, if there is one, with the time of this picture. The card shows no moment, and no picture.
+fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> {
+    let stamp = stamp.as_mut().filter(|_| meta.live)?;
+    stamp.set(meta.wall);
+    Some(stamp)
 }
 
 const FOR_EACH: &str =
