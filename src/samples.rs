@@ -176,8 +176,8 @@ mod tests {
                 for blue_first in [false, true] {
                     colours(y, cb, cr, &mut pixels[start..], blue_first);
                     for (i, pixel) in pixels[start..][..6 * count].chunks(3).enumerate() {
-                        let (y, cb, cr) = (y[i].into(), cb[i / 2].into(), cr[i / 2].into());
-                        let (b, r): (f64, f64) = (cb - 128.0, cr - 128.0);
+                        let [y, b, r] = [y[i], cb[i / 2], cr[i / 2]].map(f64::from);
+                        let (b, r) = (b - 128.0, r - 128.0);
                         // JFIF 1.02, "Conversion to and from RGB".
                         let rgb: [f64; 3] =
                             [y + 1.402 * r, y - 0.34414 * b - 0.71414 * r, y + 1.772 * b];
