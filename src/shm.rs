@@ -25,6 +25,7 @@ mod process;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub use ipc::Segment;
@@ -36,6 +37,10 @@ pub use process::{Process, is_gone};
 const TRIES: usize = 10;
 /// A lock that nobody holds any more, yet is not free, is freed after this time.
 const ABANDONED: Duration = Duration::from_secs(1);
+
+/// How long somebody who holds the lock is waited for when it is removed: readers take some milliseconds.
+const MOMENTS: u32 = 100;
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Why shared memory cannot be used: for a person, with the way out.
 #[derive(Debug)]
@@ -147,34 +152,42 @@ impl Semaphore {
         )))
     }
 
-    /// Takes the lock, without waiting. Opens the semaphore anew where it was removed, or where others would now find
-    /// another one.
+    /// Takes the lock, without waiting.
     pub fn try_lock(&mut self, key: &Key, mode: u32, now: Instant) -> Result<Lock<'_>, Error> {
+        if !self.take(key, mode)? {
+            let since = *self.busy_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < ABANDONED || !self.is_abandoned() {
+                return Ok(Lock::Busy);
+            }
+            log::warn!("{key}: the lock was left behind, and is free again");
+            self.id.set(1).map_err(failed("semaphore"))?;
+            if !self.take(key, mode)? {
+                return Ok(Lock::Busy);
+            }
+        }
+        self.busy_since = None;
+        Ok(Lock::Taken(Guard(self)))
+    }
+
+    /// True: we have the lock. Opens the semaphore anew where it was removed, or where others would now find another one.
+    fn take(&mut self, key: &Key, mode: u32) -> Result<bool, Error> {
         for _ in 0..TRIES {
-            if key::ftok(&key.semaphore_file())? != Some(self.key) {
+            if key::ftok(key.semaphore_file())? != Some(self.key) {
                 // Those who use it still shall find the new one as well.
                 let _ = self.id.remove();
                 *self = Semaphore::open(key, mode)?;
             }
             match self.id.add(-1) {
                 Ok(()) => {
-                    self.busy_since = None;
                     self.lower();
-                    return Ok(Lock::Taken(Guard(self)));
+                    return Ok(true);
                 }
                 Err(error) if is_removed(&error) => *self = Semaphore::open(key, mode)?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let since = *self.busy_since.get_or_insert(now);
-                    if now.saturating_duration_since(since) < ABANDONED || !self.is_abandoned() {
-                        return Ok(Lock::Busy);
-                    }
-                    log::warn!("{key}: the lock was left behind, and is free again");
-                    self.id.set(1).map_err(failed("semaphore"))?;
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(failed("semaphore")(error)),
             }
         }
-        Ok(Lock::Busy)
+        Ok(false)
     }
 
     /// The lock is taken: it has to be 0 now. It is more where it was removed while a Qt program had it, which then gave
@@ -195,19 +208,26 @@ impl Semaphore {
                 .is_ok_and(|pid| pid != 0 && is_gone(pid, None))
     }
 
-    /// Removes it, with its file, unless somebody holds it.
-    pub fn remove(mut self, key: &Key, mode: u32, now: Instant) {
-        // Who waits for it is told, opens it anew and goes on. Who holds it would give it back to the next one.
-        if let Ok(Lock::Taken(guard)) = self.try_lock(key, mode, now) {
-            let _ = key::remove(&key.semaphore_file());
-            let _ = guard.0.id.remove();
+    /// Removes it, with its file. Who waits for it is told, opens it anew and goes on. Who holds it would give it back to
+    /// the next one, which then is free twice (see [`Semaphore::lower`]): it gets a moment to be done.
+    pub fn remove(mut self, key: &Key, mode: u32) {
+        for _ in 0..MOMENTS {
+            match self.take(key, mode) {
+                Ok(false) => thread::sleep(MOMENT),
+                // Another user's, perhaps.
+                Ok(true) | Err(_) => break,
+            }
         }
+        if matches!(key::ftok(key.semaphore_file()), Ok(Some(number)) if number == self.key) {
+            let _ = key::remove(key.semaphore_file());
+        }
+        let _ = self.id.remove();
     }
 
     /// As a Qt program leaves: what it has created, it removes.
-    pub fn leave(self, key: &Key, mode: u32, now: Instant) {
+    pub fn leave(self, key: &Key, mode: u32) {
         if self.created {
-            self.remove(key, mode, now);
+            self.remove(key, mode);
         }
     }
 }
@@ -259,7 +279,7 @@ pub struct Writer {
     ipc: IpcKey,
     semaphore: Semaphore,
     /// When the files were last touched.
-    touched: Instant,
+    touched: Option<Instant>,
 }
 
 /// Some systems clear `/tmp` of what was not touched for days (tmpfiles.d(5)).
@@ -267,7 +287,7 @@ const TOUCH: Duration = Duration::from_secs(3600);
 
 impl Writer {
     /// Creates a segment for `bytes` of content. What was left over by the dead is removed.
-    pub fn create(key: &Key, bytes: usize, mode: u32, now: Instant) -> Result<Writer, Error> {
+    pub fn create(key: &Key, bytes: usize, mode: u32) -> Result<Writer, Error> {
         let bytes = bytes + Mark::BYTES;
         let semaphore = Semaphore::open(key, mode)?;
         match Writer::segment(key, bytes, mode) {
@@ -282,11 +302,11 @@ impl Writer {
                     segment,
                     ipc,
                     semaphore,
-                    touched: now,
+                    touched: None,
                 })
             }
             Err(error) => {
-                semaphore.leave(key, mode, now);
+                semaphore.leave(key, mode);
                 Err(error)
             }
         }
@@ -349,8 +369,9 @@ impl Writer {
                 file.display()
             )));
         }
-        if now.saturating_duration_since(self.touched) >= TOUCH {
-            self.touched = now;
+        let touched = *self.touched.get_or_insert(now);
+        if now.saturating_duration_since(touched) >= TOUCH {
+            self.touched = Some(now);
             key::touch(&file);
             key::touch(&self.key.semaphore_file());
         }
@@ -365,13 +386,13 @@ impl Writer {
     }
 
     /// Removes segment and semaphore with their files; who reads now can do so to the end.
-    pub fn remove(self, now: Instant) {
+    pub fn remove(self) {
         // The file first if it is still ours: nobody shall attach what goes.
         if matches!(key::ftok(&self.key.segment_file()), Ok(Some(ipc)) if ipc == self.ipc) {
             let _ = key::remove(&self.key.segment_file());
         }
         let _ = self.segment.remove();
-        self.semaphore.remove(&self.key, self.mode, now);
+        self.semaphore.remove(&self.key, self.mode);
     }
 }
 
@@ -527,10 +548,10 @@ impl Reader {
     }
 
     /// Forgets what was read, and removes what only it has needed.
-    pub fn leave(&mut self, now: Instant) {
+    pub fn leave(&mut self) {
         self.content.clear();
         if let Some(semaphore) = self.semaphore.take() {
-            semaphore.leave(&self.key, READER_MODE, now);
+            semaphore.leave(&self.key, READER_MODE);
         }
     }
 }

@@ -54,7 +54,7 @@ fn now() -> Instant {
 }
 
 fn writer(place: &Place, bytes: usize) -> Writer {
-    Writer::create(&place.key, bytes, MODE, now()).unwrap()
+    Writer::create(&place.key, bytes, MODE).unwrap()
 }
 
 fn reader(place: &Place) -> Reader {
@@ -87,9 +87,9 @@ fn what_is_written_is_read_and_nothing_is_left() {
         assert_eq!(reader.read(now()).unwrap(), Found::Same);
     }
     // The reader has not created the lock, and leaves it.
-    reader.leave(now());
+    reader.leave();
     assert_eq!(place.files(), 2);
-    writer.remove(now());
+    writer.remove();
     assert_eq!(place.files(), 0);
 }
 
@@ -108,7 +108,7 @@ fn nobody_waits_for_the_lock() {
     lock.add(1).unwrap();
     assert!(writer.write(now(), |_| {}).unwrap());
     assert_eq!(reader.read(now()).unwrap(), Found::Same);
-    writer.remove(now());
+    writer.remove();
     assert_eq!(place.files(), 0);
 }
 
@@ -138,7 +138,7 @@ fn a_lock_that_a_dead_process_has_not_given_back_is_freed() {
     );
     assert!(writer.write(start + ABANDONED, |_| {}).unwrap());
     assert_eq!(lock.value().unwrap(), 1);
-    writer.remove(now());
+    writer.remove();
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_lock_that_was_removed_is_opened_anew() {
         second.add(1).unwrap();
         assert_eq!(reader.read(now()).unwrap(), Found::Same);
     }
-    writer.remove(now());
+    writer.remove();
     assert_eq!(place.files(), 0);
 }
 
@@ -180,7 +180,7 @@ fn a_lock_that_two_could_take_is_put_right() {
     let inside = writer.write(now(), |_| assert_eq!(lock.value().unwrap(), 0));
     assert!(inside.unwrap());
     assert_eq!(lock.value().unwrap(), 1);
-    writer.remove(now());
+    writer.remove();
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_segment_that_others_do_not_find_is_an_error() {
         }
         let error = writer.write(now(), |_| unreachable!()).unwrap_err();
         assert!(error.to_string().contains("has removed it"), "{error}");
-        writer.remove(now());
+        writer.remove();
         assert_eq!(place.files(), 0);
     }
 }
@@ -203,7 +203,7 @@ fn a_segment_that_others_do_not_find_is_an_error() {
 fn what_is_in_use_says_by_whom() {
     let place = Place::new();
     let first = writer(&place, 100);
-    let error = Writer::create(&place.key, 100, MODE, now())
+    let error = Writer::create(&place.key, 100, MODE)
         .unwrap_err()
         .to_string();
     let own = format!("process {} (", pid());
@@ -216,7 +216,7 @@ fn what_is_in_use_says_by_whom() {
         "{error}"
     );
     assert!(first.segment.stat().is_ok_and(|stat| !stat.removed));
-    first.remove(now());
+    first.remove();
     assert_eq!(place.files(), 0);
 }
 
@@ -249,20 +249,20 @@ fn what_the_dead_have_left_is_removed() {
     let left = place.segment().expect("it was left");
     let second = writer(&place, 100);
     assert_ne!(place.segment(), Some(left));
-    second.remove(now());
+    second.remove();
     // camd's.
-    elsewhere(|| std::mem::forget(Writer::create(&place.key, 100, MODE, now())));
+    elsewhere(|| std::mem::forget(Writer::create(&place.key, 100, MODE)));
     let left = place.segment().expect("it was left");
     let second = writer(&place, 100);
     assert_ne!(place.segment(), Some(left));
-    second.remove(now());
+    second.remove();
     assert_eq!(place.files(), 0);
 }
 
 #[test]
 fn what_a_dead_camd_has_left_and_a_reader_still_has_is_taken_over() {
     let place = Place::new();
-    elsewhere(|| std::mem::forget(Writer::create(&place.key, 100, MODE, now())));
+    elsewhere(|| std::mem::forget(Writer::create(&place.key, 100, MODE)));
     let left = place.segment().expect("it was left");
     let reader = Segment::attach(left, false).unwrap();
     let mut second = writer(&place, 100);
@@ -274,7 +274,7 @@ fn what_a_dead_camd_has_left_and_a_reader_still_has_is_taken_over() {
     );
     assert!(reader.holds(b"hello"));
     // It is marked as ours.
-    assert!(Writer::create(&place.key, 100, MODE, now()).is_err());
+    assert!(Writer::create(&place.key, 100, MODE).is_err());
     std::mem::forget(second);
     // Of another size it cannot be used.
     let mark = Mark {
@@ -283,7 +283,7 @@ fn what_a_dead_camd_has_left_and_a_reader_still_has_is_taken_over() {
     mark.write(&Segment::attach(left, true).unwrap());
     let third = writer(&place, 200);
     assert_ne!(place.segment(), Some(left));
-    third.remove(now());
+    third.remove();
     assert_eq!(place.files(), 0);
 }
 
@@ -294,15 +294,15 @@ fn files_that_are_none_are_not_trusted() {
     fs::write(&elsewhere, "").unwrap();
     for file in [place.key.segment_file(), place.key.semaphore_file()] {
         symlink(&elsewhere, file).unwrap();
-        let error = Writer::create(&place.key, 100, MODE, now()).unwrap_err();
+        let error = Writer::create(&place.key, 100, MODE).unwrap_err();
         assert!(error.to_string().contains("no regular file"), "{error}");
         fs::remove_file(file).unwrap();
         fs::create_dir(file).unwrap();
-        assert!(Writer::create(&place.key, 100, MODE, now()).is_err());
+        assert!(Writer::create(&place.key, 100, MODE).is_err());
         fs::remove_dir(file).unwrap();
         // A link to nowhere is not followed to create a file there.
         symlink(place.folder.join("nowhere"), file).unwrap();
-        assert!(Writer::create(&place.key, 100, MODE, now()).is_err());
+        assert!(Writer::create(&place.key, 100, MODE).is_err());
         assert!(!place.folder.join("nowhere").exists());
         fs::remove_file(file).unwrap();
         let _ = fs::remove_file(place.key.segment_file());
@@ -316,7 +316,7 @@ fn a_wide_mode_is_for_all() {
     let place = Place::new();
     // A Qt reader was first.
     let narrow = Semaphore::open(&place.key, 0o600).unwrap();
-    let wide = Writer::create(&place.key, 100, 0o666, now()).unwrap();
+    let wide = Writer::create(&place.key, 100, 0o666).unwrap();
     let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
     let id = place.segment().unwrap().to_string();
     let of = |list: &str, id: &str| {
@@ -336,7 +336,7 @@ fn a_wide_mode_is_for_all() {
         .mode();
     assert_eq!(mode & 0o777, 0o644);
     drop(narrow);
-    wide.remove(now());
+    wide.remove();
     assert_eq!(place.files(), 0);
 }
 
@@ -358,7 +358,7 @@ fn the_last_reader_to_leave_removes_what_a_dead_writer_left() {
     assert_eq!(reader.content(), b"last words");
     assert!(matches!(reader.read(now()), Err(Error::Absent)));
     // The lock was this reader's own.
-    reader.leave(now());
+    reader.leave();
     assert_eq!(place.files(), 0);
 }
 
@@ -417,7 +417,7 @@ fn a_picture_is_these_bytes() {
         }),
         got.len()
     );
-    writer.remove(now());
+    writer.remove();
 }
 
 #[test]

@@ -70,6 +70,11 @@ pub trait Sink {
     /// Whether somebody may look, so that the camera must run.
     fn is_watched(&self) -> bool;
 
+    /// Whether it is still what the configuration wants, of which its own section has not changed.
+    fn is_for(&self, _sink: &SinkConfig, _config: &Config) -> bool {
+        true
+    }
+
     /// Puts the newest picture that `is_news` in place.
     fn write(
         &mut self,
@@ -295,7 +300,9 @@ impl Sinks {
     pub fn reconfigure(&mut self, config: &Config, now: Instant) {
         let mut before = std::mem::take(&mut self.entries);
         for sink in &config.sinks {
-            let same = before.iter().position(|entry| entry.config == *sink);
+            let same = before.iter().position(|entry| {
+                entry.config == *sink && each!(&entry.sink, it => it.is_for(sink, config))
+            });
             let entry = match same {
                 Some(index) => before.swap_remove(index),
                 None => Entry::new(sink, config, now),
