@@ -36,9 +36,11 @@ pub enum Command {
 
 /// Without `-o`: one picture goes to this file, several are numbered in the working directory.
 const SNAPSHOT: &str = "snapshot.jpg";
+/// The same from shared memory, where pictures are PNGs.
+const SNAPSHOT_PNG: &str = "snapshot.png";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 4] = ["pull://", "push://", "http://", "call://"];
+pub const SCHEMES: [&str; 5] = ["pull://", "push://", "http://", "call://", "shm:"];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -215,7 +217,7 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 ";
 
 const HELP_FETCH: &str = "\
-camd fetch gets whole JPEGs from a server.
+camd fetch gets whole JPEGs from a server, or PNGs from shared memory.
 
 Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
 
@@ -231,6 +233,9 @@ URL:
                              In names and passwords : / ? # @ % and what is not
                              ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
                              Others on this machine may see a command line.
+  shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
+                             shares on this machine in a QSharedMemory: a PNG,
+                             as it is; run as the same user, with its TMPDIR
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
@@ -239,6 +244,7 @@ Options:
                       created): camd-000001.jpg, camd-000002.jpg, …, after those
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
+                      PNGs: the same with .png
       --timeout S     give up when no picture came for S seconds, 0.1 to 86400
                       [default: 10]
   -h, --help
@@ -249,6 +255,7 @@ Examples:
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
   camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
+  camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
 
 Progress is shown on standard error if that is a terminal.
 
@@ -416,6 +423,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     };
     let output = match (output, count) {
         (Some(output), _) => output,
+        (None, 1) if url.starts_with("shm:") => Output::File(SNAPSHOT_PNG.into()),
         (None, 1) => Output::File(SNAPSHOT.into()),
         // Nobody wants a folder to fill up because an option was forgotten.
         (None, 0) => {
@@ -440,7 +448,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

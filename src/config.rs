@@ -84,6 +84,8 @@ pub struct CameraConfig {
     pub command: Vec<String>,
     /// replay
     pub path: Option<PathBuf>,
+    /// qt-shm: what its program gives its `QSharedMemory`.
+    pub key: String,
     pub width: u16,
     pub height: u16,
     pub fps: u16,
@@ -164,15 +166,18 @@ pub enum SourceKind {
     Replay,
     Pattern,
     Call,
+    /// A Qt program's shared memory.
+    QtShm,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 5] = [
+    pub const ALL: [SourceKind; 6] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
         SourceKind::Call,
+        SourceKind::QtShm,
     ];
 
     /// The name in `camera.source` and in `/state`.
@@ -183,6 +188,7 @@ impl SourceKind {
             SourceKind::Replay => "replay",
             SourceKind::Pattern => "pattern",
             SourceKind::Call => "call",
+            SourceKind::QtShm => "qt-shm",
         }
     }
 }

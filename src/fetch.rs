@@ -1,8 +1,8 @@
-//! The receiving half, without a window: whole JPEGs from a camera server into a file, a folder or a pipe.
+//! The receiving half, without a window: whole pictures from a camera server into a file, a folder or a pipe.
 //!
 //! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `http://host/path`, where the
 //! answer's Content-Type says whether it is one picture or a stream of them, and `call://host:8083/camera`, which rings
-//! up the camera at a relay. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! up the camera at a relay. And `shm:KEY`, which is no server but shared memory, with PNGs in it. Blocking `std` sockets, one thread, nothing shared with the daemon except
 //! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
@@ -13,6 +13,7 @@ mod http;
 mod output;
 mod pull;
 mod push;
+mod shm;
 mod url;
 mod wire;
 
@@ -37,7 +38,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `http://` or `call://`. The last may have a password in it, see [`without_password`].
+    /// `pull://`, `push://`, `http://`, `call://` or `shm:`. `call://` may have a password in it, see [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
@@ -101,14 +102,56 @@ impl std::error::Error for FetchError {}
 
 /// Fetches and writes what `options` ask for. Shows its progress on standard error if that is a terminal.
 pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
+    if let Some(key) = options.url.strip_prefix(shm::SCHEME) {
+        let mut sink = Sink::open(&options.output, PNG)?;
+        let mut receiver = shm::Receiver::new(key, options.timeout);
+        let result = save(options, &mut sink, &PNG, |picture| receiver.next(picture));
+        receiver.finish();
+        return result;
+    }
     let url = Url::parse(&options.url)?;
-    let mut sink = Sink::open(&options.output)?;
+    let mut sink = Sink::open(&options.output, JPEG)?;
     fetch(&url, options, &mut sink)
 }
 
 fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, FetchError> {
     let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
     let mut receiver = Receiver::new(url, &mut wire, options.count)?;
+    let result = save(options, sink, &JPEG, |picture| {
+        wire.restart_timeout();
+        receiver.next(&mut wire, picture)
+    });
+    receiver.finish(&mut wire);
+    result
+}
+
+/// A kind of picture.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    /// What files of it end with.
+    extension: &'static str,
+    begins: &'static [u8],
+}
+
+const JPEG: Kind = Kind {
+    name: "JPEG",
+    extension: "jpg",
+    begins: &[0xFF, 0xD8],
+};
+const PNG: Kind = Kind {
+    name: "PNG",
+    extension: "png",
+    begins: &crate::shm::picture::SIGNATURE,
+};
+
+/// Writes as many pictures as are wanted. `next` puts one into an empty buffer; false: there are no more.
+fn save(
+    options: &FetchOptions,
+    sink: &mut Sink,
+    kind: &Kind,
+    mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, FetchError>,
+) -> Result<Summary, FetchError> {
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut progress = Progress::new();
@@ -117,9 +160,8 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         if options.count != 0 && summary.pictures == options.count {
             break Ok(());
         }
-        wire.restart_timeout();
         picture.clear();
-        match receiver.next(&mut wire, &mut picture) {
+        match next(&mut picture) {
             Ok(true) => {}
             Ok(false) if options.count == 0 => break Ok(()),
             Ok(false) => {
@@ -130,10 +172,13 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
             }
             Err(error) => break Err(error),
         }
-        if !picture.starts_with(&[0xFF, 0xD8]) {
+        if !picture.starts_with(kind.begins) {
             break Err(FetchError::Protocol(format!(
-                "picture {} is not a JPEG: it does not begin with FF D8",
-                summary.pictures + 1
+                "picture {} is not a {}: it does not begin with {:02X} {:02X}",
+                summary.pictures + 1,
+                kind.name,
+                kind.begins[0],
+                kind.begins[1],
             )));
         }
         match sink.save(&picture) {
@@ -148,7 +193,6 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         progress.show(&summary);
     };
     progress.finish(&summary);
-    receiver.finish(&mut wire);
     result.map(|()| summary)
 }
 

@@ -547,9 +547,14 @@ impl Reader {
         Ok(if same { Found::Same } else { Found::New })
     }
 
+    /// Whatever is read next is [`Found::New`].
+    pub fn forget(&mut self) {
+        self.content.clear();
+    }
+
     /// Forgets what was read, and removes what only it has needed.
     pub fn leave(&mut self) {
-        self.content.clear();
+        self.forget();
         if let Some(semaphore) = self.semaphore.take() {
             semaphore.leave(&self.key, READER_MODE);
         }

@@ -112,6 +112,7 @@ fn default() -> Config {
             device: "/dev/video0".into(),
             command: command.split(' ').map(Into::into).collect(),
             path: None,
+            key: "169254".into(),
             width: 640,
             height: 480,
             fps: 30,
@@ -777,7 +778,7 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(
         allowed("source"),
-        r#""v4l2", "pipe", "replay", "pattern", "call""#
+        r#""v4l2", "pipe", "replay", "pattern", "call", "qt-shm""#
     );
     assert_eq!(allowed("kind"), r#""qt-shm", "memfd""#);
     assert_eq!(allowed("mode"), "0o600, 0o660, 0o666");
@@ -830,7 +831,7 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "qt-shm""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
@@ -1018,6 +1019,31 @@ fn sources_have_what_they_need() {
     );
     good("[camera]\nsource = \"pipe\"\ncommand = [\"cat\"]\n");
     good("[camera]\nsource = \"pattern\"\ncommand = []\n");
+}
+
+#[test]
+fn source_qt_shm_is_no_sink_of_its_own() {
+    let key = |key: &str| format!("[camera]\nsource = \"qt-shm\"\nkey = {key:?}\n");
+    assert_eq!(good(&key("mine")).camera.key, "mine");
+    for wrong in [String::new(), "ä".repeat(65)] {
+        assert_eq!(
+            errors(&key(&wrong)),
+            [format!(
+                "camd.toml:3: camera.key: {wrong:?} is not valid; allowed: 1 to 64 characters"
+            )]
+        );
+    }
+    let sink = |key: &str| format!("[[sink]]\nkind = \"qt-shm\"\nkey = {key:?}\n");
+    good(&format!("{}{}", key("mine"), sink("yours")));
+    assert_eq!(
+        errors(&format!("{}{}", key("mine"), sink("mine"))),
+        [
+            "camd.toml:3: camera.key: is a sink's: pictures would go round in a circle; allowed: another key"
+        ]
+    );
+    let both_default = "[camera]\nsource = \"qt-shm\"\n[[sink]]\nkind = \"qt-shm\"\n";
+    assert_eq!(errors(both_default).len(), 1);
+    good(&format!("[camera]\nkey = \"mine\"\n{}", sink("mine")));
 }
 
 #[test]

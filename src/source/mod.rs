@@ -8,6 +8,7 @@ mod newest;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
+pub mod qt_shm;
 pub mod replay;
 pub mod v4l2;
 
@@ -32,7 +33,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
     pub format: PixelFormat,
-    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call).
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, qt-shm).
     pub width: u16,
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
@@ -169,6 +170,7 @@ pub enum AnySource {
     Replay(replay::Replay),
     Pattern(pattern::Pattern),
     Call(call::Call),
+    QtShm(qt_shm::QtShm),
 }
 
 /// Calls the same method of whichever source it is.
@@ -180,6 +182,7 @@ macro_rules! each {
             AnySource::Replay($source) => $call,
             AnySource::Pattern($source) => $call,
             AnySource::Call($source) => $call,
+            AnySource::QtShm($source) => $call,
         }
     };
 }
@@ -215,6 +218,7 @@ impl AnySource {
                 camera.fps,
             )),
             SourceKind::Call => AnySource::Call(call::Call::new(call, frame_bytes, camera.fps)),
+            SourceKind::QtShm => AnySource::QtShm(qt_shm::QtShm::new(&camera.key, camera.fps)),
         }
     }
 }
