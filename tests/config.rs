@@ -252,6 +252,7 @@ fn each_key_reaches_its_field() {
         [camera]
         name = "Hühnerstall"
         source = "replay"
+        key = "schlüssel"
         device = "/dev/v4l/by-id/usb-046d-index0"
         command = ["cat", ""]
         path = "films/a.mjpeg"
@@ -333,6 +334,7 @@ fn each_key_reaches_its_field() {
             device: "/dev/v4l/by-id/usb-046d-index0".into(),
             command: vec!["cat".into(), "".into()],
             path: Some("films/a.mjpeg".into()),
+            key: "schlüssel".into(),
             width: 1280,
             height: 1024,
             fps: 7,
@@ -835,7 +837,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
@@ -1026,11 +1028,14 @@ fn source_qt_shm_is_no_sink_of_its_own() {
     let key = |key: &str| format!("[camera]\nsource = \"qt-shm\"\nkey = {key:?}\n");
     assert_eq!(good(&key("mine")).camera.key, "mine");
     for wrong in [String::new(), "ä".repeat(65)] {
-        assert_eq!(
-            errors(&key(&wrong)),
-            [format!(
-                "camd.toml:3: camera.key: {wrong:?} is not valid; allowed: 1 to 64 characters"
-            )]
+        let errors = errors(&key(&wrong));
+        let [error] = &errors[..] else {
+            panic!("{errors:?}")
+        };
+        assert!(
+            error.starts_with("camd.toml:3: camera.key: ")
+                && error.ends_with(" is not valid; allowed: 1 to 64 characters"),
+            "{error}"
         );
     }
     let sink = |key: &str| format!("[[sink]]\nkind = \"qt-shm\"\nkey = {key:?}\n");

@@ -248,6 +248,7 @@ fn what_somebody_else_shares_is_left_alone_until_he_ends() {
 fn camd_fetch_saves_the_picture_as_it_is() {
     let place = Place::new();
     let camd = place.camd(&moving());
+    written(&camd);
     let folder = Folder::new();
     let fetch = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));

@@ -1,7 +1,8 @@
 //! Pictures of a Qt program: a `QImage` in a `QSharedMemory` (see [`crate::shm`]), looked at `camera.fps` times a second.
 //!
 //! A picture that stays as it is, is one picture, and no fault however long it stays: a program may share one at the push
-//! of a button. There is a fault where nobody has created the segment.
+//! of a button. There is a fault where nobody has created the segment; for a moment it may be gone, as programs
+//! replace it with each picture.
 
 use std::io::Cursor;
 use std::os::fd::RawFd;
@@ -11,7 +12,7 @@ use png::{ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
 use super::{Captured, Fault, Negotiated, Source};
 use crate::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture};
-use crate::limits::{DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
+use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
 use crate::shm::{self, Found, Key, Reader, picture};
 
 /// While somebody has the lock, it is tried again so soon: those who read or write one picture take some milliseconds.
@@ -23,6 +24,7 @@ pub struct QtShm {
     reader: Reader,
     interval: Duration,
     next: Option<Instant>,
+    absent_since: Option<Instant>,
     decoded: Decoded,
     newest: Option<FrameMeta>,
 }
@@ -38,6 +40,7 @@ impl QtShm {
             key,
             interval: Duration::from_secs(1) / u32::from(fps),
             next: None,
+            absent_since: None,
             decoded: Decoded::default(),
             newest: None,
         }
@@ -55,7 +58,15 @@ impl QtShm {
 
     fn look(&mut self, now: Instant) -> Result<(Found, Captured), Fault> {
         let mut captured = Captured::default();
-        let found = self.reader.read(now).map_err(|error| self.fault(error))?;
+        let found = match self.reader.read(now) {
+            Err(shm::Error::Absent)
+                if *self.absent_since.get_or_insert(now) + CAPTURE_STALL > now =>
+            {
+                return Ok((Found::Same, captured));
+            }
+            found => found.map_err(|error| self.fault(error))?,
+        };
+        self.absent_since = None;
         if found == Found::New {
             match self.decoded.take(self.reader.content()) {
                 Ok((width, height)) => {
@@ -102,6 +113,7 @@ impl Source for QtShm {
     fn stop(&mut self) {
         self.reader.leave();
         self.next = None;
+        self.absent_since = None;
         self.newest = None;
     }
 

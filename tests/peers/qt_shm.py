@@ -140,14 +140,15 @@ elif command == "write":
         if memory.isAttached():
             if not memory.detach():
                 fail("detach")
+        # Files that end with .bin are shared as they are.
         image = QImage(name)
-        assert not image.isNull() or name == "null", name
         buffer = core.QBuffer()
         buffer.open(modes.ReadWrite)
         out = core.QDataStream(buffer)
         if name.endswith(".bin"):
             buffer.write(open(name, "rb").read())
         else:
+            assert not image.isNull(), name
             out << image
         if not memory.create(buffer.size()):
             say("created failed!", memory.errorString())
