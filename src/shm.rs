@@ -111,8 +111,8 @@ impl Semaphore {
     pub fn open(key: &Key, mode: u32) -> Result<Semaphore, Error> {
         let file = key.semaphore_file();
         for _ in 0..TRIES {
-            key::create(&file, mode)?;
-            let Some(ipc) = key::ftok(&file)? else {
+            key::create(file, mode)?;
+            let Some(ipc) = key::ftok(file)? else {
                 continue;
             };
             let (id, created) = match SemaphoreId::create(ipc, mode) {
@@ -134,7 +134,7 @@ impl Semaphore {
                 Err(error) => return Err(failed("semaphore")(error)),
             };
             // Its creator may just have left, and taken the file along.
-            if key::ftok(&file)? == Some(ipc) {
+            if key::ftok(file)? == Some(ipc) {
                 return Ok(Semaphore {
                     id,
                     key: ipc,
@@ -315,8 +315,8 @@ impl Writer {
     fn segment(key: &Key, bytes: usize, mode: u32) -> Result<(Segment, IpcKey), Error> {
         let file = key.segment_file();
         for _ in 0..TRIES {
-            key::create(&file, mode)?;
-            let Some(ipc) = key::ftok(&file)? else {
+            key::create(file, mode)?;
+            let Some(ipc) = key::ftok(file)? else {
                 continue;
             };
             let segment = match Segment::create(ipc, bytes, mode) {
@@ -329,7 +329,7 @@ impl Writer {
                 }
                 Err(error) => return Err(failed("shared memory")(error)),
             };
-            if key::ftok(&file)? == Some(ipc) {
+            if key::ftok(file)? == Some(ipc) {
                 return Ok((segment, ipc));
             }
             let _ = segment.remove();
@@ -361,7 +361,7 @@ impl Writer {
     /// An error: others do not find this segment any more.
     pub fn write(&mut self, now: Instant, body: impl FnOnce(&Segment)) -> Result<bool, Error> {
         let file = self.key.segment_file();
-        if key::ftok(&file)? != Some(self.ipc)
+        if key::ftok(file)? != Some(self.ipc)
             || self.segment.stat().map_or(true, |stat| stat.removed)
         {
             return Err(Error::Other(format!(
@@ -372,8 +372,8 @@ impl Writer {
         let touched = *self.touched.get_or_insert(now);
         if now.saturating_duration_since(touched) >= TOUCH {
             self.touched = Some(now);
-            key::touch(&file);
-            key::touch(&self.key.semaphore_file());
+            key::touch(file);
+            key::touch(self.key.semaphore_file());
         }
         match self.semaphore.try_lock(&self.key, self.mode, now)? {
             Lock::Busy => Ok(false),
@@ -388,8 +388,8 @@ impl Writer {
     /// Removes segment and semaphore with their files; who reads now can do so to the end.
     pub fn remove(self) {
         // The file first if it is still ours: nobody shall attach what goes.
-        if matches!(key::ftok(&self.key.segment_file()), Ok(Some(ipc)) if ipc == self.ipc) {
-            let _ = key::remove(&self.key.segment_file());
+        if matches!(key::ftok(self.key.segment_file()), Ok(Some(ipc)) if ipc == self.ipc) {
+            let _ = key::remove(self.key.segment_file());
         }
         let _ = self.segment.remove();
         self.semaphore.remove(&self.key, self.mode);
@@ -510,7 +510,7 @@ impl Reader {
 
     /// Looks what there is. `now` tells only how long the lock has been taken.
     pub fn read(&mut self, now: Instant) -> Result<Found, Error> {
-        let Some(ipc) = key::ftok(&self.key.segment_file())? else {
+        let Some(ipc) = key::ftok(self.key.segment_file())? else {
             return Err(Error::Absent);
         };
         // Before the lock, which a Qt program would create now: there may be nothing to be locked.
@@ -542,7 +542,7 @@ impl Reader {
         drop(segment);
         // The last one to leave removes it. Its writer has died, and could not create it again.
         if ipc::stat(id).is_ok_and(|stat| stat.attached == 0) && ipc::remove(id).is_ok() {
-            let _ = key::remove(&self.key.segment_file());
+            let _ = key::remove(self.key.segment_file());
         }
         Ok(if same { Found::Same } else { Found::New })
     }

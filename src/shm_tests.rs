@@ -315,7 +315,7 @@ fn a_wide_mode_is_for_all() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     // A Qt reader was first.
-    let narrow = Semaphore::open(&place.key, 0o600).unwrap();
+    let _narrow = Semaphore::open(&place.key, 0o600).unwrap();
     let wide = Writer::create(&place.key, 100, 0o666).unwrap();
     let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
     let id = place.segment().unwrap().to_string();
@@ -335,7 +335,6 @@ fn a_wide_mode_is_for_all() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o644);
-    drop(narrow);
     wide.remove();
     assert_eq!(place.files(), 0);
 }
@@ -362,7 +361,7 @@ fn the_last_reader_to_leave_removes_what_a_dead_writer_left() {
     assert_eq!(place.files(), 0);
 }
 
-/// Zeros of another process until it is attached; the picture of two pixels, byte by byte.
+/// Two pixels, byte by byte.
 #[test]
 fn a_picture_is_these_bytes() {
     let place = Place::new();

@@ -41,8 +41,8 @@ const ROWS_AT: usize = IDAT_AT + 8 + ZLIB.len();
 /// Before the pixels of a row: the block's header, and the filter.
 const ROW_HEAD: usize = 6;
 
-// A row is one block: 16 bits tell its length.
-const _: () = assert!(1 + 3 * DIMENSION_MAX as usize <= u16::MAX as usize);
+// A row is one block: 16 bits tell its length, the filter's byte included.
+const _: () = assert!(3 * (DIMENSION_MAX as usize) < u16::MAX as usize);
 
 fn row_bytes(size: Size) -> usize {
     ROW_HEAD + 3 * usize::from(size.width)
