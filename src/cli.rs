@@ -16,6 +16,10 @@ use crate::fetch::{self, FetchError, FetchOptions, Output};
 pub enum Command {
     Serve {
         config: PathBuf,
+        /// What to take in its place if it has errors.
+        fallback: Option<PathBuf>,
+        /// See [`crate::watchdog`].
+        watchdog: Option<PathBuf>,
     },
     /// Serve [`config::demo_config`].
     Demo,
@@ -40,7 +44,9 @@ const SNAPSHOT: &str = "snapshot.jpg";
 const SNAPSHOT_PNG: &str = "snapshot.png";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 5] = ["pull://", "push://", "http://", "call://", "shm:"];
+pub const SCHEMES: [&str; 7] = [
+    "pull://", "push://", "raw://", "http://", "call://", "memfd:", "shm:",
+];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -72,7 +78,7 @@ impl Topic {
     /// Its long options, for guessing what a wrong one should have been.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Topic::Camd => &["config", "demo", "help", "version"],
+            Topic::Camd => &["config", "fallback", "watchdog", "demo", "help", "version"],
             Topic::Check => &["config", "help"],
             Topic::Devices => &["json", "help"],
             Topic::Fetch => &["count", "output", "timeout", "help"],
@@ -136,7 +142,8 @@ const HELP: &str = "\
 camd serves a camera to many viewers over the network.
 
 Usage:
-  camd [--config PATH]         serve the camera, as /etc/camd.toml says
+  camd [--config PATH] [--fallback PATH] [--watchdog DEVICE]
+                               serve the camera, as /etc/camd.toml says
   camd --demo                  serve a built-in moving picture to this machine
   camd check [--config PATH]   say what is wrong with the configuration
   camd devices [--json]        list cameras: formats, sizes, rates, controls
@@ -147,8 +154,13 @@ Usage:
 
 Options:
   --config PATH    the configuration [default: /etc/camd.toml]
+  --fallback PATH  the configuration to take if that one has errors; these are
+                   then on the status page, in /state and in the log
+  --watchdog DEVICE
+                   feed the board's watchdog (/dev/watchdog), which resets the
+                   board if camd hangs or crashes, or if the camera hangs
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
-                   call on :8083
+                   call on :8083, raw on :8084
   -h, --help       this text
   -V, --version
 
@@ -156,6 +168,7 @@ To see it work:
   camd --demo                                  then open http://127.0.0.1:8080/
   camd fetch push://127.0.0.1:8081             then look at snapshot.jpg
   camd fetch pull://127.0.0.1:8082 -n 0 -o - | ffplay -
+  ffplay -f mjpeg tcp://127.0.0.1:8084
   curl -o snapshot.jpg http://127.0.0.1:8080/snapshot
 
 To put it on a box:
@@ -172,7 +185,14 @@ Exit codes:
 
 Signals:
   SIGHUP           read the configuration again; with errors the old one stays
-  SIGTERM, SIGINT  close the camera and all connections and end within a second
+  SIGTERM, SIGINT  close the camera and all connections, stop the board's
+                   watchdog, and end within a second
+
+Watchdogs, systemd's (WatchdogSec=) and the board's, are fed from the event
+loop, but not while a V4L2 camera hangs: it is there, nobody else has it,
+somebody watches, and no picture came for 60 s. An unplugged camera, and
+pictures that come over the network or from a program, are no reason. Two
+restarts for a hung camera are at least 60 s apart.
 
 Environment:
   RUST_LOG       what to log on standard error: error, warn, info (default),
@@ -183,6 +203,7 @@ Environment:
 Files:
   /etc/camd.toml   the configuration; without it, camd ends with code 2
   /dev/video*      cameras; who may open them is in the group `video`
+  /dev/watchdog    the board's watchdog, for root
 ";
 
 const HELP_CHECK: &str = "\
@@ -217,13 +238,14 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 ";
 
 const HELP_FETCH: &str = "\
-camd fetch gets whole JPEGs from a server, or PNGs from shared memory.
+camd fetch gets whole JPEGs from a server, or from a sink on this machine.
 
 Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
 
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
   push://HOST:PORT           take each picture (camd's push listener)
+  raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture
   call://USER:PASSWORD@HOST:PORT/CAMERA
@@ -233,6 +255,8 @@ URL:
                              In names and passwords : / ? # @ % and what is not
                              ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
                              Others on this machine may see a command line.
+  memfd:PATH                 the shared memory of a sink on this machine, by its
+                             socket; what is no JPEG there is made one
   shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
                              shares on this machine in a QSharedMemory: a PNG,
                              as it is; run as the same user, with its TMPDIR
@@ -255,6 +279,7 @@ Examples:
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
   camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
+  camd fetch memfd:/run/camd/frames.sock -o now.jpg
   camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
 
 Progress is shown on standard error if that is a terminal.
@@ -287,6 +312,8 @@ where
 {
     let mut parser = lexopt::Parser::from_args(args);
     let mut config = None;
+    let mut fallback = None;
+    let mut watchdog = None;
     let mut demo = false;
     let topic = Topic::Camd;
     let asked = loop {
@@ -294,6 +321,12 @@ where
             None => break None,
             Some(Arg::Long("config")) => {
                 config = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("fallback")) => {
+                fallback = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("watchdog")) => {
+                watchdog = Some(PathBuf::from(value(&mut parser, topic)?));
             }
             Some(Arg::Long("demo")) => demo = true,
             Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(topic)),
@@ -305,11 +338,28 @@ where
     if demo && config.is_some() {
         return Err(topic.error("--demo reads no configuration: leave out --config"));
     }
+    for (option, given) in [
+        ("--fallback", fallback.is_some()),
+        ("--watchdog", watchdog.is_some()),
+    ] {
+        let other = match &asked {
+            Some(word) if Topic::COMMANDS.iter().any(|topic| word == topic.word()) => {
+                word.display().to_string()
+            }
+            None if demo => "--demo".to_owned(),
+            _ => continue,
+        };
+        if given {
+            return Err(topic.error(format!("{option} does not go with `{other}`")));
+        }
+    }
     let Some(word) = asked else {
         return Ok(match demo {
             true => Command::Demo,
             false => Command::Serve {
                 config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
+                fallback,
+                watchdog,
             },
         });
     };
@@ -448,7 +498,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, shm:KEY",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

@@ -19,7 +19,7 @@ use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
-pub use address::Remote;
+pub use address::{Address, Remote};
 pub use secret::Secret;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -38,14 +38,22 @@ bind = "127.0.0.1:8080"
 [[listener]]
 protocol = "push"
 bind = "127.0.0.1:8081"
+clients = 12
 
 [[listener]]
 protocol = "pull"
 bind = "127.0.0.1:8082"
+clients = 12
 
 [[listener]]
 protocol = "call"
 bind = "127.0.0.1:8083"
+clients = 12
+
+[[listener]]
+protocol = "raw"
+bind = "127.0.0.1:8084"
+clients = 12
 "#;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +94,8 @@ pub struct CameraConfig {
     pub path: Option<PathBuf>,
     /// qt-shm: what its program gives its `QSharedMemory`.
     pub key: String,
+    /// push
+    pub address: Option<Address>,
     pub width: u16,
     pub height: u16,
     pub fps: u16,
@@ -166,17 +176,19 @@ pub enum SourceKind {
     Replay,
     Pattern,
     Call,
+    Push,
     /// A Qt program's shared memory.
     QtShm,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 6] = [
+    pub const ALL: [SourceKind; 7] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
         SourceKind::Call,
+        SourceKind::Push,
         SourceKind::QtShm,
     ];
 
@@ -188,6 +200,7 @@ impl SourceKind {
             SourceKind::Replay => "replay",
             SourceKind::Pattern => "pattern",
             SourceKind::Call => "call",
+            SourceKind::Push => "push",
             SourceKind::QtShm => "qt-shm",
         }
     }
@@ -428,6 +441,44 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     parse(text, &file)
 }
 
+/// What [`load_or`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    /// Where it came from.
+    pub file: PathBuf,
+    /// What is wrong with the file that was asked for; empty if it is this one.
+    pub errors: Vec<ConfigError>,
+}
+
+/// Reads the file at `path` or, if that has errors, the one at `fallback`. Fails if there is none, or it has errors, too:
+/// with those of both.
+pub fn load_or(path: &Path, fallback: Option<&Path>) -> Result<Loaded, Vec<ConfigError>> {
+    let mut errors = match (load(path), fallback) {
+        (Ok(config), _) => {
+            return Ok(Loaded {
+                config,
+                file: path.to_owned(),
+                errors: Vec::new(),
+            });
+        }
+        (Err(errors), None) => return Err(errors),
+        (Err(errors), Some(_)) => errors,
+    };
+    let file = fallback.expect("the match has seen it").to_owned();
+    match load(&file) {
+        Ok(config) => Ok(Loaded {
+            config,
+            file,
+            errors,
+        }),
+        Err(more) => {
+            errors.extend(more);
+            Err(errors)
+        }
+    }
+}
+
 /// From TOML text to a checked configuration, or to everything that is wrong with it, in the order of the lines.
 /// `file` is the name that the errors carry.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
@@ -435,7 +486,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
 }
 
 /// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
-/// on 8082, call on 8083.
+/// on 8082, call on 8083, raw on 8084.
 pub fn demo_config() -> Config {
     built_in(DEMO, "demo")
 }

@@ -1,8 +1,9 @@
 //! The receiving half, without a window: whole pictures from a camera server into a file, a folder or a pipe.
 //!
-//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `http://host/path`, where the
-//! answer's Content-Type says whether it is one picture or a stream of them, and `call://host:8083/camera`, which rings
-//! up the camera at a relay. And `shm:KEY`, which is no server but shared memory, with PNGs in it. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `raw://host:8084`,
+//! `http://host/path`, where the answer's Content-Type says whether it is one picture or a stream of them, and
+//! `call://host:8083/camera`, which rings up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared
+//! memory, and `shm:KEY`, Qt's, with PNGs in it. Blocking `std` sockets, one thread, nothing shared with the daemon except
 //! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
@@ -10,15 +11,18 @@
 
 mod call;
 mod http;
+mod memfd;
 mod output;
 mod pull;
 mod push;
+mod raw;
 mod shm;
 mod url;
 mod wire;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::limits;
@@ -38,7 +42,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `http://`, `call://` or `shm:`. `call://` may have a password in it, see [`without_password`].
+    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, `memfd:` or `shm:`. `call://` may have a password in it, see
+    /// [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
@@ -102,27 +107,20 @@ impl std::error::Error for FetchError {}
 
 /// Fetches and writes what `options` ask for. Shows its progress on standard error if that is a terminal.
 pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
+    if let Some(path) = options.url.strip_prefix("memfd:") {
+        let mut sink = Sink::open(&options.output, JPEG)?;
+        let mut memory = memfd::Receiver::connect(Path::new(path), options.timeout)?;
+        return fetch(&mut memory, options, JPEG, &mut sink);
+    }
     if let Some(key) = options.url.strip_prefix(shm::SCHEME) {
         let mut sink = Sink::open(&options.output, PNG)?;
-        let mut receiver = shm::Receiver::new(key, options.timeout);
-        let result = save(options, &mut sink, &PNG, |picture| receiver.next(picture));
-        receiver.finish();
-        return result;
+        let mut memory = shm::Receiver::new(key, options.timeout);
+        return fetch(&mut memory, options, PNG, &mut sink);
     }
     let url = Url::parse(&options.url)?;
     let mut sink = Sink::open(&options.output, JPEG)?;
-    fetch(&url, options, &mut sink)
-}
-
-fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, FetchError> {
-    let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
-    let mut receiver = Receiver::new(url, &mut wire, options.count)?;
-    let result = save(options, sink, &JPEG, |picture| {
-        wire.restart_timeout();
-        receiver.next(&mut wire, picture)
-    });
-    receiver.finish(&mut wire);
-    result
+    let mut network = Network::connect(&url, options)?;
+    fetch(&mut network, options, JPEG, &mut sink)
 }
 
 /// A kind of picture.
@@ -145,12 +143,20 @@ const PNG: Kind = Kind {
     begins: &crate::shm::picture::SIGNATURE,
 };
 
-/// Writes as many pictures as are wanted. `next` puts one into an empty buffer; false: there are no more.
-fn save(
+/// Where pictures come from.
+trait Pictures {
+    /// Puts the next whole picture into the empty `picture`; false: the other side has ended the stream in good order.
+    fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError>;
+
+    /// Takes leave where there is a word for it; else the end of the connection says it.
+    fn finish(&mut self) {}
+}
+
+fn fetch(
+    pictures: &mut dyn Pictures,
     options: &FetchOptions,
+    kind: Kind,
     sink: &mut Sink,
-    kind: &Kind,
-    mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, FetchError>,
 ) -> Result<Summary, FetchError> {
     let started = Instant::now();
     let mut summary = Summary::default();
@@ -161,7 +167,7 @@ fn save(
             break Ok(());
         }
         picture.clear();
-        match next(&mut picture) {
+        match pictures.next(&mut picture) {
             Ok(true) => {}
             Ok(false) if options.count == 0 => break Ok(()),
             Ok(false) => {
@@ -193,13 +199,40 @@ fn save(
         progress.show(&summary);
     };
     progress.finish(&summary);
+    pictures.finish();
     result.map(|()| summary)
+}
+
+/// From a server, over TCP.
+struct Network {
+    wire: Wire,
+    receiver: Receiver,
+}
+
+impl Network {
+    fn connect(url: &Url, options: &FetchOptions) -> Result<Network, FetchError> {
+        let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
+        let receiver = Receiver::new(url, &mut wire, options.count)?;
+        Ok(Network { wire, receiver })
+    }
+}
+
+impl Pictures for Network {
+    fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError> {
+        self.wire.restart_timeout();
+        self.receiver.next(&mut self.wire, picture)
+    }
+
+    fn finish(&mut self) {
+        self.receiver.finish(&mut self.wire);
+    }
 }
 
 /// The closed set of wires.
 enum Receiver {
     Pull(pull::Receiver),
     Push,
+    Raw(raw::Receiver),
     Multipart(http::Multipart),
     Single(http::Single),
     Call(call::Receiver),
@@ -210,6 +243,7 @@ impl Receiver {
         match &url.scheme {
             Scheme::Pull => Ok(Receiver::Pull(pull::Receiver::new())),
             Scheme::Push => Ok(Receiver::Push),
+            Scheme::Raw => Ok(Receiver::Raw(raw::Receiver::new())),
             Scheme::Http => match http::request(wire, url)? {
                 http::Answer::Stream(multipart) => Ok(Receiver::Multipart(multipart)),
                 http::Answer::Picture(single) if count == 1 => Ok(Receiver::Single(single)),
@@ -227,6 +261,7 @@ impl Receiver {
         match self {
             Receiver::Pull(receiver) => receiver.next(wire, picture).map(|()| true),
             Receiver::Push => push::next(wire, picture).map(|()| true),
+            Receiver::Raw(receiver) => receiver.next(wire, picture),
             Receiver::Multipart(multipart) => multipart.next(wire, picture),
             Receiver::Single(single) => single.next(wire, picture).map(|()| true),
             Receiver::Call(receiver) => receiver.next(wire, picture),

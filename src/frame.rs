@@ -75,6 +75,15 @@ impl Bounds {
         eighths: 8,
     };
 
+    /// What `width` and `height` of the configuration mean; `None`: any.
+    pub fn within(width: Option<u16>, height: Option<u16>) -> Bounds {
+        let within = Size {
+            width: width.unwrap_or(u16::MAX),
+            height: height.unwrap_or(u16::MAX),
+        };
+        Bounds { within, eighths: 8 }
+    }
+
     /// What a picture of this size becomes.
     pub fn fit(self, size: Size) -> Size {
         let fits = size.fit(self.within);

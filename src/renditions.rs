@@ -40,14 +40,15 @@ pub struct Profile {
 impl Profile {
     pub fn of(listener: &ListenerConfig) -> Self {
         let default = listener.protocol.default_quality();
-        let bounds = bounds(listener.width, listener.height);
+        let bounds = Bounds::within(listener.width, listener.height);
         Profile::new(listener.quality, default, bounds)
     }
 
     /// What a sink of JPEGs wants.
     pub fn of_sink(sink: &SinkConfig) -> Self {
         let default = ProtocolKind::Push.default_quality();
-        Profile::new(sink.quality, default, bounds(sink.width, sink.height))
+        let bounds = Bounds::within(sink.width, sink.height);
+        Profile::new(sink.quality, default, bounds)
     }
 
     fn new(quality: Option<u8>, default: u8, bounds: Bounds) -> Self {
@@ -102,17 +103,6 @@ impl Profile {
     fn shrinks(&self, meta: &FrameMeta) -> bool {
         let size = shown(meta);
         self.bounds.fit(size) != size
-    }
-}
-
-/// What `width` and `height` of the configuration mean.
-pub fn bounds(width: Option<u16>, height: Option<u16>) -> Bounds {
-    Bounds {
-        within: Size {
-            width: width.unwrap_or(Bounds::NONE.within.width),
-            height: height.unwrap_or(Bounds::NONE.within.height),
-        },
-        eighths: 8,
     }
 }
 

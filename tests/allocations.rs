@@ -3,8 +3,8 @@
 mod common;
 
 use std::env;
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use common::qt::Place;
 use common::relay::Relay;
 use common::user::{CALLS, User};
 use common::{
-    Camd, LISTENERS, Stream, connect, jpeg, pattern, pull_announcement, pull_next, push_next,
-    replay, send,
+    Camd, Folder, LISTENERS, RAW, Stream, connect, jpeg, memfd, pattern, pull_announcement,
+    pull_next, push_next, push_wire, raw_next, replay, send,
 };
 use nix::sys::signal::Signal;
 
@@ -69,15 +69,17 @@ const N: usize = 20;
 #[test]
 fn pictures_cost_no_allocation() {
     let (_folder, camera) = replay(10, 5000, 30);
-    let config = format!("{camera}{LISTENERS}");
+    let config = format!("{camera}{LISTENERS}{RAW}");
     let [few, many] = [N, 10 * N].map(|count| {
         allocations(&config, |camd| {
             let mut stream = Stream::open(camd.http(), "/stream");
             let mut push = connect(camd.push());
             let mut pull = connect(camd.pull());
+            let mut raw = connect(camd.raw());
             for _ in 0..count {
                 stream.next();
                 push_next(&mut push);
+                raw_next(&mut raw, 5000);
                 pull_next(&mut pull);
             }
         })
@@ -184,6 +186,40 @@ fn adapted_pictures_cost_no_allocation() {
 }
 
 #[test]
+fn pictures_of_a_push_server_cost_no_allocation() {
+    let [few, many] = [N, 10 * N].map(|count| {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = server.local_addr().expect("its address");
+        let camera = format!("[camera]\nsource = \"push\"\naddress = \"{address}\"\n");
+        let config = format!("{camera}linger_s = 0\nfps = 240\n{LISTENERS}");
+        allocations(&config, |camd| {
+            let mut push = connect(camd.push());
+            let (mut stream, _) = server.accept().expect("a connection");
+            for number in 0..count {
+                // None comes too early for the rate.
+                std::thread::sleep(Duration::from_millis(10));
+                let picture = jpeg(number as u32, 5000);
+                // Damaged ones cost nothing either.
+                for bytes in [&picture[..100], &picture] {
+                    stream.write_all(&push_wire(bytes)).expect("camd reads");
+                }
+                assert!(push_next(&mut push) == picture, "byte for byte");
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} pictures of a push server, {many} for {}",
+        10 * N
+    );
+    assert_eq!(
+        few,
+        many,
+        "for {N} and {} pictures of a push server",
+        10 * N
+    );
+}
+
+#[test]
 fn pictures_of_a_call_cost_no_allocation() {
     let [few, many] = [N, 10 * N].map(|count| {
         let relay = Relay::new();
@@ -254,6 +290,37 @@ fn relayed_pictures_and_messages_cost_no_allocation() {
         10 * N
     );
     assert_eq!(few, many, "for {N} and {} relayed calls", 10 * N);
+}
+
+#[test]
+fn pictures_in_shared_memory_cost_no_allocation() {
+    let (_folder, replayed) = replay(10, 5000, 30);
+    let raw = pattern().replace(LISTENERS, "");
+    for (camera, keys) in [
+        (&replayed, ""),
+        (&replayed, "quality = 30\nwidth = 42\n"),
+        (&replayed, "format = \"bgr24\"\n"),
+        (&raw, "format = \"raw\"\n"),
+    ] {
+        let [few, many] = [N, 10 * N].map(|count| {
+            let folder = Folder::new();
+            let socket = folder.path().join("frames.sock");
+            let config = format!("{camera}{LISTENERS}{}", memfd::sink(&socket, keys));
+            allocations(&config, |_| {
+                let mut readers = [(); 2].map(|()| memfd::Reader::new(&socket));
+                for _ in 0..count {
+                    for reader in &mut readers {
+                        reader.next();
+                    }
+                }
+            })
+        });
+        println!(
+            "{few} allocations for {N} pictures in shared memory, {many} for {}: {keys}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} pictures: {keys}", 10 * N);
+    }
 }
 
 #[test]

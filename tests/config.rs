@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
-    Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config, load, parse,
+    Address, Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig,
+    ListenerConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config,
+    load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
@@ -54,6 +55,14 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
     }
 }
 
+/// So that all protocols find room.
+fn fewer(listener: ListenerConfig) -> ListenerConfig {
+    ListenerConfig {
+        clients: 12,
+        ..listener
+    }
+}
+
 fn call(bind: &str) -> ListenerConfig {
     ListenerConfig {
         quality: Some(30),
@@ -96,10 +105,14 @@ fn memfd(socket: &str) -> SinkConfig {
 fn dial(user: &str, host: &str, port: u16) -> Dial {
     Dial {
         user: Name::new(user).unwrap(),
-        relay: Remote {
-            host: host.into(),
-            port,
-        },
+        relay: remote(host, port),
+    }
+}
+
+fn remote(host: &str, port: u16) -> Remote {
+    Remote {
+        host: host.into(),
+        port,
     }
 }
 
@@ -113,6 +126,7 @@ fn default() -> Config {
             command: command.split(' ').map(Into::into).collect(),
             path: None,
             key: "169254".into(),
+            address: None,
             width: 640,
             height: 480,
             fps: 30,
@@ -159,9 +173,10 @@ fn the_demo_needs_no_camera_and_stays_on_this_machine() {
         },
         listeners: vec![
             listener(ProtocolKind::Http, "127.0.0.1:8080"),
-            listener(ProtocolKind::Push, "127.0.0.1:8081"),
-            listener(ProtocolKind::Pull, "127.0.0.1:8082"),
-            call("127.0.0.1:8083"),
+            fewer(listener(ProtocolKind::Push, "127.0.0.1:8081")),
+            fewer(listener(ProtocolKind::Pull, "127.0.0.1:8082")),
+            fewer(call("127.0.0.1:8083")),
+            fewer(listener(ProtocolKind::Raw, "127.0.0.1:8084")),
         ],
         ..default()
     };
@@ -224,6 +239,7 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     }
     let mut expected = default();
     expected.camera.path = Some("/var/lib/camd/replay".into());
+    expected.camera.address = Some(remote("192.168.1.20", 8081).into());
     expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
     expected.call.user = Name::new("hall");
     expected.call.password = Secret::new("secret");
@@ -232,11 +248,12 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.listeners[0].height = Some(240);
     expected.listeners[0].max_fps = Some(5);
     expected.listeners[0].allow_origin = Some("https://example.org".into());
-    let push = listener(ProtocolKind::Push, "0.0.0.0:8081");
-    let pull = listener(ProtocolKind::Pull, "0.0.0.0:8082");
-    let mut call = call("0.0.0.0:8083");
+    let push = fewer(listener(ProtocolKind::Push, "0.0.0.0:8081"));
+    let pull = fewer(listener(ProtocolKind::Pull, "0.0.0.0:8082"));
+    let raw = fewer(listener(ProtocolKind::Raw, "0.0.0.0:8084"));
+    let mut call = fewer(call("0.0.0.0:8083"));
     call.password = Secret::new("change this");
-    expected.listeners.extend([push, pull, call]);
+    expected.listeners.extend([push, pull, raw, call]);
     let mut shm = qt_shm("169254");
     (shm.width, shm.height) = (Some(320), Some(240));
     let mut ring = memfd("/run/camd/frames.sock");
@@ -256,6 +273,7 @@ fn each_key_reaches_its_field() {
         device = "/dev/v4l/by-id/usb-046d-index0"
         command = ["cat", ""]
         path = "films/a.mjpeg"
+        address = "unix:/run/vision.sock"
         width = 0x500
         height = 1_024
         fps = 7
@@ -335,6 +353,7 @@ fn each_key_reaches_its_field() {
             command: vec!["cat".into(), "".into()],
             path: Some("films/a.mjpeg".into()),
             key: "schlüssel".into(),
+            address: Some(Address::Unix("/run/vision.sock".into())),
             width: 1280,
             height: 1024,
             fps: 7,
@@ -434,7 +453,7 @@ fn file_with(setting: &Setting, value: &str) -> String {
             false => ["kind = \"memfd\"", "", ""],
         },
         // So that any source is good.
-        (Section::Camera, "source") => ["path = \"p\"", "", ""],
+        (Section::Camera, "source") => ["path = \"p\"", "address = \"h:1\"", ""],
         _ => ["", "", ""],
     };
     let behind = match (setting.section, setting.key) {
@@ -496,6 +515,21 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
         "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
+        "address" => (
+            own(&["box:8081", "[fe80::1%eth0]:80", "unix:/s"]),
+            own(&[
+                "",
+                "box",
+                "box:0",
+                ":8081",
+                "push://box:8081",
+                "::1:80",
+                "unix:",
+                "unix:s",
+                "unix:/s/",
+                "unix:/\\u0000",
+            ]),
+        ),
         "dial" => (
             own(&[
                 "camera@192.168.1.20:8083",
@@ -780,14 +814,17 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(
         allowed("source"),
-        r#""v4l2", "pipe", "replay", "pattern", "call", "qt-shm""#
+        r#""v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#
     );
     assert_eq!(allowed("kind"), r#""qt-shm", "memfd""#);
     assert_eq!(allowed("mode"), "0o600, 0o660, 0o666");
     assert_eq!(allowed("slots"), "an integer from 2 to 32");
     assert_eq!(allowed("readers"), "an integer from 1 to 32");
     assert_eq!(allowed("password"), "1 to 256 characters");
-    assert_eq!(allowed("protocol"), r#""http", "pull", "push", "call""#);
+    assert_eq!(
+        allowed("protocol"),
+        r#""http", "pull", "push", "raw", "call""#
+    );
     assert_eq!(
         allowed("format"),
         r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
@@ -833,14 +870,14 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "qt-shm""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
-            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
+            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,
             r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
@@ -1024,6 +1061,50 @@ fn sources_have_what_they_need() {
 }
 
 #[test]
+fn source_push_has_a_server_that_is_another() {
+    assert_eq!(
+        errors("\n[camera]\nsource = \"push\"\n"),
+        [
+            r#"camd.toml:2: camera.address: missing, source "push" needs it; allowed: "host:port", "[IPv6]:port" or "unix:/path""#
+        ]
+    );
+    // A wrong one is not a missing one as well.
+    assert_eq!(
+        errors("[camera]\nsource = \"push\"\naddress = \"box\"\n"),
+        [
+            r#"camd.toml:3: camera.address: "box" is not valid; allowed: "host:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#
+        ]
+    );
+    let push = |address: &str, bind: &str| {
+        format!(
+            "[camera]\nsource = \"push\"\naddress = {address:?}\n[[listener]]\nprotocol = \"push\"\nbind = {bind:?}\n"
+        )
+    };
+    for (address, bind) in [
+        ("127.0.0.1:8081", "0.0.0.0:8081"),
+        ("127.0.0.2:8081", "[::]:8081"),
+        ("localhost:8081", "127.0.0.1:8081"),
+        ("192.168.1.20:8081", "192.168.1.20:8081"),
+        ("[::1]:8081", "[::1]:8081"),
+        ("unix:/run/a", "unix:/run/a"),
+    ] {
+        let own = format!(
+            "camd.toml:3: camera.address: {address:?} is a listener of this camd's own; allowed: another server"
+        );
+        assert_eq!(errors(&push(address, bind)), [own], "{bind}");
+    }
+    for (address, bind) in [
+        ("127.0.0.1:8082", "0.0.0.0:8081"),
+        ("192.168.1.20:8081", "0.0.0.0:8081"),
+        ("box:8081", "0.0.0.0:8081"),
+        ("unix:/run/a", "unix:/run/b"),
+    ] {
+        let config = good(&push(address, bind));
+        assert_eq!(config.camera.address.unwrap().to_string(), address);
+    }
+}
+
+#[test]
 fn source_qt_shm_is_no_sink_of_its_own() {
     let key = |key: &str| format!("[camera]\nsource = \"qt-shm\"\nkey = {key:?}\n");
     assert_eq!(good(&key("mine")).camera.key, "mine");
@@ -1184,6 +1265,7 @@ fn as_many_clients_as_there_are_slots() {
 fn qualities_of_the_original_protocols() {
     assert_eq!(ProtocolKind::Pull.default_quality(), 50);
     assert_eq!(ProtocolKind::Push.default_quality(), 80);
+    assert_eq!(ProtocolKind::Raw.default_quality(), 80);
     assert_eq!(ProtocolKind::Http.default_quality(), 80);
     assert_eq!(ProtocolKind::Call.default_quality(), 30);
 }
@@ -1197,7 +1279,7 @@ fn call_listeners() {
     assert_eq!(
         errors(&file("max_fps = 3\nset_controls = true")),
         [
-            r#"camd.toml:4: listener.max_fps: means nothing for protocol "call"; allowed: with "http", "pull", "push" only"#,
+            r#"camd.toml:4: listener.max_fps: means nothing for protocol "call"; allowed: with "http", "pull", "push", "raw" only"#,
             r#"camd.toml:5: listener.set_controls: means nothing for protocol "call"; allowed: with "http" only"#,
         ]
     );
@@ -1304,7 +1386,7 @@ fn password_file() -> String {
 
 #[test]
 fn keys_of_http_on_other_listeners() {
-    for protocol in ["pull", "push"] {
+    for protocol in ["pull", "push", "raw"] {
         let text = format!(
             "[[listener]]\nprotocol = \"{protocol}\"\nbind = \"[::1]:1\"\nallow_origin = \"*\"\nset_controls = false\n"
         );

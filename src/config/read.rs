@@ -85,6 +85,7 @@ fn neutral() -> Config {
             command: Vec::new(),
             path: None,
             key: String::new(),
+            address: None,
             width: 0,
             height: 0,
             fps: 0,
@@ -588,6 +589,27 @@ impl Reader<'_> {
                     "{MISSING}, source \"replay\" needs it; allowed: a folder of JPEGs, or one MJPEG file"
                 );
                 self.error(place("path").unwrap_or(0), "camera.path", what);
+            }
+            SourceKind::Push => {
+                let (address, at) = (camera.address.clone(), place("address").unwrap_or(0));
+                let what = match address {
+                    None if self.failed("camera.address") => return,
+                    None => format!(
+                        "{MISSING}, source \"push\" needs it; allowed: \"host:port\", \"[IPv6]:port\" or \"unix:/path\""
+                    ),
+                    Some(address) => {
+                        let served =
+                            |listener: &&ListenerConfig| address.is_served_by(&listener.bind);
+                        if self.config.listeners.iter().find(served).is_none() {
+                            return;
+                        }
+                        format!(
+                            "{:?} is a listener of this camd's own; allowed: another server",
+                            address.to_string()
+                        )
+                    }
+                };
+                self.error(at, "camera.address", what);
             }
             SourceKind::Pipe
                 if camera

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::address::is_allow_origin;
 use super::{
-    Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SinkConfig,
-    SinkFormat, SinkKind, SourceKind,
+    Address, Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret,
+    SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 use crate::frame::PixelFormat;
 use crate::limits::{
@@ -66,6 +66,7 @@ impl Variety {
 const HTTP: Variety = Variety::Protocol(ProtocolKind::Http);
 const PULL: Variety = Variety::Protocol(ProtocolKind::Pull);
 const PUSH: Variety = Variety::Protocol(ProtocolKind::Push);
+const RAW: Variety = Variety::Protocol(ProtocolKind::Raw);
 const CALL: Variety = Variety::Protocol(ProtocolKind::Call);
 const QT_SHM: Variety = Variety::Sink(SinkKind::QtShm);
 const MEMFD: Variety = Variety::Sink(SinkKind::Memfd);
@@ -301,7 +302,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "source",
-        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, or a Qt program's shared memory.",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, a push server, or a Qt program's shared memory.",
         absent: Absent::Default(r#""v4l2""#),
         only: &[],
         kind: Kind::Choice {
@@ -360,6 +361,20 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, text| {
                 c.camera.key = text.to_owned();
                 is_shm_key(text)
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "address",
+        doc: "push: the server whose pictures are shown: a push listener of another camd, or a program that speaks push; needed for that source only.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: r#""host:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            set: |c, text| {
+                c.camera.address = Address::parse(text);
+                c.camera.address.is_some()
             },
         },
     },
@@ -547,7 +562,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "protocol",
-        doc: "What is spoken there: http for browsers, push and pull for programs, call for users who ring each other up.",
+        doc: "What is spoken there: http for browsers, push, pull and raw for programs, call for users who ring each other up.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Choice {
@@ -587,7 +602,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "quality",
-        doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http 80, push 80, pull 50.",
+        doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http, push and raw 80, pull 50.",
         absent: Absent::By {
             variety: CALL,
             value: "30",
@@ -637,7 +652,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "max_fps",
         doc: "Pictures per second for each client at most; not set: all of them.",
         absent: Absent::Unset,
-        only: &[HTTP, PULL, PUSH],
+        only: &[HTTP, PULL, PUSH, RAW],
         kind: Kind::Integer {
             min: 1,
             max: FPS_MAX as i64,

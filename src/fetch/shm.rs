@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::FetchError;
+use super::{FetchError, Pictures};
 use crate::limits::SHM_CONTENT;
 use crate::shm::{Error, Found, Key, Reader, picture};
 
@@ -30,9 +30,11 @@ impl Receiver {
             any: false,
         }
     }
+}
 
-    /// Puts the next picture that is not the last one into the empty `png`; false: it was removed, so there is none.
-    pub(super) fn next(&mut self, png: &mut Vec<u8>) -> Result<bool, FetchError> {
+impl Pictures for Receiver {
+    /// The next that is not the last one; false: the segment was removed.
+    fn next(&mut self, png: &mut Vec<u8>) -> Result<bool, FetchError> {
         let deadline = Instant::now() + self.timeout;
         loop {
             let now = Instant::now();
@@ -75,7 +77,7 @@ impl Receiver {
         }
     }
 
-    pub(super) fn finish(&mut self) {
+    fn finish(&mut self) {
         self.reader.leave();
     }
 }

@@ -16,7 +16,7 @@ use log::{info, warn};
 use crate::config::{Config, SinkConfig, SinkKind};
 use crate::decimate::Decimator;
 use crate::frame::{Frame, FrameMeta};
-use crate::limits::{MAX_SINKS, REOPEN_FIRST, REOPEN_MAX};
+use crate::limits::{ACCEPT_RETRY, MAX_SINKS, REOPEN_FIRST, REOPEN_MAX};
 use crate::rate::Rate;
 use crate::renditions::Renditions;
 use crate::source::Source;
@@ -63,6 +63,11 @@ pub trait Sink {
 
     /// Takes in what the descriptor has to tell.
     fn run(&mut self) -> Result<(), Fault>;
+
+    /// Whether `run` has left something undone of which no event will tell: it is called again a little later.
+    fn has_more(&self) -> bool {
+        false
+    }
 
     /// Programs that have it attached now.
     fn readers(&self) -> usize;
@@ -118,6 +123,8 @@ pub struct Entry {
     sink: AnySink,
     config: SinkConfig,
     place: String,
+    /// The camera's size, in which there is room for pixels.
+    room: (u16, u16),
     is_open: bool,
     /// When it is opened (again), while it is not.
     retry: Instant,
@@ -126,10 +133,14 @@ pub struct Entry {
     reason: String,
     /// Which opening this is: a descriptor that was closed and opened again may have the same number.
     epoch: u64,
-    /// What of it is in the poll.
-    registered: Option<u64>,
+    /// Which opening of it is in the poll, and with what number.
+    registered: Option<(u64, usize)>,
     /// Its descriptor has had an event.
     ready: bool,
+    /// When it is run without one.
+    again: Option<Instant>,
+    /// Somebody may look, as of the last turn.
+    watched: bool,
     pace: Option<Decimator>,
     /// Of the last picture that was written or skipped.
     sequence: u64,
@@ -145,6 +156,7 @@ impl Entry {
             sink: AnySink::new(sink, config),
             config: sink.clone(),
             place: sink.place(),
+            room: room(config),
             is_open: false,
             retry: now,
             backoff: REOPEN_FIRST,
@@ -152,6 +164,8 @@ impl Entry {
             epoch: 0,
             registered: None,
             ready: false,
+            again: None,
+            watched: false,
             pace: sink.fps.map(Decimator::new),
             sequence: 0,
             captured: None,
@@ -215,8 +229,7 @@ impl Entry {
                 self.backoff = REOPEN_FIRST;
                 self.reason.clear();
                 self.epoch += 1;
-                // A picture that is there already is better than none.
-                self.sequence = 0;
+                self.watched = false;
             }
             Err(fault) => self.fail(fault, now),
         }
@@ -246,14 +259,24 @@ impl Entry {
             }
             self.open(now);
         }
-        if std::mem::take(&mut self.ready)
-            && self.is_open
-            && let Err(fault) = each!(&mut self.sink, sink => sink.run())
-        {
-            self.fail(fault, now);
+        let due = self.again.is_some_and(|at| at <= now);
+        if (std::mem::take(&mut self.ready) || due) && self.is_open {
+            self.again = None;
+            match each!(&mut self.sink, sink => sink.run()) {
+                Ok(()) if each!(&self.sink, sink => sink.has_more()) => {
+                    self.again = Some(now + ACCEPT_RETRY);
+                }
+                Ok(()) => {}
+                Err(fault) => self.fail(fault, now),
+            }
         }
         if !self.is_watched() {
+            self.watched = false;
             return;
+        }
+        if !std::mem::replace(&mut self.watched, true) {
+            // A picture that is there already is better than none.
+            self.sequence = 0;
         }
         let (last, pace) = (self.sequence, self.pace.as_ref());
         let is_news = |meta: &FrameMeta| {
@@ -282,6 +305,10 @@ impl Entry {
     }
 }
 
+fn room(config: &Config) -> (u16, u16) {
+    (config.camera.width, config.camera.height)
+}
+
 /// All sinks of the process.
 pub struct Sinks {
     entries: heapless::Vec<Entry, MAX_SINKS>,
@@ -300,9 +327,12 @@ impl Sinks {
     pub fn reconfigure(&mut self, config: &Config, now: Instant) {
         let mut before = std::mem::take(&mut self.entries);
         for sink in &config.sinks {
-            let same = before.iter().position(|entry| {
-                entry.config == *sink && each!(&entry.sink, it => it.is_for(sink, config))
-            });
+            let same = |entry: &Entry| {
+                let fits = sink.takes_jpegs() || entry.room == room(config);
+                let is_for = each!(&entry.sink, it => it.is_for(sink, config));
+                entry.config == *sink && fits && is_for
+            };
+            let same = before.iter().position(same);
             let entry = match same {
                 Some(index) => before.swap_remove(index),
                 None => Entry::new(sink, config, now),
@@ -325,10 +355,13 @@ impl Sinks {
         self.entries.iter().filter(|e| e.is_watched()).count()
     }
 
-    /// When the next one is to be opened.
+    /// When the next one is to be opened, or run without an event.
     pub fn deadline(&self) -> Option<Instant> {
-        let closed = self.entries.iter().filter(|entry| !entry.is_open);
-        closed.map(|entry| entry.retry).min()
+        let next = |entry: &Entry| match entry.is_open {
+            true => entry.again,
+            false => Some(entry.retry),
+        };
+        self.entries.iter().filter_map(next).min()
     }
 
     /// Takes in events, opens what is due, and gives the newest picture to all who have not had it. To be called in each
@@ -344,13 +377,13 @@ impl Sinks {
         }
     }
 
-    /// Hands out the descriptors that are not in the poll yet, with a number below [`MAX_SINKS`] each: to be polled,
-    /// edge-triggered, readable. Closing ends that. True if there was one, and the next turn must follow at once.
+    /// Hands out the descriptors that are not in the poll yet, or with another number, which is below [`MAX_SINKS`]: to be
+    /// polled, edge-triggered, readable. Closing ends that. True if there was one, and the next turn must follow at once.
     pub fn arm(&mut self, mut register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
         let mut any = false;
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let fd = each!(&entry.sink, sink => sink.fd()).filter(|_| entry.is_open);
-            let current = fd.map(|_| entry.epoch);
+            let current = fd.map(|_| (entry.epoch, index));
             if entry.registered == current {
                 continue;
             }

@@ -86,3 +86,21 @@ impl Newest {
         })
     }
 }
+
+/// A JPEG of 64x48 pixels of so many bytes, or a little more; `mark` tells it from others.
+#[cfg(test)]
+pub(super) fn jpeg_of(mark: u8, bytes: usize) -> Vec<u8> {
+    let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xC4, 0x00, 0x03, 0x00];
+    jpeg.extend([
+        0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, 0x40, 0x01, 0x01, 0x11, 0x00,
+    ]);
+    jpeg.extend([
+        0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00, mark,
+    ]);
+    jpeg.extend(std::iter::repeat_n(
+        mark,
+        bytes.saturating_sub(jpeg.len() + 2),
+    ));
+    jpeg.extend([0xFF, 0xD9]);
+    jpeg
+}

@@ -97,6 +97,19 @@ impl Failure {
         self.error.raw_os_error().unwrap_or(0)
     }
 
+    /// Whether the device is there, ours to use and asked for something that it has: then whatever is wrong may be over
+    /// after a new start. Not so where it is unplugged, somebody else has it (or the bus), or the configuration is wrong.
+    pub fn is_hang(&self) -> bool {
+        match self.errno() {
+            libc::ENODEV | libc::ENXIO | libc::ENOENT => false,
+            libc::EBUSY | libc::ENOSPC => false,
+            libc::EACCES | libc::EPERM => false,
+            libc::ENOTTY | libc::ENOTDIR | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG => false,
+            libc::EINVAL => self.call != "VIDIOC_S_FMT",
+            _ => true,
+        }
+    }
+
     /// What the errno means here, as the system's own text ("No such device") says little.
     pub fn explain(&self, path: &Path) -> String {
         let path = path.display();
@@ -864,6 +877,42 @@ impl Drop for Mapping {
             // SAFETY: made by `new` with this length, and no slice of it outlives `self`. It can only fail for wrong
             // arguments.
             let _ = unsafe { v4l2::munmap(self.start, self.length) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_new_start_may_mend() {
+        let is_hang = |call, errno| {
+            let error = io::Error::from_raw_os_error(errno);
+            Failure { call, error }.is_hang()
+        };
+        for (call, errno) in [
+            ("VIDIOC_STREAMON", libc::EIO),
+            ("VIDIOC_STREAMON", libc::EPROTO),
+            ("VIDIOC_S_FMT", libc::ETIMEDOUT),
+            ("VIDIOC_REQBUFS", libc::EINVAL),
+            ("VIDIOC_REQBUFS", libc::ENOMEM),
+            ("open", libc::EIO),
+        ] {
+            assert!(is_hang(call, errno), "{call} {errno}");
+        }
+        for (call, errno) in [
+            ("open", libc::ENOENT),
+            ("open", libc::EACCES),
+            ("open", libc::ENXIO),
+            ("VIDIOC_QUERYCAP", libc::ENOTTY),
+            ("VIDIOC_QUERYCAP", libc::ENODEV),
+            ("VIDIOC_S_FMT", libc::EBUSY),
+            ("VIDIOC_S_FMT", libc::EINVAL),
+            ("VIDIOC_STREAMON", libc::EBUSY),
+            ("VIDIOC_STREAMON", libc::ENOSPC),
+        ] {
+            assert!(!is_hang(call, errno), "{call} {errno}");
         }
     }
 }

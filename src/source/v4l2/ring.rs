@@ -14,6 +14,7 @@ use crate::frame::{
 use crate::jpeg;
 use crate::limits;
 use crate::source::{Captured, Fault};
+use crate::times::Epoch;
 use crate::v4l2::device::{Failure, Filled, PLANES};
 use crate::v4l2::formats::Layout;
 
@@ -35,13 +36,6 @@ pub trait Driver {
 
     /// A memory plane of a buffer that is not queued.
     fn plane(&self, index: u32, plane: usize) -> &[u8];
-}
-
-/// How the driver's clock (CLOCK_MONOTONIC) and [`Instant`] relate: a moment on both.
-#[derive(Clone, Copy, Debug)]
-pub struct Epoch {
-    pub instant: Instant,
-    pub monotonic: Duration,
 }
 
 /// A time stamp further back than this is a broken driver's: no buffer waits that long.
