@@ -12,7 +12,7 @@
 //! any time. Qt's answer is to open it anew by the file, and to create both where they are gone; ours too.
 //!
 //! Where a program has died, things are left over. A segment that nobody has attached is removed if its creator is gone
-//! ([`process`]). One of camd's own ends with a mark that says who writes it, so that it is recognised while a reader
+//! (`shm/process.rs`). One of camd's own ends with a mark that says who writes it, so that it is recognised while a reader
 //! still has it: then it is taken over as it is.
 //!
 //! # Its content
@@ -209,7 +209,7 @@ impl Semaphore {
     }
 
     /// Removes it, with its file. Who waits for it is told, opens it anew and goes on. Who holds it would give it back to
-    /// the next one, which then is free twice (see [`Semaphore::lower`]): it gets a moment to be done.
+    /// the next one, which then is free twice (see `lower`): it gets a moment to be done.
     pub fn remove(mut self, key: &Key, mode: u32) {
         for _ in 0..MOMENTS {
             match self.take(key, mode) {
