@@ -40,10 +40,12 @@ pub enum Command {
 
 /// Without `-o`: one picture goes to this file, several are numbered in the working directory.
 const SNAPSHOT: &str = "snapshot.jpg";
+/// The same from shared memory, where pictures are PNGs.
+const SNAPSHOT_PNG: &str = "snapshot.png";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 6] = [
-    "pull://", "push://", "raw://", "http://", "call://", "memfd:",
+pub const SCHEMES: [&str; 7] = [
+    "pull://", "push://", "raw://", "http://", "call://", "memfd:", "shm:",
 ];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -255,6 +257,9 @@ URL:
                              Others on this machine may see a command line.
   memfd:PATH                 the shared memory of a sink on this machine, by its
                              socket; what is no JPEG there is made one
+  shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
+                             shares on this machine in a QSharedMemory: a PNG,
+                             as it is; run as the same user, with its TMPDIR
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
@@ -263,6 +268,7 @@ Options:
                       created): camd-000001.jpg, camd-000002.jpg, …, after those
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
+                      PNGs: the same with .png
       --timeout S     give up when no picture came for S seconds, 0.1 to 86400
                       [default: 10]
   -h, --help
@@ -274,6 +280,7 @@ Examples:
   camd fetch push://box:8081 -n 0 -o - | ffplay -
   camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
   camd fetch memfd:/run/camd/frames.sock -o now.jpg
+  camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
 
 Progress is shown on standard error if that is a terminal.
 
@@ -466,6 +473,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     };
     let output = match (output, count) {
         (Some(output), _) => output,
+        (None, 1) if url.starts_with("shm:") => Output::File(SNAPSHOT_PNG.into()),
         (None, 1) => Output::File(SNAPSHOT.into()),
         // Nobody wants a folder to fill up because an option was forgotten.
         (None, 0) => {
@@ -490,7 +498,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

@@ -92,6 +92,8 @@ pub struct CameraConfig {
     pub command: Vec<String>,
     /// replay
     pub path: Option<PathBuf>,
+    /// qt-shm: what its program gives its `QSharedMemory`.
+    pub key: String,
     /// push
     pub address: Option<Address>,
     pub width: u16,
@@ -175,16 +177,19 @@ pub enum SourceKind {
     Pattern,
     Call,
     Push,
+    /// A Qt program's shared memory.
+    QtShm,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 6] = [
+    pub const ALL: [SourceKind; 7] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
         SourceKind::Call,
         SourceKind::Push,
+        SourceKind::QtShm,
     ];
 
     /// The name in `camera.source` and in `/state`.
@@ -196,6 +201,7 @@ impl SourceKind {
             SourceKind::Pattern => "pattern",
             SourceKind::Call => "call",
             SourceKind::Push => "push",
+            SourceKind::QtShm => "qt-shm",
         }
     }
 }

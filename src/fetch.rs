@@ -1,9 +1,9 @@
-//! The receiving half, without a window: whole JPEGs from a camera server into a file, a folder or a pipe.
+//! The receiving half, without a window: whole pictures from a camera server into a file, a folder or a pipe.
 //!
 //! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `raw://host:8084`,
 //! `http://host/path`, where the answer's Content-Type says whether it is one picture or a stream of them, and
 //! `call://host:8083/camera`, which rings up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared
-//! memory. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! memory, and `shm:KEY`, Qt's, with PNGs in it. Blocking `std` sockets, one thread, nothing shared with the daemon except
 //! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
@@ -16,6 +16,7 @@ mod output;
 mod pull;
 mod push;
 mod raw;
+mod shm;
 mod url;
 mod wire;
 
@@ -41,7 +42,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `raw://`, `http://`, `call://` or `memfd:`. `call://` may have a password in it, see
+    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, `memfd:` or `shm:`. `call://` may have a password in it, see
     /// [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
@@ -107,15 +108,40 @@ impl std::error::Error for FetchError {}
 /// Fetches and writes what `options` ask for. Shows its progress on standard error if that is a terminal.
 pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
     if let Some(path) = options.url.strip_prefix("memfd:") {
-        let mut sink = Sink::open(&options.output)?;
+        let mut sink = Sink::open(&options.output, JPEG)?;
         let mut memory = memfd::Receiver::connect(Path::new(path), options.timeout)?;
-        return fetch(&mut memory, options, &mut sink);
+        return fetch(&mut memory, options, JPEG, &mut sink);
+    }
+    if let Some(key) = options.url.strip_prefix(shm::SCHEME) {
+        let mut sink = Sink::open(&options.output, PNG)?;
+        let mut memory = shm::Receiver::new(key, options.timeout);
+        return fetch(&mut memory, options, PNG, &mut sink);
     }
     let url = Url::parse(&options.url)?;
-    let mut sink = Sink::open(&options.output)?;
+    let mut sink = Sink::open(&options.output, JPEG)?;
     let mut network = Network::connect(&url, options)?;
-    fetch(&mut network, options, &mut sink)
+    fetch(&mut network, options, JPEG, &mut sink)
 }
+
+/// A kind of picture.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    /// What files of it end with.
+    extension: &'static str,
+    begins: &'static [u8],
+}
+
+const JPEG: Kind = Kind {
+    name: "JPEG",
+    extension: "jpg",
+    begins: &[0xFF, 0xD8],
+};
+const PNG: Kind = Kind {
+    name: "PNG",
+    extension: "png",
+    begins: &crate::shm::picture::SIGNATURE,
+};
 
 /// Where pictures come from.
 trait Pictures {
@@ -129,6 +155,7 @@ trait Pictures {
 fn fetch(
     pictures: &mut dyn Pictures,
     options: &FetchOptions,
+    kind: Kind,
     sink: &mut Sink,
 ) -> Result<Summary, FetchError> {
     let started = Instant::now();
@@ -151,10 +178,13 @@ fn fetch(
             }
             Err(error) => break Err(error),
         }
-        if !picture.starts_with(&[0xFF, 0xD8]) {
+        if !picture.starts_with(kind.begins) {
             break Err(FetchError::Protocol(format!(
-                "picture {} is not a JPEG: it does not begin with FF D8",
-                summary.pictures + 1
+                "picture {} is not a {}: it does not begin with {:02X} {:02X}",
+                summary.pictures + 1,
+                kind.name,
+                kind.begins[0],
+                kind.begins[1],
             )));
         }
         match sink.save(&picture) {

@@ -31,7 +31,7 @@
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
 //! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt`, `samples` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C |
 //! | 1 | `ring`, `unix_socket`, `health`, `watchdog` | pictures in shared memory; files of sockets; whether a watchdog is to be fed; the board's |
-//! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
+//! | 2 | `jpeg`, `shm`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; Qt's shared memory; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
 //! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `switchboard`, `source` | one client; the JPEGs of one frame; who is in a call with whom; where pictures come from |
 //! | 5 | `sink` | where programs on the same board get pictures |
@@ -40,8 +40,8 @@
 //! | 8 | `uplink`, `supervisor` | connections that camd makes; what those who watch it are told |
 //! | 9 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
-//! `unsafe` is where ioctl, mmap, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `codec`, `samples`,
-//! `source::pipe`, `net`, `ring`, `fetch::memfd`, `watchdog`, `daemon`.
+//! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `shm`,
+//! `codec`, `samples`, `source::pipe`, `net`, `ring`, `fetch::memfd`, `watchdog`, `daemon`.
 //!
 //! # Adding to it
 //!
@@ -74,6 +74,7 @@ pub mod renditions;
 pub mod ring;
 pub mod samples;
 pub mod scale;
+pub mod shm;
 pub mod sink;
 pub mod slot;
 pub mod source;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use camd::codec::{Codec, Recipe};
 use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
 use camd::protocol::call::Kind;
+use common::qt::Place;
 use common::relay::Relay;
 use common::user::{CALLS, User};
 use common::{
@@ -36,7 +37,10 @@ fn valgrind() -> Command {
 
 /// The allocations of one whole life of camd, in which `viewers` do something.
 fn allocations(config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
-    let mut valgrind = valgrind();
+    allocations_under(valgrind(), config, viewers)
+}
+
+fn allocations_under(mut valgrind: Command, config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
     valgrind
         .arg(env!("CARGO_BIN_EXE_camd"))
         // For the time stamps: a zone with a long history.
@@ -326,6 +330,38 @@ fn pictures_in_shared_memory_cost_no_allocation() {
             10 * N
         );
         assert_eq!(few, many, "for {N} and {} pictures: {keys}", 10 * N);
+    }
+}
+
+#[test]
+fn pictures_in_qts_shared_memory_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    for camera in [pattern(), format!("{camera}{LISTENERS}")] {
+        // Not the camera's size, and with a time stamp.
+        let config = camera.replace("[camera]", "[camera]\ntimestamp = true\nrotate = 90");
+        let config =
+            format!("{config}[[sink]]\nkind = \"qt-shm\"\nkey = \"KEY\"\nfps = 240\nwidth = 32\n");
+        let [few, many] = [N, 10 * N].map(|count| {
+            let place = Place::new();
+            let config = config.replace("KEY", &place.key);
+            let viewers = |camd: &Camd| {
+                let mut push = connect(camd.push());
+                for _ in 0..count {
+                    push_next(&mut push);
+                }
+                let state = camd.state();
+                let written = state["sinks"][0]["frames"].as_u64();
+                assert!(written > Some(count as u64 / 2), "{state:#}");
+            };
+            let mut valgrind = valgrind();
+            valgrind.env("TMPDIR", place.folder.path());
+            allocations_under(valgrind, &config, viewers)
+        });
+        println!(
+            "{few} allocations for {N} shared pictures, {many} for {}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} shared pictures", 10 * N);
     }
 }
 

@@ -125,6 +125,7 @@ fn default() -> Config {
             device: "/dev/video0".into(),
             command: command.split(' ').map(Into::into).collect(),
             path: None,
+            key: "169254".into(),
             address: None,
             width: 640,
             height: 480,
@@ -268,6 +269,7 @@ fn each_key_reaches_its_field() {
         [camera]
         name = "Hühnerstall"
         source = "replay"
+        key = "schlüssel"
         device = "/dev/v4l/by-id/usb-046d-index0"
         command = ["cat", ""]
         path = "films/a.mjpeg"
@@ -350,6 +352,7 @@ fn each_key_reaches_its_field() {
             device: "/dev/v4l/by-id/usb-046d-index0".into(),
             command: vec!["cat".into(), "".into()],
             path: Some("films/a.mjpeg".into()),
+            key: "schlüssel".into(),
             address: Some(Address::Unix("/run/vision.sock".into())),
             width: 1280,
             height: 1024,
@@ -811,7 +814,7 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(
         allowed("source"),
-        r#""v4l2", "pipe", "replay", "pattern", "call", "push""#
+        r#""v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#
     );
     assert_eq!(allowed("kind"), r#""qt-shm", "memfd""#);
     assert_eq!(allowed("mode"), "0o600, 0o660, 0o666");
@@ -867,11 +870,11 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "push""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, address, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,
@@ -1099,6 +1102,34 @@ fn source_push_has_a_server_that_is_another() {
         let config = good(&push(address, bind));
         assert_eq!(config.camera.address.unwrap().to_string(), address);
     }
+}
+
+#[test]
+fn source_qt_shm_is_no_sink_of_its_own() {
+    let key = |key: &str| format!("[camera]\nsource = \"qt-shm\"\nkey = {key:?}\n");
+    assert_eq!(good(&key("mine")).camera.key, "mine");
+    for wrong in [String::new(), "ä".repeat(65)] {
+        let errors = errors(&key(&wrong));
+        let [error] = &errors[..] else {
+            panic!("{errors:?}")
+        };
+        assert!(
+            error.starts_with("camd.toml:3: camera.key: ")
+                && error.ends_with(" is not valid; allowed: 1 to 64 characters"),
+            "{error}"
+        );
+    }
+    let sink = |key: &str| format!("[[sink]]\nkind = \"qt-shm\"\nkey = {key:?}\n");
+    good(&format!("{}{}", key("mine"), sink("yours")));
+    assert_eq!(
+        errors(&format!("{}{}", key("mine"), sink("mine"))),
+        [
+            "camd.toml:3: camera.key: is a sink's: pictures would go round in a circle; allowed: another key"
+        ]
+    );
+    let both_default = "[camera]\nsource = \"qt-shm\"\n[[sink]]\nkind = \"qt-shm\"\n";
+    assert_eq!(errors(both_default).len(), 1);
+    good(&format!("[camera]\nkey = \"mine\"\n{}", sink("mine")));
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn neutral() -> Config {
             device: PathBuf::new(),
             command: Vec::new(),
             path: None,
+            key: String::new(),
             address: None,
             width: 0,
             height: 0,
@@ -619,6 +620,17 @@ impl Reader<'_> {
             {
                 let what = "names no program, source \"pipe\" needs one; allowed: [\"program\", \"argument\", …]";
                 self.error(place("command").unwrap_or(0), "camera.command", what);
+            }
+            SourceKind::QtShm
+                if self
+                    .config
+                    .sinks
+                    .iter()
+                    .any(|sink| sink.kind == SinkKind::QtShm && sink.key == camera.key)
+                    && !self.failed("camera.key") =>
+            {
+                let what = "is a sink's: pictures would go round in a circle; allowed: another key";
+                self.error(place("key").unwrap_or(0), "camera.key", what);
             }
             _ => {}
         }

@@ -302,7 +302,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "source",
-        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, or a push server.",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, a push server, or a Qt program's shared memory.",
         absent: Absent::Default(r#""v4l2""#),
         only: &[],
         kind: Kind::Choice {
@@ -347,6 +347,20 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, text| {
                 c.camera.path = Some(PathBuf::from(text));
                 !text.is_empty() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "key",
+        doc: "qt-shm: the key that the program which shares the picture gives its QSharedMemory.",
+        absent: Absent::Default(r#""169254""#),
+        only: &[],
+        kind: Kind::Text {
+            allowed: "1 to 64 characters",
+            set: |c, text| {
+                c.camera.key = text.to_owned();
+                is_shm_key(text)
             },
         },
     },

@@ -75,6 +75,11 @@ pub trait Sink {
     /// Whether somebody may look, so that the camera must run.
     fn is_watched(&self) -> bool;
 
+    /// Whether it is still what the configuration wants, of which its own section has not changed.
+    fn is_for(&self, _sink: &SinkConfig, _config: &Config) -> bool {
+        true
+    }
+
     /// Puts the newest picture that `is_news` in place.
     fn write(
         &mut self,
@@ -324,7 +329,8 @@ impl Sinks {
         for sink in &config.sinks {
             let same = |entry: &Entry| {
                 let fits = sink.takes_jpegs() || entry.room == room(config);
-                entry.config == *sink && fits
+                let is_for = each!(&entry.sink, it => it.is_for(sink, config));
+                entry.config == *sink && fits && is_for
             };
             let same = before.iter().position(same);
             let entry = match same {

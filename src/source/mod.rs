@@ -9,6 +9,7 @@ pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
 pub mod push;
+pub mod qt_shm;
 pub mod replay;
 pub mod v4l2;
 
@@ -33,7 +34,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
     pub format: PixelFormat,
-    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push).
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push, qt-shm).
     pub width: u16,
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
@@ -177,6 +178,7 @@ pub enum AnySource {
     Pattern(pattern::Pattern),
     Call(call::Call),
     Push(push::Push),
+    QtShm(qt_shm::QtShm),
 }
 
 /// Calls the same method of whichever source it is.
@@ -189,6 +191,7 @@ macro_rules! each {
             AnySource::Pattern($source) => $call,
             AnySource::Call($source) => $call,
             AnySource::Push($source) => $call,
+            AnySource::QtShm($source) => $call,
         }
     };
 }
@@ -230,6 +233,7 @@ impl AnySource {
                     .expect("the configuration has an address for source = \"push\"");
                 AnySource::Push(push::Push::new(server, frame_bytes, camera.fps))
             }
+            SourceKind::QtShm => AnySource::QtShm(qt_shm::QtShm::new(&camera.key, camera.fps)),
         }
     }
 }

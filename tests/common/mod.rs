@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod memfd;
+pub mod qt;
 pub mod relay;
 pub mod user;
 
