@@ -1,7 +1,6 @@
 """A Debian amd64 machine with systemd in QEMU: camd is installed on it over ssh, and tests/package/guest runs there."""
 
 import argparse
-import fcntl
 import shutil
 import socket
 import subprocess
@@ -42,18 +41,15 @@ def main():
             f"Host box\nHostName 127.0.0.1\nPort {ssh_port}\nUser root\nIdentityFile {folder}/key\nIdentitiesOnly yes\n"
             f"UserKnownHostsFile {folder}/known_hosts\nStrictHostKeyChecking accept-new\nConnectTimeout 10\nLogLevel ERROR\n"
         )
-        # One machine at a time: each takes a whole processor.
-        with open(Path(tempfile.gettempdir()) / "qemu.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            qemu = boot(folder, kernel, ssh_port, http_port)
-            try:
-                test(folder, options, qemu, http_port)
-            except Exception as error:
-                print(f"FAILED {error}")
-                print("--- console", *(folder / "console").read_text(errors="replace").splitlines()[-30:], sep="\n")
-            finally:
-                qemu.kill()
-                qemu.wait()
+        qemu = boot(folder, kernel, ssh_port, http_port)
+        try:
+            test(folder, options, qemu, http_port)
+        except Exception as error:
+            print(f"FAILED {error}")
+            print("--- console", *(folder / "console").read_text(errors="replace").splitlines()[-30:], sep="\n")
+        finally:
+            qemu.kill()
+            qemu.wait()
 
 
 def run(*command, **options):
@@ -113,7 +109,7 @@ def build_machine(work, folder, kernel):
     run("systemctl", "--root", root, "enable", "systemd-networkd", stderr=subprocess.DEVNULL)
     run("systemctl", "--root", root, "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
         "e2scrub_all.timer", "fstrim.timer", stderr=subprocess.DEVNULL)  # fmt: skip
-    (root / "root/.ssh").mkdir(mode=0o700)
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     shutil.copy(folder / "key.pub", root / "root/.ssh/authorized_keys")
     run("gcc", "-std=gnu11", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", root / "usr/bin/shm", HERE / "shm.c")
     run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d", root, folder / "disk", "600M")
