@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,9 @@ import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "lab"))
+from guest import free_ports  # noqa: E402 (the lab's)
+
 BOOT_SECONDS = 240
 # What is loaded before there is a root, and what the tests load.
 EARLY = ["virtio_pci", "virtio_blk", "ext4"]
@@ -54,14 +56,6 @@ def main():
 
 def run(*command, **options):
     return subprocess.run([str(c) for c in command], check=True, **options)
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def unpack_kernel(work):
