@@ -894,7 +894,7 @@ fn a_reload_changes_the_goal_under_living_clients() {
         assert!(client.rung() > Some(0), "{}", client.name);
         assert!(client.fewest(55.0, 60.0) >= 10, "{}", client.name);
     }
-    let fast: Vec<_> = world.clients[3]
+    let fast: Vec<_> = world.clients[VIEWERS.len()]
         .rungs
         .iter()
         .map(|(_, rung)| *rung)
