@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::qt::{BINDINGS, Place, Qt, wait};
 use common::{Camd, Folder, LISTENERS, PATIENCE, run};
@@ -44,7 +44,7 @@ fn assert_shows(camd: &Camd, width: u16, height: u16, rgb: [u8; 3]) {
     });
 }
 
-fn share(qt: &mut Qt, file: &PathBuf) {
+fn share(qt: &mut Qt, file: &Path) {
     qt.say(&file.display().to_string());
     let line = qt.line();
     assert!(line.starts_with("shared "), "{line}");
