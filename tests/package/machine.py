@@ -127,7 +127,7 @@ def build_machine(work, folder, kernel):
 def boot(folder, kernel, ssh_port, http_port):
     tree, version = kernel
     return subprocess.Popen([
-        "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-smp", "1",
+        "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-smp", "2",
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", f"file:{folder}/console",
         "-kernel", tree / f"boot/vmlinuz-{version}", "-initrd", folder / "initramfs",
         "-append", "console=ttyS0 quiet panic=-1 systemd.show_status=false mitigations=off",
