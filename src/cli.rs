@@ -16,6 +16,10 @@ use crate::fetch::{self, FetchError, FetchOptions, Output};
 pub enum Command {
     Serve {
         config: PathBuf,
+        /// What to take in its place if it has errors.
+        fallback: Option<PathBuf>,
+        /// See [`crate::watchdog`].
+        watchdog: Option<PathBuf>,
     },
     /// Serve [`config::demo_config`].
     Demo,
@@ -70,7 +74,7 @@ impl Topic {
     /// Its long options, for guessing what a wrong one should have been.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Topic::Camd => &["config", "demo", "help", "version"],
+            Topic::Camd => &["config", "fallback", "watchdog", "demo", "help", "version"],
             Topic::Check => &["config", "help"],
             Topic::Devices => &["json", "help"],
             Topic::Fetch => &["count", "output", "timeout", "help"],
@@ -134,7 +138,8 @@ const HELP: &str = "\
 camd serves a camera to many viewers over the network.
 
 Usage:
-  camd [--config PATH]         serve the camera, as /etc/camd.toml says
+  camd [--config PATH] [--fallback PATH] [--watchdog DEVICE]
+                               serve the camera, as /etc/camd.toml says
   camd --demo                  serve a built-in moving picture to this machine
   camd check [--config PATH]   say what is wrong with the configuration
   camd devices [--json]        list cameras: formats, sizes, rates, controls
@@ -145,6 +150,11 @@ Usage:
 
 Options:
   --config PATH    the configuration [default: /etc/camd.toml]
+  --fallback PATH  the configuration to take if that one has errors; these are
+                   then on the status page, in /state and in the log
+  --watchdog DEVICE
+                   feed the board's watchdog (/dev/watchdog), which resets the
+                   board if camd hangs or crashes, or if the camera hangs
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
                    call on :8083
   -h, --help       this text
@@ -170,7 +180,14 @@ Exit codes:
 
 Signals:
   SIGHUP           read the configuration again; with errors the old one stays
-  SIGTERM, SIGINT  close the camera and all connections and end within a second
+  SIGTERM, SIGINT  close the camera and all connections, stop the board's
+                   watchdog, and end within a second
+
+Watchdogs, systemd's (WatchdogSec=) and the board's, are fed from the event
+loop, but not while a V4L2 camera hangs: it is there, nobody else has it,
+somebody watches, and no picture came for 60 s. An unplugged camera, and
+pictures that come over the network or from a program, are no reason. Two
+restarts for a hung camera are at least 60 s apart.
 
 Environment:
   RUST_LOG       what to log on standard error: error, warn, info (default),
@@ -181,6 +198,7 @@ Environment:
 Files:
   /etc/camd.toml   the configuration; without it, camd ends with code 2
   /dev/video*      cameras; who may open them is in the group `video`
+  /dev/watchdog    the board's watchdog, for root
 ";
 
 const HELP_CHECK: &str = "\
@@ -280,6 +298,8 @@ where
 {
     let mut parser = lexopt::Parser::from_args(args);
     let mut config = None;
+    let mut fallback = None;
+    let mut watchdog = None;
     let mut demo = false;
     let topic = Topic::Camd;
     let asked = loop {
@@ -287,6 +307,12 @@ where
             None => break None,
             Some(Arg::Long("config")) => {
                 config = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("fallback")) => {
+                fallback = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("watchdog")) => {
+                watchdog = Some(PathBuf::from(value(&mut parser, topic)?));
             }
             Some(Arg::Long("demo")) => demo = true,
             Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(topic)),
@@ -298,11 +324,28 @@ where
     if demo && config.is_some() {
         return Err(topic.error("--demo reads no configuration: leave out --config"));
     }
+    for (option, given) in [
+        ("--fallback", fallback.is_some()),
+        ("--watchdog", watchdog.is_some()),
+    ] {
+        let other = match &asked {
+            Some(word) if Topic::COMMANDS.iter().any(|topic| word == topic.word()) => {
+                word.display().to_string()
+            }
+            None if demo => "--demo".to_owned(),
+            _ => continue,
+        };
+        if given {
+            return Err(topic.error(format!("{option} does not go with `{other}`")));
+        }
+    }
     let Some(word) = asked else {
         return Ok(match demo {
             true => Command::Demo,
             false => Command::Serve {
                 config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
+                fallback,
+                watchdog,
             },
         });
     };

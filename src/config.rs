@@ -327,6 +327,44 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     parse(text, &file)
 }
 
+/// What [`load_or`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    /// Where it came from.
+    pub file: PathBuf,
+    /// What is wrong with the file that was asked for; empty if it is this one.
+    pub errors: Vec<ConfigError>,
+}
+
+/// Reads the file at `path` or, if that has errors, the one at `fallback`. Fails if there is none, or it has errors, too:
+/// with those of both.
+pub fn load_or(path: &Path, fallback: Option<&Path>) -> Result<Loaded, Vec<ConfigError>> {
+    let mut errors = match (load(path), fallback) {
+        (Ok(config), _) => {
+            return Ok(Loaded {
+                config,
+                file: path.to_owned(),
+                errors: Vec::new(),
+            });
+        }
+        (Err(errors), None) => return Err(errors),
+        (Err(errors), Some(_)) => errors,
+    };
+    let file = fallback.expect("the match has seen it").to_owned();
+    match load(&file) {
+        Ok(config) => Ok(Loaded {
+            config,
+            file,
+            errors,
+        }),
+        Err(more) => {
+            errors.extend(more);
+            Err(errors)
+        }
+    }
+}
+
 /// From TOML text to a checked configuration, or to everything that is wrong with it, in the order of the lines.
 /// `file` is the name that the errors carry.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {

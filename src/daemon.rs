@@ -1,4 +1,4 @@
-//! The event loop: mio, listeners, signals, timers and the supervisor's watchdog. The only reader of the clock.
+//! The event loop: mio, listeners, signals, timers and those who watch camd. The only reader of the clock.
 //!
 //! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
@@ -14,9 +14,8 @@ use mio::{Events, Interest, Poll, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sd_notify::NotifyState;
 
-use crate::config::{self, Bind, CameraConfig, Config, ListenerConfig, SourceKind};
+use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, REARM,
@@ -27,7 +26,9 @@ use crate::protocol::ProtocolKind;
 use crate::slot::Peer;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::supervisor::Supervisor;
 use crate::uplink::Uplink;
+use crate::watchdog::Watchdog;
 
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
@@ -104,18 +105,29 @@ struct Daemon {
     /// When the camera is registered anew unless it shows a sign of life before.
     rearm: Instant,
     accept_retry: Option<Instant>,
-    /// systemd's watchdog: how often it is fed, and when next.
-    watchdog: Option<(Duration, Instant)>,
+    supervisor: Supervisor,
 }
 
-/// Serves until SIGTERM or SIGINT. `path` is read again at SIGHUP. `ready` is called with the listeners' addresses once
-/// all are open.
+/// What there is to a configuration and is not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The file that is read again at SIGHUP.
+    pub path: Option<PathBuf>,
+    /// The file that the configuration came from: this one, or another in its place.
+    pub file: Option<PathBuf>,
+    /// Then, what is wrong with it.
+    pub errors: Vec<ConfigError>,
+    /// The board's watchdog, see [`crate::watchdog`].
+    pub watchdog: Option<PathBuf>,
+}
+
+/// Serves until SIGTERM or SIGINT. `ready` is called with the listeners' addresses once all are open.
 pub fn run(
     config: Config,
-    path: Option<PathBuf>,
+    options: Options,
     ready: impl FnOnce(&[(ListenerConfig, String)]),
 ) -> io::Result<()> {
-    let mut daemon = Daemon::new(config, path)?;
+    let mut daemon = Daemon::new(config, options)?;
     let addresses: Vec<_> = daemon
         .hub
         .listeners()
@@ -123,19 +135,28 @@ pub fn run(
         .map(|listener| (listener.config.clone(), listener.address.clone()))
         .collect();
     ready(&addresses);
-    notify(&[NotifyState::Ready]);
-    daemon.run()
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!("supervisor not notified: {error}");
-    }
+    daemon.supervisor.ready();
+    daemon.run()?;
+    // What ends with an error, or not at all, is for the board's watchdog.
+    daemon.supervisor.stopped();
+    Ok(())
 }
 
 impl Daemon {
-    fn new(config: Config, path: Option<PathBuf>) -> io::Result<Self> {
+    fn new(config: Config, options: Options) -> io::Result<Self> {
         let now = Instant::now();
+        let Options {
+            path,
+            file,
+            errors,
+            watchdog,
+        } = options;
+        for error in &errors {
+            error!("{error}");
+        }
+        if let (false, Some(file)) = (errors.is_empty(), &file) {
+            error!("{} is in force in its place", file.display());
+        }
         // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
         let doors = open_listeners(&config, now)?;
         let poll = Poll::new()?;
@@ -173,8 +194,10 @@ impl Daemon {
             hub.set_address(index, address);
             listening.push(Listening { door, ready: true });
         }
+        hub.set_config_errors(&errors);
         let source = AnySource::new(&config);
-        let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 2, now));
+        // Last of all that may fail: once it runs, whoever does not feed it is reset.
+        let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
         Ok(Daemon {
             poll,
             signals,
@@ -187,7 +210,7 @@ impl Daemon {
             camera_ready: false,
             rearm: now,
             accept_retry: None,
-            watchdog,
+            supervisor: Supervisor::new(board, now),
         })
     }
 
@@ -231,7 +254,7 @@ impl Daemon {
             }
             if signalled && self.handle_signals(now)? {
                 info!("ending");
-                notify(&[NotifyState::Stopping]);
+                self.supervisor.stopping();
                 self.camera.shutdown();
                 self.hub.shutdown();
                 return Ok(());
@@ -264,20 +287,16 @@ impl Daemon {
         if fresh {
             self.camera.release();
         }
-        self.camera.set_viewers(self.hub.viewers(), now);
+        let viewers = self.hub.viewers();
+        self.camera.set_viewers(viewers, now);
         again |= self.register_camera(silent, now);
-        if let Some((interval, next)) = &mut self.watchdog
-            && *next <= now
-        {
-            *next = now + *interval;
-            notify(&[NotifyState::Watchdog]);
-        }
+        let sent_away = self.hub.sent_away();
+        self.supervisor.turn(viewers, sent_away, &self.camera, now);
         again || more_to_accept
     }
 
     fn timeout(&self) -> Option<Duration> {
         let rearm = self.registered.map(|_| self.rearm);
-        let watchdog = self.watchdog.map(|(_, next)| next);
         let dialling = self.listening.iter().filter_map(|l| match &l.door {
             Door::Uplink(uplink, _) => uplink.deadline(),
             Door::Acceptor(_) => None,
@@ -287,7 +306,7 @@ impl Daemon {
             self.hub.deadline(),
             self.accept_retry,
             rearm,
-            watchdog,
+            self.supervisor.deadline(),
             dialling.min(),
         ];
         let next = next.into_iter().flatten().min()?;
@@ -451,6 +470,7 @@ impl Daemon {
             Ok(config) => config,
             Err(errors) => {
                 errors.iter().for_each(|error| error!("{error}"));
+                self.hub.set_config_errors(&errors);
                 return error!("{}: the settings of before stay in force", path.display());
             }
         };
@@ -494,6 +514,7 @@ impl Daemon {
             self.camera.replace(source, now);
         }
         self.config = config;
+        self.hub.set_config_errors(&[]);
         info!("{}: read again", path.display());
     }
 }

@@ -1,6 +1,7 @@
 //! The slot table: admits clients, hands each new picture to those who wait for one, answers requests, and closes who
 //! is late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
 
+mod config_errors;
 pub mod pages;
 mod texts;
 
@@ -12,7 +13,7 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::adapt::Goal;
-use crate::config::{Bind, Config, LimitsConfig, ListenerConfig, Secret};
+use crate::config::{Bind, Config, ConfigError, LimitsConfig, ListenerConfig, Secret};
 use crate::frame::{Frame, FrameBuf, FrameMeta};
 use crate::limits::{
     MAX_CLIENTS, MAX_LISTENERS, PAGE, PASSWORD, REASON, REFUSAL_BODY, REFUSAL_SLOTS, REOPEN_FIRST,
@@ -29,6 +30,7 @@ use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
 use crate::switchboard::{BUSY, Client, Effect, Route as Way, Switchboard};
+use config_errors::ConfigErrors;
 use texts::Texts;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
@@ -127,6 +129,9 @@ pub struct Hub<S> {
     texts: Texts,
     page: FrameBuf,
     started: Instant,
+    config_errors: ConfigErrors,
+    /// When somebody was last told that there is no picture.
+    sent_away: Option<Instant>,
 }
 
 impl<S: Stream> Hub<S> {
@@ -167,6 +172,8 @@ impl<S: Stream> Hub<S> {
             texts: Texts::new(config),
             page: FrameBuf::new(PAGE),
             started: now,
+            config_errors: ConfigErrors::default(),
+            sent_away: None,
         }
     }
 
@@ -203,6 +210,11 @@ impl<S: Stream> Hub<S> {
         self.texts = Texts::new(config);
         // Those who wait for the device's contexts of before wait for nothing.
         self.mark_waiting();
+    }
+
+    /// What is wrong with the configuration that should be in force, for the pages.
+    pub fn set_config_errors(&mut self, errors: &[ConfigError]) {
+        self.config_errors = ConfigErrors::new(errors);
     }
 
     pub fn listeners(&self) -> &[Listener] {
@@ -271,6 +283,11 @@ impl<S: Stream> Hub<S> {
     pub fn viewers(&self) -> usize {
         let slots = &self.slots[..self.used];
         slots.iter().filter(|slot| slot.is_viewer()).count()
+    }
+
+    /// When somebody who wanted one picture was last told that there is none. He is no viewer any more.
+    pub fn sent_away(&self) -> Option<Instant> {
+        self.sent_away
     }
 
     /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
@@ -433,6 +450,7 @@ impl<S: Stream> Hub<S> {
                     if slot.wants_live() && camera.condition() == Condition::Fault {
                         let reason = camera.reason().as_bytes();
                         slot.reply(Status::ServiceUnavailable, http::TEXT, reason);
+                        self.sent_away = Some(now);
                         continue;
                     }
                     let newest = camera.newest();

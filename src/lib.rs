@@ -29,17 +29,17 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt`, `samples` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C |
+//! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt`, `samples`, `health`, `watchdog` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C; whether a watchdog is to be fed; the board's |
 //! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
 //! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `switchboard`, `source` | one client; the JPEGs of one frame; who is in a call with whom; where pictures come from |
 //! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 6 | `net`, `cli` | sockets; the command line |
-//! | 7 | `uplink` | connections that camd makes |
+//! | 7 | `uplink`, `supervisor` | connections that camd makes; what those who watch it are told |
 //! | 8 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
 //! `unsafe` is where ioctl, mmap, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `codec`, `samples`,
-//! `source::pipe`, `net`, `daemon`.
+//! `source::pipe`, `net`, `watchdog`, `daemon`.
 //!
 //! # Adding to it
 //!
@@ -59,6 +59,7 @@ pub mod devices;
 pub mod fetch;
 pub mod font;
 pub mod frame;
+pub mod health;
 pub mod hub;
 pub mod jpeg;
 pub mod limits;
@@ -72,7 +73,9 @@ pub mod scale;
 pub mod slot;
 pub mod source;
 pub mod stamp;
+pub mod supervisor;
 pub mod switchboard;
 pub mod times;
 pub mod uplink;
 pub mod v4l2;
+pub mod watchdog;

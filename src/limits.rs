@@ -120,6 +120,20 @@ pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
 /// One behind which there is somebody else may take longer to its first picture: an interpreter, a camera's handshake.
 pub const FIRST_PICTURE: Duration = Duration::from_secs(15);
+/// A V4L2 camera that is there and gives no picture for this long, while somebody wants one, hangs beyond camd's help, and
+/// the watchdogs are no longer fed. By then it was opened anew five times or so; and it is the least time from one
+/// restart to the next where that does not help either.
+pub const HUNG: Duration = Duration::from_secs(60);
+/// A board's watchdog with a shorter timeout is asked for this one: a driver in trouble can hold a system call up for
+/// seconds (uvcvideo gives a camera 5 s for each answer).
+pub const WATCHDOG_TIMEOUT_MIN: Duration = Duration::from_secs(15);
+/// How many times it is fed in that time.
+pub const WATCHDOG_MEALS: u32 = 3;
+/// The service manager is told how it goes (`STATUS=`) this often at most.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// What is wrong with the configuration, on the pages: so many errors, and bytes in each. The log has all.
+pub const CONFIG_ERRORS: usize = 20;
+pub const CONFIG_ERROR: usize = 400;
 /// Looking up a host name. The resolver itself gives up after 10 s for each of its servers (resolv.conf(5)).
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(10);
 /// Connecting to one of a host's addresses. A SYN that was lost is sent again after 1 s, and after 3 s.
@@ -162,3 +176,6 @@ const _: () = assert!(MAX_CLIENTS + REFUSAL_SLOTS <= u8::MAX as usize);
 // A snapshot must not be refused because the encoder has failed meanwhile.
 const _: () = assert!(ENCODER_STALL.as_nanos() < SNAPSHOT_WAIT.as_nanos());
 const _: () = assert!(REOPEN_FIRST.as_nanos() <= REOPEN_MAX.as_nanos());
+// It was tried several times, even at the longest back-off.
+const _: () = assert!(3 * (CAPTURE_STALL.as_secs() + REOPEN_MAX.as_secs()) <= HUNG.as_secs());
+const _: () = assert!(CAPTURE_STALL.as_secs() < WATCHDOG_TIMEOUT_MIN.as_secs());

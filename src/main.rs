@@ -1,11 +1,12 @@
 //! The `camd` program: does what the command line says, and nothing else is decided here.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use camd::cli::{self, Command, Exit};
 use camd::config::{self, Config, ListenerConfig};
+use camd::daemon::Options;
 use camd::fetch::{self, FetchOptions};
 use camd::protocol::ProtocolKind;
 use camd::{daemon, devices};
@@ -25,7 +26,11 @@ fn main() -> ExitCode {
             drop(out);
             return fetch(&options);
         }
-        Command::Serve { config: path } => return serve(path),
+        Command::Serve {
+            config,
+            fallback,
+            watchdog,
+        } => return serve(config, fallback.as_deref(), watchdog),
         Command::Demo => return demo(),
         Command::Check { config } => cli::check(&config, &mut out),
         Command::Help(topic) => out
@@ -90,10 +95,10 @@ fn init_log() {
     builder.init();
 }
 
-fn serve(path: PathBuf) -> ExitCode {
+fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> ExitCode {
     init_log();
-    let config = match config::load(&path) {
-        Ok(config) => config,
+    let loaded = match config::load_or(&path, fallback) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             for error in errors {
                 eprintln!("{error}");
@@ -101,12 +106,18 @@ fn serve(path: PathBuf) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    run(config, Some(path), |_| {})
+    let options = Options {
+        path: Some(path),
+        file: Some(loaded.file),
+        errors: loaded.errors,
+        watchdog,
+    };
+    run(loaded.config, options, |_| {})
 }
 
 fn demo() -> ExitCode {
     init_log();
-    run(config::demo_config(), None, |listeners| {
+    run(config::demo_config(), Options::default(), |listeners| {
         // A closed standard output is no reason not to serve.
         let _ = say_what_to_try(listeners);
     })
@@ -114,10 +125,10 @@ fn demo() -> ExitCode {
 
 fn run(
     config: Config,
-    path: Option<PathBuf>,
+    options: Options,
     ready: impl FnOnce(&[(ListenerConfig, String)]),
 ) -> ExitCode {
-    match daemon::run(config, path, ready) {
+    match daemon::run(config, options, ready) {
         Ok(()) => Exit::Success.into(),
         Err(error) => fail(&error),
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,28 +22,36 @@ fn refused(line: &str) -> String {
     }
 }
 
+fn serve(config: impl Into<PathBuf>) -> Command {
+    Command::Serve {
+        config: config.into(),
+        fallback: None,
+        watchdog: None,
+    }
+}
+
 #[test]
 fn serving() {
-    let config = "/etc/camd.toml".into();
-    assert_eq!(command(""), Command::Serve { config });
-    let config = || "my.toml".into();
-    assert_eq!(
-        command("--config my.toml"),
-        Command::Serve { config: config() }
-    );
-    assert_eq!(
-        command("--config=my.toml"),
-        Command::Serve { config: config() }
-    );
+    assert_eq!(command(""), serve("/etc/camd.toml"));
+    assert_eq!(command("--config my.toml"), serve("my.toml"));
+    assert_eq!(command("--config=my.toml"), serve("my.toml"));
     assert_eq!(command("--demo"), Command::Demo);
     // A path is bytes.
     let latin1 = OsString::from_vec(b"/tmp/H\xfchner.toml".to_vec());
     let args = [OsString::from("--config"), latin1.clone()];
+    assert_eq!(parse(args), Ok(serve(latin1)));
+    let guarded = |config: &str| Command::Serve {
+        config: config.into(),
+        fallback: Some("/usr/share/camd.toml".into()),
+        watchdog: Some("/dev/watchdog".into()),
+    };
     assert_eq!(
-        parse(args),
-        Ok(Command::Serve {
-            config: latin1.into()
-        })
+        command("--fallback /usr/share/camd.toml --watchdog /dev/watchdog"),
+        guarded("/etc/camd.toml")
+    );
+    assert_eq!(
+        command("--watchdog=/dev/watchdog --config my.toml --fallback=/usr/share/camd.toml"),
+        guarded("my.toml")
     );
 }
 
@@ -196,6 +204,30 @@ fn wrong_usage() {
             "--demo reads no configuration: leave out --config\nTry `camd --help`.",
         ),
         (
+            "--fallback",
+            "missing argument for option '--fallback'\nTry `camd --help`.",
+        ),
+        (
+            "--watchdgo x",
+            "unknown option --watchdgo; did you mean --watchdog?\nTry `camd --help`.",
+        ),
+        (
+            "--demo --watchdog /dev/watchdog",
+            "--watchdog does not go with `--demo`\nTry `camd --help`.",
+        ),
+        (
+            "--fallback x --demo",
+            "--fallback does not go with `--demo`\nTry `camd --help`.",
+        ),
+        (
+            "--fallback x check",
+            "--fallback does not go with `check`\nTry `camd --help`.",
+        ),
+        (
+            "--watchdog x devices",
+            "--watchdog does not go with `devices`\nTry `camd --help`.",
+        ),
+        (
             "--demo check",
             "--demo does not go with `check`\nTry `camd check --help`.",
         ),
@@ -289,7 +321,14 @@ fn the_help_is_complete_and_fits_a_terminal() {
         (
             Topic::Camd,
             "camd",
-            &["--config", "--demo", "-V", "--version"][..],
+            &[
+                "--config",
+                "--fallback",
+                "--watchdog",
+                "--demo",
+                "-V",
+                "--version",
+            ][..],
         ),
         (Topic::Check, "check", &["--config"]),
         (Topic::Devices, "devices", &["--json"]),

@@ -11,51 +11,225 @@ use common::{Camd, Folder, PATIENCE, Stream};
 use nix::sys::signal::Signal;
 
 const CAMERA: &str = "[camera]\nsource = \"pattern\"\nwidth = 64\nheight = 48\nlinger_s = 0\n";
+const HTTP: &str = "[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
+
+/// A service manager.
+struct Manager {
+    folder: Folder,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Manager {
+        let folder = Folder::new();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket of ours");
+        let manager = Manager { folder, socket };
+        manager.be_patient(PATIENCE);
+        manager
+    }
+
+    fn be_patient(&self, patience: Duration) {
+        let set = self.socket.set_read_timeout(Some(patience));
+        set.expect("a valid time");
+    }
+
+    /// camd as its service.
+    fn service(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+        command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+        command
+    }
+
+    fn try_next(&self) -> Option<String> {
+        let mut buffer = [0; 512];
+        let n = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..n]).trim().to_owned())
+    }
+
+    /// The next notification, or the next one that begins so.
+    fn next(&self, beginning: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let next = self.try_next().expect("a notification in time");
+            if next.starts_with(beginning) {
+                return next;
+            }
+            assert!(Instant::now() < deadline, "no {beginning:?}, but {next:?}");
+        }
+    }
+}
 
 #[test]
 fn the_supervisor_is_told_and_the_watchdog_fed() {
-    let folder = Folder::new();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket in our folder");
-    socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a valid time");
-    let next = || {
-        let mut buffer = [0; 256];
-        let n = socket.recv(&mut buffer).expect("a notification in time");
-        String::from_utf8_lossy(&buffer[..n]).trim().to_owned()
-    };
-    let config = format!(
-        "{}[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n",
-        CAMERA
-    );
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
-    command
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "200000");
-    let mut camd = Camd::start_as(&mut command, &config, PATIENCE);
-    assert_eq!(next(), "READY=1");
+    let manager = Manager::new();
+    let mut command = manager.service();
+    command.env("WATCHDOG_USEC", "200000");
+    let mut camd = Camd::start_as(&mut command, &format!("{CAMERA}{HTTP}"), PATIENCE);
+    assert_eq!(manager.next(""), "READY=1");
     for _ in 0..5 {
-        assert_eq!(next(), "WATCHDOG=1");
+        manager.next("WATCHDOG=1");
     }
     // A process that hangs does not feed it.
     camd.signal(Signal::SIGSTOP);
-    socket
-        .set_read_timeout(Some(Duration::from_millis(1500)))
-        .expect("a valid time");
-    let silent = (0..3).any(|_| socket.recv(&mut [0; 256]).is_err());
+    manager.be_patient(Duration::from_millis(1500));
+    let silent = (0..3).any(|_| manager.try_next().is_none());
     assert!(silent, "the watchdog is fed by a stopped process");
     camd.signal(Signal::SIGCONT);
-    socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a valid time");
-    assert_eq!(next(), "WATCHDOG=1");
+    manager.be_patient(PATIENCE);
+    manager.next("WATCHDOG=1");
     camd.signal(Signal::SIGTERM);
     assert!(camd.wait(PATIENCE).success());
-    let deadline = Instant::now() + PATIENCE;
-    while next() != "STOPPING=1" {
-        assert!(Instant::now() < deadline, "no word of the end");
+    manager.next("STOPPING=1");
+}
+
+#[test]
+fn the_supervisor_shows_how_it_goes() {
+    let manager = Manager::new();
+    let camd = Camd::start_as(&mut manager.service(), &format!("{CAMERA}{HTTP}"), PATIENCE);
+    let status = |expected: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        let expected = format!("STATUS={expected}");
+        while manager.next("STATUS=") != expected {
+            assert!(Instant::now() < deadline, "no {expected:?}");
+        }
+    };
+    status("no viewers; camera live, 64x48");
+    let mut streams: Vec<_> = (0..3)
+        .map(|_| Stream::open(camd.http(), "/stream"))
+        .collect();
+    for stream in &mut streams {
+        stream.next();
     }
+    status("3 viewers; camera live, 64x48");
+    // Pictures are no news.
+    manager.be_patient(Duration::from_millis(2500));
+    assert_eq!(manager.try_next(), None);
+    manager.be_patient(PATIENCE);
+    drop(streams);
+    status("no viewers; camera live, 64x48");
+}
+
+#[test]
+fn without_its_watchdog_it_does_not_start() {
+    let folder = Folder::new();
+    let config = folder.file("camd.toml", format!("{CAMERA}{HTTP}"));
+    for (device, why) in [
+        ("/dev/null", "it is not a watchdog device"),
+        ("/nonexistent/watchdog", "the board's driver is not loaded"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_camd"))
+            .arg("--config")
+            .arg(&config)
+            .args(["--watchdog", device])
+            .output()
+            .expect("camd runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with(&format!("camd: --watchdog {device}: ")) && last.contains(why),
+            "{said}"
+        );
+    }
+}
+
+// --- the configuration has errors ---
+
+/// The value of a metric without labels.
+fn metric(camd: &Camd, name: &str) -> u32 {
+    let text = String::from_utf8(camd.get("/metrics").body).expect("text");
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+#[test]
+fn a_bad_file_gives_way_to_the_fallback_and_is_complained_about_until_it_is_good() {
+    let folder = Folder::new();
+    let good = format!("{CAMERA}{HTTP}");
+    let fallback = folder.file("default.toml", &good);
+    let secret = "[call]\npassword = \"confidential\"\n";
+    let bad = format!("{}{HTTP}{secret}", CAMERA.replace("64", "3"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.arg("--fallback").arg(&fallback);
+    let mut camd = Camd::start_as(&mut command, &bad, PATIENCE);
+    let path = camd.config_path().display().to_string();
+    let width =
+        format!("{path}:3: camera.width: 3 is out of range; allowed: an integer from 16 to 8192");
+    assert_eq!(camd.state()["config_errors"], serde_json::json!([width]));
+    assert_eq!(metric(&camd, "camd_config_errors"), 1);
+    let log = camd.log();
+    assert!(log.contains(&width), "{log}");
+    let in_force = format!("{} is in force in its place", fallback.display());
+    assert!(log.contains(&in_force), "{log}");
+    // The picture is the other file's.
+    camd.wait_state("a picture", |state| state["camera"]["width"] == 64);
+
+    // Better, but not good.
+    let reload = |camd: &mut Camd, config: &str| {
+        let before = camd.log().len();
+        std::fs::write(camd.config_path(), config).expect("the configuration file");
+        camd.signal(Signal::SIGHUP);
+        camd.wait_log("a word about the reload", |log| {
+            log[before..].contains("read again") || log[before..].contains("stay in force")
+        });
+    };
+    reload(
+        &mut camd,
+        &format!("{good}[limits]\nfps = 1\n[oops]\n{secret}"),
+    );
+    let errors = camd.state()["config_errors"].clone();
+    let errors = errors.as_array().expect("a list");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].as_str().expect("text").contains("limits.fps"));
+    assert_eq!(metric(&camd, "camd_config_errors"), 2);
+    assert_eq!(camd.state()["camera"]["width"], 64);
+
+    reload(&mut camd, &good.replace("64", "80"));
+    camd.wait_state("the file's picture", |state| state["camera"]["width"] == 80);
+    assert_eq!(camd.state()["config_errors"], serde_json::json!([]));
+    assert_eq!(metric(&camd, "camd_config_errors"), 0);
+
+    // From a good one to a bad one: what is in force stays, as without a fallback.
+    reload(&mut camd, "camera = 3");
+    assert_eq!(metric(&camd, "camd_config_errors"), 1);
+    assert_eq!(camd.state()["camera"]["width"], 80);
+    assert!(!camd.log().contains("confidential"));
+}
+
+#[test]
+fn a_missing_file_gives_way_too_but_a_bad_fallback_does_not_help() {
+    let folder = Folder::new();
+    let fallback = folder.file("default.toml", "[camera]\nfps = 0\n");
+    let output = Command::new(env!("CARGO_BIN_EXE_camd"))
+        .args(["--config", "/nonexistent/camd.toml", "--fallback"])
+        .arg(&fallback)
+        .output()
+        .expect("camd runs");
+    assert_eq!(output.status.code(), Some(2));
+    let fallback = fallback.display();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "/nonexistent/camd.toml: cannot be read: No such file or directory (os error 2)\n\
+             {fallback}:2: camera.fps: 0 is out of range; allowed: an integer from 1 to 240\n"
+        )
+    );
+    let fallback = folder.file("default.toml", format!("{CAMERA}{HTTP}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.arg("--fallback").arg(&fallback);
+    // Read at start and bad; then it is gone.
+    let camd = Camd::start_as(
+        &mut command,
+        "this is no TOML, and there would be one [[listener]]",
+        PATIENCE,
+    );
+    std::fs::remove_file(camd.config_path()).expect("it is there");
+    camd.signal(Signal::SIGHUP);
+    camd.wait_state("the word about it", |state| {
+        let error = state["config_errors"][0].as_str();
+        error.is_some_and(|error| error.contains("cannot be read"))
+    });
 }
 
 #[test]

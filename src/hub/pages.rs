@@ -28,6 +28,8 @@ where
     name: &'a str,
     version: &'static str,
     uptime_s: u64,
+    /// What is wrong with the configuration that should be in force; another one is.
+    config_errors: &'a [String],
     camera: CameraState<'a>,
     #[serde(serialize_with = "sequence")]
     listeners: L,
@@ -169,6 +171,7 @@ pub fn state<S: Stream, C: Source>(
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(hub.started()).as_secs(),
+        config_errors: hub.config_errors.shown(),
         camera: CameraState {
             state: camera.condition(),
             reason: camera.reason(),
@@ -273,6 +276,13 @@ pub fn metrics<S: Stream, C: Source>(
         "gauge",
         "Time since the start.",
         uptime.as_secs_f64(),
+    )?;
+    metric(
+        page,
+        "camd_config_errors",
+        "gauge",
+        "What is wrong with the configuration file, which is not in force then.",
+        hub.config_errors.count(),
     )?;
     metric(
         page,
@@ -461,6 +471,9 @@ mod tests {
         let name = "\u{10ffff}".repeat(crate::limits::CAMERA_NAME);
         let user = "\u{ffff}".repeat(crate::limits::USER_NAME);
         let reason = "r".repeat(1000);
+        // JSON escapes each of them.
+        let errors =
+            vec!["\"".repeat(crate::limits::CONFIG_ERROR); crate::limits::CONFIG_ERRORS + 1];
         let longest = || {
             Some(Milliseconds {
                 mean: f64::from(u32::MAX) / 1000.0,
@@ -471,6 +484,7 @@ mod tests {
             name: &name,
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
+            config_errors: &errors,
             camera: CameraState {
                 state: Condition::Starting,
                 reason: &reason,

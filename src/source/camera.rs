@@ -157,6 +157,11 @@ impl<S: Source> Camera<S> {
         self.last_captured
     }
 
+    /// Whether something hangs if no picture comes, see [`Source::may_hang`].
+    pub fn may_hang(&self) -> bool {
+        self.source.may_hang()
+    }
+
     /// Which opening of the source this is; `None` while it is off.
     pub fn opening(&self) -> Option<u64> {
         self.negotiated.as_ref().map(|_| self.epoch)

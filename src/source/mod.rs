@@ -123,6 +123,12 @@ pub trait Source {
         false
     }
 
+    /// Whether no picture would mean that something hangs here, which a new start of camd or of the board may mend: the
+    /// device is there, and it is not somebody else who gives nothing. As the last `start` has left it.
+    fn may_hang(&self) -> bool {
+        false
+    }
+
     /// What to poll (readable, edge-triggered) while started. `capture` drains it, and is to be called for every event
     /// on it: a camera in trouble says so by an error or hang-up event, and only `capture` tells what it is.
     ///
@@ -229,6 +235,10 @@ impl Source for AnySource {
 
     fn disturbs(&self) -> bool {
         each!(self, source => source.disturbs())
+    }
+
+    fn may_hang(&self) -> bool {
+        each!(self, source => source.may_hang())
     }
 
     fn fd(&self) -> Option<RawFd> {

@@ -97,6 +97,19 @@ impl Failure {
         self.error.raw_os_error().unwrap_or(0)
     }
 
+    /// Whether the device is there, ours to use and asked for something that it has: then whatever is wrong may be over
+    /// after a new start. Not so where it is unplugged, somebody else has it (or the bus), or the configuration is wrong.
+    pub fn is_hang(&self) -> bool {
+        match self.errno() {
+            libc::ENODEV | libc::ENXIO | libc::ENOENT => false,
+            libc::EBUSY | libc::ENOSPC => false,
+            libc::EACCES | libc::EPERM => false,
+            libc::ENOTTY | libc::ENOTDIR | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG => false,
+            libc::EINVAL => self.call != "VIDIOC_S_FMT",
+            _ => true,
+        }
+    }
+
     /// What the errno means here, as the system's own text ("No such device") says little.
     pub fn explain(&self, path: &Path) -> String {
         let path = path.display();

@@ -45,6 +45,8 @@ pub struct V4l2 {
     /// For JPEGs that come without Huffman tables. Its pages cost nothing until one does.
     copy: FrameBuf,
     ring: Option<Ring<Streaming>>,
+    /// See [`Source::may_hang`].
+    may_hang: bool,
 }
 
 /// What the device and we agreed on.
@@ -59,13 +61,27 @@ struct NotStarted {
     fault: Fault,
     /// The format for which there was not enough bandwidth.
     too_much: Option<u32>,
+    /// See [`Failure::is_hang`].
+    hang: bool,
 }
 
+/// A device with which camd has nothing to do, or not as it is told to.
 impl From<Fault> for NotStarted {
     fn from(fault: Fault) -> Self {
         NotStarted {
             fault,
             too_much: None,
+            hang: false,
+        }
+    }
+}
+
+impl NotStarted {
+    fn by(failure: Failure, path: &Path) -> Self {
+        NotStarted {
+            fault: Fault(failure.explain(path)),
+            too_much: None,
+            hang: failure.is_hang(),
         }
     }
 }
@@ -78,24 +94,24 @@ impl V4l2 {
             frame_bytes,
             copy: FrameBuf::new(frame_bytes),
             ring: None,
+            may_hang: false,
         }
     }
 
-    fn open(&self) -> Result<Device, Fault> {
+    fn open(&self) -> Result<Device, NotStarted> {
         let path = &self.config.device;
-        let device = Device::open(path).map_err(|failure| Fault(failure.explain(path)))?;
+        let device = Device::open(path).map_err(|failure| NotStarted::by(failure, path))?;
         match device.capability().unfit() {
-            Some(what) => Err(Fault(format!(
-                "{}: no pictures to be had: {what}",
-                path.display()
-            ))),
+            Some(what) => {
+                Err(Fault(format!("{}: no pictures to be had: {what}", path.display())).into())
+            }
             None => Ok(device),
         }
     }
 
     /// Asks for the format and size, and takes what the driver makes of it, as long as camd can serve it. `without`:
     /// formats that are not to be asked for.
-    fn negotiate(&self, device: &Turning<Device>, without: &[u32]) -> Result<Agreed, Fault> {
+    fn negotiate(&self, device: &Turning<Device>, without: &[u32]) -> Result<Agreed, NotStarted> {
         let config = &self.config;
         let path = config.device.display();
         let mut offers = formats::offers(device);
@@ -122,7 +138,8 @@ impl V4l2 {
             return Err(refuse(match config.format {
                 Some(format) => format!("no {}", format.name()),
                 None => "no usable format".to_string(),
-            }));
+            })
+            .into());
         };
         let (width, height) = asked(choice.size, wish.transposed);
         let granted = device
@@ -135,7 +152,7 @@ impl V4l2 {
                     ..Wanted::default()
                 },
             )
-            .map_err(|failure| Fault(failure.explain(&config.device)))?;
+            .map_err(|failure| NotStarted::by(failure, &config.device))?;
         let layout = Layout::new(&granted).map_err(&refuse)?;
         // vivid answers a format that it does not have with one that it has, and no error.
         if config.format.is_some_and(|wanted| wanted != layout.format) {
@@ -143,7 +160,8 @@ impl V4l2 {
                 "asked for {}, the driver set {}",
                 choice.format.name(),
                 layout.format.name()
-            )));
+            ))
+            .into());
         }
         Ok(Agreed {
             choice,
@@ -202,6 +220,7 @@ impl V4l2 {
         let streaming =
             Streaming::new(device, config.buffers, granted.planes).map_err(|why| NotStarted {
                 too_much: why.is_bandwidth().then_some(choice.code),
+                hang: why.is_hang(),
                 fault: why.into_fault(path),
             })?;
         let count = streaming.count();
@@ -264,9 +283,23 @@ impl Source for V4l2 {
     fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
         self.stop();
         let auto = self.config.format.is_none();
-        let (ring, negotiated) = within_bandwidth(auto, |without| self.begin(without, now))?;
-        self.ring = Some(ring);
-        Ok(negotiated)
+        match within_bandwidth(auto, |without| self.begin(without, now)) {
+            Ok((ring, negotiated)) => {
+                // What comes from there is a program's.
+                let driver = &ring.driver().device.capability().driver;
+                self.may_hang = driver != device::LOOPBACK;
+                self.ring = Some(ring);
+                Ok(negotiated)
+            }
+            Err(NotStarted { fault, hang, .. }) => {
+                self.may_hang = hang;
+                Err(fault)
+            }
+        }
+    }
+
+    fn may_hang(&self) -> bool {
+        self.may_hang
     }
 
     fn stop(&mut self) {
@@ -319,7 +352,7 @@ impl Source for V4l2 {
             None => {
                 let device = self
                     .open()
-                    .map_err(|Fault(why)| ControlError::Refused(why))?;
+                    .map_err(|NotStarted { fault, .. }| ControlError::Refused(fault.0))?;
                 controls::set(&device, name, value)
             }
         }
@@ -331,21 +364,25 @@ impl Source for V4l2 {
 fn within_bandwidth<T>(
     auto: bool,
     mut begin: impl FnMut(&[u32]) -> Result<T, NotStarted>,
-) -> Result<T, Fault> {
+) -> Result<T, NotStarted> {
     let mut without = Vec::new();
     let mut first = None;
     loop {
-        let NotStarted { fault, too_much } = match begin(&without) {
+        let failed = match begin(&without) {
             Ok(begun) => return Ok(begun),
             Err(failed) => failed,
         };
-        match too_much.filter(|code| auto && !without.contains(code)) {
+        match failed
+            .too_much
+            .filter(|code| auto && !without.contains(code))
+        {
             Some(code) => {
-                info!("{fault}: tried without {}", formats::code_name(code));
+                let name = formats::code_name(code);
+                info!("{}: tried without {name}", failed.fault);
                 without.push(code);
-                first.get_or_insert(fault);
+                first.get_or_insert(failed);
             }
-            None => return Err(first.unwrap_or(fault)),
+            None => return Err(first.unwrap_or(failed)),
         }
     }
 }
@@ -383,6 +420,11 @@ impl NotStreaming {
     /// Whether the bus has no room for the stream.
     fn is_bandwidth(&self) -> bool {
         matches!(self, NotStreaming::Call(failure) if failure.errno() == ENOSPC)
+    }
+
+    /// See [`Failure::is_hang`]. What a driver is like does not change.
+    fn is_hang(&self) -> bool {
+        matches!(self, NotStreaming::Call(failure) if failure.is_hang())
     }
 
     fn into_fault(self, path: &Path) -> Fault {
@@ -469,6 +511,7 @@ mod tests {
             Some(&(code, false)) => Err(NotStarted {
                 fault: Fault(format!("no room for {code}")),
                 too_much: Some(code),
+                hang: false,
             }),
             None => Err(Fault("no usable format".into()).into()),
         }
@@ -477,9 +520,12 @@ mod tests {
     #[test]
     fn a_format_that_the_bus_cannot_carry_makes_way() {
         let formats = [(1, false), (2, false), (3, true)];
-        assert_eq!(within_bandwidth(true, |w| begin(&formats, w)), Ok(3));
+        let within = |auto, formats: &[_]| {
+            within_bandwidth(auto, |w| begin(formats, w)).map_err(|failed| failed.fault)
+        };
+        assert_eq!(within(true, &formats), Ok(3));
         let first = Err(Fault("no room for 1".into()));
-        assert_eq!(within_bandwidth(false, |w| begin(&formats, w)), first);
-        assert_eq!(within_bandwidth(true, |w| begin(&formats[..2], w)), first);
+        assert_eq!(within(false, &formats), first);
+        assert_eq!(within(true, &formats[..2]), first);
     }
 }
