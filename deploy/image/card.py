@@ -34,9 +34,10 @@ DEVICE_TREES = (
     "bcm2837-rpi-cm3-io3.dtb", "bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb", "bcm2711-rpi-cm4-io.dtb",
 )  # fmt: skip
 SLOT_FILES = {
-    "kernel7.img": 8 * MIB,
-    "kernel8.img": 17 * MIB,
-    "initramfs.img": 26 * MIB,
+    "kernel7.img": 7 * MIB,
+    "kernel8.img": 15 * MIB,
+    "initramfs7.img": 15 * MIB,
+    "initramfs8.img": 16 * MIB,
     "cmdline.txt": SECTOR,
     **{name: 64 * 1024 for name in DEVICE_TREES},
 }

@@ -90,11 +90,12 @@ class Apt:
         )  # fmt: skip
         return next(iter(sorted(listed.stdout.split())), "http://deb.debian.org/debian")
 
-    def _run(self, *command, **options):
+    def _run(self, *command, may_fail=False, **options):
         try:
             return subprocess.run(
-                [command[0], *self._options, *command[1:]], check=True, text=True, stdout=subprocess.PIPE, **options
-            ).stdout
+                [command[0], *self._options, *command[1:]],
+                check=not may_fail, text=True, stdout=subprocess.PIPE, **options,
+            ).stdout  # fmt: skip
         except FileNotFoundError:
             raise Error(f"{command[0]} is missing: the image is built on Debian or Ubuntu") from None
         except subprocess.CalledProcessError as error:
@@ -104,17 +105,21 @@ class Apt:
         self._run("apt-get", "-qq", "update")
 
     def offered(self, packages):
-        """What the mirror has of these (architecture, name), in their order. A name without contents of its own, such
+        """What the mirror has of these (architecture, name), in their order, None for none. A name without contents of its own, such
         as the newest kernel's, becomes the package that it stands for."""
         names = [_native(*package) for package in packages]
-        text = self._run("apt-cache", "show", "--no-all-versions", *names)
+        # A name that is gone, as old kernels' are, is for the caller to notice; apt's exit code does not say which.
+        text = self._run("apt-cache", "show", "--no-all-versions", *names, may_fail=True)
         stanzas = {}
-        for stanza in text.strip().split("\n\n"):
+        for stanza in filter(None, text.strip().split("\n\n")):
             fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line)
             stanzas[fields["Architecture"], fields["Package"]] = fields
         found = []
         for package in packages:
-            fields = stanzas[package]
+            fields = stanzas.get(package)
+            if not fields:
+                found.append(None)
+                continue
             stands_for = fields.get("Depends", "").split(" ")[0]
             if package[1].startswith("linux-image-") and stands_for.startswith("linux-image-"):
                 found += self.offered([(package[0], stands_for)])
@@ -122,12 +127,10 @@ class Apt:
                 found.append(Package(package[1], package[0], fields["Version"], fields["SHA256"]))
         return found
 
-    def fetch(self, package):
-        """Gets one package, of exactly this version. Its checksum is for `fetch` below to check."""
-        folder = self._folder / "debs"
-        name = _native(package.architecture, package.name)
-        self._run("apt-get", "-qq", "download", f"{name}={package.version}", cwd=folder)
-        return folder / package.file
+    def fetch(self, packages):
+        """Gets packages of exactly these versions. Their checksums are for `fetch` below to check."""
+        names = [f"{_native(package.architecture, package.name)}={package.version}" for package in packages]
+        self._run("apt-get", "-qq", "download", *names, cwd=self._folder / "debs")
 
 
 def _native(architecture, name):
@@ -141,23 +144,27 @@ def checksum(path):
 
 def fetch(packages, folder, note):
     """Returns where each package lies, by (name, architecture). What was fetched once needs no mirror again."""
-    folder = Path(folder)
-    apt, found = None, {}
+    debs = Path(folder) / "debs"
+    missing = [package for package in packages if not (debs / package.file).exists()]
+    if missing:
+        note(f"fetching {len(missing)} packages from Debian")
+        apt = Apt(folder)
+        apt.update()
+        offers = apt.offered([(package.architecture, package.name) for package in missing])
+        changed = [
+            f"  {package.name} {package.version}, and Debian now has {offer.version if offer else 'none of that name'}"
+            for package, offer in zip(missing, offers)
+            if offer != package
+        ]
+        if changed:
+            raise Error(
+                "packages.lock names\n" + "\n".join(changed) + "\n"
+                "Way out: deploy/image/lock, look at what changed (git diff), test, commit."
+            )
+        apt.fetch(missing)
+    found = {}
     for package in packages:
-        path = folder / "debs" / package.file
-        if not path.exists():
-            if not apt:
-                apt = Apt(folder)
-                apt.update()
-                note("fetching packages from Debian")
-            [offer] = apt.offered([(package.architecture, package.name)])
-            if offer != package:
-                raise Error(
-                    f"packages.lock names {package.name} {package.version} with SHA-256 {package.sha256},\n"
-                    f"but Debian now has {offer.version} with {offer.sha256}.\n"
-                    "Way out: deploy/image/lock, look at what changed (git diff), test, commit."
-                )
-            path = apt.fetch(package)
+        path = debs / package.file
         if checksum(path) != package.sha256:
             path.unlink()
             raise Error(f"{package.file}: not the SHA-256 of packages.lock; it is removed, try again")
