@@ -280,5 +280,5 @@ class Folder:
         os.sync()
 
 
-def open_card(path):
-    return Folder(path) if Path(path).is_dir() else Disk(path)
+def open_card(path, write=True):
+    return Folder(path) if Path(path).is_dir() else Disk(path, write)

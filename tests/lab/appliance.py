@@ -136,7 +136,7 @@ class Box(Machine):
             command = [*kind, "-drive", drive.format("none"), "-device", "virtio-blk-device,drive=card",
                        "-netdev", network, "-device", "virtio-net-device,netdev=net", *self.shell_device()]  # fmt: skip
         if counted:
-            command += ["-icount", "shift=1"]
+            command += ["-icount", "shift=0"]
         self.log.write_text("")
         self.start([*command, *common, "-append", command_line, *extra])
 
