@@ -1,4 +1,4 @@
-"""One armv7 machine in QEMU, and a shell inside it for the host."""
+"""An armv7 machine in QEMU, and a shell inside it for the host."""
 
 import base64
 import os
@@ -24,57 +24,46 @@ def free_ports(count):
     return ports
 
 
-class Guest:
-    """A running guest. `ports` maps a guest's TCP port to the one on 127.0.0.1 that leads to it.
+class Machine:
+    """A running QEMU, and a shell inside it if its system has one for us. `ports` maps a guest's TCP port to the one on
+    127.0.0.1 that leads to it.
 
-    Its shell is a socket pair whose other end QEMU inherits, so there is no path to keep short and nothing to clean
+    The shell is a socket pair whose other end QEMU inherits, so there is no path to keep short and nothing to clean
     up. One script runs at a time; what a script leaves in the background stays.
     """
 
-    BOOT_SECONDS = 120
-
-    def __init__(self, lab, programs, log, ports=(), counted=False, folder=None, memory=512):
-        """Boots with `programs` (host paths) added to /bin, and what is in `folder` to /. `counted` makes one
-        instruction 2 ns of guest time."""
+    def __init__(self, log, ports=()):
         self.log = Path(log)
         self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
         self._number = 0
         self._input = b""
-        self._folder = Path(tempfile.mkdtemp(prefix="camd-lab-"))
-        initramfs = self._folder / "initramfs"
-        _pack(initramfs, [lab / "guest", *([folder] if folder else [])], programs, self._folder / "overlay")
-        self._control, far_end = socket.socketpair()
-        forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.ports.items())
-        command = [
-            "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15", "-m", str(memory), "-no-reboot",
-            "-display", "none", "-monitor", "none", "-serial", f"file:{self.log}",
-            "-kernel", lab / "vmlinuz", "-initrd", initramfs,
-            "-append", "console=ttyAMA0 quiet panic=-1",
-            "-netdev", f"user,id=net,restrict=on{forward}", "-device", "virtio-net-device,netdev=net",
-            "-chardev", f"socket,id=shell,fd={far_end.fileno()}",
+        self._control, self._far_end = socket.socketpair()
+
+    def forward(self):
+        """The part of QEMU's -netdev user that leads to the ports."""
+        return "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.ports.items())
+
+    def shell_device(self):
+        """QEMU's options for the shell's virtio-serial port."""
+        return [
+            "-chardev", f"socket,id=shell,fd={self._far_end.fileno()}",
             "-device", "virtio-serial-device", "-device", "virtserialport,chardev=shell",
         ]  # fmt: skip
-        if counted:
-            command += ["-icount", "shift=1,sleep=off"]
-        self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[far_end.fileno()])
-        far_end.close()
-        try:
-            self.run("true", timeout=self.BOOT_SECONDS)
-        except BaseException:
-            self.close()
-            raise
+
+    def start(self, command):
+        self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[self._far_end.fileno()])
+        self._far_end.close()
+
+    def close(self):
+        self._control.close()
+        self._qemu.kill()
+        self._qemu.wait()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
-
-    def close(self):
-        self._control.close()
-        self._qemu.kill()
-        self._qemu.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, script, timeout=60, check=True):
         """Runs a shell script in the guest and returns what it printed."""
@@ -125,15 +114,54 @@ class Guest:
             time.sleep(0.2)
 
 
+class Guest(Machine):
+    """The lab's own guest: booted with what prepare made."""
+
+    BOOT_SECONDS = 120
+
+    def __init__(self, lab, programs, log, ports=(), counted=False, folder=None, memory=512):
+        """Boots with `programs` (host paths) added to /bin, and what is in `folder` to /. `counted` makes one
+        instruction 2 ns of guest time."""
+        super().__init__(log, ports)
+        self._folder = Path(tempfile.mkdtemp(prefix="camd-lab-"))
+        initramfs = self._folder / "initramfs"
+        _pack(initramfs, [lab / "guest", *([folder] if folder else [])], programs, self._folder / "overlay")
+        command = [
+            "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15", "-m", str(memory), "-no-reboot",
+            "-display", "none", "-monitor", "none", "-serial", f"file:{self.log}",
+            "-kernel", lab / "vmlinuz", "-initrd", initramfs,
+            "-append", "console=ttyAMA0 quiet panic=-1",
+            "-netdev", f"user,id=net,restrict=on{self.forward()}", "-device", "virtio-net-device,netdev=net",
+            *self.shell_device(),
+        ]  # fmt: skip
+        if counted:
+            command += ["-icount", "shift=1,sleep=off"]
+        self.start(command)
+        try:
+            self.run("true", timeout=self.BOOT_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        super().close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
 def _pack(initramfs, folders, programs, overlay):
     """Writes an initramfs: an archive of each folder, then one with the programs. The kernel unpacks all."""
     (overlay / "bin").mkdir(parents=True)
     for program in programs:
         shutil.copy(program, overlay / "bin" / Path(program).name)
     with open(initramfs, "wb") as out:
-        for folder in (*folders, overlay):
-            names = b"\0".join(os.fsencode(p.relative_to(folder)) for p in [folder, *sorted(folder.rglob("*"))])
-            subprocess.run(
-                ["cpio", "--quiet", "--null", "--create", "--format=newc", "--owner=0:0"],
-                cwd=folder, input=names, stdout=out, check=True,
-            )  # fmt: skip
+        pack_folders(out, (*folders, overlay))
+
+
+def pack_folders(out, folders):
+    """Appends an archive of each folder to a file."""
+    for folder in folders:
+        names = b"\0".join(os.fsencode(p.relative_to(folder)) for p in [folder, *sorted(folder.rglob("*"))])
+        subprocess.run(
+            ["cpio", "--quiet", "--null", "--create", "--format=newc", "--owner=0:0"],
+            cwd=folder, input=names, stdout=out, check=True,
+        )  # fmt: skip

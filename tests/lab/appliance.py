@@ -1,0 +1,806 @@
+"""The camera box's tests: the image as it is shipped, in QEMU, from its card. See README.md."""
+
+import argparse
+import contextlib
+import hashlib
+import http.client
+import json
+import lzma
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from pathlib import Path
+
+from guest import GuestError, Machine, pack_folders
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "deploy/image"))
+import card  # noqa: E402
+import debian  # noqa: E402
+
+UPDATE = TOP / "deploy/image/update"
+PORT = 8080
+BOOT_SECONDS = 240  # of a busy host's; what counts is the guest's own time
+FIRST_JPEG_SECONDS = 8
+POWER_CUTS = 20
+PARTITION = f"@@{card.PARTITION_START}"
+
+PATTERN = '[camera]\nsource = "pattern"\n\n[[listener]]\nprotocol = "http"\nbind = "0.0.0.0:8080"\n'
+VIVID = '[camera]\nfps = 10\nlinger_s = 1\n\n[[listener]]\nprotocol = "http"\nbind = "0.0.0.0:8080"\n'
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+def wait_until(condition, timeout, what):
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {timeout} s: {what() if callable(what) else what}")
+        time.sleep(0.2)
+
+
+def run(*command, **options):
+    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    check(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout.decode(errors='replace')}")
+    return done.stdout
+
+
+# -------------------------------------------------------------------------------------------------------- the card
+
+
+class Card:
+    """A copy of the image, as large as the card, as somebody with a PC sees it: through mtools."""
+
+    def __init__(self, image, folder, name="card.img"):
+        self.path = folder / name
+        shutil.copyfile(image, self.path)
+        os.truncate(self.path, card.DISK_SIZE)
+
+    @property
+    def _drive(self):
+        return f"{self.path}{PARTITION}"
+
+    def read(self, name):
+        return run("mtype", "-i", self._drive, f"::{name}").decode(errors="replace")
+
+    def get(self, name, target):
+        run("mcopy", "-n", "-o", "-i", self._drive, f"::{name}", target)
+        return target
+
+    def put(self, name, text):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text.encode())
+            file.flush()
+            run("mcopy", "-o", "-i", self._drive, file.name, f"::{name}")
+
+    def errors(self):
+        return self.read(card.ERRORS).strip()
+
+    def selection(self):
+        return card.Selection.parse(self.read(card.SELECT).encode())
+
+    def fsck(self):
+        with tempfile.NamedTemporaryFile(dir=self.path.parent) as file:
+            run("dd", f"if={self.path}", f"of={file.name}", "bs=1M", f"skip={card.PARTITION_START // card.MIB}",
+                "conv=sparse", "status=none")  # fmt: skip
+            run("fsck.vfat", "-n", file.name)
+
+
+class Box(Machine):
+    """The box, switched on. What the Pi's firmware does is done here: select.txt is read, and the files of the system
+    that it names are loaded. `hook` is for the boot script, after the agent's."""
+
+    def __init__(self, lab, card_, machine="virt", hook="", counted=False, log="console.log", extra=(), ports=(PORT,)):
+        super().__init__(lab.logs / log, ports)
+        folder = lab.folder / "firmware"
+        folder.mkdir(exist_ok=True)
+        self.card, self.slot = card_, card_.selection().slot
+        number = "8" if machine == "virt64" else "7"
+        kernel = card_.get(f"{self.slot}/kernel{number}.img", folder / "kernel.img")
+        initramfs = card_.get(f"{self.slot}/initramfs{number}.img", folder / "initramfs.img")
+        command_line = card_.read(f"{self.slot}/cmdline.txt").strip()
+        if number == "8":
+            # A Pi's firmware unpacks it. It ends in zeros, which gzip's own program would mind.
+            kernel.write_bytes(zlib.decompressobj(31).decompress(kernel.read_bytes()))
+        self._overlay(lab, folder, initramfs, number, hook)
+        network = f"user,id=net,restrict=on{self.forward()}"
+        drive = f"file={card_.path},format=raw,if={{}},id=card,cache=writethrough"
+        common = ["-m", "1024" if machine == "raspi2b" else "512", "-no-reboot", "-display", "none", "-monitor", "none",
+                  "-serial", f"file:{self.log}", "-kernel", kernel, "-initrd", initramfs]  # fmt: skip
+        if machine == "raspi2b":
+            tree = card_.get(f"{self.slot}/bcm2836-rpi-2-b.dtb", folder / "tree.dtb")
+            command = ["qemu-system-arm", "-M", "raspi2b", "-dtb", tree, "-drive", drive.format("sd"),
+                       "-netdev", network, "-device", "usb-net,netdev=net"]  # fmt: skip
+        else:
+            kind = ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"] if number == "8" else [
+                "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15"]  # fmt: skip
+            command = [*kind, "-drive", drive.format("none"), "-device", "virtio-blk-device,drive=card",
+                       "-netdev", network, "-device", "virtio-net-device,netdev=net", *self.shell_device()]  # fmt: skip
+        if counted:
+            command += ["-icount", "shift=0"]
+        self.log.write_text("")
+        self.start([*command, *common, "-append", command_line, *extra])
+
+    def _overlay(self, lab, folder, initramfs, number, hook):
+        overlay = folder / "overlay"
+        shutil.rmtree(overlay, ignore_errors=True)
+        (overlay / "etc/box/start.d").mkdir(parents=True)
+        (overlay / "lab").mkdir()
+        shutil.copyfile(TOP / "tests/lab/guest/agent", overlay / "etc/box/start.d/agent")
+        (overlay / "etc/box/start.d/lab").write_text(hook)
+        shutil.copy(lab.folder / "poweron", overlay / "lab/poweron")
+        for path in lab.modules(number, hook):
+            data = path.read_bytes()
+            name = path.name.removesuffix(".xz")
+            (overlay / "lab" / name).write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)
+        for source, target in lab.extra_files(hook):
+            (overlay / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, overlay / target)
+        with open(initramfs, "ab") as out:
+            pack_folders(out, [overlay, *lab.over])
+
+    # ------------------------------------------------------------------------------------------ as its user sees it
+
+    def get(self, path, timeout=10):
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[PORT], timeout=timeout)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def try_get(self, path):
+        try:
+            return self.get(path)
+        except (OSError, http.client.HTTPException):
+            return None, b""
+
+    def console(self):
+        return self.log.read_text(errors="replace")
+
+    def on(self):
+        return self._qemu.poll() is None
+
+    def wait_console(self, text, timeout=BOOT_SECONDS):
+        wait_until(
+            lambda: text in self.console() or not self.on(), timeout, lambda: f"the console says {text!r}{self.tail()}"
+        )
+        check(text in self.console(), f"the box ended before it said {text!r}{self.tail()}")
+
+    def tail(self):
+        return "; the console ends:\n" + "\n".join("    " + line for line in self.console().splitlines()[-15:])
+
+    def first_jpeg(self):
+        """Waits for a picture, as a browser that is opened too early would."""
+
+        def picture():
+            check(self.on(), f"the box went off{self.tail()}")
+            status, body = self.try_get("/snapshot")
+            return status == 200 and body[:2] == b"\xff\xd8" and body
+
+        return wait_until(picture, BOOT_SECONDS, lambda: f"a picture{self.tail()}")
+
+    def wait_off(self, timeout, what):
+        """Until the box resets itself, which ends QEMU."""
+        wait_until(lambda: not self.on(), timeout, lambda: f"{what}{self.tail()}")
+
+    def cut(self):
+        """The plug is pulled."""
+        self.close()
+
+
+def insmod(*modules):
+    """For a hook: loads modules that the image does not have. See Lab.modules."""
+    return "".join(f"# module {name}\n" for name in modules)
+
+
+class Lab:
+    def __init__(self, options):
+        self.folder, self.image, self.camd, self.over = options.folder, options.image, options.camd, options.over
+        self.lock, self.hostapd, self.work = options.lock, options.hostapd, TOP / "target/image"
+        self.logs = self.folder / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.box = None
+        for name in ("poweron", "control"):
+            run("arm-linux-gnueabihf-gcc", "-std=gnu11", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o",
+                self.folder / name, TOP / f"tests/lab/guest/{name}.c")  # fmt: skip
+
+    def card(self, **files):
+        made = Card(self.image, self.folder)
+        for name, text in files.items():
+            made.put(name.replace("_", "."), text)
+        return made
+
+    def boot(self, card_, **options):
+        self.off()
+        self.box = Box(self, card_, **options)
+        return self.box
+
+    def off(self):
+        if self.box:
+            self.box.close()
+        self.box = None
+
+    def modules(self, number, hook):
+        """The files of the modules that a hook's `# module` lines name, with what they need."""
+        names = re.findall(r"^# module (\S+)", hook, re.M)
+        if not names:
+            return []
+        [tree] = (self.work / "packages").glob("linux-image-*" + {"7": "armmp", "8": "arm64"}[number])
+        [version] = [path.name for path in (tree / "lib/modules").iterdir()]
+        said = run("modprobe", "-d", tree, "-S", version, "--show-depends", "-a", *names).decode()
+        return [Path(path) for path in dict.fromkeys(re.findall(r"^insmod (\S+)", said, re.M))]
+
+    def load(self, number, *names, parameters=""):
+        """The lines of a hook that load modules, the last one with parameters."""
+        paths = self.modules(number, insmod(*names))
+        files = [path.name.removesuffix(".xz") for path in paths]
+        lines = "".join(f"insmod /lab/{file} 2>/dev/null\n" for file in files[:-1])
+        return insmod(*names) + "PATH=$PATH:/lab/bin\n" + lines + f"insmod /lab/{files[-1]} {parameters}\n"
+
+    def extra_files(self, hook):
+        return [tuple(pair) for pair in re.findall(r"^# file (\S+) (\S+)", hook, re.M)]
+
+
+VIVID_PARAMETERS = "n_devs=1 node_types=0x1 input_types=0 num_inputs=1"
+TESTS = []
+
+
+def test(name):
+    def add(function):
+        TESTS.append((name, function))
+        return function
+
+    return add
+
+
+# ---------------------------------------------------------------------------------------------------------- the image
+
+
+@test("built twice: the same bytes, at most 64 MiB, a sound file system, and licences of everything")
+def _(lab):
+    again = lab.folder / "again.img"
+    run(TOP / "deploy/image/build", "--camd", lab.camd, "--lock", lab.lock, "-o", again)
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lab.image, again)]
+    check(sums[0] == sums[1], "two builds differ")
+    again.unlink()
+    size = lab.image.stat().st_size
+    check(size <= 64 << 20, f"{size} bytes")
+    made = lab.card()
+    made.fsck()
+    text = made.read("licences.txt")
+    for package in debian.read_lock(lab.lock):
+        check(f"{package.name} {package.version}" in text, f"licences.txt has no {package.name} {package.version}")
+    check("\nmio 1." in text, "licences.txt has no mio, which camd is made of")
+    return f"{size / (1 << 20):.1f} MiB, SHA-256 {sums[0][:16]}"
+
+
+@test("packages: another checksum or version is refused, and the way out is named")
+def _(lab):
+    lines = Path(lab.lock).read_text().splitlines()
+    for change, said in (
+        (lambda f: [*f[:3], "0" * 64], "packages.lock"),
+        (lambda f: [f[0], f[1], "0:1", f[3]], "deploy/image/lock"),
+    ):
+        changed = lab.folder / "changed.lock"
+        fields = lines[-1].split()
+        changed.write_text("\n".join([*lines[:-1], " ".join(change(fields))]) + "\n")
+        done = subprocess.run(
+            [TOP / "deploy/image/build", "--camd", lab.camd, "--lock", changed, "-o", lab.folder / "changed.img"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        check(done.returncode == 1 and said in done.stderr, f"exit code {done.returncode}: {done.stderr}")
+    return "both"
+
+
+# ---------------------------------------------------------------------------------------------------------- the boot
+
+
+@test(f"virt: from power-on to the first JPEG in at most {FIRST_JPEG_SECONDS} s of guest time")
+def _(lab):
+    lan = Lan()
+    box = lab.boot(lab.card(camd_toml=PATTERN), counted=True, extra=lan.device)
+    box.first_jpeg()
+    seconds = float(box.run("/lab/poweron", timeout=BOOT_SECONDS))
+    kernel = float(box.run("cut -d' ' -f1 /proc/uptime"))
+    check(seconds <= FIRST_JPEG_SECONDS, f"{seconds} s{box.tail()}")
+    box.lan = lan
+    return f"{seconds:.2f} s, {seconds - kernel:.2f} s of it before the kernel's clock starts"
+
+
+def running(lab):
+    if not lab.box or not lab.box.on() or not hasattr(lab.box, "lan"):
+        lan = Lan()
+        lab.boot(lab.card(camd_toml=PATTERN), extra=lan.device).lan = lan
+        lab.box.first_jpeg()
+    return lab.box
+
+
+@test("network: an address from DHCP, the name is answered by mDNS, no port is open but the configured one")
+def _(lab):
+    box = running(lab)
+    box.wait_for("ip -4 address show dev eth0 | grep -q 'inet 10\\.0\\.2\\.'", 60, "an address")
+    name = box.run("hostname").strip()
+    check(name == "camd-3456", f"the name is {name}, and the MAC ends in 34:56")
+    box.wait_for("pidof avahi-daemon && pidof chronyd", 60, "avahi-daemon and chronyd run")
+    answer = box.lan.resolve(f"{name}.local", 60)
+    ports = {}
+    for kind in ("tcp", "udp"):
+        lines = box.run(f"tail -q -n +2 /proc/net/{kind} /proc/net/{kind}6").splitlines()
+        # Listening, or taking from everybody; an NTP request that is on its way is neither.
+        state = {"tcp": "0A", "udp": "07"}[kind]
+        fields = [line.split() for line in lines]
+        ports[kind] = {int(f[1].rpartition(":")[2], 16) for f in fields if f[3] == state}
+    check(ports["tcp"] == {PORT}, f"TCP ports {ports['tcp']}")
+    # 68: the DHCP client, while it renews.
+    check(5353 in ports["udp"] and ports["udp"] <= {5353, 68}, f"UDP ports {ports['udp']}")
+    return f"{name}.local is {answer}; TCP {sorted(ports['tcp'])}, UDP {sorted(ports['udp'])}"
+
+
+@test("camd runs without any privilege, nobody can log in, and the root folder is not camd's to write")
+def _(lab):
+    box = running(lab)
+    status = box.run("cat /proc/$(pidof camd)/status")
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    check(fields["Uid"].split() == ["100"] * 4 and fields["Gid"].split() == ["100"] * 4, f"{fields['Uid']}")
+    check(fields["Groups"].split() == ["44"], f"groups {fields['Groups']}")
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        check(int(fields[name], 16) == 0, f"{name} is {fields[name]}")
+    check(fields["NoNewPrivs"].strip() == "1", "new privileges are possible")
+    writable = box.run("find / -xdev -path /proc -prune -o -path /lab -prune -o ! -type l -perm -2 -print").split()
+    writable = [path for path in writable if not path.startswith(("/dev", "/sys"))]
+    check(not writable, f"everybody can write {writable}")
+    programs = "getty login sshd telnetd dropbear su"
+    found = box.run(f"PATH=/usr/sbin:/usr/bin; for p in {programs}; do type $p 2>/dev/null; done; true")
+    check(not found, f"there is {found}")
+    check("/bin/sh" not in box.run("cut -d: -f7 /etc/passwd"), "somebody has a shell")
+    return "uid 100, no capability"
+
+
+@test("raspi2b: boots from its SD card, and takes camd.toml from it")
+def _(lab):
+    # QEMU's model of the watchdog resets at once when that is started.
+    hook = "rm -f /lib/modules/*/kernel/drivers/watchdog/bcm2835_wdt.ko\n"
+    made = lab.card(camd_toml=PATTERN.replace("8080", "8123"), hostname="# mine\r\n\r\n garden \r\n")
+    box = lab.boot(made, machine="raspi2b", hook=hook)
+    box.wait_console("listening: http on 0.0.0.0:8123")
+    check("no card" not in box.console(), box.tail())
+    check(made.errors() == "No errors.", made.errors())
+    return re.search(r"\[ *([0-9.]+)\][^\n]*listening", box.console())[1] + " s of kernel time on this host"
+
+
+@test("virt, 64 bit: the kernel of Pi 4 with the same programs serves a picture")
+def _(lab):
+    box = lab.boot(lab.card(camd_toml=PATTERN), machine="virt64")
+    box.first_jpeg()
+    return box.run("uname -rm").strip()
+
+
+# ------------------------------------------------------------------------------------------------------ configuration
+
+
+@test("camd.toml from a PC takes effect on the next boot, with Windows' line ends too")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN.replace("\n", "\r\n").replace("[camera]", '[camera]\r\nname = "porch"\r\nwidth = 320'))
+    box = lab.boot(made)
+    box.first_jpeg()
+    state = json.loads(box.get("/state")[1])["camera"]
+    check((state["name"], state["width"]) == ("porch", 320), f"{state}")
+    check(made.errors() == "No errors.", made.errors())
+    return "name and width"
+
+
+@test("a broken camd.toml: console, status page and camd-errors.txt say so, the default is in force; all ends when it is right")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN + "[camera2]\nwith = 3\n", timezone="Mars/Olympus\n")
+    box = lab.boot(made)
+    box.wait_console("listening")
+    line = "camd.toml:7"
+    box.wait_console(line)
+    status, body = wait_until(lambda: (a := box.try_get("/state"))[0] and a, 60, "an answer")
+    errors = json.loads(body)["config_errors"]
+    check(any(line in error for error in errors), f"/state: {errors}")
+    page = box.get("/")[1].decode()
+    check("config_errors" in page, "the page does not look at config_errors")
+    text = wait_until(lambda: line in (t := made.errors()) and t, 30, made.errors)
+    check("shipped settings" in text and "Mars/Olympus" in text, text)
+    check(json.loads(body)["camera"]["source"] == "v4l2", f"{body}")
+    made.put("camd.toml", PATTERN)
+    made.put("timezone", "Europe/Berlin\n")
+    box = lab.boot(made)
+    box.first_jpeg()
+    check("config_errors" not in json.loads(box.get("/state")[1]) or not json.loads(box.get("/state")[1])["config_errors"],
+          "errors remain")  # fmt: skip
+    check(made.errors() == "No errors.", made.errors())
+    check(box.run("date +%Z", timeout=20).strip() in ("CET", "CEST"), "the time zone is not Berlin's")
+    made.fsck()
+    return text.splitlines()[0]
+
+
+WIFI = "wifi.conf"
+WIFI_HOOK = """mkdir -p /run/net.wlan1
+"""
+HOSTAPD = """interface=wlan1
+driver=nl80211
+ssid=Lab's "net"
+hw_mode=g
+channel=6
+wpa=2
+wpa_key_mgmt=WPA-PSK
+rsn_pairwise=CCMP
+wpa_passphrase=it is a secret
+"""
+
+
+@test("Wi-Fi: wifi.conf's network is joined, on simulated radios, with WPA2, and gives an address")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN, wifi_conf='# home\r\nssid = Lab\'s "net"\r\npassword = it is a secret\r\ncountry = DE\r\n')
+    hook = WIFI_HOOK + lab.load("7", "mac80211_hwsim", parameters="radios=2")
+    hook += f"# file {lab.hostapd} lab/hostapd\nchmod 755 /lab/hostapd\n"
+    box = lab.boot(made, hook=hook)
+    box.wait_for("[ -e /sys/class/net/wlan1 ]", BOOT_SECONDS, "radios")
+    box.write("/lab/hostapd.conf", HOSTAPD)
+    box.write("/lab/udhcpd.conf", "start 192.168.77.20\nend 192.168.77.29\ninterface wlan1\noption subnet 255.255.255.0\n"
+              "lease_file /lab/leases\npidfile /lab/udhcpd.pid\n")  # fmt: skip
+    box.run("touch /lab/leases; ip address add 192.168.77.1/24 dev wlan1; /lab/hostapd -B /lab/hostapd.conf && "
+            "udhcpd -S /lab/udhcpd.conf", timeout=60)  # fmt: skip
+    box.wait_for("ip -4 address show dev wlan0 | grep -q 'inet 192\\.168\\.77\\.2'", 120, "an address by Wi-Fi")
+    check(made.errors() == "No errors.", made.errors())
+    return box.run("ip -4 -o address show dev wlan0").split()[3]
+
+
+@test("wifi.conf: what wpa_supplicant is told, and what is refused")
+def _(lab):
+    script = TOP / "deploy/image/root/usr/lib/box/wifi"
+    network = 'network={{\n    ssid={}\n    scan_ssid={}\n    {}\n}}\n'
+    wpa = 'key_mgmt=WPA-PSK WPA-PSK-SHA256 SAE\n    ieee80211w=1\n    psk="{}"'
+    good = {
+        "ssid=net\npassword=12345678\ncountry=DE": network.format("6e6574", 0, wpa.format("12345678")),
+        "\ufeffssid = Caf\u00e9 7 \r\npassword = a b=\"c\"#d\r\ncountry=FR\r\nhidden=yes\r\n": network.format(
+            "436166c3a92037", 1, wpa.format('a b="c"#d')),
+        "ssid=x\ncountry=US\n": network.format("78", 0, "key_mgmt=NONE"),
+        f"ssid=x\ncountry=US\npassword={'0f' * 32}": network.format(
+            "78", 0, f"key_mgmt=WPA-PSK WPA-PSK-SHA256\n    psk={'0f' * 32}"),
+    }  # fmt: skip
+    bad = {
+        "ssid=net\npassword=short\ncountry=DE": "password has 5 characters",
+        "ssid=net\npassword=12345678": "country is missing",
+        "ssid=net\ncountry=Germany\n": "country is 'Germany'",
+        "ssid=" + "n" * 33 + "\ncountry=DE": "more than 32 bytes",
+        "pasword=12345678": "'pasword=12345678' is not understood",
+        "password=12345678": "no ssid",
+        "ssid=a\ncountry=DE\nhidden=maybe": "hidden is 'maybe'",
+    }
+    path = lab.folder / "wifi.conf"
+    for text, wanted in good.items():
+        path.write_text(text, newline="")
+        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
+        check(done.returncode == 0 and done.stdout.endswith(wanted), f"{text!r} gave {done.stdout}{done.stderr}")
+    for text, wanted in bad.items():
+        path.write_text(text, newline="")
+        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
+        check(done.returncode == 1 and wanted in done.stderr and not done.stdout, f"{text!r} gave {done.stderr}")
+    path.write_bytes((TOP / "deploy/image/card/wifi.conf").read_bytes())
+    done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
+    check((done.returncode, done.stdout, done.stderr) == (1, "", ""), f"the shipped file: {done}")
+    return f"{len(good)} and {len(bad)} files"
+
+
+# --------------------------------------------------------------------------------------------------------- watchdogs
+
+
+@test("camd hangs (SIGSTOP): a hardware watchdog (i6300esb) resets the board, and the picture comes again")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN)
+    box = lab.boot(made, machine="virt64", extra=["-device", "i6300esb"])
+    box.first_jpeg()
+    check("i6300" in box.run("cat /sys/class/watchdog/watchdog0/identity"), "camd has another watchdog")
+    started = time.monotonic()
+    box.run("kill -STOP $(pidof camd)")
+    box.wait_off(180, "the watchdog resets the board")
+    seconds = time.monotonic() - started
+    lab.boot(made, machine="virt64", extra=["-device", "i6300esb"]).first_jpeg()
+    return f"after {seconds:.0f} s"
+
+
+@test("the camera hangs: camd stops feeding the watchdog, and the board is reset; a camd that only ends is started again")
+def _(lab):
+    made = lab.card(camd_toml=VIVID)
+    hook = lab.load("7", "vivid", parameters=VIVID_PARAMETERS) + "modprobe softdog soft_margin=15\n"
+    hook += f"# file {lab.folder / 'control'} lab/control\n"
+    box = lab.boot(made, hook=hook)
+    box.first_jpeg()
+    links = box.run("ls /dev/v4l/by-path").split()
+    check(links == ["platform-vivid.0-video-index0"], f"{links}")
+    box.run("kill -KILL $(pidof camd)")
+    box.wait_console("camd ended with code 137")
+    box.first_jpeg()
+    wait_until(lambda: "camd ended with code 137" in made.errors(), 30, made.errors)
+    box.run('chmod 755 /lab/control; /lab/control /dev/video0 "Percentage of Dropped Buffers" 100')
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", box.ports[PORT])) as viewer:
+        viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: box\r\n\r\n")
+        viewer.settimeout(1)
+
+        def off():
+            with contextlib.suppress(TimeoutError):
+                viewer.recv(1 << 20)
+            return not box.on()
+
+        wait_until(off, 300, lambda: f"the watchdog resets the board{box.tail()}")
+    seconds = time.monotonic() - started
+    lab.boot(made, hook=hook).first_jpeg()
+    return f"after {seconds:.0f} s"
+
+
+# ----------------------------------------------------------------------------------------------------------- updates
+
+
+def new_image(lab, name, files):
+    """The image as a later version would be: with other files in its root folders."""
+    path = lab.folder / name
+    shutil.copyfile(lab.image, path)
+    os.truncate(path, card.DISK_SIZE)
+    folder = lab.folder / "new"
+    shutil.rmtree(folder, ignore_errors=True)
+    for target, (text, mode) in files.items():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (folder / target).write_text(text)
+        (folder / target).chmod(mode)
+    disk = card.Disk(path)
+    for initramfs in ("initramfs7.img", "initramfs8.img"):
+        with tempfile.TemporaryFile() as file:
+            data = disk.read(f"a/{initramfs}").rstrip(b"\0")
+            file.write(data + b"\0" * (4 - len(data) % 4))
+            file.flush()
+            pack_folders(file, [folder])
+            file.seek(0)
+            disk.write(f"a/{initramfs}", card.fit(initramfs, file.read()))
+    disk.close()
+    return path
+
+
+def good_image(lab, version="2.0"):
+    return new_image(lab, "good.img", {"etc/box/built": (f"VERSION='{version}'\nBUILT=1735689600\n", 0o644)})
+
+
+@test("update: a good one is tried, confirmed and stays, and the user's files with it")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN, hostname="garden\n")
+    good = good_image(lab)
+    said = run(UPDATE, made.path, good).decode()
+    check(made.selection()[:2] == ("b", card.TRIAL), f"{made.selection()}")
+    box = lab.boot(made)
+    box.wait_console("version 2.0")
+    box.wait_console("is on trial")
+    check(made.selection()[:2] == ("a", card.TRYING), f"during the trial: {made.selection()}")
+    box.wait_console("is well, and stays")
+    check(made.selection()[:2] == ("b", card.CONFIRMED), f"{made.selection()}")
+    lab.off()
+    made.fsck()
+    box = lab.boot(made)
+    box.first_jpeg()
+    check("version 2.0" in box.console() and "trial" not in box.console(), box.tail())
+    check(box.run("hostname").strip() == "garden", "hostname is lost")
+    check(made.errors() == "No errors.", made.errors())
+    check("a/ starts next" in run(UPDATE, "--back", made.path).decode(), "--back")
+    lab.off()
+    box = lab.boot(made)
+    box.first_jpeg()
+    check("version 2.0" not in box.console(), box.tail())
+    return said.strip()
+
+
+@test("update: one whose camd is never well falls back within 2 minutes, and says so")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN)
+    bad = new_image(lab, "bad.img", {"usr/bin/camd": ("#!/bin/sh\nsleep 100000\n", 0o755)})
+    run(UPDATE, made.path, bad)
+    box = lab.boot(made)
+    box.wait_console("is on trial")
+    box.wait_console("going back to the old one", timeout=400)
+    box.wait_off(60, "it restarts")
+    seconds = float(re.search(r"\[ *([0-9.]+)\][^\n]*going back", box.console())[1])
+    check(seconds <= 130, f"after {seconds} s")
+    box = lab.boot(made)
+    check(box.slot == "a", "the firmware would start the new one again")
+    box.wait_console("the update has failed")
+    box.first_jpeg()
+    check("The update has failed" in made.errors(), made.errors())
+    check(made.selection()[:2] == ("a", card.FAILED), f"{made.selection()}")
+    made.fsck()
+    good = good_image(lab)
+    run(UPDATE, made.path, good)
+    lab.boot(made).wait_console("is well, and stays")
+    check("The update has failed" in made.errors() or made.errors() == "No errors.", made.errors())
+    lab.off()
+    lab.boot(made).first_jpeg()
+    check(made.errors() == "No errors.", made.errors())
+    return f"after {seconds:.0f} s of the kernel's"
+
+
+@test("update: into a mounted folder; and what is wrong is said")
+def _(lab):
+    made = lab.card()
+    folder = lab.folder / "mounted"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run("mcopy", "-s", "-i", f"{made.path}{PARTITION}", "::", folder)
+    good = good_image(lab)
+    before = {path: path.stat().st_ino for path in folder.rglob("*")}
+    run(UPDATE, folder, good)
+    check(before == {path: path.stat().st_ino for path in folder.rglob("*")}, "files were made anew")
+    check(card.Selection.parse((folder / card.SELECT).read_bytes())[:2] == ("b", card.TRIAL), "select.txt")
+    expected = card.Disk(good, write=False)
+    for name in card.SLOT_FILES:
+        if name != "cmdline.txt":
+            check((folder / "b" / name).read_bytes() == expected.read(f"a/{name}"), f"b/{name} differs")
+    check("camd.slot=b" in (folder / "b/cmdline.txt").read_text(), "b/cmdline.txt")
+    for arguments, said in (
+        ([lab.folder, good], "is this the card of a camera box?"),
+        ([made.path, lab.folder / "poweron"], "no FAT file system"),
+        ([lab.folder / "nothing", good], "No such file"),
+        (["--back", lab.card().path], "there is no system in b/ yet"),
+    ):
+        done = subprocess.run([UPDATE, *arguments], capture_output=True, text=True)
+        check(done.returncode == 1 and said in done.stderr, f"{arguments}: {done.returncode} {done.stderr}")
+    shutil.rmtree(folder)
+    return "same files, new contents"
+
+
+@test(f"power cut at {POWER_CUTS} random moments of boot, run and update: it always boots again, on a sound file system")
+def _(lab):
+    seed = int(os.environ.get("CAMD_SEED") or time.time())
+    chance = random.Random(seed)
+    made = lab.card(camd_toml=PATTERN)
+    good = good_image(lab)
+    started = time.monotonic()
+    lab.boot(made).first_jpeg()
+    boot_time = time.monotonic() - started
+    started = time.monotonic()
+    run(UPDATE, made.path, good)
+    update_time = time.monotonic() - started
+    cuts = {"boot": 0, "run": 0, "update": 0, "trial": 0}
+    lab.off()
+    try:
+        for number in range(POWER_CUTS):
+            # Every second one is a cut of a box that has come up, so each other cut is followed by a boot to the end.
+            kind = "run" if number % 2 else chance.choice(["boot", "update", "trial"])
+            cuts[kind] += 1
+            if kind in ("update", "trial"):
+                updater = subprocess.Popen([UPDATE, made.path, good], stdout=subprocess.DEVNULL)
+                if kind == "update":
+                    time.sleep(chance.uniform(0, update_time * 1.2))
+                    updater.send_signal(signal.SIGKILL)
+                check(updater.wait() in (0, -signal.SIGKILL), "the update failed")
+            if kind != "update":
+                box = lab.boot(made)
+                if kind == "run":
+                    box.first_jpeg()
+                    time.sleep(chance.uniform(0, boot_time))
+                else:
+                    time.sleep(chance.uniform(0, boot_time * (2 if kind == "trial" else 1)))
+                lab.off()
+            made.fsck()
+        lab.boot(made).first_jpeg()
+    except Exception as error:
+        raise Failure(f"CAMD_SEED={seed}, cut {number + 1} ({kind}): {error}") from error
+    return f"CAMD_SEED={seed}; " + ", ".join(f"{count} during {kind}" for kind, count in cuts.items())
+
+
+# -------------------------------------------------------------------------------------------------------------- main
+
+
+class Lan:
+    """A second network of the box, whose other end is here: one datagram is one Ethernet frame."""
+
+    MAC = bytes.fromhex("525400aabbcc")
+    ADDRESS = socket.inet_pton(socket.AF_INET6, "fe80::5054:ff:feaa:bbcc")
+    GROUP = socket.inet_pton(socket.AF_INET6, "ff02::fb")
+
+    def __init__(self):
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self._box = free.getsockname()
+        here = self._socket.getsockname()
+        self.device = ["-netdev", f"socket,id=lan,udp=127.0.0.1:{here[1]},localaddr=127.0.0.1:{self._box[1]}",
+                       "-device", "virtio-net-device,netdev=lan,mac=52:54:00:00:00:77"]  # fmt: skip
+
+    def _query(self, name):
+        labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0"
+        question = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + labels + struct.pack(">HH", 28, 1)
+        udp = struct.pack(">HHHH", 5353, 5353, 8 + len(question), 0) + question
+        pseudo = self.ADDRESS + self.GROUP + struct.pack(">II", len(udp), 17) + udp + b"\0" * (len(udp) % 2)
+        total = sum(struct.unpack(f">{len(pseudo) // 2}H", pseudo))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        udp = udp[:6] + struct.pack(">H", ~total & 0xFFFF) + udp[8:]
+        ip = struct.pack(">IHBB", 6 << 28, len(udp), 17, 255) + self.ADDRESS + self.GROUP
+        return bytes.fromhex("3333000000fb") + self.MAC + b"\x86\xdd" + ip + udp, labels
+
+    def resolve(self, name, timeout):
+        """Asks by mDNS, as any computer of the network would; returns the address that the box answers with."""
+        frame, labels = self._query(name)
+        deadline = time.monotonic() + timeout
+        self._socket.settimeout(0.5)
+        asked = 0.0
+        while time.monotonic() < deadline:
+            if time.monotonic() - asked > 2:
+                self._socket.sendto(frame, self._box)
+                asked = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                got = self._socket.recv(65536)
+                if got[12:14] != b"\x86\xdd" or got[20] != 17 or got[54:56] != struct.pack(">H", 5353):
+                    continue
+                message = got[62:]
+                # An answer, with the name and a record of type AAAA (with the bit for "all there are"), 16 bytes long.
+                at = message.find(labels + struct.pack(">HH", 28, 0x8001))
+                if message[2] & 0x80 and at >= 0:
+                    record = at + len(labels) + 4
+                    if message[record + 4 : record + 6] == b"\0\x10":
+                        return socket.inet_ntop(socket.AF_INET6, message[record + 6 : record + 22])
+        raise Failure(f"nobody answers to {name} within {timeout} s")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, required=True, help="for what the tests make")
+    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--lock", type=Path, required=True, help="the packages that the image was built from")
+    parser.add_argument("--hostapd", type=Path, required=True)
+    parser.add_argument("--camd", type=Path, required=True)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--over", type=Path, action="append", default=[], help="a folder laid over the image's root")
+    parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
+    options = parser.parse_args()
+    chosen = [(name, f) for name, f in TESTS if not options.names or any(part in name for part in options.names)]
+    if options.list:
+        print("\n".join(name for name, _ in chosen))
+        return 0
+    lab = Lab(options)
+    passed = failed = 0
+    try:
+        for name, function in chosen:
+            started = time.monotonic()
+            try:
+                figures = function(lab)
+            except Exception as error:
+                failed += 1
+                print(f"FAIL  {name}: {error}", flush=True)
+                if not isinstance(error, (Failure, GuestError, card.Error, OSError)):
+                    traceback.print_exc(file=sys.stdout)
+                lab.off()
+            else:
+                passed += 1
+                print(f"pass  {name} ({time.monotonic() - started:.1f} s; {figures})", flush=True)
+    finally:
+        lab.off()
+    print(f"appliance: {passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
