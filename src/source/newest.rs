@@ -1,10 +1,10 @@
 //! The newest picture of a source that is sent one JPEG after the other.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::Captured;
 use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::jpeg;
 
 /// Holds one picture, in a buffer that is taken once.
@@ -58,17 +58,7 @@ impl Newest {
             Some(at) => jpeg::insert_tables(whole, at, &mut self.picture)?,
             None => self.picture.copy_tail(whole, 0),
         }
-        self.meta = Some(FrameMeta {
-            sequence: 0,
-            captured: now,
-            wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-            width: found.width,
-            height: found.height,
-            orientation: Orientation::UPRIGHT,
-            live: true,
-        });
+        self.meta = Some(FrameMeta::taken(now, found.width, found.height));
         Ok(())
     }
 

@@ -6,12 +6,12 @@
 
 use std::io::Cursor;
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use png::{ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture};
+use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
 use crate::shm::{self, Found, Key, Reader, picture};
 
@@ -71,17 +71,7 @@ impl QtShm {
             match self.decoded.take(self.reader.content()) {
                 Ok((width, height)) => {
                     captured.fresh = true;
-                    self.newest = Some(FrameMeta {
-                        sequence: 0,
-                        captured: now,
-                        wall: SystemTime::now()
-                            .duration_since(UNIX_EPOCH)
-                            .unwrap_or_default(),
-                        width,
-                        height,
-                        orientation: Orientation::UPRIGHT,
-                        live: true,
-                    });
+                    self.newest = Some(FrameMeta::taken(now, width, height));
                 }
                 Err(what) => {
                     log::debug!("{}: no picture: {what}", self.key);

@@ -19,7 +19,7 @@ from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
 
 HTTP, PUSH, PULL = 8080, 8081, 8082
-RECOVERY_SECONDS = 30  # camd's back-off between two tries to open a camera grows to 10 s
+RECOVERY_SECONDS = 90  # camd's back-off between two tries to open a camera grows to 10 s, and the host may be busy
 REOPENS = 1000
 IDLE_SECONDS = 20
 WATCHDOG_SECONDS = 15  # the softest that camd leaves as it is
