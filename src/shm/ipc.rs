@@ -88,7 +88,10 @@ impl SemaphoreId {
             stat.assume_init()
         };
         let has = stat.sem_perm.mode;
-        stat.sem_perm.mode |= (mode & 0o777) as libc::c_ushort;
+        // 16 bits wide on some architectures, 32 on others.
+        stat.sem_perm.mode = (u32::from(has) | (mode & 0o777))
+            .try_into()
+            .expect("what 16 bits held and nine bits fit into 16");
         if stat.sem_perm.mode == has {
             return Ok(());
         }
