@@ -40,9 +40,13 @@ pub enum Command {
 
 /// Without `-o`: one picture goes to this file, several are numbered in the working directory.
 const SNAPSHOT: &str = "snapshot.jpg";
+/// The same from shared memory, where pictures are PNGs.
+const SNAPSHOT_PNG: &str = "snapshot.png";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 4] = ["pull://", "push://", "http://", "call://"];
+pub const SCHEMES: [&str; 7] = [
+    "pull://", "push://", "raw://", "http://", "call://", "memfd:", "shm:",
+];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--timeout`, in seconds.
@@ -156,7 +160,7 @@ Options:
                    feed the board's watchdog (/dev/watchdog), which resets the
                    board if camd hangs or crashes, or if the camera hangs
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
-                   call on :8083
+                   call on :8083, raw on :8084
   -h, --help       this text
   -V, --version
 
@@ -164,6 +168,7 @@ To see it work:
   camd --demo                                  then open http://127.0.0.1:8080/
   camd fetch push://127.0.0.1:8081             then look at snapshot.jpg
   camd fetch pull://127.0.0.1:8082 -n 0 -o - | ffplay -
+  ffplay -f mjpeg tcp://127.0.0.1:8084
   curl -o snapshot.jpg http://127.0.0.1:8080/snapshot
 
 To put it on a box:
@@ -233,13 +238,14 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 ";
 
 const HELP_FETCH: &str = "\
-camd fetch gets whole JPEGs from a server.
+camd fetch gets whole JPEGs from a server, or from a sink on this machine.
 
 Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
 
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
   push://HOST:PORT           take each picture (camd's push listener)
+  raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture
   call://USER:PASSWORD@HOST:PORT/CAMERA
@@ -249,6 +255,11 @@ URL:
                              In names and passwords : / ? # @ % and what is not
                              ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
                              Others on this machine may see a command line.
+  memfd:PATH                 the shared memory of a sink on this machine, by its
+                             socket; what is no JPEG there is made one
+  shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
+                             shares on this machine in a QSharedMemory: a PNG,
+                             as it is; run as the same user, with its TMPDIR
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
@@ -257,6 +268,7 @@ Options:
                       created): camd-000001.jpg, camd-000002.jpg, …, after those
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
+                      PNGs: the same with .png
       --timeout S     give up when no picture came for S seconds, 0.1 to 86400
                       [default: 10]
   -h, --help
@@ -267,6 +279,8 @@ Examples:
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
   camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
+  camd fetch memfd:/run/camd/frames.sock -o now.jpg
+  camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
 
 Progress is shown on standard error if that is a terminal.
 
@@ -459,6 +473,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     };
     let output = match (output, count) {
         (Some(output), _) => output,
+        (None, 1) if url.starts_with("shm:") => Output::File(SNAPSHOT_PNG.into()),
         (None, 1) => Output::File(SNAPSHOT.into()),
         // Nobody wants a folder to fill up because an option was forgotten.
         (None, 0) => {
@@ -483,7 +498,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

@@ -12,6 +12,10 @@
 //! and libjpeg. Only where rows become columns, or the first line of a JPEG becomes the last, all of its samples have to
 //! be kept for that; raw pictures are read from below, and lines are mirrored on the way.
 //!
+//! # Pixels
+//! For programs that want no JPEG, [`Codec::pixels`] gives a picture row by row as RGB, BGR or grey, made smaller and
+//! turned by the same means.
+//!
 //! # Memory
 //! The objects, the rows between them, the room to turn a picture in and what libjpeg needs for one are taken once:
 //! a memory manager of our own (`codec/memory.c`) gives libjpeg parts of two arenas. Pages that were never written cost
@@ -24,6 +28,7 @@
 
 mod laps;
 mod libjpeg;
+mod pixels;
 mod reduced;
 mod scaler;
 mod turner;
@@ -41,6 +46,7 @@ use crate::samples;
 use crate::stamp::Stamp;
 use crate::times::Spent;
 use libjpeg::{COMPONENTS, Compressor, Decompressor, Factors, Failed, Libjpeg, MCU_LINES, McuRow};
+pub use pixels::{PixelRecipe, Rows};
 use reduced::Reducer;
 use scaler::Scaler;
 use turner::{Output, Turner};
@@ -166,9 +172,14 @@ impl<'a> Recipe<'a> {
 
     /// What a picture stored in the size `whole` is scaled to, before it is turned.
     fn scaled(&self, whole: Size) -> Size {
-        let turn = |size| self.orientation.turn(size);
-        turn(self.bounds.fit(turn(whole)))
+        scaled(whole, self.bounds, self.orientation)
     }
+}
+
+/// What a picture stored in the size `whole` is scaled to, before it is turned, so that it then fits.
+fn scaled(whole: Size, bounds: Bounds, orientation: Orientation) -> Size {
+    let turn = |size| orientation.turn(size);
+    turn(bounds.fit(turn(whole)))
 }
 
 /// Encodes and transcodes, one picture at a time, with objects that are made once.
@@ -273,6 +284,32 @@ impl Codec {
         self.make(&Picture::Jpeg(jpeg), &Recipe::at(quality), out)
     }
 
+    /// Gives a picture to `rows`, as the recipe says. Nothing is allocated. Returns the size of what was given; after an
+    /// error `rows` may have got a part of it.
+    pub fn pixels(
+        &mut self,
+        picture: &Picture<'_>,
+        recipe: &PixelRecipe<'_>,
+        rows: &mut dyn Rows,
+    ) -> Result<Size, CodecError> {
+        let (line, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
+        match picture {
+            Picture::Raw(raw) => {
+                check(raw)?;
+                pixels::of_raw(raw, recipe, rows, line, scaler, turner)
+            }
+            Picture::Jpeg(jpeg) => {
+                let mut size = Err(CodecError::Truncated);
+                self.libjpeg.decode(|from| {
+                    let from = from.read_header(jpeg)?;
+                    size = Ok(pixels::of_jpeg(from, recipe, rows, line, scaler, turner)?);
+                    Ok(())
+                })?;
+                size
+            }
+        }
+    }
+
     fn encode_raw(
         &mut self,
         raw: &RawPicture<'_>,
@@ -374,6 +411,16 @@ impl<'a> Lines<'a> {
         Size {
             width: self.picture.width,
             height: self.picture.height,
+        }
+    }
+
+    /// The line of plane 1 and 2 that has the colours of this line of plane 0, in 4:2:0.
+    fn shared(&self, line: usize) -> usize {
+        let height = usize::from(self.picture.height);
+        if self.upside_down {
+            height.div_ceil(2) - 1 - (height - 1 - line) / 2
+        } else {
+            line / 2
         }
     }
 

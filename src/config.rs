@@ -19,7 +19,7 @@ use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
-pub use address::Remote;
+pub use address::{Address, Remote};
 pub use secret::Secret;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -38,14 +38,22 @@ bind = "127.0.0.1:8080"
 [[listener]]
 protocol = "push"
 bind = "127.0.0.1:8081"
+clients = 12
 
 [[listener]]
 protocol = "pull"
 bind = "127.0.0.1:8082"
+clients = 12
 
 [[listener]]
 protocol = "call"
 bind = "127.0.0.1:8083"
+clients = 12
+
+[[listener]]
+protocol = "raw"
+bind = "127.0.0.1:8084"
+clients = 12
 "#;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,15 +62,18 @@ pub struct Config {
     pub call: CallConfig,
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
+    /// At most [`crate::limits::MAX_SINKS`].
+    pub sinks: Vec<SinkConfig>,
     pub limits: LimitsConfig,
 }
 
 impl Config {
     /// JPEGs of one picture that there may be at the same time: one for each listener, and for each rung of an adaptive
-    /// one.
+    /// one, and one for each sink of JPEGs.
     pub fn renditions(&self) -> usize {
         let of = |listener: &ListenerConfig| if listener.adaptive { RUNGS } else { 1 };
-        self.listeners.iter().map(of).sum()
+        let sinks = self.sinks.iter().filter(|sink| sink.takes_jpegs());
+        self.listeners.iter().map(of).sum::<usize>() + sinks.count()
     }
 
     /// `frame_bytes` at most, so that all of these find room.
@@ -81,6 +92,10 @@ pub struct CameraConfig {
     pub command: Vec<String>,
     /// replay
     pub path: Option<PathBuf>,
+    /// qt-shm: what its program gives its `QSharedMemory`.
+    pub key: String,
+    /// push
+    pub address: Option<Address>,
     pub width: u16,
     pub height: u16,
     pub fps: u16,
@@ -161,15 +176,20 @@ pub enum SourceKind {
     Replay,
     Pattern,
     Call,
+    Push,
+    /// A Qt program's shared memory.
+    QtShm,
 }
 
 impl SourceKind {
-    pub const ALL: [SourceKind; 5] = [
+    pub const ALL: [SourceKind; 7] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
         SourceKind::Call,
+        SourceKind::Push,
+        SourceKind::QtShm,
     ];
 
     /// The name in `camera.source` and in `/state`.
@@ -180,6 +200,8 @@ impl SourceKind {
             SourceKind::Replay => "replay",
             SourceKind::Pattern => "pattern",
             SourceKind::Call => "call",
+            SourceKind::Push => "push",
+            SourceKind::QtShm => "qt-shm",
         }
     }
 }
@@ -260,6 +282,98 @@ impl fmt::Display for Bind {
             Bind::Tcp(address) => address.fmt(f),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
             Bind::Relay(remote) => write!(f, "relay:{remote}"),
+        }
+    }
+}
+
+/// Where programs on the same board read pictures from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkConfig {
+    pub kind: SinkKind,
+    /// qt-shm: what programs give their `QSharedMemory`.
+    pub key: String,
+    /// memfd: where readers are handed the memory.
+    pub socket: PathBuf,
+    /// Permissions of segment and semaphore, or of the socket.
+    pub mode: u32,
+    /// memfd
+    pub format: SinkFormat,
+    /// memfd, JPEGs: as [`ListenerConfig::quality`].
+    pub quality: Option<u8>,
+    /// As [`ListenerConfig::width`].
+    pub width: Option<u16>,
+    pub height: Option<u16>,
+    /// Pictures per second at most; `None`: as many as there are.
+    pub fps: Option<u16>,
+    /// memfd: pictures in the memory.
+    pub slots: usize,
+    /// memfd: at the same time.
+    pub readers: usize,
+}
+
+impl SinkConfig {
+    /// Whether it wants a rendition of its own.
+    pub fn takes_jpegs(&self) -> bool {
+        self.kind == SinkKind::Memfd && self.format == SinkFormat::Jpeg
+    }
+
+    /// Where it is, for the log and `/state`.
+    pub fn place(&self) -> String {
+        match self.kind {
+            SinkKind::QtShm => format!("shm:{}", self.key),
+            SinkKind::Memfd => format!("memfd:{}", self.socket.display()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// A `QImage` in a `QSharedMemory`.
+    QtShm,
+    /// A ring of pictures in a memfd.
+    Memfd,
+}
+
+impl SinkKind {
+    pub const ALL: [SinkKind; 2] = [SinkKind::QtShm, SinkKind::Memfd];
+
+    /// The name in `sink.kind` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkKind::QtShm => "qt-shm",
+            SinkKind::Memfd => "memfd",
+        }
+    }
+}
+
+/// What a memfd sink holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkFormat {
+    Jpeg,
+    /// As the camera gives it.
+    Raw,
+    Rgb24,
+    Bgr24,
+    Grey,
+}
+
+impl SinkFormat {
+    pub const ALL: [SinkFormat; 5] = [
+        SinkFormat::Jpeg,
+        SinkFormat::Raw,
+        SinkFormat::Rgb24,
+        SinkFormat::Bgr24,
+        SinkFormat::Grey,
+    ];
+
+    /// The name in `sink.format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkFormat::Jpeg => "jpeg",
+            SinkFormat::Raw => "raw",
+            SinkFormat::Rgb24 => PixelFormat::Rgb24.name(),
+            SinkFormat::Bgr24 => PixelFormat::Bgr24.name(),
+            SinkFormat::Grey => PixelFormat::Grey.name(),
         }
     }
 }
@@ -372,7 +486,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
 }
 
 /// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
-/// on 8082, call on 8083.
+/// on 8082, call on 8083, raw on 8084.
 pub fn demo_config() -> Config {
     built_in(DEMO, "demo")
 }

@@ -18,7 +18,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
 use crate::hub::{ClientId, Hub};
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, REARM,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, REARM,
     REFUSAL_SLOTS, REGISTER_TRIES,
 };
 use crate::net::{Acceptor, Connection};
@@ -33,7 +33,8 @@ use crate::watchdog::Watchdog;
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
 const FIRST_ENCODER: usize = 2;
-const FIRST_ACCEPTOR: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
+const FIRST_SINK: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
+const FIRST_ACCEPTOR: usize = FIRST_SINK + MAX_SINKS;
 const FIRST_CLIENT: usize = 1 << 8;
 const _: () = assert!(FIRST_ACCEPTOR + MAX_LISTENERS <= FIRST_CLIENT);
 
@@ -47,6 +48,7 @@ enum Ready {
     Signals,
     Camera,
     Encoder(usize),
+    Sink(usize),
     Acceptor(usize),
     Client(ClientId),
 }
@@ -56,7 +58,8 @@ impl From<Token> for Ready {
         match token {
             SIGNALS => Ready::Signals,
             CAMERA => Ready::Camera,
-            Token(n) if n < FIRST_ACCEPTOR => Ready::Encoder(n - FIRST_ENCODER),
+            Token(n) if n < FIRST_SINK => Ready::Encoder(n - FIRST_ENCODER),
+            Token(n) if n < FIRST_ACCEPTOR => Ready::Sink(n - FIRST_SINK),
             Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
             Token(n) => {
                 let [index, low, high, ..] = (n - FIRST_CLIENT).to_le_bytes();
@@ -215,7 +218,7 @@ impl Daemon {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        // Every client, listener, encoder, camera and signal once is the most that one wait can tell.
+        // Every client, listener, sink, encoder, camera and signal once is the most that one wait can tell.
         let mut events =
             Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + MAX_CLIENTS + REFUSAL_SLOTS);
         let mut again = true;
@@ -241,6 +244,7 @@ impl Daemon {
                         let broken = event.is_error() || event.is_write_closed();
                         self.hub.mark_encoder(index, broken);
                     }
+                    Ready::Sink(index) => self.hub.mark_sink(index),
                     Ready::Acceptor(index) => self.listening[index].ready = true,
                     Ready::Client(client) => {
                         // A broken connection is told by the next read or write, whatever it was waiting for.
@@ -283,6 +287,16 @@ impl Daemon {
         again |= self.hub.arm_encoders(|index, fd| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut SourceFd(&fd), Token(FIRST_ENCODER + index), interest)
+        });
+        again |= self.hub.arm_sinks(|index, fd| {
+            let (token, interest) = (Token(FIRST_SINK + index), Interest::READABLE);
+            match registry.register(&mut SourceFd(&fd), token, interest) {
+                // The table has moved up, after a reload.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    registry.reregister(&mut SourceFd(&fd), token, interest)
+                }
+                registered => registered,
+            }
         });
         if fresh {
             self.camera.release();
@@ -506,7 +520,7 @@ impl Daemon {
             );
             config.listeners = self.config.listeners.clone();
         }
-        self.hub.reconfigure(&config);
+        self.hub.reconfigure(&config, now);
         self.camera.reconfigure(&config);
         if !same_source(&config, &self.config) {
             info!("the camera is opened anew");

@@ -128,7 +128,7 @@ fn camera(path: &Path, config: &Config) -> Result<Camera, String> {
         fps: config.camera.fps,
         transposed: false,
         left: Orientation::UPRIGHT,
-        demand: &Demand::of(&config.listeners),
+        demand: &Demand::of(config),
     };
     let auto = choice::choose(&offers, &wish, |code, size| device.rates(code, size));
     Ok(Camera {

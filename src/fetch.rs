@@ -1,8 +1,9 @@
-//! The receiving half, without a window: whole JPEGs from a camera server into a file, a folder or a pipe.
+//! The receiving half, without a window: whole pictures from a camera server into a file, a folder or a pipe.
 //!
-//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `http://host/path`, where the
-//! answer's Content-Type says whether it is one picture or a stream of them, and `call://host:8083/camera`, which rings
-//! up the camera at a relay. Blocking `std` sockets, one thread, nothing shared with the daemon except
+//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `raw://host:8084`,
+//! `http://host/path`, where the answer's Content-Type says whether it is one picture or a stream of them, and
+//! `call://host:8083/camera`, which rings up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared
+//! memory, and `shm:KEY`, Qt's, with PNGs in it. Blocking `std` sockets, one thread, nothing shared with the daemon except
 //! [`crate::limits`] and the formats in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
@@ -10,14 +11,18 @@
 
 mod call;
 mod http;
+mod memfd;
 mod output;
 mod pull;
 mod push;
+mod raw;
+mod shm;
 mod url;
 mod wire;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::limits;
@@ -37,7 +42,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `http://` or `call://`. The last may have a password in it, see [`without_password`].
+    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, `memfd:` or `shm:`. `call://` may have a password in it, see
+    /// [`without_password`].
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
@@ -101,14 +107,57 @@ impl std::error::Error for FetchError {}
 
 /// Fetches and writes what `options` ask for. Shows its progress on standard error if that is a terminal.
 pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
+    if let Some(path) = options.url.strip_prefix("memfd:") {
+        let mut sink = Sink::open(&options.output, JPEG)?;
+        let mut memory = memfd::Receiver::connect(Path::new(path), options.timeout)?;
+        return fetch(&mut memory, options, JPEG, &mut sink);
+    }
+    if let Some(key) = options.url.strip_prefix(shm::SCHEME) {
+        let mut sink = Sink::open(&options.output, PNG)?;
+        let mut memory = shm::Receiver::new(key, options.timeout);
+        return fetch(&mut memory, options, PNG, &mut sink);
+    }
     let url = Url::parse(&options.url)?;
-    let mut sink = Sink::open(&options.output)?;
-    fetch(&url, options, &mut sink)
+    let mut sink = Sink::open(&options.output, JPEG)?;
+    let mut network = Network::connect(&url, options)?;
+    fetch(&mut network, options, JPEG, &mut sink)
 }
 
-fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, FetchError> {
-    let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
-    let mut receiver = Receiver::new(url, &mut wire, options.count)?;
+/// A kind of picture.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    /// What files of it end with.
+    extension: &'static str,
+    begins: &'static [u8],
+}
+
+const JPEG: Kind = Kind {
+    name: "JPEG",
+    extension: "jpg",
+    begins: &[0xFF, 0xD8],
+};
+const PNG: Kind = Kind {
+    name: "PNG",
+    extension: "png",
+    begins: &crate::shm::picture::SIGNATURE,
+};
+
+/// Where pictures come from.
+trait Pictures {
+    /// Puts the next whole picture into the empty `picture`; false: the other side has ended the stream in good order.
+    fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError>;
+
+    /// Takes leave where there is a word for it; else the end of the connection says it.
+    fn finish(&mut self) {}
+}
+
+fn fetch(
+    pictures: &mut dyn Pictures,
+    options: &FetchOptions,
+    kind: Kind,
+    sink: &mut Sink,
+) -> Result<Summary, FetchError> {
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut progress = Progress::new();
@@ -117,9 +166,8 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         if options.count != 0 && summary.pictures == options.count {
             break Ok(());
         }
-        wire.restart_timeout();
         picture.clear();
-        match receiver.next(&mut wire, &mut picture) {
+        match pictures.next(&mut picture) {
             Ok(true) => {}
             Ok(false) if options.count == 0 => break Ok(()),
             Ok(false) => {
@@ -130,10 +178,13 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
             }
             Err(error) => break Err(error),
         }
-        if !picture.starts_with(&[0xFF, 0xD8]) {
+        if !picture.starts_with(kind.begins) {
             break Err(FetchError::Protocol(format!(
-                "picture {} is not a JPEG: it does not begin with FF D8",
-                summary.pictures + 1
+                "picture {} is not a {}: it does not begin with {:02X} {:02X}",
+                summary.pictures + 1,
+                kind.name,
+                kind.begins[0],
+                kind.begins[1],
             )));
         }
         match sink.save(&picture) {
@@ -148,14 +199,40 @@ fn fetch(url: &Url, options: &FetchOptions, sink: &mut Sink) -> Result<Summary, 
         progress.show(&summary);
     };
     progress.finish(&summary);
-    receiver.finish(&mut wire);
+    pictures.finish();
     result.map(|()| summary)
+}
+
+/// From a server, over TCP.
+struct Network {
+    wire: Wire,
+    receiver: Receiver,
+}
+
+impl Network {
+    fn connect(url: &Url, options: &FetchOptions) -> Result<Network, FetchError> {
+        let mut wire = Wire::connect(&url.host, url.port, options.timeout)?;
+        let receiver = Receiver::new(url, &mut wire, options.count)?;
+        Ok(Network { wire, receiver })
+    }
+}
+
+impl Pictures for Network {
+    fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError> {
+        self.wire.restart_timeout();
+        self.receiver.next(&mut self.wire, picture)
+    }
+
+    fn finish(&mut self) {
+        self.receiver.finish(&mut self.wire);
+    }
 }
 
 /// The closed set of wires.
 enum Receiver {
     Pull(pull::Receiver),
     Push,
+    Raw(raw::Receiver),
     Multipart(http::Multipart),
     Single(http::Single),
     Call(call::Receiver),
@@ -166,6 +243,7 @@ impl Receiver {
         match &url.scheme {
             Scheme::Pull => Ok(Receiver::Pull(pull::Receiver::new())),
             Scheme::Push => Ok(Receiver::Push),
+            Scheme::Raw => Ok(Receiver::Raw(raw::Receiver::new())),
             Scheme::Http => match http::request(wire, url)? {
                 http::Answer::Stream(multipart) => Ok(Receiver::Multipart(multipart)),
                 http::Answer::Picture(single) if count == 1 => Ok(Receiver::Single(single)),
@@ -183,6 +261,7 @@ impl Receiver {
         match self {
             Receiver::Pull(receiver) => receiver.next(wire, picture).map(|()| true),
             Receiver::Push => push::next(wire, picture).map(|()| true),
+            Receiver::Raw(receiver) => receiver.next(wire, picture),
             Receiver::Multipart(multipart) => multipart.next(wire, picture),
             Receiver::Single(single) => single.next(wire, picture).map(|()| true),
             Receiver::Call(receiver) => receiver.next(wire, picture),

@@ -1,6 +1,6 @@
 //! Pictures: borrowed ones that a source lends ([`Frame`]), and the fixed copies that outlive the loan ([`FrameBuf`]).
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What is known of a picture apart from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,28 @@ pub struct FrameMeta {
     pub orientation: Orientation,
     /// False for the "no picture" card that stands in for a camera in trouble.
     pub live: bool,
+}
+
+impl FrameMeta {
+    /// Of a picture that is taken now, or dated so for want of anything better: upright, live, not numbered yet.
+    pub fn taken(now: Instant, width: u16, height: u16) -> Self {
+        FrameMeta {
+            sequence: 0,
+            captured: now,
+            wall: wall_clock(),
+            width,
+            height,
+            orientation: Orientation::UPRIGHT,
+            live: true,
+        }
+    }
+}
+
+/// Time since the Unix epoch; 0 on a board whose clock is before that. It may be set at any moment: ask for each picture.
+pub fn wall_clock() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// Of a picture or one of its components, in samples.
@@ -74,6 +96,15 @@ impl Bounds {
         },
         eighths: 8,
     };
+
+    /// What `width` and `height` of the configuration mean; `None`: any.
+    pub fn within(width: Option<u16>, height: Option<u16>) -> Bounds {
+        let within = Size {
+            width: width.unwrap_or(u16::MAX),
+            height: height.unwrap_or(u16::MAX),
+        };
+        Bounds { within, eighths: 8 }
+    }
 
     /// What a picture of this size becomes.
     pub fn fit(self, size: Size) -> Size {

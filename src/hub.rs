@@ -26,6 +26,7 @@ use crate::protocol::Violation;
 use crate::protocol::call::{self, Kind, Name};
 use crate::protocol::http::{self, Call, Policy, Route, Status};
 use crate::renditions::{Profile, Rendition, Renditions};
+use crate::sink::Sinks;
 use crate::slot::{CloseReason, Peer, Slot, Stream, Turn};
 use crate::source::camera::{Camera, Condition};
 use crate::source::{ControlError, Source};
@@ -125,6 +126,7 @@ pub struct Hub<S> {
     listeners: heapless::Vec<Listener, MAX_LISTENERS>,
     limits: LimitsConfig,
     renditions: Renditions,
+    sinks: Sinks,
     switchboard: Switchboard,
     texts: Texts,
     page: FrameBuf,
@@ -168,6 +170,7 @@ impl<S: Stream> Hub<S> {
             listeners: config.listeners.iter().map(Listener::new).collect(),
             limits: config.limits.clone(),
             renditions: Renditions::new(config, nodes, clock),
+            sinks: Sinks::new(config, now),
             switchboard: Switchboard::new(&config.listeners),
             texts: Texts::new(config),
             page: FrameBuf::new(PAGE),
@@ -184,7 +187,7 @@ impl<S: Stream> Hub<S> {
     /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
     /// the listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
     /// and set_controls under which they came.
-    pub fn reconfigure(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config, now: Instant) {
         assert_eq!(
             self.limits.frame_bytes, config.limits.frame_bytes,
             "buffers are taken at start"
@@ -206,6 +209,7 @@ impl<S: Stream> Hub<S> {
         }
         self.limits = config.limits.clone();
         self.renditions.reconfigure(config);
+        self.sinks.reconfigure(config, now);
         self.switchboard.reconfigure(&config.listeners);
         self.texts = Texts::new(config);
         // Those who wait for the device's contexts of before wait for nothing.
@@ -266,6 +270,10 @@ impl<S: Stream> Hub<S> {
         &self.renditions
     }
 
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
+    }
+
     pub fn encode_failures(&self) -> u64 {
         self.renditions.failed
     }
@@ -279,10 +287,10 @@ impl<S: Stream> Hub<S> {
         self.started
     }
 
-    /// Clients for whom the camera must run.
+    /// Clients and sinks for whom the camera must run.
     pub fn viewers(&self) -> usize {
         let slots = &self.slots[..self.used];
-        slots.iter().filter(|slot| slot.is_viewer()).count()
+        slots.iter().filter(|slot| slot.is_viewer()).count() + self.sinks.viewers()
     }
 
     /// When somebody who wanted one picture was last told that there is none. He is no viewer any more.
@@ -392,6 +400,16 @@ impl<S: Stream> Hub<S> {
         self.renditions.mark(index, broken);
     }
 
+    /// See [`Sinks::arm`].
+    pub fn arm_sinks(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.sinks.arm(register)
+    }
+
+    /// A readiness event for a sink's descriptor.
+    pub fn mark_sink(&mut self, index: usize) {
+        self.sinks.mark(index);
+    }
+
     fn mark_waiting(&mut self) {
         let slots = &self.slots[..self.used];
         for (slot, marked) in slots.iter().zip(&mut self.marked) {
@@ -406,6 +424,7 @@ impl<S: Stream> Hub<S> {
             .filter_map(|slot| slot.deadline(&self.limits))
             .chain(self.renditions.deadline())
             .chain(self.switchboard.deadline())
+            .chain(self.sinks.deadline())
             .min()
     }
 
@@ -433,6 +452,7 @@ impl<S: Stream> Hub<S> {
                 self.serve(index, now, camera);
             }
         }
+        self.sinks.turn(camera, &mut self.renditions, now);
         // Some gave way to others, or were told something by those behind them.
         self.marked[..self.used].contains(&true)
     }
@@ -781,6 +801,7 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.renditions.follow(None);
+        self.sinks.shutdown();
     }
 }
 

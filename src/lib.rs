@@ -29,23 +29,26 @@
 //! | rank | modules | what lives there |
 //! |---|---|---|
 //! | 0 | `limits` | every capacity and wire constant, and the relations between them |
-//! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt`, `samples`, `health`, `watchdog` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C; whether a watchdog is to be fed; the board's |
-//! | 2 | `jpeg`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
+//! | 1 | `frame`, `font`, `rate`, `times`, `decimate`, `adapt`, `samples` | borrowed pictures, fixed copies; letters; events per second, how long they took, and fewer of them; smaller pictures for slow clients; loops in C |
+//! | 1 | `ring`, `unix_socket`, `health`, `watchdog` | pictures in shared memory; files of sockets; whether a watchdog is to be fed; the board's |
+//! | 2 | `jpeg`, `shm`, `scale`, `stamp`, `protocol`, `v4l2` | the JPEG marker walk; Qt's shared memory; smaller pictures; date and time on them; one file a wire protocol: state machines without socket or clock; V4L2's system calls and pixel formats |
 //! | 3 | `config`, `codec`, `m2m` | TOML to a checked `Config`; encoding, transcoding, scaling and turning by libjpeg; encoding by a V4L2 memory-to-memory device |
 //! | 4 | `slot`, `renditions`, `switchboard`, `source` | one client; the JPEGs of one frame; who is in a call with whom; where pictures come from |
-//! | 5 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
-//! | 6 | `net`, `cli` | sockets; the command line |
-//! | 7 | `uplink`, `supervisor` | connections that camd makes; what those who watch it are told |
-//! | 8 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
+//! | 5 | `sink` | where programs on the same board get pictures |
+//! | 6 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
+//! | 7 | `net`, `cli` | sockets; the command line |
+//! | 8 | `uplink`, `supervisor` | connections that camd makes; what those who watch it are told |
+//! | 9 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
-//! `unsafe` is where ioctl, mmap, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `codec`, `samples`,
-//! `source::pipe`, `net`, `watchdog`, `daemon`.
+//! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `shm`,
+//! `codec`, `samples`, `source::pipe`, `net`, `ring`, `fetch::memfd`, `watchdog`, `daemon`.
 //!
 //! # Adding to it
 //!
 //! - A **protocol** is a file in [`protocol`] and a variant in `ProtocolKind` and `Protocol`; the `match`es that then
 //!   do not compile are the rest.
 //! - A **source** is a file in [`source`], a variant in `AnySource` and its keys.
+//! - A **sink** is a file in [`sink`], a variant in `AnySink` and `SinkKind`, and its keys.
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
 //!   hold the three together.
 
@@ -68,14 +71,18 @@ pub mod net;
 pub mod protocol;
 pub mod rate;
 pub mod renditions;
+pub mod ring;
 pub mod samples;
 pub mod scale;
+pub mod shm;
+pub mod sink;
 pub mod slot;
 pub mod source;
 pub mod stamp;
 pub mod supervisor;
 pub mod switchboard;
 pub mod times;
+pub mod unix_socket;
 pub mod uplink;
 pub mod v4l2;
 pub mod watchdog;

@@ -10,6 +10,20 @@ pub const REFUSAL_SLOTS: usize = 8;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
+/// `[[sink]]` sections.
+pub const MAX_SINKS: usize = 4;
+/// qt-shm: a key, in characters.
+pub const SINK_KEY: usize = 64;
+/// source = "qt-shm": bytes of a QImage that are read, a PNG in whatever way it is written; and bytes of the pixels that it
+/// becomes, also on the way there: 3840x2160 with alpha.
+pub const SHM_CONTENT: usize = 64 << 20;
+pub const SHM_PIXELS: usize = 34 << 20;
+/// memfd: pictures in the memory. With one, a reader could never look at it in peace.
+pub const SINK_SLOTS_MIN: usize = 2;
+pub const SINK_SLOTS_MAX: usize = 32;
+/// memfd: readers of one sink.
+pub const SINK_READERS_MAX: usize = 32;
+
 /// `camera.name`, in characters.
 pub const CAMERA_NAME: usize = 64;
 
@@ -166,8 +180,9 @@ const _: () = assert!(CONTROL_RECORD <= RECORD);
 const _: () = assert!(USERS.is_power_of_two());
 // A client that reads is not drowned by what one other may send at once; and all of it goes out in one piece.
 const _: () = assert!(4 * CONTROL_BURST <= CONTROL_QUEUE && CONTROL_QUEUE <= FRAME_BYTES_MIN);
-// Without adaptive listeners there is always room.
+// Without adaptive listeners and sinks there is always room.
 const _: () = assert!(MAX_LISTENERS * FRAME_BYTES_MAX <= RENDITIONS_BYTES);
+const _: () = assert!(4 * 3840 * 2160 <= SHM_PIXELS);
 // push writes the length as an int32.
 const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(BUFFERS_MIN < BUFFERS_TO_HOLD_ONE && BUFFERS_TO_HOLD_ONE <= BUFFERS_MAX);

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::event::Source;
@@ -18,6 +17,7 @@ use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::slot::{Peer, Stream};
 use crate::source::dial::keep_alive;
+use crate::unix_socket::remove_stale;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -138,19 +138,6 @@ impl Drop for Acceptor {
             // Gone already, or not ours to remove any more: the next start deals with both.
             let _ = std::fs::remove_file(path);
         }
-    }
-}
-
-/// A camd that was killed leaves its socket file, and bind does not take that place again. One on which somebody
-/// listens is somebody's.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        _ => return Ok(()),
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        _ => Ok(()),
     }
 }
 

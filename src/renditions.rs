@@ -15,13 +15,14 @@ use std::time::Instant;
 use log::{info, warn};
 
 use crate::adapt::{Ladder, Step};
-use crate::codec::{Codec, CodecError, Recipe};
-use crate::config::{Config, ListenerConfig};
-use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
+use crate::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
+use crate::config::{Config, ListenerConfig, SinkConfig};
+use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size};
 #[cfg(doc)]
 use crate::limits::ENCODER_CONTEXTS;
-use crate::limits::{MAX_LISTENERS, RUNGS};
+use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
 use crate::m2m::Nodes;
+use crate::protocol::ProtocolKind;
 use crate::stamp::Stamp;
 use crate::times::Times;
 use hardware::Hardware;
@@ -38,18 +39,23 @@ pub struct Profile {
 
 impl Profile {
     pub fn of(listener: &ListenerConfig) -> Self {
+        let default = listener.protocol.default_quality();
+        let bounds = Bounds::within(listener.width, listener.height);
+        Profile::new(listener.quality, default, bounds)
+    }
+
+    /// What a sink of JPEGs wants.
+    pub fn of_sink(sink: &SinkConfig) -> Self {
+        let default = ProtocolKind::Push.default_quality();
+        let bounds = Bounds::within(sink.width, sink.height);
+        Profile::new(sink.quality, default, bounds)
+    }
+
+    fn new(quality: Option<u8>, default: u8, bounds: Bounds) -> Self {
         Profile {
-            quality: listener.quality,
-            raw_quality: listener
-                .quality
-                .unwrap_or(listener.protocol.default_quality()),
-            bounds: Bounds {
-                within: Size {
-                    width: listener.width.unwrap_or(Bounds::NONE.within.width),
-                    height: listener.height.unwrap_or(Bounds::NONE.within.height),
-                },
-                eighths: 8,
-            },
+            quality,
+            raw_quality: quality.unwrap_or(default),
+            bounds,
         }
     }
 
@@ -160,9 +166,9 @@ pub struct Renditions {
     /// With `camera.timestamp`.
     stamp: Option<Stamp>,
     turned: Turned,
-    /// One for each different profile, so at most one for each rung of each listener. Pages that were never written cost no
+    /// One for each different profile, so at most one for each rung of each listener and for each sink. Pages that were never written cost no
     /// memory.
-    made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS }>,
+    made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
     hardware: Hardware,
@@ -172,7 +178,7 @@ impl Renditions {
     /// Room for the profiles of the configuration's listeners.
     ///
     /// # Panics
-    /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
+    /// If there are more than [`MAX_LISTENERS`] or [`MAX_SINKS`]: the configuration is checked for that.
     pub fn new(config: &Config, nodes: Box<dyn Nodes>, clock: fn() -> Instant) -> Self {
         let mut codec = Codec::new();
         codec.set_clock(clock);
@@ -184,7 +190,7 @@ impl Renditions {
                 jpeg: FrameBuf::new(config.limits.frame_bytes),
                 told: false,
             },
-            made: room_for(profiles(&config.listeners), config.limits.frame_bytes),
+            made: room_for(profiles(config), config.limits.frame_bytes),
             failed: 0,
             hardware: Hardware::new(&config.camera, nodes),
         }
@@ -194,7 +200,7 @@ impl Renditions {
     pub fn reconfigure(&mut self, config: &Config) {
         self.hardware.reconfigure(&config.camera);
         self.stamp = stamp(config);
-        self.made = room_for(profiles(&config.listeners), config.limits.frame_bytes);
+        self.made = room_for(profiles(config), config.limits.frame_bytes);
     }
 
     /// Whether pictures get a time stamp where they are encoded.
@@ -321,16 +327,11 @@ impl Renditions {
         let (quality, bounds) = (rendition.quality, rendition.bounds);
         if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
             rendition.meta = Some(frame.meta);
-            // The card shows no moment, and no picture.
-            let mut stamp = self.stamp.as_mut().filter(|_| frame.meta.live);
-            if let Some(stamp) = &mut stamp {
-                stamp.set(frame.meta.wall);
-            }
             let recipe = Recipe {
                 quality,
                 bounds,
                 orientation: frame.meta.orientation,
-                stamp: stamp.as_deref(),
+                stamp: set(&mut self.stamp, &frame.meta),
             };
             let result = self
                 .codec
@@ -356,6 +357,24 @@ impl Renditions {
         (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
     }
 
+    /// Gives a frame to `rows` as pixels, turned, fitted into `bounds` and with the stamp, if there is one: what a sink has
+    /// for programs on this machine. See [`Codec::pixels`]. `format`: RGB, BGR or grey.
+    pub fn pixels(
+        &mut self,
+        frame: &Frame<'_>,
+        format: PixelFormat,
+        bounds: Bounds,
+        rows: &mut dyn Rows,
+    ) -> Result<Size, CodecError> {
+        let recipe = PixelRecipe {
+            format,
+            bounds,
+            orientation: frame.meta.orientation,
+            stamp: set(&mut self.stamp, &frame.meta),
+        };
+        self.codec.pixels(&frame.picture, &recipe, rows)
+    }
+
     /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
     /// will be at `quality`.
     fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
@@ -375,8 +394,10 @@ impl Renditions {
     }
 }
 
-fn profiles(listeners: &[ListenerConfig]) -> impl Iterator<Item = Profile> {
-    listeners.iter().flat_map(Profile::all)
+fn profiles(config: &Config) -> impl Iterator<Item = Profile> {
+    let sinks = config.sinks.iter().filter(|sink| sink.takes_jpegs());
+    let listeners = config.listeners.iter().flat_map(Profile::all);
+    listeners.chain(sinks.map(Profile::of_sink))
 }
 
 fn stamp(config: &Config) -> Option<Stamp> {
@@ -384,14 +405,22 @@ fn stamp(config: &Config) -> Option<Stamp> {
     camera.timestamp.then(|| Stamp::new(&camera.name))
 }
 
-const FOR_EACH: &str = "there is a rendition for each rung of each listener's size and quality";
+/// The stamp, if there is one, with the time of this picture. The card shows no moment, and no picture.
+fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> {
+    let stamp = stamp.as_mut().filter(|_| meta.live)?;
+    stamp.set(meta.wall);
+    Some(stamp)
+}
+
+const FOR_EACH: &str =
+    "there is a rendition for each rung of each listener's size and quality, and for each sink's";
 
 /// # Panics
 /// As [`Renditions::new`].
 fn room_for(
     profiles: impl Iterator<Item = Profile>,
     frame_bytes: usize,
-) -> heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS }> {
+) -> heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }> {
     let mut made = heapless::Vec::new();
     for profile in profiles {
         if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
@@ -406,7 +435,7 @@ fn room_for(
             };
             assert!(
                 made.push(rendition).is_ok(),
-                "more than {MAX_LISTENERS} listeners in a checked configuration"
+                "more than {MAX_LISTENERS} listeners or {MAX_SINKS} sinks in a checked configuration"
             );
         }
     }
@@ -440,7 +469,7 @@ mod tests {
     }
 
     fn by_listeners(listeners: &[ListenerConfig]) -> Renditions {
-        by_processor(&profiles(listeners).collect::<Vec<_>>())
+        by_processor(&listeners.iter().flat_map(Profile::all).collect::<Vec<_>>())
     }
 
     fn by_processor(profiles: &[Profile]) -> Renditions {

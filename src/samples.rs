@@ -16,6 +16,8 @@ unsafe extern "C" {
         top: *mut u8,
         bottom: *mut u8,
     );
+    fn camd_rgb(y: *const u8, cb: *const u8, cr: *const u8, pairs: usize, pixels: *mut u8);
+    fn camd_bgr(y: *const u8, cb: *const u8, cr: *const u8, pairs: usize, pixels: *mut u8);
 }
 
 /// Takes pairs apart, as many as there are and fit.
@@ -109,6 +111,24 @@ pub fn quarters(
     }
 }
 
+/// Pixels of three bytes, red first or blue first, from a line of luma and one of each colour, which two pixels share;
+/// as many whole pairs as there are and fit. Numbers are taken as JFIF means them (full range).
+pub fn colours(y: &[u8], cb: &[u8], cr: &[u8], pixels: &mut [u8], blue_first: bool) {
+    let pairs = (y.len() / 2).min(cb.len()).min(cr.len());
+    let pairs = pairs.min(pixels.len() / 6);
+    let convert = if blue_first { camd_bgr } else { camd_rgb };
+    // SAFETY: each has so many, and `pixels` overlaps none of the others, being borrowed as it is.
+    unsafe {
+        convert(
+            y.as_ptr(),
+            cb.as_ptr(),
+            cr.as_ptr(),
+            pairs,
+            pixels.as_mut_ptr(),
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +170,25 @@ mod tests {
                     assert_eq!(u32::from(means[i]), (sum + 256) / 512);
                 }
                 assert_eq!(means[count], 6);
+
+                let mut pixels = vec![4; start + 6 * count + 1];
+                let (y, cb, cr) = (&bytes[..2 * count], &bytes[count..], &bytes[1..]);
+                for blue_first in [false, true] {
+                    colours(y, cb, cr, &mut pixels[start..], blue_first);
+                    for (i, pixel) in pixels[start..][..6 * count].chunks(3).enumerate() {
+                        let [y, b, r] = [y[i], cb[i / 2], cr[i / 2]].map(f64::from);
+                        let (b, r) = (b - 128.0, r - 128.0);
+                        // JFIF 1.02, "Conversion to and from RGB".
+                        let rgb: [f64; 3] =
+                            [y + 1.402 * r, y - 0.34414 * b - 0.71414 * r, y + 1.772 * b];
+                        let order = if blue_first { [2, 1, 0] } else { [0, 1, 2] };
+                        for (got, channel) in pixel.iter().zip(order) {
+                            let off = f64::from(*got) - rgb[channel].clamp(0.0, 255.0);
+                            assert!(off.abs() < 0.51, "{i}: {pixel:?}, not {rgb:?}");
+                        }
+                    }
+                    assert_eq!(pixels[start + 6 * count], 4);
+                }
 
                 let mut low = [(); 4].map(|()| vec![0i16; start + count]);
                 for c in &mut low {

@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::protocol::call::{self, Longest, Name, Partners, Record};
 use crate::protocol::http::{self, Call, Http, Parsed, Phase, Refusal, Route, Status};
 use crate::protocol::pull::{self, Action, Moment};
+use crate::protocol::push::Framing;
 use crate::protocol::{Chunk, Head, Position, Protocol, State, Violation};
 use crate::rate::Rate;
 
@@ -263,7 +264,7 @@ impl<S: Stream> Slot<S> {
             peer: Peer::new(),
             listener: 0,
             refusal,
-            protocol: Protocol::Push,
+            protocol: Protocol::Push(Framing::Lengths),
             state: State::Idle,
             closing: false,
             frame: FrameBuf::new(capacity),
@@ -407,7 +408,7 @@ impl<S: Stream> Slot<S> {
     pub fn is_viewer(&self) -> bool {
         match &self.protocol {
             _ if self.is_free() || self.refusal || self.closing => false,
-            Protocol::Push => true,
+            Protocol::Push(_) => true,
             Protocol::Pull(_) => self.state != State::Idle,
             Protocol::Http(http) => http.phase != Phase::Request,
             Protocol::Call(call) => call.watching,
@@ -466,7 +467,7 @@ impl<S: Stream> Slot<S> {
     pub fn is_adaptable(&self) -> bool {
         match &self.protocol {
             _ if self.refusal => false,
-            Protocol::Push | Protocol::Pull(_) => true,
+            Protocol::Push(_) | Protocol::Pull(_) => true,
             Protocol::Http(http) => http.phase == Phase::Stream,
             Protocol::Call(call) => call.watching,
         }
@@ -656,7 +657,7 @@ impl<S: Stream> Slot<S> {
                 self.adapter.end(now);
                 self.state = pull.on_frame_done();
             }
-            Protocol::Push => self.state = State::AnnouncePending,
+            Protocol::Push(_) => self.state = State::AnnouncePending,
             Protocol::Http(http) if http.phase == Phase::Stream => {
                 self.state = State::AnnouncePending
             }
@@ -919,7 +920,7 @@ impl<S: Stream> Slot<S> {
             return Ok(Input::NeedsMore);
         }
         match &mut self.protocol {
-            Protocol::Push => {
+            Protocol::Push(_) => {
                 self.input.clear();
                 Ok(Input::NeedsMore)
             }
@@ -1089,7 +1090,7 @@ impl<S: Stream> Slot<S> {
             _ if self.closing => true,
             // Without further acks or requests nothing can follow.
             Protocol::Pull(_) => true,
-            Protocol::Push => false,
+            Protocol::Push(_) => false,
             Protocol::Http(_) => self.state == State::Idle,
             // What he said has been acted on: nothing, not even the end, is read while a record waits.
             Protocol::Call(_) => true,

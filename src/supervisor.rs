@@ -2,6 +2,7 @@
 //! and the board's watchdog. Both are fed by the event loop, and only while [`Health`] finds nothing wrong.
 
 use std::fmt::Write;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -12,19 +13,19 @@ use crate::health::{Change, Health, Sight};
 use crate::limits::{HUNG, STATUS_INTERVAL};
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Timer, Watchdog};
 
-pub struct Supervisor {
-    watchdogs: Option<Watchdogs>,
+pub struct Supervisor<T = File> {
+    watchdogs: Option<Watchdogs<T>>,
     /// `None`: nobody wants to know.
     status: Option<Status>,
 }
 
 /// Both are fed at the same time, so that an idle camd wakes up as seldom as can be.
-struct Watchdogs {
+struct Watchdogs<T> {
     /// The service manager has one.
     manager: bool,
-    board: Option<Watchdog>,
+    board: Option<Watchdog<T>>,
     interval: Duration,
     next: Instant,
     health: Health,
@@ -50,9 +51,9 @@ struct Outline {
     hung: bool,
 }
 
-impl Supervisor {
+impl<T: Timer> Supervisor<T> {
     /// `board` runs already.
-    pub fn new(board: Option<Watchdog>, now: Instant) -> Self {
+    pub fn new(board: Option<Watchdog<T>>, now: Instant) -> Self {
         let manager = sd_notify::watchdog_enabled().map(|limit| limit / 2);
         let interval = manager
             .into_iter()
@@ -136,7 +137,7 @@ impl Supervisor {
     }
 }
 
-impl Watchdogs {
+impl<T: Timer> Watchdogs<T> {
     fn turn(&mut self, sight: &Sight, reason: &str, now: Instant) {
         match self.health.look(sight, now) {
             None => {}

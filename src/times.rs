@@ -1,6 +1,9 @@
-//! How long things took: a window over the last ones, its mean and its 99th percentile.
+//! How long things took: a window over the last ones, its mean and its 99th percentile. And [`Instant`]s as others count
+//! them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Pictures in a [`Window`].
 const PICTURES: usize = 256;
@@ -98,6 +101,33 @@ impl Default for Times {
     }
 }
 
+/// How CLOCK_MONOTONIC and [`Instant`] relate: a moment on both.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch {
+    pub instant: Instant,
+    pub monotonic: Duration,
+}
+
+impl Epoch {
+    /// Now, on both clocks. On Linux [`Instant`] is CLOCK_MONOTONIC too, but does not show its number.
+    pub fn now() -> Epoch {
+        let instant = Instant::now();
+        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
+            .map(Duration::from)
+            // Linux always has this clock. A wrong epoch makes every picture's time stamp implausible, so that it is not used.
+            .unwrap_or_default();
+        Epoch { instant, monotonic }
+    }
+
+    /// What CLOCK_MONOTONIC showed at a moment; 0 for one before the machine was started.
+    pub fn monotonic(&self, at: Instant) -> Duration {
+        match at.checked_duration_since(self.instant) {
+            Some(after) => self.monotonic.saturating_add(after),
+            None => self.monotonic.saturating_sub(self.instant - at),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +187,21 @@ mod tests {
         assert_eq!(times.summary(Phase::Scale), Some(expected));
         assert_eq!(times.pictures(), 1000 + last);
         assert_eq!(times.total(Phase::Scale), ms(500_000 + 5 * last));
+    }
+
+    #[test]
+    fn instants_on_the_other_clock() {
+        let epoch = Epoch {
+            instant: Instant::now(),
+            monotonic: ms(5000),
+        };
+        assert_eq!(epoch.monotonic(epoch.instant + ms(7)), ms(5007));
+        assert_eq!(epoch.monotonic(epoch.instant - ms(7)), ms(4993));
+        let early = Epoch {
+            monotonic: ms(5),
+            ..epoch
+        };
+        assert_eq!(early.monotonic(epoch.instant - ms(7)), ms(0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use camd::config::{Config, ListenerConfig};
 use camd::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture};
 use camd::hub::{ClientId, Hub};
-use camd::jpeg::inspect;
+use camd::jpeg::{Splitter, inspect};
 use camd::protocol::ProtocolKind;
 use camd::slot::{Peer, Stream};
 use camd::source::camera::Camera;
@@ -270,6 +270,7 @@ impl Stream for ServerEnd {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Push,
+    Raw,
     Stream,
     Pull,
     /// pull, one picture a second.
@@ -278,7 +279,7 @@ enum Kind {
     Snapshots,
 }
 
-const VIEWERS: [Kind; 3] = [Kind::Push, Kind::Stream, Kind::Pull];
+const VIEWERS: [Kind; 4] = [Kind::Push, Kind::Raw, Kind::Stream, Kind::Pull];
 
 /// A picture that arrived: when, in seconds, how long, how wide.
 struct Arrival {
@@ -313,7 +314,7 @@ impl Client {
 
     fn hello(&mut self) {
         match self.kind {
-            Kind::Push => {}
+            Kind::Push | Kind::Raw => {}
             Kind::Pull | Kind::Rarely => self.say(b"new_request"),
             Kind::Stream => self.say(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
             Kind::Snapshots => self.say(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
@@ -341,6 +342,13 @@ impl Client {
                 }
                 None => false,
             },
+            Kind::Raw => {
+                let mut splitter = Splitter::new(self.received.len().max(4));
+                splitter.spare()[..self.received.len()].copy_from_slice(&self.received);
+                splitter.filled(self.received.len());
+                let len = splitter.next_frame().map(<[u8]>::len);
+                len.is_some_and(|len| self.take(0, len, 0, at))
+            }
             Kind::Pull | Kind::Rarely => self.parse_pull(at),
             Kind::Stream if !self.head_seen => {
                 let end = memchr::memmem::find(&self.received, b"--camdframe\r\n");
@@ -470,7 +478,12 @@ struct World {
     most_encodes: u64,
 }
 
-const LISTENERS: [ProtocolKind; 3] = [ProtocolKind::Push, ProtocolKind::Http, ProtocolKind::Pull];
+const LISTENERS: [ProtocolKind; 4] = [
+    ProtocolKind::Push,
+    ProtocolKind::Http,
+    ProtocolKind::Pull,
+    ProtocolKind::Raw,
+];
 
 impl World {
     /// All listeners have pictures of the same quality and are adaptive; `change` is done to each.
@@ -512,6 +525,7 @@ impl World {
             Kind::Push => 0,
             Kind::Stream | Kind::Snapshots => 1,
             Kind::Pull | Kind::Rarely => 2,
+            Kind::Raw => 3,
         };
         let now = self.start + STEP * self.steps;
         let admitted = self.hub.admit(end, Peer::new(), listener, now);
@@ -539,7 +553,8 @@ impl World {
 
     fn reconfigure(&mut self, change: impl Fn(&mut ListenerConfig)) {
         self.config.listeners.iter_mut().for_each(change);
-        self.hub.reconfigure(&self.config);
+        let now = self.start + STEP * self.steps;
+        self.hub.reconfigure(&self.config, now);
         // They are counted anew.
         self.encoded = 0;
     }
@@ -879,7 +894,7 @@ fn a_reload_changes_the_goal_under_living_clients() {
         assert!(client.rung() > Some(0), "{}", client.name);
         assert!(client.fewest(55.0, 60.0) >= 10, "{}", client.name);
     }
-    let fast: Vec<_> = world.clients[3]
+    let fast: Vec<_> = world.clients[VIEWERS.len()]
         .rungs
         .iter()
         .map(|(_, rung)| *rung)

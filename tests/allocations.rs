@@ -3,19 +3,20 @@
 mod common;
 
 use std::env;
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use camd::codec::{Codec, Recipe};
 use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
 use camd::protocol::call::Kind;
+use common::qt::Place;
 use common::relay::Relay;
 use common::user::{CALLS, User};
 use common::{
-    Camd, LISTENERS, Stream, connect, jpeg, pattern, pull_announcement, pull_next, push_next,
-    replay, send,
+    Camd, Folder, LISTENERS, RAW, Stream, connect, jpeg, memfd, pattern, pull_announcement,
+    pull_next, push_next, push_wire, raw_next, replay, send,
 };
 use nix::sys::signal::Signal;
 
@@ -36,7 +37,10 @@ fn valgrind() -> Command {
 
 /// The allocations of one whole life of camd, in which `viewers` do something.
 fn allocations(config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
-    let mut valgrind = valgrind();
+    allocations_under(valgrind(), config, viewers)
+}
+
+fn allocations_under(mut valgrind: Command, config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
     valgrind
         .arg(env!("CARGO_BIN_EXE_camd"))
         // For the time stamps: a zone with a long history.
@@ -65,15 +69,17 @@ const N: usize = 20;
 #[test]
 fn pictures_cost_no_allocation() {
     let (_folder, camera) = replay(10, 5000, 30);
-    let config = format!("{camera}{LISTENERS}");
+    let config = format!("{camera}{LISTENERS}{RAW}");
     let [few, many] = [N, 10 * N].map(|count| {
         allocations(&config, |camd| {
             let mut stream = Stream::open(camd.http(), "/stream");
             let mut push = connect(camd.push());
             let mut pull = connect(camd.pull());
+            let mut raw = connect(camd.raw());
             for _ in 0..count {
                 stream.next();
                 push_next(&mut push);
+                raw_next(&mut raw, 5000);
                 pull_next(&mut pull);
             }
         })
@@ -180,6 +186,50 @@ fn adapted_pictures_cost_no_allocation() {
 }
 
 #[test]
+fn pictures_of_a_push_server_cost_no_allocation() {
+    let [few, many] = [N, 10 * N].map(|count| {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = server.local_addr().expect("its address");
+        let camera = format!("[camera]\nsource = \"push\"\naddress = \"{address}\"\n");
+        let config = format!("{camera}linger_s = 0\nfps = 240\n{LISTENERS}");
+        let pictures: Vec<_> = (0..10).map(|number| jpeg(number, 5000)).collect();
+        let sent = pictures.clone();
+        // From the beginning: camd under valgrind is slow to begin, and a silent server is left.
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().expect("a connection");
+            for picture in sent.iter().cycle() {
+                // Damaged ones cost nothing either.
+                for bytes in [&picture[..100], picture] {
+                    if stream.write_all(&push_wire(bytes)).is_err() {
+                        return;
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let allocations = allocations(&config, |camd| {
+            let mut push = connect(camd.push());
+            for _ in 0..count {
+                let picture = push_next(&mut push);
+                assert!(pictures.contains(&picture), "byte for byte");
+            }
+        });
+        server.join().expect("it ends with camd");
+        allocations
+    });
+    println!(
+        "{few} allocations for {N} pictures of a push server, {many} for {}",
+        10 * N
+    );
+    assert_eq!(
+        few,
+        many,
+        "for {N} and {} pictures of a push server",
+        10 * N
+    );
+}
+
+#[test]
 fn pictures_of_a_call_cost_no_allocation() {
     let [few, many] = [N, 10 * N].map(|count| {
         let relay = Relay::new();
@@ -250,6 +300,69 @@ fn relayed_pictures_and_messages_cost_no_allocation() {
         10 * N
     );
     assert_eq!(few, many, "for {N} and {} relayed calls", 10 * N);
+}
+
+#[test]
+fn pictures_in_shared_memory_cost_no_allocation() {
+    let (_folder, replayed) = replay(10, 5000, 30);
+    let raw = pattern().replace(LISTENERS, "");
+    for (camera, keys) in [
+        (&replayed, ""),
+        (&replayed, "quality = 30\nwidth = 42\n"),
+        (&replayed, "format = \"bgr24\"\n"),
+        (&raw, "format = \"raw\"\n"),
+    ] {
+        let [few, many] = [N, 10 * N].map(|count| {
+            let folder = Folder::new();
+            let socket = folder.path().join("frames.sock");
+            let config = format!("{camera}{LISTENERS}{}", memfd::sink(&socket, keys));
+            allocations(&config, |_| {
+                let mut readers = [(); 2].map(|()| memfd::Reader::new(&socket));
+                for _ in 0..count {
+                    for reader in &mut readers {
+                        reader.next();
+                    }
+                }
+            })
+        });
+        println!(
+            "{few} allocations for {N} pictures in shared memory, {many} for {}: {keys}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} pictures: {keys}", 10 * N);
+    }
+}
+
+#[test]
+fn pictures_in_qts_shared_memory_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    for camera in [pattern(), format!("{camera}{LISTENERS}")] {
+        // Not the camera's size, and with a time stamp.
+        let config = camera.replace("[camera]", "[camera]\ntimestamp = true\nrotate = 90");
+        let config =
+            format!("{config}[[sink]]\nkind = \"qt-shm\"\nkey = \"KEY\"\nfps = 240\nwidth = 32\n");
+        let [few, many] = [N, 10 * N].map(|count| {
+            let place = Place::new();
+            let config = config.replace("KEY", &place.key);
+            let viewers = |camd: &Camd| {
+                let mut push = connect(camd.push());
+                for _ in 0..count {
+                    push_next(&mut push);
+                }
+                let state = camd.state();
+                let written = state["sinks"][0]["frames"].as_u64();
+                assert!(written > Some(count as u64 / 2), "{state:#}");
+            };
+            let mut valgrind = valgrind();
+            valgrind.env("TMPDIR", place.folder.path());
+            allocations_under(valgrind, &config, viewers)
+        });
+        println!(
+            "{few} allocations for {N} shared pictures, {many} for {}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} shared pictures", 10 * N);
+    }
 }
 
 /// In this process: so many pictures, raw and JPEG, turned in all ways.

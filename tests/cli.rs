@@ -88,6 +88,14 @@ fn fetching() {
         command("fetch pull://box:8082"),
         Command::Fetch(one.clone())
     );
+    assert_eq!(
+        command("fetch shm:169254"),
+        Command::Fetch(FetchOptions {
+            url: "shm:169254".into(),
+            output: Output::File("snapshot.png".into()),
+            ..one.clone()
+        })
+    );
     let several = FetchOptions {
         count: 20,
         output: Output::Dir(".".into()),
@@ -257,15 +265,15 @@ fn wrong_usage() {
         ),
         (
             "fetch box:8080",
-            "\"box:8080\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA\nTry `camd fetch --help`.",
+            "\"box:8080\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch pull://",
-            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA\nTry `camd fetch --help`.",
+            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch cal://anna:secret@box",
-            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA\nTry `camd fetch --help`.",
+            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch push://a:1 push://b:1",
@@ -366,7 +374,7 @@ fn the_help_is_complete_and_fits_a_terminal() {
         assert!(all.contains(name), "{name}");
     }
     let keys = help(Topic::Check);
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         assert!(
             keys.contains(&format!("\n  {}", setting.key)),
             "{}",

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use camd::codec::{Codec, CodecError, Recipe};
-use camd::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size};
+use camd::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
+use camd::frame::{Bounds, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size};
 use camd::jpeg;
 use camd::stamp::Stamp;
 use camd::times::Phase;
@@ -1879,4 +1879,257 @@ fn times_are_those_of_each_phase_and_few_readings_of_the_clock() {
     // At 2/8 and 1/8 all of it is decoded before the first line goes on.
     assert_eq!(spent(&Picture::Jpeg(&jpeg), size(160, 120)), (2, 19, 17));
     assert_eq!(spent(&Picture::Jpeg(&jpeg), size(80, 60)), (2, 12, 10));
+}
+
+// --- pixels ---
+
+/// Collects what [`Codec::pixels`] gives.
+#[derive(Default)]
+struct Collected {
+    size: Option<Size>,
+    rows: Vec<u8>,
+}
+
+impl Rows for Collected {
+    fn start(&mut self, size: Size) {
+        (self.size, self.rows) = (Some(size), Vec::new());
+    }
+
+    fn row(&mut self, row: &[u8]) {
+        self.rows.extend(row);
+    }
+}
+
+fn pixels(codec: &mut Codec, picture: &Picture<'_>, recipe: &PixelRecipe<'_>) -> Collected {
+    let mut collected = Collected::default();
+    let size = codec.pixels(picture, recipe, &mut collected).unwrap();
+    assert_eq!(collected.size, Some(size));
+    let channels = if recipe.format == PixelFormat::Grey {
+        1
+    } else {
+        3
+    };
+    let bytes = usize::from(size.width) * usize::from(size.height) * channels;
+    assert_eq!(collected.rows.len(), bytes);
+    collected
+}
+
+fn pixel_recipe(format: PixelFormat) -> PixelRecipe<'static> {
+    PixelRecipe {
+        format,
+        bounds: Bounds::NONE,
+        orientation: Orientation::UPRIGHT,
+        stamp: None,
+    }
+}
+
+const PIXELS: [PixelFormat; 3] = [PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Grey];
+
+/// The red, green and blue of a pixel of a picture's planes, or grey, as JFIF defines them.
+fn pixel_of(format: PixelFormat, planes: &[Samples], x: usize, y: usize) -> ([f64; 3], f64) {
+    let at = |plane: usize, x: usize, y: usize| {
+        f64::from(planes[plane].data[y * planes[plane].width + x])
+    };
+    match format {
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => {
+            let rgb = [0, 1, 2].map(|channel| at(0, 3 * x + channel, y));
+            (rgb, 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2])
+        }
+        PixelFormat::Grey => ([at(0, x, y); 3], at(0, x, y)),
+        _ => {
+            let v = planes[0].height.div_ceil(planes[1].height);
+            let luma = at(0, x, y);
+            let [blue, red] = [1, 2].map(|plane| at(plane, x / 2, y / v) - 128.0);
+            let rgb = [
+                luma + 1.402 * red,
+                luma - 0.344_136 * blue - 0.714_136 * red,
+                luma + 1.772 * blue,
+            ];
+            (rgb.map(|channel| channel.clamp(0.0, 255.0)), luma)
+        }
+    }
+}
+
+#[test]
+fn pixels_of_raw_pictures_are_what_jfif_says_in_every_orientation() {
+    let mut codec = Codec::new();
+    for format in raw_formats() {
+        for &(width, height) in &SIZES[..6] {
+            let (planes, data) = picture(format, width, height, 5);
+            let there = Picture::Raw(raw(format, width, height, &data));
+            for (wanted, orientation) in PIXELS
+                .into_iter()
+                .flat_map(|wanted| orientations().map(move |orientation| (wanted, orientation)))
+            {
+                let recipe = PixelRecipe {
+                    orientation,
+                    ..pixel_recipe(wanted)
+                };
+                let got = pixels(&mut codec, &there, &recipe);
+                let channels: Vec<Samples> = (0..3)
+                    .map(|channel| {
+                        Samples::new(width, height, |x, y| {
+                            let (rgb, grey) = pixel_of(format, &planes, x, y);
+                            match wanted {
+                                PixelFormat::Rgb24 => rgb[channel],
+                                PixelFormat::Bgr24 => rgb[2 - channel],
+                                _ => grey,
+                            }
+                            .round() as u8
+                        })
+                        .turned(orientation)
+                    })
+                    .collect();
+                let size = got.size.expect("a picture");
+                assert_eq!(
+                    (size.width as usize, size.height as usize),
+                    (channels[0].width, channels[0].height)
+                );
+                let count = got.rows.len() / channels[0].data.len();
+                for (i, sample) in got.rows.iter().enumerate() {
+                    let expected = channels[i % count].data[i / count];
+                    assert!(
+                        sample.abs_diff(expected) <= 1,
+                        "{format:?} {width}x{height} as {wanted:?} {orientation:?}: {sample}, not {expected}, at {i}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pixels_of_jpegs_are_what_ffmpeg_shows() {
+    let mut codec = Codec::new();
+    for (width, height, bounds) in TURNED {
+        for (what, _, camera) in cameras(width, height) {
+            for (wanted, pix_fmt) in PIXELS.into_iter().zip(["rgb24", "bgr24", "gray"]) {
+                // Each run of ffmpeg takes its time: one turn for each format, and all for one.
+                for orientation in orientations() {
+                    if wanted != PixelFormat::Rgb24 && orientation != Orientation::quarters(1) {
+                        continue;
+                    }
+                    let recipe = PixelRecipe {
+                        bounds: Bounds {
+                            within: bounds,
+                            ..Bounds::NONE
+                        },
+                        orientation,
+                        ..pixel_recipe(wanted)
+                    };
+                    let got = pixels(&mut codec, &Picture::Jpeg(&camera), &recipe);
+                    let size = got.size.expect("a picture");
+                    assert_eq!(size, recipe.size(self::size(width as u16, height as u16)));
+                    assert!(size.width <= bounds.width && size.height <= bounds.height);
+                    let theirs =
+                        turned_by_ffmpeg(&["-f", "mjpeg"], &camera, orientation, size, pix_fmt);
+                    let psnr = psnr(&got.rows, &theirs);
+                    assert!(
+                        psnr >= 30.0,
+                        "{what} {width}x{height} as {wanted:?} {orientation:?}: {psnr:.1} dB"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pixels_are_made_smaller_as_the_mean_of_what_they_cover() {
+    let mut codec = Codec::new();
+    let (_, data) = picture(PixelFormat::Yuyv, 64, 48, 0);
+    let there = Picture::Raw(raw(PixelFormat::Yuyv, 64, 48, &data));
+    let whole = pixels(&mut codec, &there, &pixel_recipe(PixelFormat::Rgb24));
+    let recipe = PixelRecipe {
+        bounds: Bounds {
+            within: size(32, 32),
+            ..Bounds::NONE
+        },
+        ..pixel_recipe(PixelFormat::Rgb24)
+    };
+    let half = pixels(&mut codec, &there, &recipe);
+    assert_eq!(half.size, Some(size(32, 24)));
+    for (i, sample) in half.rows.iter().enumerate() {
+        let (x, y, channel) = (i / 3 % 32, i / 96, i % 3);
+        let at = |dx, dy| u32::from(whole.rows[((2 * y + dy) * 64 + 2 * x + dx) * 3 + channel]);
+        let mean = (at(0, 0) + at(1, 0) + at(0, 1) + at(1, 1) + 2) / 4;
+        assert!(u32::from(*sample).abs_diff(mean) <= 1, "{i}");
+    }
+}
+
+#[test]
+fn a_stamp_is_in_the_pixels_upright_and_nowhere_else() {
+    let mut codec = Codec::new();
+    let stamp = stamp();
+    let (_, data) = picture(PixelFormat::Nv12, 480, 640, 0);
+    let there = Picture::Raw(raw(PixelFormat::Nv12, 480, 640, &data));
+    for wanted in PIXELS {
+        let recipe = PixelRecipe {
+            orientation: Orientation::quarters(1),
+            ..pixel_recipe(wanted)
+        };
+        let plain = pixels(&mut codec, &there, &recipe);
+        let stamped = PixelRecipe {
+            stamp: Some(&stamp),
+            ..recipe
+        };
+        let stamped = pixels(&mut codec, &there, &stamped);
+        let placed = stamp.place(size(640, 480)).expect("there is room");
+        let count = plain.rows.len() / (640 * 480);
+        let mut row = vec![0; placed.right()];
+        for y in 0..480 {
+            let inside = y >= placed.top();
+            if inside {
+                placed.draw(y, &mut row);
+            }
+            for x in 0..640 {
+                let at = (y * 640 + x) * count;
+                let expected = match row.get(x) {
+                    Some(&luma) if inside => vec![luma; count],
+                    _ => plain.rows[at..at + count].to_vec(),
+                };
+                assert_eq!(&stamped.rows[at..at + count], expected, "{x},{y}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pixels_that_cannot_be_had_are_an_error_and_the_next_picture_is_none_the_worse() {
+    let mut codec = Codec::new();
+    let (_, data) = picture(PixelFormat::Yu12, 64, 48, 0);
+    let good = Picture::Raw(raw(PixelFormat::Yu12, 64, 48, &data));
+    let mut out = FrameBuf::new(1 << 20);
+    codec.make(&good, &Recipe::at(80), &mut out).unwrap();
+    let jpeg = out.as_slice().to_vec();
+    let expected = pixels(
+        &mut codec,
+        &Picture::Jpeg(&jpeg),
+        &pixel_recipe(PixelFormat::Rgb24),
+    );
+    let mut nowhere = Collected::default();
+    for cut in [0, 2, 20, jpeg.len() / 2] {
+        let cut = &jpeg[..cut];
+        let recipe = pixel_recipe(PixelFormat::Rgb24);
+        let result = codec.pixels(&Picture::Jpeg(cut), &recipe, &mut nowhere);
+        assert!(result.is_err(), "{result:?}");
+    }
+    for format in [PixelFormat::Mjpeg, PixelFormat::Yuyv] {
+        for picture in [good, Picture::Jpeg(&jpeg)] {
+            let result = codec.pixels(&picture, &pixel_recipe(format), &mut nowhere);
+            assert!(matches!(result, Err(CodecError::Unsupported(_))));
+        }
+    }
+    let short = RawPicture {
+        height: 480,
+        ..raw(PixelFormat::Yu12, 64, 48, &data)
+    };
+    let recipe = pixel_recipe(PixelFormat::Rgb24);
+    let result = codec.pixels(&Picture::Raw(short), &recipe, &mut nowhere);
+    assert!(
+        matches!(result, Err(CodecError::Short { .. })),
+        "{result:?}"
+    );
+    let again = pixels(&mut codec, &Picture::Jpeg(&jpeg), &recipe);
+    assert!(again.rows == expected.rows);
 }

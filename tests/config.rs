@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, reference};
+use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
-    Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    Remote, Secret, SourceKind, demo_config, load, parse,
+    Address, Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig,
+    ListenerConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config,
+    load, parse,
 };
 use camd::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
@@ -54,6 +55,14 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
     }
 }
 
+/// So that all protocols find room.
+fn fewer(listener: ListenerConfig) -> ListenerConfig {
+    ListenerConfig {
+        clients: 12,
+        ..listener
+    }
+}
+
 fn call(bind: &str) -> ListenerConfig {
     ListenerConfig {
         quality: Some(30),
@@ -66,13 +75,44 @@ fn call(bind: &str) -> ListenerConfig {
     }
 }
 
+fn qt_shm(key: &str) -> SinkConfig {
+    SinkConfig {
+        kind: SinkKind::QtShm,
+        key: key.into(),
+        socket: "".into(),
+        mode: 0o600,
+        format: SinkFormat::Jpeg,
+        quality: None,
+        width: None,
+        height: None,
+        fps: Some(5),
+        slots: 0,
+        readers: 0,
+    }
+}
+
+fn memfd(socket: &str) -> SinkConfig {
+    SinkConfig {
+        kind: SinkKind::Memfd,
+        socket: socket.into(),
+        fps: None,
+        slots: 4,
+        readers: 8,
+        ..qt_shm("")
+    }
+}
+
 fn dial(user: &str, host: &str, port: u16) -> Dial {
     Dial {
         user: Name::new(user).unwrap(),
-        relay: Remote {
-            host: host.into(),
-            port,
-        },
+        relay: remote(host, port),
+    }
+}
+
+fn remote(host: &str, port: u16) -> Remote {
+    Remote {
+        host: host.into(),
+        port,
     }
 }
 
@@ -85,6 +125,8 @@ fn default() -> Config {
             device: "/dev/video0".into(),
             command: command.split(' ').map(Into::into).collect(),
             path: None,
+            key: "169254".into(),
+            address: None,
             width: 640,
             height: 480,
             fps: 30,
@@ -99,6 +141,7 @@ fn default() -> Config {
         },
         call: CallConfig::default(),
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
+        sinks: vec![],
         limits: LimitsConfig {
             frame_bytes: 1_048_576,
             ack_timeout: Duration::from_secs(10),
@@ -130,9 +173,10 @@ fn the_demo_needs_no_camera_and_stays_on_this_machine() {
         },
         listeners: vec![
             listener(ProtocolKind::Http, "127.0.0.1:8080"),
-            listener(ProtocolKind::Push, "127.0.0.1:8081"),
-            listener(ProtocolKind::Pull, "127.0.0.1:8082"),
-            call("127.0.0.1:8083"),
+            fewer(listener(ProtocolKind::Push, "127.0.0.1:8081")),
+            fewer(listener(ProtocolKind::Pull, "127.0.0.1:8082")),
+            fewer(call("127.0.0.1:8083")),
+            fewer(listener(ProtocolKind::Raw, "127.0.0.1:8084")),
         ],
         ..default()
     };
@@ -169,14 +213,15 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    // Call listeners are shown, but there is none.
+    // Call listeners and sinks are shown, but there is none.
     let with_value = |s: &&Setting| {
         let shown = match s.absent {
             Absent::Unset => false,
-            Absent::ByProtocol { others, .. } => others.is_some(),
+            Absent::By { others, .. } => others.is_some(),
             Absent::Default(_) | Absent::Required => true,
         };
-        shown && s.only != [ProtocolKind::Call]
+        let call = s.only == [Variety::Protocol(ProtocolKind::Call)];
+        shown && !call && s.section != Section::Sink
     };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
@@ -194,6 +239,7 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     }
     let mut expected = default();
     expected.camera.path = Some("/var/lib/camd/replay".into());
+    expected.camera.address = Some(remote("192.168.1.20", 8081).into());
     expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
     expected.call.user = Name::new("hall");
     expected.call.password = Secret::new("secret");
@@ -202,11 +248,17 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.listeners[0].height = Some(240);
     expected.listeners[0].max_fps = Some(5);
     expected.listeners[0].allow_origin = Some("https://example.org".into());
-    let push = listener(ProtocolKind::Push, "0.0.0.0:8081");
-    let pull = listener(ProtocolKind::Pull, "0.0.0.0:8082");
-    let mut call = call("0.0.0.0:8083");
+    let push = fewer(listener(ProtocolKind::Push, "0.0.0.0:8081"));
+    let pull = fewer(listener(ProtocolKind::Pull, "0.0.0.0:8082"));
+    let raw = fewer(listener(ProtocolKind::Raw, "0.0.0.0:8084"));
+    let mut call = fewer(call("0.0.0.0:8083"));
     call.password = Secret::new("change this");
-    expected.listeners.extend([push, pull, call]);
+    expected.listeners.extend([push, pull, raw, call]);
+    let mut shm = qt_shm("169254");
+    (shm.width, shm.height) = (Some(320), Some(240));
+    let mut ring = memfd("/run/camd/frames.sock");
+    ring.quality = Some(80);
+    expected.sinks.extend([shm, ring]);
     assert_eq!(good(&text), expected);
 }
 
@@ -217,9 +269,11 @@ fn each_key_reaches_its_field() {
         [camera]
         name = "Hühnerstall"
         source = "replay"
+        key = "schlüssel"
         device = "/dev/v4l/by-id/usb-046d-index0"
         command = ["cat", ""]
         path = "films/a.mjpeg"
+        address = "unix:/run/vision.sock"
         width = 0x500
         height = 1_024
         fps = 7
@@ -265,6 +319,25 @@ fn each_key_reaches_its_field() {
         fps = 3
         adaptive = false
 
+        [[sink]]
+        kind = "qt-shm"
+        key = "Küche"
+        mode = 0o666
+        fps = 7
+        width = 100
+        height = 90
+
+        [[sink]]
+        kind = "memfd"
+        socket = "/s"
+        mode = 0o660
+        format = "bgr24"
+        width = 800
+        height = 600
+        fps = 9
+        slots = 3
+        readers = 2
+
         [limits]
         frame_bytes = 131072
         ack_timeout_s = 0.25
@@ -279,6 +352,8 @@ fn each_key_reaches_its_field() {
             device: "/dev/v4l/by-id/usb-046d-index0".into(),
             command: vec!["cat".into(), "".into()],
             path: Some("films/a.mjpeg".into()),
+            key: "schlüssel".into(),
+            address: Some(Address::Unix("/run/vision.sock".into())),
             width: 1280,
             height: 1024,
             fps: 7,
@@ -330,6 +405,25 @@ fn each_key_reaches_its_field() {
                 ..call("[::1]:1")
             },
         ],
+        sinks: vec![
+            SinkConfig {
+                mode: 0o666,
+                fps: Some(7),
+                width: Some(100),
+                height: Some(90),
+                ..qt_shm("Küche")
+            },
+            SinkConfig {
+                mode: 0o660,
+                format: SinkFormat::Bgr24,
+                width: Some(800),
+                height: Some(600),
+                fps: Some(9),
+                slots: 3,
+                readers: 2,
+                ..memfd("/s")
+            },
+        ],
         limits: LimitsConfig {
             frame_bytes: 131_072,
             ack_timeout: Duration::from_millis(250),
@@ -346,14 +440,20 @@ fn file_with(setting: &Setting, value: &str) -> String {
         (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
         (Section::Listener, "bind") => ["protocol = \"call\"", "", ""],
         (Section::Listener, _) => {
-            let protocol = match setting.only.contains(&ProtocolKind::Call) {
+            let call = Variety::Protocol(ProtocolKind::Call);
+            let protocol = match setting.only.contains(&call) {
                 true => "protocol = \"call\"",
                 false => "protocol = \"http\"",
             };
             [protocol, "bind = \"[::]:1\"", ""]
         }
+        (Section::Sink, "kind") => ["", "", ""],
+        (Section::Sink, _) => match setting.only.contains(&Variety::Sink(SinkKind::QtShm)) {
+            true => ["kind = \"qt-shm\"", "", ""],
+            false => ["kind = \"memfd\"", "", ""],
+        },
         // So that any source is good.
-        (Section::Camera, "source") => ["path = \"p\"", "", ""],
+        (Section::Camera, "source") => ["path = \"p\"", "address = \"h:1\"", ""],
         _ => ["", "", ""],
     };
     let behind = match (setting.section, setting.key) {
@@ -409,10 +509,27 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             own(&["c", "Front door, 2. Stock"]),
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
         ),
+        "key" => (own(&["169254", "Küche 1"]), own(&["", "a\\u0000"])),
+        "socket" => (own(&["/run/s"]), own(&["", "s", "/\\u0000"])),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
         "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
         "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
+        "address" => (
+            own(&["box:8081", "[fe80::1%eth0]:80", "unix:/s"]),
+            own(&[
+                "",
+                "box",
+                "box:0",
+                ":8081",
+                "push://box:8081",
+                "::1:80",
+                "unix:",
+                "unix:s",
+                "unix:/s/",
+                "unix:/\\u0000",
+            ]),
+        ),
         "dial" => (
             own(&[
                 "camera@192.168.1.20:8083",
@@ -510,6 +627,14 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             good.push("ü".repeat(64));
             bad.push("ü".repeat(65));
         }
+        "key" => {
+            good.push("ü".repeat(64));
+            bad.push("ü".repeat(65));
+        }
+        "socket" => {
+            good.push(format!("/{}", "s".repeat(106)));
+            bad.push(format!("/{}", "s".repeat(107)));
+        }
         "user" => {
             good.push("\u{1f600}".repeat(32));
             bad.push("\u{1f600}".repeat(33));
@@ -529,7 +654,7 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn each_key_keeps_its_bounds() {
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let out_of_range = |value: &str| {
             refuse(setting, value, "", &format!("{value} is out of range"));
         };
@@ -554,6 +679,20 @@ fn each_key_keeps_its_bounds() {
                     seen.push(config);
                 }
                 for other in ["1", "-90", "360", "99999999999999999999"] {
+                    refuse(setting, other, "", &format!("{other} is none of these"));
+                }
+                refuse_other_types(setting, &["an integer"]);
+            }
+            Kind::Mode { values, .. } => {
+                let mut seen: Vec<Config> = Vec::new();
+                for value in *values {
+                    let config = accept(setting, &format!("{value:#o}"));
+                    assert!(!seen.contains(&config), "{value:#o} sets nothing");
+                    assert_eq!(config, accept(setting, &value.to_string()));
+                    seen.push(config);
+                }
+                // Without "0o" it is another number.
+                for other in ["600", "-1", "0o601", "4294967680", "99999999999999999999"] {
                     refuse(setting, other, "", &format!("{other} is none of these"));
                 }
                 refuse_other_types(setting, &["an integer"]);
@@ -675,10 +814,17 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(
         allowed("source"),
-        r#""v4l2", "pipe", "replay", "pattern", "call""#
+        r#""v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#
     );
+    assert_eq!(allowed("kind"), r#""qt-shm", "memfd""#);
+    assert_eq!(allowed("mode"), "0o600, 0o660, 0o666");
+    assert_eq!(allowed("slots"), "an integer from 2 to 32");
+    assert_eq!(allowed("readers"), "an integer from 1 to 32");
     assert_eq!(allowed("password"), "1 to 256 characters");
-    assert_eq!(allowed("protocol"), r#""http", "pull", "push", "call""#);
+    assert_eq!(
+        allowed("protocol"),
+        r#""http", "pull", "push", "raw", "call""#
+    );
     assert_eq!(
         allowed("format"),
         r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
@@ -724,14 +870,14 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
-            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "call""#,
+            r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,
             r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
@@ -770,7 +916,7 @@ fn sections_of_the_wrong_kind() {
         errors("width = 640\nserver = 1\n"),
         [
             "camd.toml:1: width: unknown section; it is a key of [camera]",
-            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [limits]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [limits]",
         ]
     );
 }
@@ -833,7 +979,9 @@ bind = "x"
 fn an_error_is_one_line() {
     assert_eq!(
         errors("\"a\\nb\" = 1\n"),
-        ["camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [limits]"]
+        [
+            "camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [limits]"
+        ]
     );
 }
 
@@ -910,6 +1058,78 @@ fn sources_have_what_they_need() {
     );
     good("[camera]\nsource = \"pipe\"\ncommand = [\"cat\"]\n");
     good("[camera]\nsource = \"pattern\"\ncommand = []\n");
+}
+
+#[test]
+fn source_push_has_a_server_that_is_another() {
+    assert_eq!(
+        errors("\n[camera]\nsource = \"push\"\n"),
+        [
+            r#"camd.toml:2: camera.address: missing, source "push" needs it; allowed: "host:port", "[IPv6]:port" or "unix:/path""#
+        ]
+    );
+    // A wrong one is not a missing one as well.
+    assert_eq!(
+        errors("[camera]\nsource = \"push\"\naddress = \"box\"\n"),
+        [
+            r#"camd.toml:3: camera.address: "box" is not valid; allowed: "host:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#
+        ]
+    );
+    let push = |address: &str, bind: &str| {
+        format!(
+            "[camera]\nsource = \"push\"\naddress = {address:?}\n[[listener]]\nprotocol = \"push\"\nbind = {bind:?}\n"
+        )
+    };
+    for (address, bind) in [
+        ("127.0.0.1:8081", "0.0.0.0:8081"),
+        ("127.0.0.2:8081", "[::]:8081"),
+        ("localhost:8081", "127.0.0.1:8081"),
+        ("192.168.1.20:8081", "192.168.1.20:8081"),
+        ("[::1]:8081", "[::1]:8081"),
+        ("unix:/run/a", "unix:/run/a"),
+    ] {
+        let own = format!(
+            "camd.toml:3: camera.address: {address:?} is a listener of this camd's own; allowed: another server"
+        );
+        assert_eq!(errors(&push(address, bind)), [own], "{bind}");
+    }
+    for (address, bind) in [
+        ("127.0.0.1:8082", "0.0.0.0:8081"),
+        ("192.168.1.20:8081", "0.0.0.0:8081"),
+        ("box:8081", "0.0.0.0:8081"),
+        ("unix:/run/a", "unix:/run/b"),
+    ] {
+        let config = good(&push(address, bind));
+        assert_eq!(config.camera.address.unwrap().to_string(), address);
+    }
+}
+
+#[test]
+fn source_qt_shm_is_no_sink_of_its_own() {
+    let key = |key: &str| format!("[camera]\nsource = \"qt-shm\"\nkey = {key:?}\n");
+    assert_eq!(good(&key("mine")).camera.key, "mine");
+    for wrong in [String::new(), "ä".repeat(65)] {
+        let errors = errors(&key(&wrong));
+        let [error] = &errors[..] else {
+            panic!("{errors:?}")
+        };
+        assert!(
+            error.starts_with("camd.toml:3: camera.key: ")
+                && error.ends_with(" is not valid; allowed: 1 to 64 characters"),
+            "{error}"
+        );
+    }
+    let sink = |key: &str| format!("[[sink]]\nkind = \"qt-shm\"\nkey = {key:?}\n");
+    good(&format!("{}{}", key("mine"), sink("yours")));
+    assert_eq!(
+        errors(&format!("{}{}", key("mine"), sink("mine"))),
+        [
+            "camd.toml:3: camera.key: is a sink's: pictures would go round in a circle; allowed: another key"
+        ]
+    );
+    let both_default = "[camera]\nsource = \"qt-shm\"\n[[sink]]\nkind = \"qt-shm\"\n";
+    assert_eq!(errors(both_default).len(), 1);
+    good(&format!("[camera]\nkey = \"mine\"\n{}", sink("mine")));
 }
 
 #[test]
@@ -1045,6 +1265,7 @@ fn as_many_clients_as_there_are_slots() {
 fn qualities_of_the_original_protocols() {
     assert_eq!(ProtocolKind::Pull.default_quality(), 50);
     assert_eq!(ProtocolKind::Push.default_quality(), 80);
+    assert_eq!(ProtocolKind::Raw.default_quality(), 80);
     assert_eq!(ProtocolKind::Http.default_quality(), 80);
     assert_eq!(ProtocolKind::Call.default_quality(), 30);
 }
@@ -1058,7 +1279,7 @@ fn call_listeners() {
     assert_eq!(
         errors(&file("max_fps = 3\nset_controls = true")),
         [
-            r#"camd.toml:4: listener.max_fps: means nothing for protocol "call"; allowed: with "http", "pull", "push" only"#,
+            r#"camd.toml:4: listener.max_fps: means nothing for protocol "call"; allowed: with "http", "pull", "push", "raw" only"#,
             r#"camd.toml:5: listener.set_controls: means nothing for protocol "call"; allowed: with "http" only"#,
         ]
     );
@@ -1097,6 +1318,67 @@ fn call_listeners() {
     );
 }
 
+#[test]
+fn sinks() {
+    let config = good("[[sink]]\nkind = \"qt-shm\"\n[[sink]]\nkind = \"memfd\"\n");
+    let expected = [qt_shm("169254"), memfd("/run/camd/frames.sock")];
+    assert_eq!(config.sinks, expected);
+    assert_eq!(config.renditions(), 2);
+
+    assert_eq!(
+        errors("[[sink]]\n"),
+        ["camd.toml:1: sink.kind: missing; allowed: \"qt-shm\", \"memfd\""]
+    );
+    let both = |kind: &str, keys: &str| format!("[[sink]]\nkind = {kind:?}\n{keys}");
+    assert_eq!(
+        errors(&both("qt-shm", "socket = \"/s\"\nformat = \"raw\"\n")),
+        [
+            "camd.toml:3: sink.socket: means nothing for kind \"qt-shm\"; allowed: with \"memfd\" only",
+            "camd.toml:4: sink.format: means nothing for kind \"qt-shm\"; allowed: with \"memfd\" only",
+        ]
+    );
+    assert_eq!(
+        errors(&both("memfd", "key = \"1\"\n")),
+        ["camd.toml:3: sink.key: means nothing for kind \"memfd\"; allowed: with \"qt-shm\" only"]
+    );
+    let raw = "format = \"raw\"\nquality = 1\nwidth = 16\nheight = 16\n";
+    assert_eq!(
+        errors(&both("memfd", raw)),
+        [
+            "camd.toml:4: sink.quality: means nothing for format \"raw\"; allowed: with \"jpeg\" only",
+            "camd.toml:5: sink.width: means nothing for format \"raw\"; allowed: with the others only",
+            "camd.toml:6: sink.height: means nothing for format \"raw\"; allowed: with the others only",
+        ]
+    );
+    for (kind, key) in [("qt-shm", "key"), ("memfd", "socket")] {
+        let twice = both(kind, "").repeat(2);
+        assert_eq!(
+            errors(&twice),
+            [format!(
+                "camd.toml:3: sink.{key}: is another sink's; allowed: each {key} once"
+            )]
+        );
+    }
+    let listener = "[[listener]]\nprotocol = \"http\"\nbind = \"unix:/s\"\n";
+    assert_eq!(
+        errors(&format!("{}{listener}", both("memfd", "socket = \"/s\"\n"))),
+        ["camd.toml:3: sink.socket: is a listener's; allowed: each socket once"]
+    );
+    let of = |n: usize| -> String {
+        let sink = |i| both("qt-shm", &format!("key = \"{i}\"\n"));
+        (0..n).map(sink).collect()
+    };
+    good(&of(4));
+    assert_eq!(
+        errors(&of(5)),
+        ["camd.toml:13: sink: too many sections; allowed: at most 4"]
+    );
+    assert_eq!(
+        errors("[sink]\nkind = \"memfd\"\n"),
+        ["camd.toml:1: sink: found a table; allowed: sections [[sink]], in double brackets"]
+    );
+}
+
 fn password_file() -> String {
     let path = scratch("password", b"from the file\n");
     path.to_str().unwrap().to_owned()
@@ -1104,7 +1386,7 @@ fn password_file() -> String {
 
 #[test]
 fn keys_of_http_on_other_listeners() {
-    for protocol in ["pull", "push"] {
+    for protocol in ["pull", "push", "raw"] {
         let text = format!(
             "[[listener]]\nprotocol = \"{protocol}\"\nbind = \"[::1]:1\"\nallow_origin = \"*\"\nset_controls = false\n"
         );
@@ -1176,13 +1458,17 @@ fn the_reference_names_each_key_with_its_default_and_bounds() {
         absent,
         kind,
         ..
-    } in &SETTINGS
+    } in SETTINGS
     {
         let value = match absent {
             Absent::Default(value) => format!(" = {value}"),
-            Absent::ByProtocol { call, others } => match others {
-                Some(value) => format!(" = {value}; call: {call}"),
-                None => format!(" (not set); call: {call}"),
+            Absent::By {
+                variety,
+                value,
+                others,
+            } => match others {
+                Some(others) => format!(" = {others}; {}: {value}", variety.name()),
+                None => format!(" (not set); {}: {value}", variety.name()),
             },
             Absent::Unset => " (not set)".to_owned(),
             Absent::Required => " (must be set)".to_owned(),
@@ -1216,8 +1502,8 @@ fn the_pictures_of_all_adaptive_listeners_find_room() {
     assert_eq!(
         errors(&format!("{limits}{three}")),
         [
-            "camd.toml:2: limits.frame_bytes: 16777216 is too much for the 21 different JPEGs that these listeners can need \
-             of a picture, 7 for each adaptive one; allowed: at most 12782640, or fewer adaptive listeners"
+            "camd.toml:2: limits.frame_bytes: 16777216 is too much for the 21 different JPEGs that these listeners and sinks \
+             can need of a picture, 7 for each adaptive one; allowed: at most 12782640, or fewer adaptive listeners"
         ]
     );
     good(&format!("[limits]\nframe_bytes = 12782640\n{three}"));

@@ -949,7 +949,7 @@ fn contexts_come_and_go_with_the_camera_and_the_configuration() {
     // Read again in the middle of a picture: the same clients, another quality.
     let mut other = b.config.clone();
     other.listeners[0].quality = Some(45);
-    b.hub.reconfigure(&other);
+    b.hub.reconfigure(&other, Instant::now());
     b.turn();
     let streaming = b.machine.world().streaming();
     let [(device, Some(45))] = streaming[..] else {

@@ -8,18 +8,43 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use common::user::CALLS;
-use common::{Camd, Folder, LISTENERS, assert_jpeg, pattern, python, replay, run};
+use common::{Camd, Folder, LISTENERS, PATIENCE, RAW, assert_jpeg, pattern, python, replay, run};
 
 fn url(camd: &Camd, target: &str) -> String {
     format!("http://{}{target}", camd.http())
 }
 
+/// What `ffplay tcp://box:8084` opens.
+fn raw_url(camd: &Camd) -> String {
+    format!("tcp://{}", camd.raw())
+}
+
 #[test]
 fn ffmpeg_decodes_the_stream() {
     let camd = Camd::start(&pattern());
+    ffmpeg_decodes(&[], &url(&camd, "/stream"));
+}
+
+#[test]
+fn ffmpeg_decodes_bare_jpegs() {
+    let camd = Camd::start(&format!("{}{RAW}", pattern()));
+    // As ffplay: with the options of the documentation, and finding out by itself.
+    ffmpeg_decodes(&["-f", "mjpeg", "-probesize", "32"], &raw_url(&camd));
+    ffmpeg_decodes(&[], &raw_url(&camd));
+    let output = run(Command::new("ffprobe")
+        .args(["-v", "error", "-f", "mjpeg"])
+        .args(["-show_entries", "stream=codec_name,width,height"])
+        .args(["-of", "csv=p=0"])
+        .arg(raw_url(&camd)));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "mjpeg,320,240\n");
+}
+
+/// ffmpeg takes 30 pictures of it, and has nothing to complain of.
+fn ffmpeg_decodes(options: &[&str], input: &str) {
     let output = run(Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "error", "-xerror", "-i"])
-        .arg(url(&camd, "/stream"))
+        .args(["-nostdin", "-v", "error", "-xerror"])
+        .args(options)
+        .args(["-i", input])
         .args(["-frames:v", "30", "-f", "framemd5", "-"]));
     let text = String::from_utf8_lossy(&output.stdout);
     let sums: Vec<&str> = text
@@ -40,9 +65,23 @@ fn ffmpeg_decodes_the_stream() {
 #[test]
 fn opencv_captures_the_stream() {
     let camd = Camd::start(&pattern());
-    let output = run(python("video_capture.py")
-        .arg(url(&camd, "/stream"))
-        .arg("20"));
+    opencv_captures("", &url(&camd, "/stream"));
+}
+
+#[test]
+fn opencv_captures_bare_jpegs() {
+    let camd = Camd::start(&format!("{}{RAW}", pattern()));
+    // With the options of the documentation, and finding out by itself.
+    opencv_captures("input_format;mjpeg|probesize;32", &raw_url(&camd));
+    opencv_captures("", &raw_url(&camd));
+}
+
+fn opencv_captures(options: &str, url: &str) {
+    let mut capture = python("video_capture.py");
+    if !options.is_empty() {
+        capture.env("OPENCV_FFMPEG_CAPTURE_OPTIONS", options);
+    }
+    let output = run(capture.arg(url).arg("20"));
     let text = String::from_utf8_lossy(&output.stdout);
     let pictures: HashSet<&str> = text.lines().collect();
     assert!(pictures.len() > 10, "{text}");
@@ -93,6 +132,24 @@ fn a_browser_draws_a_moving_picture() {
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
+#[test]
+fn a_browser_shows_what_is_wrong_with_the_configuration() {
+    let folder = Folder::new();
+    let fallback = folder.file("default.toml", pattern());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.arg("--fallback").arg(fallback);
+    let wrong = "[camera]\nfps = 0\nflip = \"<img src=x onerror='ran = 1'>\"\n";
+    let camd = Camd::start_as(&mut command, &format!("{wrong}{LISTENERS}"), PATIENCE);
+    let state = camd.state();
+    let errors = state["config_errors"].as_array().expect("a list");
+    let errors: Vec<_> = errors.iter().filter_map(|error| error.as_str()).collect();
+    assert!(errors.len() == 2 && errors[1].contains("<img src=x onerror='ran = 1'>"));
+    let profile = Folder::new();
+    let mut page = python("webpage.py");
+    page.arg(url(&camd, "/")).arg(profile.path()).args(errors);
+    run(&mut page);
+}
+
 // --- camd fetch ---
 
 fn fetch(args: &[&str]) -> Command {
@@ -104,9 +161,10 @@ fn fetch(args: &[&str]) -> Command {
 #[test]
 fn fetch_from_each_kind_of_url() {
     let (_pictures, camera) = replay(10, 5000, 30);
-    let camd = Camd::start(&format!("{camera}{LISTENERS}"));
+    let camd = Camd::start(&format!("{camera}{LISTENERS}{RAW}"));
     for (url, count) in [
         (format!("push://{}", camd.push()), 5),
+        (format!("raw://{}", camd.raw()), 5),
         (format!("pull://{}", camd.pull()), 5),
         (url(&camd, "/stream"), 5),
         (url(&camd, "/?action=stream"), 5),

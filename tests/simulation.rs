@@ -36,6 +36,7 @@ use camd::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
 use camd::hub::{ClientId, Hub};
+use camd::jpeg::Splitter;
 use camd::limits::{MAX_CLIENTS, NO_PICTURE_QUALITY, RINGING};
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::{self, Longest, Record};
@@ -348,6 +349,7 @@ impl Source for SimCamera {
 enum Kind {
     Pull,
     Push,
+    Raw,
     Stream,
     Snapshots,
     Caller,
@@ -380,6 +382,8 @@ struct Client {
     id: Option<ClientId>,
     rng: Rng,
     received: Vec<u8>,
+    /// raw: what comes.
+    splitter: Splitter,
     /// pull: the announced size while the picture comes, and the parts acknowledged of it.
     announced: Option<usize>,
     acked: usize,
@@ -421,7 +425,7 @@ impl Client {
                 self.over = true;
             }
             (_, Kind::Pull) => self.send(b"new_request"),
-            (_, Kind::Push) => self.send(b"hello from a python client"),
+            (_, Kind::Push | Kind::Raw) => self.send(b"hello from a python client"),
             (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
             (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
             (_, Kind::Caller) => self.log_in(),
@@ -550,10 +554,31 @@ impl Client {
                 let len = u32::from_le_bytes(*a.first_chunk().expect("4 of 8")) as usize;
                 self.take(8, len)
             }
+            Kind::Raw => self.split(),
             Kind::Pull => self.parse_pull(whole),
             Kind::Stream | Kind::Snapshots => self.parse_http(),
             Kind::Caller => self.parse_record(),
         }
+    }
+
+    /// Bare JPEGs: their markers tell where each of them ends.
+    fn split(&mut self) -> bool {
+        let spare = self.splitter.spare();
+        let some = spare.len().min(self.received.len());
+        let part: Vec<u8> = self.received.drain(..some).collect();
+        spare[..some].copy_from_slice(&part);
+        self.splitter.filled(some);
+        while let Some(jpeg) = self.splitter.next_frame() {
+            let jpeg = jpeg.to_vec();
+            self.check(&jpeg);
+        }
+        let counts = self.splitter.counts();
+        assert_eq!(
+            (counts.bad, counts.oversized, counts.garbage),
+            (0, 0, 0),
+            "whole pictures and nothing else"
+        );
+        true
     }
 
     fn parse_record(&mut self) -> bool {
@@ -734,7 +759,7 @@ struct World {
 }
 
 /// The listener for calls.
-const CALLS: usize = 3;
+const CALLS: usize = 4;
 
 fn config() -> Config {
     let mut config = Config::default();
@@ -745,8 +770,9 @@ fn config() -> Config {
     };
     config.listeners = vec![
         listener(ProtocolKind::Http, 20),
-        listener(ProtocolKind::Push, 12),
+        listener(ProtocolKind::Push, 7),
         listener(ProtocolKind::Pull, 12),
+        listener(ProtocolKind::Raw, 5),
         ListenerConfig {
             width: Some(160),
             height: Some(120),
@@ -847,6 +873,7 @@ impl World {
             Kind::Stream | Kind::Snapshots => 0,
             Kind::Push => 1,
             Kind::Pull => 2,
+            Kind::Raw => 3,
             Kind::Caller => CALLS,
         };
         let id = self.hub.admit(end, Peer::new(), listener, self.now).ok();
@@ -861,6 +888,7 @@ impl World {
             id,
             rng: self.rng.fork(),
             received: Vec::new(),
+            splitter: Splitter::new(if kind == Kind::Raw { FRAME_BYTES } else { 4 }),
             announced: None,
             acked: 0,
             http_head_seen: false,
@@ -942,7 +970,7 @@ impl World {
             client.manner == Manner::Fast
                 && !client.over
                 && client.wire.borrow().to_client.is_empty()
-                && (client.kind == Kind::Push
+                && (matches!(client.kind, Kind::Push | Kind::Raw)
                     || (client.kind == Kind::Stream && client.http_head_seen)
                     || client.caller.as_ref().is_some_and(Caller::watches))
         };
@@ -1125,6 +1153,7 @@ impl World {
                 .choice(&[
                     Kind::Pull,
                     Kind::Push,
+                    Kind::Raw,
                     Kind::Stream,
                     Kind::Snapshots,
                     Kind::Caller,
@@ -1203,10 +1232,11 @@ fn run(seed: u64) -> Sum {
     }
     // A reload, under those who are there.
     let config = adaptive_at_random(config(), &mut world.rng);
-    world.hub.reconfigure(&config);
+    world.hub.reconfigure(&config, world.now);
     // The faults stop. The clock goes on past every back-off, so that the camera comes back.
     world.dice.borrow_mut().starts_fail = false;
     world.connect(Kind::Push, Manner::Fast);
+    world.connect(Kind::Raw, Manner::Fast);
     for _ in 0..300 {
         if world.camera.condition() == Condition::Live {
             break;

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::{
-    Camd, PATIENCE, Paced, Stream, connect, connect_as_over_a_slow_line, push_next, replay,
-    since_epoch,
+    Camd, PATIENCE, Paced, Stream, connect, connect_as_over_a_slow_line, push_next, raw_next,
+    replay, since_epoch,
 };
 
 /// One test at a time: each of them wants the machine's time.
@@ -25,6 +25,10 @@ bind = "127.0.0.1:0"
 clients = 20
 [[listener]]
 protocol = "push"
+bind = "127.0.0.1:0"
+clients = 20
+[[listener]]
+protocol = "raw"
 bind = "127.0.0.1:0"
 clients = 20
 "#;
@@ -124,10 +128,16 @@ fn clients_that_stop_reading_are_gone_in_time() {
         })
         .collect();
     let pushes: Vec<_> = (0..10)
-        .map(|_| {
-            let mut push = connect(camd.push());
-            push_next(&mut push);
-            push
+        .map(|number| {
+            if number % 2 == 0 {
+                let mut push = connect(camd.push());
+                push_next(&mut push);
+                push
+            } else {
+                let mut raw = connect(camd.raw());
+                raw_next(&mut raw, PICTURE);
+                raw
+            }
         })
         .collect();
     let hanging: Vec<String> = streams

@@ -247,6 +247,33 @@ impl Libjpeg {
         Ok(())
     }
 
+    /// Runs `body` with the decompress object, and brings it back to its idle state.
+    pub(super) fn decode(
+        &mut self,
+        body: impl FnOnce(Idle<'_>) -> Result<(), Failed>,
+    ) -> Result<(), CodecError> {
+        let lib = self.lib;
+        // SAFETY: `lib` is valid, and nobody else uses it while `self` is borrowed.
+        let decompress = unsafe { &mut (*lib).decompress };
+        self.laps.begin();
+        let from = Idle {
+            cinfo: decompress,
+            laps: &self.laps,
+        };
+        let result = body(from).map_err(|failed| match failed {
+            // Nothing is written.
+            Failed::Libjpeg => self.error(0),
+            Failed::Codec(error) => error,
+        });
+        // SAFETY: as in `run`.
+        unsafe {
+            sys::jpeg_abort_decompress(&mut (*lib).decompress);
+            (*lib).source.next_input_byte = ptr::null();
+            (*lib).source.bytes_in_buffer = 0;
+        }
+        result
+    }
+
     /// Why libjpeg failed just now.
     fn error(&self, capacity: usize) -> CodecError {
         // SAFETY: `lib` is valid, and nobody uses it now.
@@ -552,7 +579,12 @@ impl Decompressor<'_> {
     }
 
     pub(super) fn start(&mut self) -> Result<(), Failed> {
-        self.cinfo.out_color_space = self.cinfo.jpeg_color_space;
+        self.start_in(self.cinfo.jpeg_color_space)
+    }
+
+    /// Starts a picture whose lines are to be in these colours: RGB in any order, or grey.
+    pub(super) fn start_in(&mut self, space: J_COLOR_SPACE) -> Result<(), Failed> {
+        self.cinfo.out_color_space = space;
         // SAFETY: the header was read.
         let start = || unsafe { camd_jpeg_start_decompress(self.cinfo) };
         ok(self.laps.during(Phase::Decode, start))?;

@@ -75,3 +75,43 @@ void camd_quarters(const int16_t *restrict c00, const int16_t *restrict c01, con
         bottom[2 * i + 1] = clamp(((int16_t)(below - right) >> 3) + 128);
     }
 }
+
+static uint8_t limit(int32_t sample)
+{
+    return sample < 0 ? 0 : sample > 255 ? 255 : sample;
+}
+
+/* The coefficients of JFIF 1.02 (ITU-R BT.601, full range), times 65536. */
+enum { CR_TO_R = 91881, CB_TO_G = 22554, CR_TO_G = 46802, CB_TO_B = 116130, HALF = 32768 };
+
+/* Pairs of pixels that share their colour, as three bytes each: red is byte `red`, 0 or 2, and blue the other. */
+static inline void colours(const uint8_t *restrict y, const uint8_t *restrict cb, const uint8_t *restrict cr,
+                           size_t pairs, uint8_t *restrict pixels, int red)
+{
+    for (size_t i = 0; i < pairs; i++) {
+        int32_t b = cb[i] - 128, r = cr[i] - 128;
+        int32_t to_red = (CR_TO_R * r + HALF) >> 16;
+        int32_t to_green = (-CB_TO_G * b - CR_TO_G * r + HALF) >> 16;
+        int32_t to_blue = (CB_TO_B * b + HALF) >> 16;
+
+        for (int j = 0; j < 2; j++) {
+            uint8_t luma = y[2 * i + j];
+
+            pixels[6 * i + 3 * j + red] = limit(luma + to_red);
+            pixels[6 * i + 3 * j + 1] = limit(luma + to_green);
+            pixels[6 * i + 3 * j + 2 - red] = limit(luma + to_blue);
+        }
+    }
+}
+
+void camd_rgb(const uint8_t *restrict y, const uint8_t *restrict cb, const uint8_t *restrict cr, size_t pairs,
+              uint8_t *restrict pixels)
+{
+    colours(y, cb, cr, pairs, pixels, 0);
+}
+
+void camd_bgr(const uint8_t *restrict y, const uint8_t *restrict cb, const uint8_t *restrict cr, size_t pairs,
+              uint8_t *restrict pixels)
+{
+    colours(y, cb, cr, pairs, pixels, 2);
+}

@@ -1,7 +1,7 @@
 //! Between the lines of a picture and the rows of MCUs of a smaller one.
 
 use super::libjpeg::{COMPONENTS, Factors, Failed, MCU_LINES, McuRow};
-use super::turner::Output;
+use super::turner::{Output, TakesLines};
 use super::{ROW_SAMPLES, pad};
 use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
@@ -134,7 +134,11 @@ impl Scaler {
     }
 
     /// Takes the next line, and writes a row that this completes.
-    pub(super) fn push_line(&mut self, line: &[u8], to: &mut Output<'_>) -> Result<(), Failed> {
+    pub(super) fn push_line(
+        &mut self,
+        line: &[u8],
+        to: &mut Output<'_, impl TakesLines>,
+    ) -> Result<(), Failed> {
         let row = &mut self.rows[..COMPONENTS * usize::from(DIMENSION_MAX)];
         if self.shrinks[0].push(line, row) {
             to.write_line(row)?;

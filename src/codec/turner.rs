@@ -55,9 +55,30 @@ impl Plane {
     }
 }
 
-/// The compress object for one picture, which takes it as it is stored.
-pub(super) struct Output<'a> {
-    to: Compressor<'a>,
+/// Takes a picture as viewers see it, line by line.
+pub(super) trait TakesLines {
+    fn start(&mut self) -> Result<(), Failed>;
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Failed>;
+    fn finish(&mut self) -> Result<(), Failed>;
+}
+
+impl TakesLines for Compressor<'_> {
+    fn start(&mut self) -> Result<(), Failed> {
+        Compressor::start(self)
+    }
+
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Failed> {
+        Compressor::write_line(self, line)
+    }
+
+    fn finish(&mut self) -> Result<(), Failed> {
+        Compressor::finish(self)
+    }
+}
+
+/// What a picture becomes: a compress object, or pixels. It is taken as it is stored.
+pub(super) struct Output<'a, T = Compressor<'a>> {
+    to: T,
     turner: &'a mut Turner,
     orientation: Orientation,
     /// As it is stored.
@@ -79,7 +100,19 @@ impl<'a> Output<'a> {
         quality: u8,
     ) -> Result<Self, Failed> {
         to.configure(orientation.turn(size), space, quality)?;
-        Ok(Output {
+        Ok(Output::lines(to, turner, orientation, size))
+    }
+}
+
+impl<'a, T> Output<'a, T> {
+    /// For what comes line by line. `size`, and everything that is written, is as stored, before `orientation`.
+    pub(super) fn lines(
+        to: T,
+        turner: &'a mut Turner,
+        orientation: Orientation,
+        size: Size,
+    ) -> Self {
+        Output {
             to,
             turner,
             orientation,
@@ -87,7 +120,7 @@ impl<'a> Output<'a> {
             planes: [Plane::default(); COMPONENTS],
             count: 0,
             mcu_height: 0,
-        })
+        }
     }
 
     /// Whether lines leave in another order than they came in.
@@ -126,6 +159,29 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Keeps the next line of a component.
+    fn keep(&mut self, component: usize, line: &[u8]) {
+        let (mirrors_lines, mirrors_order) = (self.mirrors_lines(), self.mirrors_order());
+        let plane = &mut self.planes[component];
+        let place = if mirrors_order {
+            plane.height - 1 - plane.lines
+        } else {
+            plane.lines
+        };
+        plane.lines += 1;
+        let stride = plane.stride();
+        let row = &mut self.turner.kept[plane.start + place * stride..][..stride];
+        let line = &line[..plane.width];
+        if mirrors_lines {
+            mirror(line, plane.channels, row);
+        } else {
+            row[..plane.width].copy_from_slice(line);
+        }
+        pad(row, plane.width);
+    }
+}
+
+impl<T: TakesLines> Output<'_, T> {
     /// Starts a picture that comes with [`Output::write_line`]; `channels` bytes a pixel.
     pub(super) fn start_lines(&mut self, channels: usize) -> Result<(), Failed> {
         let plane = Plane {
@@ -138,6 +194,57 @@ impl<'a> Output<'a> {
         self.to.start()
     }
 
+    pub(super) fn write_line(&mut self, line: &[u8]) -> Result<(), Failed> {
+        if self.keeps() {
+            self.keep(0, line);
+            Ok(())
+        } else if self.mirrors_lines() {
+            let Plane {
+                width, channels, ..
+            } = self.planes[0];
+            mirror(&line[..width], channels, &mut self.turner.rows);
+            self.to.write_line(&self.turner.rows[..width])
+        } else {
+            self.to.write_line(line)
+        }
+    }
+
+    /// The end of a picture that came with [`Output::write_line`].
+    pub(super) fn finish_lines(mut self) -> Result<(), Failed> {
+        if self.keeps() {
+            self.write_kept_lines()?;
+        }
+        self.to.finish()
+    }
+
+    fn write_kept_lines(&mut self) -> Result<(), Failed> {
+        let plane = self.planes[0];
+        let kept = &self.turner.kept[plane.start..][..plane.bytes()];
+        if !self.orientation.transpose {
+            for line in kept.chunks_exact(plane.stride()).take(plane.height) {
+                self.to.write_line(line)?;
+            }
+            return Ok(());
+        }
+        // Eight of the lines to come are eight columns.
+        let columns = plane.width / plane.channels;
+        let line = plane.height.next_multiple_of(DCTSIZE) * plane.channels;
+        let rows = &mut self.turner.rows[..DCTSIZE * line];
+        for column in (0..columns).step_by(DCTSIZE) {
+            if plane.channels == 1 {
+                transpose(&kept[column..], plane.stride(), rows, line);
+            } else {
+                transpose_pixels(&kept[3 * column..], plane.stride(), rows, line);
+            }
+            for row in rows.chunks_exact(line).take(columns - column) {
+                self.to.write_line(row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Output<'_> {
     /// Starts a picture that comes with [`Output::write_mcu_row`]. Where rows become columns, so do the factors: 4:2:2
     /// becomes 4:4:0.
     pub(super) fn start_raw(&mut self, factors: &[Factors]) -> Result<(), Failed> {
@@ -186,21 +293,6 @@ impl<'a> Output<'a> {
         self.mcu_height
     }
 
-    pub(super) fn write_line(&mut self, line: &[u8]) -> Result<(), Failed> {
-        if self.keeps() {
-            self.keep(0, line);
-            Ok(())
-        } else if self.mirrors_lines() {
-            let Plane {
-                width, channels, ..
-            } = self.planes[0];
-            mirror(&line[..width], channels, &mut self.turner.rows);
-            self.to.write_line(&self.turner.rows[..width])
-        } else {
-            self.to.write_line(line)
-        }
-    }
-
     pub(super) fn write_mcu_row(&mut self, lines: &McuRow<'_>) -> Result<(), Failed> {
         if self.keeps() {
             for (component, lines) in lines.iter().enumerate().take(self.count) {
@@ -231,62 +323,14 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Keeps the next line of a component.
-    fn keep(&mut self, component: usize, line: &[u8]) {
-        let (mirrors_lines, mirrors_order) = (self.mirrors_lines(), self.mirrors_order());
-        let plane = &mut self.planes[component];
-        let place = if mirrors_order {
-            plane.height - 1 - plane.lines
-        } else {
-            plane.lines
-        };
-        plane.lines += 1;
-        let stride = plane.stride();
-        let row = &mut self.turner.kept[plane.start + place * stride..][..stride];
-        let line = &line[..plane.width];
-        if mirrors_lines {
-            mirror(line, plane.channels, row);
-        } else {
-            row[..plane.width].copy_from_slice(line);
-        }
-        pad(row, plane.width);
-    }
-
     pub(super) fn finish(mut self) -> Result<(), Failed> {
+        if self.mcu_height == 0 {
+            return self.finish_lines();
+        }
         if self.keeps() {
-            if self.mcu_height == 0 {
-                self.write_kept_lines()?;
-            } else {
-                self.write_kept_planes()?;
-            }
+            self.write_kept_planes()?;
         }
         self.to.finish()
-    }
-
-    fn write_kept_lines(&mut self) -> Result<(), Failed> {
-        let plane = self.planes[0];
-        let kept = &self.turner.kept[plane.start..][..plane.bytes()];
-        if !self.orientation.transpose {
-            for line in kept.chunks_exact(plane.stride()).take(plane.height) {
-                self.to.write_line(line)?;
-            }
-            return Ok(());
-        }
-        // Eight of the lines to come are eight columns.
-        let columns = plane.width / plane.channels;
-        let line = plane.height.next_multiple_of(DCTSIZE) * plane.channels;
-        let rows = &mut self.turner.rows[..DCTSIZE * line];
-        for column in (0..columns).step_by(DCTSIZE) {
-            if plane.channels == 1 {
-                transpose(&kept[column..], plane.stride(), rows, line);
-            } else {
-                transpose_pixels(&kept[3 * column..], plane.stride(), rows, line);
-            }
-            for row in rows.chunks_exact(line).take(columns - column) {
-                self.to.write_line(row)?;
-            }
-        }
-        Ok(())
     }
 
     fn write_kept_planes(&mut self) -> Result<(), Failed> {

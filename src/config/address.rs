@@ -1,7 +1,7 @@
 //! Where a listener listens, which web pages may read from it, and where camd connects to.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::{Bind, Dial};
@@ -20,11 +20,7 @@ impl Bind {
         }
         match text.strip_prefix("unix:") {
             None => text.parse().ok().map(Bind::Tcp),
-            Some(path) => {
-                let fits = path.len() <= UNIX_PATH_MAX && !path.contains('\0');
-                let named = Path::new(path).is_absolute() && !path.ends_with('/');
-                (fits && named).then(|| Bind::Unix(PathBuf::from(path)))
-            }
+            Some(path) => unix_path(path).map(Bind::Unix),
         }
     }
 
@@ -37,6 +33,13 @@ impl Bind {
             _ => false,
         }
     }
+}
+
+/// That of a Unix socket.
+fn unix_path(path: &str) -> Option<PathBuf> {
+    let fits = path.len() <= UNIX_PATH_MAX && !path.contains('\0');
+    let named = Path::new(path).is_absolute() && !path.ends_with('/');
+    (fits && named).then(|| PathBuf::from(path))
 }
 
 fn collide(a: &SocketAddr, b: &SocketAddr) -> bool {
@@ -121,6 +124,57 @@ impl fmt::Display for Remote {
         match host.contains(':') {
             true => write!(f, "[{host}]:{port}"),
             false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// A server to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(Remote),
+    /// `unix:/absolute/path`
+    Unix(PathBuf),
+}
+
+impl Address {
+    pub(super) fn parse(text: &str) -> Option<Address> {
+        match text.strip_prefix("unix:") {
+            None => Remote::parse(text).map(Address::Tcp),
+            Some(path) => unix_path(path).map(Address::Unix),
+        }
+    }
+
+    /// Whether who connects to it finds a listener that is bound so, as far as no name has to be looked up.
+    pub(super) fn is_served_by(&self, bind: &Bind) -> bool {
+        match (self, bind) {
+            (Address::Unix(path), Bind::Unix(bound)) => path == bound,
+            (Address::Tcp(Remote { host, port }), Bind::Tcp(bound)) => {
+                let ip = match host.as_str() {
+                    "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                    host => host.parse().ok(),
+                };
+                let covers = |ip: IpAddr| {
+                    ip == bound.ip() || bound.ip().is_unspecified() && ip.is_loopback()
+                };
+                *port == bound.port() && ip.is_some_and(covers)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<Remote> for Address {
+    fn from(remote: Remote) -> Address {
+        Address::Tcp(remote)
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(remote) => remote.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

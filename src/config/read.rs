@@ -10,12 +10,13 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{Absent, Kind, SETTINGS, Section, Setting};
+use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
 use super::{
     Bind, CallConfig, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig,
-    ListenerConfig, ProtocolKind, Secret, SourceKind, line_at, nearest,
+    ListenerConfig, ProtocolKind, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, line_at,
+    nearest,
 };
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, RUNGS};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, RUNGS};
 use crate::protocol::call::Name;
 
 /// A file without `[[listener]]` sections has this one.
@@ -83,6 +84,8 @@ fn neutral() -> Config {
             device: PathBuf::new(),
             command: Vec::new(),
             path: None,
+            key: String::new(),
+            address: None,
             width: 0,
             height: 0,
             fps: 0,
@@ -97,6 +100,7 @@ fn neutral() -> Config {
         },
         call: CallConfig::default(),
         listeners: Vec::new(),
+        sinks: Vec::new(),
         limits: LimitsConfig {
             frame_bytes: 0,
             ack_timeout: Duration::ZERO,
@@ -124,6 +128,22 @@ fn neutral_listener() -> ListenerConfig {
         password: None,
         password_file: None,
         calls: 0,
+    }
+}
+
+fn neutral_sink() -> SinkConfig {
+    SinkConfig {
+        kind: SinkKind::Memfd,
+        key: String::new(),
+        socket: PathBuf::new(),
+        mode: 0,
+        format: SinkFormat::Jpeg,
+        quality: None,
+        width: None,
+        height: None,
+        fps: None,
+        slots: 0,
+        readers: 0,
     }
 }
 
@@ -185,6 +205,8 @@ impl Reader<'_> {
                 self.error(at, name.get_ref().as_ref(), unknown_section(name.get_ref()));
             } else if name.get_ref() == Section::Listener.name() {
                 self.listeners(value);
+            } else if name.get_ref() == Section::Sink.name() {
+                self.sinks(value);
             }
         }
         self.single(Section::Camera, root);
@@ -240,25 +262,26 @@ impl Reader<'_> {
                         self.error(wrong.at, format!("{key}{}", wrong.below), what);
                     }
                 }
-                (None, _) if !setting.is_for(self.protocol(section)) => {}
+                (None, _) if !setting.is_for(self.variety(section)) => {}
                 (
                     None,
-                    Absent::ByProtocol {
-                        call: default,
+                    Absent::By {
+                        variety,
+                        value: default,
                         others: _,
                     },
-                ) if self.protocol(section) == Some(ProtocolKind::Call) => {
+                ) if self.variety(section) == Some(variety) => {
                     self.default(setting, default);
                 }
                 (
                     None,
                     Absent::Default(default)
-                    | Absent::ByProtocol {
+                    | Absent::By {
                         others: Some(default),
                         ..
                     },
                 ) => self.default(setting, default),
-                (None, Absent::Unset | Absent::ByProtocol { others: None, .. }) => {}
+                (None, Absent::Unset | Absent::By { others: None, .. }) => {}
                 (None, Absent::Required) => {
                     self.error(at, key, format!("{MISSING}; allowed: {}", setting.kind));
                 }
@@ -274,49 +297,73 @@ impl Reader<'_> {
         assert!(result.is_ok(), "built-in default of {key} is refused");
     }
 
-    /// Of the section that is being read, if it is a listener's: `protocol` is its first row.
-    fn protocol(&self, section: Section) -> Option<ProtocolKind> {
-        let listener = self.config.listeners.last();
-        listener
-            .filter(|_| section == Section::Listener)
-            .map(|listener| listener.protocol)
+    /// Of the section that is being read: the key that says it is its first row.
+    fn variety(&self, section: Section) -> Option<Variety> {
+        match section {
+            Section::Listener => {
+                let listener = self.config.listeners.last()?;
+                Some(Variety::Protocol(listener.protocol))
+            }
+            Section::Sink => self
+                .config
+                .sinks
+                .last()
+                .map(|sink| Variety::Sink(sink.kind)),
+            Section::Camera | Section::Call | Section::Limits => None,
+        }
     }
 
-    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
-        let name = Section::Listener.name();
+    /// The sections of a header that may occur several times, read one after the other; each with its place and text.
+    fn several<'t>(
+        &mut self,
+        section: Section,
+        value: &'t Spanned<DeValue<'t>>,
+        most: usize,
+        mut begin: impl FnMut(&mut Config),
+    ) -> Vec<(usize, &'t DeTable<'t>)> {
+        let (name, header) = (section.name(), section.header());
+        let mut read = Vec::new();
         let DeValue::Array(sections) = value.get_ref() else {
             let what = format!(
-                "found {}; allowed: sections [[listener]], in double brackets",
+                "found {}; allowed: sections {header}, in double brackets",
                 kind_of(value.get_ref())
             );
-            return self.error(value.span().start, name, what);
+            self.error(value.span().start, name, what);
+            return read;
         };
         if sections.is_empty() {
-            let what = format!("none; allowed: 1 to {MAX_LISTENERS} sections [[listener]]");
+            let what = format!("none; allowed: 1 to {most} sections {header}");
             self.error(value.span().start, name, what);
         }
-        let mut read = Vec::new();
-        for (index, section) in sections.iter().enumerate() {
-            let at = section.span().start;
-            let DeValue::Table(table) = section.get_ref() else {
+        for (index, one) in sections.iter().enumerate() {
+            let at = one.span().start;
+            let DeValue::Table(table) = one.get_ref() else {
                 let what = format!(
-                    "found {}; allowed: sections [[listener]]",
-                    kind_of(section.get_ref())
+                    "found {}; allowed: sections {header}",
+                    kind_of(one.get_ref())
                 );
                 self.error(at, name, what);
                 continue;
             };
-            if index == MAX_LISTENERS {
-                let what = format!("too many sections; allowed: at most {MAX_LISTENERS}");
+            if index == most {
+                let what = format!("too many sections; allowed: at most {most}");
                 self.error(at, name, what);
             }
-            self.config.listeners.push(neutral_listener());
-            self.section(Section::Listener, table, at);
+            begin(&mut self.config);
+            self.section(section, table, at);
+            if let Some(variety) = self.variety(section) {
+                self.only(section, variety, table);
+            }
             read.push((at, table));
         }
+        read
+    }
+
+    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
+        let begin = |config: &mut Config| config.listeners.push(neutral_listener());
+        let read = self.several(Section::Listener, value, MAX_LISTENERS, begin);
         let mut listeners = std::mem::take(&mut self.config.listeners);
         for (this, (at, table)) in listeners.iter_mut().zip(&read) {
-            self.only(this.protocol, table);
             let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
             if let Bind::Relay(_) = this.bind {
                 // The connection to the relay.
@@ -380,6 +427,48 @@ impl Reader<'_> {
         }
     }
 
+    fn sinks(&mut self, value: &Spanned<DeValue<'_>>) {
+        let begin = |config: &mut Config| config.sinks.push(neutral_sink());
+        let read = self.several(Section::Sink, value, MAX_SINKS, begin);
+        let sinks = std::mem::take(&mut self.config.sinks);
+        for (index, (this, (at, table))) in sinks.iter().zip(&read).enumerate() {
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            let mut before = sinks[..index].iter();
+            if before.any(|other| other.kind == this.kind && other.place() == this.place()) {
+                let key = match this.kind {
+                    SinkKind::QtShm => "key",
+                    SinkKind::Memfd => "socket",
+                };
+                let what = format!("is another sink's; allowed: each {key} once");
+                self.error(place(key), format!("sink.{key}"), what);
+            }
+            // The listeners have been read: sections come in the order of their names.
+            let taken = |bind: &Bind| matches!(bind, Bind::Unix(path) if *path == this.socket);
+            if this.kind == SinkKind::Memfd && self.config.listeners.iter().any(|l| taken(&l.bind))
+            {
+                let what = "is a listener's; allowed: each socket once";
+                self.error(place("socket"), "sink.socket", what);
+            }
+            let mut idle = |key: &str, formats: &str| {
+                if table.contains_key(key) {
+                    let what = format!(
+                        "means nothing for format {:?}; allowed: with {formats} only",
+                        this.format.name()
+                    );
+                    self.error(place(key), format!("sink.{key}"), what);
+                }
+            };
+            if this.format != SinkFormat::Jpeg {
+                idle("quality", "\"jpeg\"");
+            }
+            if this.format == SinkFormat::Raw {
+                idle("width", "the others");
+                idle("height", "the others");
+            }
+        }
+        self.config.sinks = sinks;
+    }
+
     /// The JPEGs of one picture share an address space that is small on some boards.
     fn renditions_fit(&mut self, root: &DeTable<'_>) {
         let (bytes, max) = (
@@ -393,7 +482,7 @@ impl Reader<'_> {
             && self.config.listeners.len() <= MAX_LISTENERS
         {
             let what = format!(
-                "{bytes} is too much for the {} different JPEGs that these listeners can need of a picture, {RUNGS} for \
+                "{bytes} is too much for the {} different JPEGs that these listeners and sinks can need of a picture, {RUNGS} for \
                  each adaptive one; allowed: at most {max}, or fewer adaptive listeners",
                 self.config.renditions()
             );
@@ -401,28 +490,26 @@ impl Reader<'_> {
         }
     }
 
-    /// Keys that mean nothing for the protocol of their listener.
-    fn only(&mut self, protocol: ProtocolKind, table: &DeTable<'_>) {
-        for setting in Section::Listener.settings() {
+    /// Keys that mean nothing for the variety of their section.
+    fn only(&mut self, section: Section, variety: Variety, table: &DeTable<'_>) {
+        for setting in section.settings() {
             let Some(value) = table.get(setting.key) else {
                 continue;
             };
-            if !setting.is_for(Some(protocol)) {
+            if !setting.is_for(Some(variety)) {
                 let only: Vec<_> = setting
                     .only
                     .iter()
                     .map(|only| format!("{:?}", only.name()))
                     .collect();
                 let what = format!(
-                    "means nothing for protocol {:?}; allowed: with {} only",
-                    protocol.name(),
+                    "means nothing for {} {:?}; allowed: with {} only",
+                    variety.key(),
+                    variety.name(),
                     only.join(", ")
                 );
-                self.error(
-                    value.span().start,
-                    format!("listener.{}", setting.key),
-                    what,
-                );
+                let key = format!("{}.{}", section.name(), setting.key);
+                self.error(value.span().start, key, what);
             }
         }
     }
@@ -503,6 +590,27 @@ impl Reader<'_> {
                 );
                 self.error(place("path").unwrap_or(0), "camera.path", what);
             }
+            SourceKind::Push => {
+                let (address, at) = (camera.address.clone(), place("address").unwrap_or(0));
+                let what = match address {
+                    None if self.failed("camera.address") => return,
+                    None => format!(
+                        "{MISSING}, source \"push\" needs it; allowed: \"host:port\", \"[IPv6]:port\" or \"unix:/path\""
+                    ),
+                    Some(address) => {
+                        let served =
+                            |listener: &&ListenerConfig| address.is_served_by(&listener.bind);
+                        if self.config.listeners.iter().find(served).is_none() {
+                            return;
+                        }
+                        format!(
+                            "{:?} is a listener of this camd's own; allowed: another server",
+                            address.to_string()
+                        )
+                    }
+                };
+                self.error(at, "camera.address", what);
+            }
             SourceKind::Pipe
                 if camera
                     .command
@@ -512,6 +620,17 @@ impl Reader<'_> {
             {
                 let what = "names no program, source \"pipe\" needs one; allowed: [\"program\", \"argument\", …]";
                 self.error(place("command").unwrap_or(0), "camera.command", what);
+            }
+            SourceKind::QtShm
+                if self
+                    .config
+                    .sinks
+                    .iter()
+                    .any(|sink| sink.kind == SinkKind::QtShm && sink.key == camera.key)
+                    && !self.failed("camera.key") =>
+            {
+                let what = "is a sink's: pictures would go round in a circle; allowed: another key";
+                self.error(place("key").unwrap_or(0), "camera.key", what);
             }
             _ => {}
         }
@@ -553,6 +672,13 @@ fn set(
                 .filter(|number| values.contains(number))
                 .ok_or_else(|| wrong(format!("{number} is none of these")))?;
             set(config, number);
+        }
+        (Kind::Mode { values, set }, DeValue::Integer(number)) => {
+            let mode = integer(number)
+                .and_then(|mode| u32::try_from(mode).ok())
+                .filter(|mode| values.contains(mode))
+                .ok_or_else(|| wrong(format!("{number} is none of these")))?;
+            set(config, mode);
         }
         (Kind::Seconds { min, max, set }, DeValue::Integer(_) | DeValue::Float(_)) => {
             let (written, seconds) = match value.get_ref() {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::address::is_allow_origin;
 use super::{
-    Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret, SourceKind,
+    Address, Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret,
+    SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 use crate::frame::PixelFormat;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
-    FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD,
+    FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD, SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX,
+    SINK_SLOTS_MIN,
 };
 use crate::protocol::call::Name;
 
@@ -22,17 +24,52 @@ pub struct Setting {
     /// What it means, for the person who edits the file.
     pub doc: &'static str,
     pub absent: Absent,
-    /// The protocols whose listeners know this key; none: all do.
-    pub only: &'static [ProtocolKind],
+    /// The varieties of its section that know this key; none: all do.
+    pub only: &'static [Variety],
     pub kind: Kind,
 }
 
 impl Setting {
-    /// Whether listeners of this protocol know it; with none, of another section, it is no question.
-    pub fn is_for(&self, protocol: Option<ProtocolKind>) -> bool {
-        self.only.is_empty() || protocol.is_none_or(|protocol| self.only.contains(&protocol))
+    /// Whether sections of this variety know it; where a section has none, it is no question.
+    pub fn is_for(&self, variety: Option<Variety>) -> bool {
+        self.only.is_empty() || variety.is_none_or(|variety| self.only.contains(&variety))
     }
 }
+
+/// What tells sections of one header apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variety {
+    /// Of a listener.
+    Protocol(ProtocolKind),
+    /// Of a sink.
+    Sink(SinkKind),
+}
+
+impl Variety {
+    /// The key that says which it is.
+    pub fn key(self) -> &'static str {
+        match self {
+            Variety::Protocol(_) => "protocol",
+            Variety::Sink(_) => "kind",
+        }
+    }
+
+    /// The value of that key.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variety::Protocol(protocol) => protocol.name(),
+            Variety::Sink(kind) => kind.name(),
+        }
+    }
+}
+
+const HTTP: Variety = Variety::Protocol(ProtocolKind::Http);
+const PULL: Variety = Variety::Protocol(ProtocolKind::Pull);
+const PUSH: Variety = Variety::Protocol(ProtocolKind::Push);
+const RAW: Variety = Variety::Protocol(ProtocolKind::Raw);
+const CALL: Variety = Variety::Protocol(ProtocolKind::Call);
+const QT_SHM: Variety = Variety::Sink(SinkKind::QtShm);
+const MEMFD: Variety = Variety::Sink(SinkKind::Memfd);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -40,14 +77,17 @@ pub enum Section {
     Call,
     /// May occur several times, and each occurrence has its own values.
     Listener,
+    /// As `Listener`.
+    Sink,
     Limits,
 }
 
 impl Section {
-    pub const ALL: [Section; 4] = [
+    pub const ALL: [Section; 5] = [
         Section::Camera,
         Section::Call,
         Section::Listener,
+        Section::Sink,
         Section::Limits,
     ];
 
@@ -56,6 +96,7 @@ impl Section {
             Section::Camera => "camera",
             Section::Call => "call",
             Section::Listener => "listener",
+            Section::Sink => "sink",
             Section::Limits => "limits",
         }
     }
@@ -66,6 +107,7 @@ impl Section {
             Section::Camera => "[camera]",
             Section::Call => "[call]",
             Section::Listener => "[[listener]]",
+            Section::Sink => "[[sink]]",
             Section::Limits => "[limits]",
         }
     }
@@ -81,9 +123,10 @@ impl Section {
 pub enum Absent {
     /// This TOML value.
     Default(&'static str),
-    /// This TOML value for call listeners; for others another one, or nothing is set.
-    ByProtocol {
-        call: &'static str,
+    /// This TOML value in sections of one variety; in others another one, or nothing is set.
+    By {
+        variety: Variety,
+        value: &'static str,
         others: Option<&'static str>,
     },
     /// Nothing is set; the row's `doc` says what that means.
@@ -103,6 +146,11 @@ pub enum Kind {
     Number {
         values: &'static [i64],
         set: fn(&mut Config, i64),
+    },
+    /// One of these permissions (chmod(2)), as everybody writes them: in octal.
+    Mode {
+        values: &'static [u32],
+        set: fn(&mut Config, u32),
     },
     /// Seconds, as an integer or a float.
     Seconds {
@@ -148,6 +196,12 @@ impl fmt::Display for Kind {
                 }
                 Ok(())
             }
+            Kind::Mode { values, .. } => {
+                for (i, value) in values.iter().enumerate() {
+                    write!(f, "{}{value:#o}", if i == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
             Kind::Seconds { min, max, .. } => write!(f, "seconds from {min} to {max}"),
             Kind::Boolean { .. } => f.write_str("true or false"),
             Kind::Choice { names, .. } => {
@@ -180,23 +234,33 @@ pub fn reference() -> String {
         for s in section.settings() {
             let value = match s.absent {
                 Absent::Default(value)
-                | Absent::ByProtocol {
+                | Absent::By {
                     others: Some(value),
                     ..
                 } => format!(" = {value}"),
-                Absent::Unset | Absent::ByProtocol { others: None, .. } => " (not set)".to_owned(),
+                Absent::Unset | Absent::By { others: None, .. } => " (not set)".to_owned(),
                 Absent::Required => " (must be set)".to_owned(),
             };
-            let call = match s.absent {
-                Absent::ByProtocol { call, .. } => format!("; call: {call}"),
+            let other = match s.absent {
+                Absent::By { variety, value, .. } => format!("; {}: {value}", variety.name()),
                 _ => String::new(),
             };
-            let _ = writeln!(out, "  {}{value}{call}", s.key);
+            let _ = writeln!(out, "  {}{value}{other}", s.key);
             let _ = writeln!(out, "      {}", s.doc);
             let _ = writeln!(out, "      Allowed: {}.", s.kind);
         }
     }
     out
+}
+
+/// A key of Qt's shared memory. Qt takes any; a NUL would end it for some and not for others.
+fn is_shm_key(text: &str) -> bool {
+    (1..=SINK_KEY).contains(&text.chars().count()) && !text.contains('\0')
+}
+
+/// What fits sockaddr_un, with a NUL behind it.
+fn is_socket_path(text: &str) -> bool {
+    Path::new(text).is_absolute() && !text.contains('\0') && text.len() <= 107
 }
 
 /// Shorter deadlines would close clients over ordinary radio links; longer ones are none.
@@ -211,7 +275,15 @@ fn listener(config: &mut Config) -> &mut ListenerConfig {
         .expect("the reader appends a listener before it reads its keys")
 }
 
-pub static SETTINGS: [Setting; 40] = [
+/// As [`listener`].
+fn sink(config: &mut Config) -> &mut SinkConfig {
+    config
+        .sinks
+        .last_mut()
+        .expect("the reader appends a sink before it reads its keys")
+}
+
+pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "name",
@@ -230,7 +302,7 @@ pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Camera,
         key: "source",
-        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, or a video call.",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, a push server, or a Qt program's shared memory.",
         absent: Absent::Default(r#""v4l2""#),
         only: &[],
         kind: Kind::Choice {
@@ -275,6 +347,34 @@ pub static SETTINGS: [Setting; 40] = [
             set: |c, text| {
                 c.camera.path = Some(PathBuf::from(text));
                 !text.is_empty() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "key",
+        doc: "qt-shm: the key that the program which shares the picture gives its QSharedMemory.",
+        absent: Absent::Default(r#""169254""#),
+        only: &[],
+        kind: Kind::Text {
+            allowed: "1 to 64 characters",
+            set: |c, text| {
+                c.camera.key = text.to_owned();
+                is_shm_key(text)
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "address",
+        doc: "push: the server whose pictures are shown: a push listener of another camd, or a program that speaks push; needed for that source only.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: r#""host:port", "[IPv6]:port" or "unix:/absolute/path" (107 bytes)"#,
+            set: |c, text| {
+                c.camera.address = Address::parse(text);
+                c.camera.address.is_some()
             },
         },
     },
@@ -462,7 +562,7 @@ pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Listener,
         key: "protocol",
-        doc: "What is spoken there: http for browsers, push and pull for programs, call for users who ring each other up.",
+        doc: "What is spoken there: http for browsers, push, pull and raw for programs, call for users who ring each other up.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Choice {
@@ -502,9 +602,10 @@ pub static SETTINGS: [Setting; 40] = [
     Setting {
         section: Section::Listener,
         key: "quality",
-        doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http 80, push 80, pull 50.",
-        absent: Absent::ByProtocol {
-            call: "30",
+        doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http, push and raw 80, pull 50.",
+        absent: Absent::By {
+            variety: CALL,
+            value: "30",
             others: None,
         },
         only: &[],
@@ -518,8 +619,9 @@ pub static SETTINGS: [Setting; 40] = [
         section: Section::Listener,
         key: "width",
         doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
-        absent: Absent::ByProtocol {
-            call: "160",
+        absent: Absent::By {
+            variety: CALL,
+            value: "160",
             others: None,
         },
         only: &[],
@@ -533,8 +635,9 @@ pub static SETTINGS: [Setting; 40] = [
         section: Section::Listener,
         key: "height",
         doc: "As width.",
-        absent: Absent::ByProtocol {
-            call: "120",
+        absent: Absent::By {
+            variety: CALL,
+            value: "120",
             others: None,
         },
         only: &[],
@@ -549,7 +652,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "max_fps",
         doc: "Pictures per second for each client at most; not set: all of them.",
         absent: Absent::Unset,
-        only: &[ProtocolKind::Http, ProtocolKind::Pull, ProtocolKind::Push],
+        only: &[HTTP, PULL, PUSH, RAW],
         kind: Kind::Integer {
             min: 1,
             max: FPS_MAX as i64,
@@ -560,8 +663,9 @@ pub static SETTINGS: [Setting; 40] = [
         section: Section::Listener,
         key: "adaptive",
         doc: "Whether a client whose link cannot carry min_fps gets pictures of less quality, and then of smaller size.",
-        absent: Absent::ByProtocol {
-            call: "true",
+        absent: Absent::By {
+            variety: CALL,
+            value: "true",
             others: Some("false"),
         },
         only: &[],
@@ -586,7 +690,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "allow_origin",
         doc: "http: the web pages of others whose scripts may read pictures and state (CORS); not set: none.",
         absent: Absent::Unset,
-        only: &[ProtocolKind::Http],
+        only: &[HTTP],
         kind: Kind::Text {
             allowed: r#""*" or one "scheme://host[:port]", without a path"#,
             set: |c, text| {
@@ -600,7 +704,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "set_controls",
         doc: "http: whether viewers may change the camera's controls (POST /controls).",
         absent: Absent::Default("true"),
-        only: &[ProtocolKind::Http],
+        only: &[HTTP],
         kind: Kind::Boolean {
             set: |c, value| listener(c).set_controls = value,
         },
@@ -610,7 +714,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "user",
         doc: "call: the camera's name among the users, also of another relay; who rings it up sees its picture.",
         absent: Absent::Default(r#""camera""#),
-        only: &[ProtocolKind::Call],
+        only: &[CALL],
         kind: Kind::Text {
             allowed: "1 to 64 characters, no control characters",
             set: |c, text| match Name::new(text) {
@@ -627,7 +731,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "password",
         doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
         absent: Absent::Unset,
-        only: &[ProtocolKind::Call],
+        only: &[CALL],
         kind: Kind::Password {
             set: |c, secret| listener(c).password = Some(secret),
         },
@@ -637,7 +741,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "password_file",
         doc: "call: the password is the first line of this file.",
         absent: Absent::Unset,
-        only: &[ProtocolKind::Call],
+        only: &[CALL],
         kind: Kind::Text {
             allowed: "an absolute path",
             set: |c, text| {
@@ -651,7 +755,7 @@ pub static SETTINGS: [Setting; 40] = [
         key: "calls",
         doc: "call: how many users may be in a call with the camera at the same time.",
         absent: Absent::Default("4"),
-        only: &[ProtocolKind::Call],
+        only: &[CALL],
         kind: Kind::Integer {
             min: 1,
             max: MAX_CLIENTS as i64,
@@ -663,11 +767,148 @@ pub static SETTINGS: [Setting; 40] = [
         key: "fps",
         doc: "call: pictures per second of the camera in each call, at most.",
         absent: Absent::Default("5"),
-        only: &[ProtocolKind::Call],
+        only: &[CALL],
         kind: Kind::Integer {
             min: 1,
             max: FPS_MAX as i64,
             set: |c, value| listener(c).max_fps = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "kind",
+        doc: "What programs on this board read pictures from: Qt's shared memory, or a ring of shared memory with wake-ups.",
+        absent: Absent::Required,
+        only: &[],
+        kind: Kind::Choice {
+            names: || SinkKind::ALL.map(SinkKind::name).to_vec(),
+            set: |c, index| sink(c).kind = SinkKind::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "key",
+        doc: "qt-shm: the key that programs give their QSharedMemory.",
+        absent: Absent::Default(r#""169254""#),
+        only: &[QT_SHM],
+        kind: Kind::Text {
+            allowed: "1 to 64 characters",
+            set: |c, text| {
+                sink(c).key = text.to_owned();
+                is_shm_key(text)
+            },
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "socket",
+        doc: "memfd: the Unix socket where readers are handed the memory.",
+        absent: Absent::Default(r#""/run/camd/frames.sock""#),
+        only: &[MEMFD],
+        kind: Kind::Text {
+            allowed: "an absolute path of at most 107 bytes",
+            set: |c, text| {
+                sink(c).socket = PathBuf::from(text);
+                is_socket_path(text)
+            },
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "mode",
+        doc: "Who may read: 0o600 programs of camd's own user, 0o660 of its group too, 0o666 all.",
+        absent: Absent::Default("0o600"),
+        only: &[],
+        kind: Kind::Mode {
+            values: &[0o600, 0o660, 0o666],
+            set: |c, value| sink(c).mode = value,
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "format",
+        doc: "memfd: JPEGs, pictures as the camera gives them (raw), or pixels.",
+        absent: Absent::Default(r#""jpeg""#),
+        only: &[MEMFD],
+        kind: Kind::Choice {
+            names: || SinkFormat::ALL.map(SinkFormat::name).to_vec(),
+            set: |c, index| sink(c).format = SinkFormat::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "quality",
+        doc: "memfd, jpeg: JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras 80.",
+        absent: Absent::Unset,
+        only: &[MEMFD],
+        kind: Kind::Integer {
+            min: 1,
+            max: 100,
+            set: |c, value| sink(c).quality = Some(value as u8),
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "width",
+        doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Integer {
+            min: DIMENSION_MIN as i64,
+            max: DIMENSION_MAX as i64,
+            set: |c, value| sink(c).width = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "height",
+        doc: "As width.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Integer {
+            min: DIMENSION_MIN as i64,
+            max: DIMENSION_MAX as i64,
+            set: |c, value| sink(c).height = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "fps",
+        doc: "Pictures per second at most; not set: all of them.",
+        absent: Absent::By {
+            variety: QT_SHM,
+            value: "5",
+            others: None,
+        },
+        only: &[],
+        kind: Kind::Integer {
+            min: 1,
+            max: FPS_MAX as i64,
+            set: |c, value| sink(c).fps = Some(value as u16),
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "slots",
+        doc: "memfd: pictures that the memory holds, each valid until so many newer ones came.",
+        absent: Absent::Default("4"),
+        only: &[MEMFD],
+        kind: Kind::Integer {
+            min: SINK_SLOTS_MIN as i64,
+            max: SINK_SLOTS_MAX as i64,
+            set: |c, value| sink(c).slots = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "readers",
+        doc: "memfd: readers at the same time.",
+        absent: Absent::Default("8"),
+        only: &[MEMFD],
+        kind: Kind::Integer {
+            min: 1,
+            max: SINK_READERS_MAX as i64,
+            set: |c, value| sink(c).readers = value as usize,
         },
     },
     Setting {

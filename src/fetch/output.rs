@@ -6,16 +6,16 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::FetchError;
+use super::{FetchError, Kind};
 
 /// The command line's `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// One file, replaced as a whole by each picture. What is not a regular file (`/dev/null`, a FIFO) is written to.
     File(PathBuf),
-    /// Numbered files, camd-000001.jpg and so on, after those which are there already.
+    /// Numbered files, camd-000001.jpg (PNGs: .png) and so on, after those which are there already.
     Dir(PathBuf),
-    /// The JPEGs one after the other, which is what others call an MJPEG stream.
+    /// The pictures one after the other, which with JPEGs is what others call an MJPEG stream.
     Stdout,
 }
 
@@ -44,6 +44,7 @@ pub(super) enum Sink {
     Dir {
         path: PathBuf,
         last: u64,
+        kind: Kind,
     },
     Stream(File),
     /// A file that must not be replaced, only written to.
@@ -54,14 +55,15 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    pub(super) fn open(output: &Output) -> Result<Sink, FetchError> {
+    pub(super) fn open(output: &Output, kind: Kind) -> Result<Sink, FetchError> {
         match output {
             Output::Stdout => {
                 let stdout = io::stdout();
                 if stdout.is_terminal() {
-                    return Err(FetchError::File(
-                        "standard output is a terminal, which cannot show JPEGs: use a pipe, or -o FILE".to_owned(),
-                    ));
+                    return Err(FetchError::File(format!(
+                        "standard output is a terminal, which cannot show {}s: use a pipe, or -o FILE",
+                        kind.name
+                    )));
                 }
                 // Past std's own buffer, which looks for line ends.
                 let fd = stdout
@@ -72,10 +74,11 @@ impl Sink {
             }
             Output::Dir(path) => {
                 fs::create_dir_all(path).map_err(|error| failed(path, &error))?;
-                let last = last_number(path).map_err(|error| failed(path, &error))?;
+                let last = last_number(path, kind).map_err(|error| failed(path, &error))?;
                 Ok(Sink::Dir {
                     path: path.clone(),
                     last,
+                    kind,
                 })
             }
             Output::File(path) => match fs::metadata(path) {
@@ -106,9 +109,9 @@ impl Sink {
                 replace(path, picture).map_err(|error| failed(path, &error))?;
                 Ok(Saved::Written)
             }
-            Sink::Dir { path, last } => {
+            Sink::Dir { path, last, kind } => {
                 *last += 1;
-                let file = path.join(format!("camd-{last:06}.jpg"));
+                let file = path.join(format!("camd-{last:06}.{}", kind.extension));
                 replace(&file, picture).map_err(|error| failed(&file, &error))?;
                 Ok(Saved::Written)
             }
@@ -146,14 +149,18 @@ fn replace(path: &Path, picture: &[u8]) -> io::Result<()> {
     result
 }
 
-/// The highest N of the files `camd-N.jpg` in the folder.
-fn last_number(path: &Path) -> io::Result<u64> {
+/// The highest N of the files `camd-N.jpg`, or of another kind, in the folder.
+fn last_number(path: &Path, kind: Kind) -> io::Result<u64> {
     let mut last = 0;
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let number = name
             .to_str()
-            .and_then(|name| name.strip_prefix("camd-")?.strip_suffix(".jpg"))
+            .and_then(|name| {
+                name.strip_prefix("camd-")?
+                    .strip_suffix(kind.extension)?
+                    .strip_suffix('.')
+            })
             .and_then(|stem| stem.parse::<u32>().ok());
         last = last.max(u64::from(number.unwrap_or(0)));
     }

@@ -233,6 +233,95 @@ fn a_connection_that_ends_early_is_named() {
     }
 }
 
+// --- raw ---
+
+/// As [`jpeg`], but with markers that can be walked: a comment, and a scan of `fill`.
+fn walkable(size: usize, fill: u8) -> Vec<u8> {
+    let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xFE, 0, 4, 0xFF, 0xD9, 0xFF, 0xDA, 0, 2];
+    bytes.resize(size - 2, fill);
+    bytes.extend([0xFF, 0xD9]);
+    bytes
+}
+
+#[test]
+fn raw_split_and_glued() {
+    for piece in [1, 2, 7, 100, usize::MAX] {
+        let pictures = [walkable(300, 1), walkable(20, 2), walkable(301, 3)];
+        // Between them, a camera's padding.
+        let wire = [
+            &pictures[0][..],
+            &[0; 5],
+            &pictures[1],
+            &[0xFF],
+            &pictures[2],
+        ]
+        .concat();
+        let (result, folder) = fetch_from("raw", "", 3, move |mut stream| {
+            send_in_pieces(&mut stream, &wire, piece.min(wire.len()));
+        });
+        let summary = result.unwrap();
+        assert_eq!((summary.pictures, summary.bytes), (3, 621));
+        assert_eq!(folder.pictures(), pictures);
+    }
+}
+
+#[test]
+fn a_raw_stream_may_end_behind_a_picture_only() {
+    let whole = walkable(300, 1);
+    let folder = Folder::new();
+    let wire = whole.repeat(2);
+    let summary = fetch_to(
+        Output::Dir(folder.0.clone()),
+        "raw://",
+        "",
+        0,
+        move |mut stream| {
+            stream.write_all(&wire).unwrap();
+        },
+    );
+    assert_eq!(summary.unwrap().pictures, 2);
+    for (sent, what) in [
+        (0, "instead of sending a picture"),
+        (1, "instead of sending a picture"),
+        (200, "within a picture"),
+        (300, "after 1 of 2 pictures"),
+        (500, "within a picture"),
+    ] {
+        let wire = whole.repeat(2)[..sent].to_vec();
+        let (result, folder) = fetch_from("raw", "", 2, move |mut stream| {
+            stream.write_all(&wire).unwrap();
+        });
+        match result {
+            Err(FetchError::Connection(text)) => assert!(text.contains(what), "{sent}: {text}"),
+            other => panic!("{sent} bytes: {other:?}"),
+        }
+        assert_eq!(folder.pictures().len(), usize::from(sent >= 300));
+    }
+}
+
+#[test]
+fn what_is_no_raw_stream_is_refused() {
+    let whole = walkable(300, 1);
+    let push = push_wire(std::slice::from_ref(&whole));
+    // A picture without its end, and another one behind it.
+    let cut = [&whole[..200], &whole].concat();
+    let large = [&whole[..298], &vec![1; PICTURE_LIMIT], &whole].concat();
+    for (wire, what) in [
+        (push, "a JPEG expected, which begins with FF D8"),
+        (b"\xFFHTTP/1.1 400\r\n".to_vec(), "a JPEG expected"),
+        (cut, "a damaged picture"),
+        (large, "a picture of more than 16777216 bytes"),
+    ] {
+        let (result, folder) = fetch_from("raw", "", 1, move |mut stream| {
+            let size = wire.len();
+            send_in_pieces(&mut stream, &wire, size);
+        });
+        let text = protocol_error(result);
+        assert!(text.contains(what), "{text}");
+        assert!(folder.files().is_empty());
+    }
+}
+
 // --- pull ---
 
 /// Serves the pictures as the original does: announce, then a part for each ack.

@@ -1,4 +1,4 @@
-//! The four kinds of URL, as far as a camera needs them (RFC 3986; user names only for call, queries only for HTTP).
+//! The five kinds of URL, as far as a camera needs them (RFC 3986; user names only for call, queries only for HTTP).
 
 use super::{FetchError, one_line};
 use crate::config::Secret;
@@ -12,6 +12,7 @@ const CALLEE: &str = "camera";
 pub(super) enum Scheme {
     Pull,
     Push,
+    Raw,
     Http,
     Call(Call),
 }
@@ -34,6 +35,7 @@ impl Scheme {
             Scheme::Push => 8081,
             Scheme::Pull => 8082,
             Scheme::Call(_) => 8083,
+            Scheme::Raw => 8084,
         }
     }
 }
@@ -52,7 +54,7 @@ impl Url {
     pub(super) fn parse(text: &str) -> Result<Url, FetchError> {
         let wrong = |why: &str| {
             FetchError::Url(format!(
-                "{}: {why}; wanted is pull://host:port, push://host:port, http://host:port/path or call://[user[:password]@]host:port/camera",
+                "{}: {why}; wanted is pull://host:port, push://host:port, raw://host:port, http://host:port/path or call://[user[:password]@]host:port/camera",
                 one_line(without_password(text).as_bytes())
             ))
         };
@@ -76,6 +78,7 @@ impl Url {
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "pull" => Scheme::Pull,
             "push" => Scheme::Push,
+            "raw" => Scheme::Raw,
             "http" => Scheme::Http,
             "call" if login.is_none() && rest.contains('@') => {
                 return Err(wrong(
@@ -132,8 +135,12 @@ impl Url {
             Scheme::Http if target.starts_with('/') => target.to_owned(),
             Scheme::Http => format!("/{target}"),
             Scheme::Call(_) => String::new(),
-            Scheme::Pull | Scheme::Push if target.is_empty() || target == "/" => String::new(),
-            Scheme::Pull | Scheme::Push => return Err(wrong("this protocol knows no paths")),
+            Scheme::Pull | Scheme::Push | Scheme::Raw if matches!(target, "" | "/") => {
+                String::new()
+            }
+            Scheme::Pull | Scheme::Push | Scheme::Raw => {
+                return Err(wrong("this protocol knows no paths"));
+            }
         };
         Ok(Url {
             scheme,
@@ -264,6 +271,7 @@ mod tests {
             is(Scheme::Push, "10.0.0.7", 8081, "")
         );
         assert_eq!(url("pull://cam"), is(Scheme::Pull, "cam", 8082, ""));
+        assert_eq!(url("raw://cam/"), is(Scheme::Raw, "cam", 8084, ""));
         assert_eq!(url("http://cam"), is(Scheme::Http, "cam", 80, "/"));
         assert_eq!(
             url("HTTP://cam:8080/?action=stream&1#x"),
@@ -347,6 +355,7 @@ mod tests {
             ("push://[::1", "closing bracket"),
             ("push://[::1]80", "only :port"),
             ("push://cam/x", "no paths"),
+            ("raw://cam/x.mjpg", "no paths"),
             ("http://me:secret@cam/", "user names"),
             ("pull://me@cam/", "user names"),
             ("call://a:secret@:8083/b", "no host"),

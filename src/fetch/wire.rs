@@ -172,7 +172,7 @@ fn read(
 }
 
 /// The time left, never zero: a socket timeout of zero means "for ever".
-fn remaining(deadline: Instant, timeout: Duration) -> Result<Duration, FetchError> {
+pub(super) fn remaining(deadline: Instant, timeout: Duration) -> Result<Duration, FetchError> {
     match deadline.checked_duration_since(Instant::now()) {
         Some(left) if !left.is_zero() => Ok(left),
         _ => Err(too_late(timeout)),
@@ -187,7 +187,7 @@ fn lost(error: &std::io::Error, timeout: Duration) -> FetchError {
     }
 }
 
-fn too_late(timeout: Duration) -> FetchError {
+pub(super) fn too_late(timeout: Duration) -> FetchError {
     FetchError::NoPicture(format!("no picture within {timeout:?}"))
 }
 

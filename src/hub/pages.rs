@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::Hub;
 use crate::protocol::call::Name;
+use crate::sink::Entry;
 use crate::slot::Stream;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
@@ -17,13 +18,14 @@ use crate::times::{Phase, Times};
 pub const INDEX: &[u8] = include_bytes!("index.html");
 
 #[derive(Serialize)]
-struct State<'a, L, P, I, C, K>
+struct State<'a, L, P, I, C, K, T>
 where
     L: Iterator<Item = Listener<'a>> + Clone,
     P: Iterator<Item = Profile<I>> + Clone,
     I: Iterator<Item = usize> + Clone,
     C: Iterator<Item = Client<'a>> + Clone,
     K: Iterator<Item = Call> + Clone,
+    T: Iterator<Item = Sink<'a>> + Clone,
 {
     name: &'a str,
     version: &'static str,
@@ -39,6 +41,8 @@ where
     clients: C,
     #[serde(serialize_with = "sequence")]
     calls: K,
+    #[serde(serialize_with = "sequence")]
+    sinks: T,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -153,6 +157,25 @@ struct Call {
     ringing: bool,
 }
 
+/// Where programs on the same board get pictures.
+#[derive(Serialize)]
+struct Sink<'a> {
+    kind: &'static str,
+    /// "shm:" and the key, or "memfd:" and the socket.
+    place: &'a str,
+    /// Why nobody can read it; empty if they can.
+    reason: &'a str,
+    /// Programs that have it attached now.
+    readers: usize,
+    /// Written since the start.
+    frames: u64,
+    /// Left out, as a reader had the lock or they were too large.
+    skipped: u64,
+    fps: f32,
+    /// Since the capture of the picture in it.
+    age_ms: Option<u64>,
+}
+
 fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
     since
         .map(|since| now.saturating_duration_since(since))
@@ -249,6 +272,16 @@ pub fn state<S: Stream, C: Source>(
                 },
                 ringing: call.ringing.is_some(),
             }
+        }),
+        sinks: hub.sinks().entries().iter().map(|sink| Sink {
+            kind: sink.config().kind.name(),
+            place: sink.place(),
+            reason: sink.reason(),
+            readers: sink.readers(),
+            frames: sink.frames(),
+            skipped: sink.skipped(),
+            fps: sink.fps(now),
+            age_ms: ms(sink.captured(), now),
         }),
     };
     serde_json::to_writer(&mut *page, &state)?;
@@ -383,6 +416,35 @@ pub fn metrics<S: Stream, C: Source>(
             )?;
         }
     }
+    type SinkValue = fn(&Entry) -> u64;
+    let per_sink: [(&str, &str, &str, SinkValue); 3] = [
+        (
+            "camd_sink_frames_total",
+            "counter",
+            "Pictures written.",
+            Entry::frames,
+        ),
+        (
+            "camd_sink_skipped_total",
+            "counter",
+            "Pictures left out: a reader had the lock, or too large.",
+            Entry::skipped,
+        ),
+        (
+            "camd_sink_readers",
+            "gauge",
+            "Programs that have it attached.",
+            |sink| sink.readers() as u64,
+        ),
+    ];
+    for (name, kind, help, value) in per_sink {
+        describe(page, name, kind, help)?;
+        for sink in hub.sinks().entries() {
+            let (kind, place) = (sink.config().kind.name(), Label(sink.place()));
+            let value = value(sink);
+            writeln!(page, "{name}{{kind=\"{kind}\",place=\"{place}\"}} {value}")?;
+        }
+    }
     let profiles = || {
         let renditions = hub.renditions().all().iter().enumerate();
         renditions.map(|(index, rendition)| (index, rendition.quality(), rendition.times()))
@@ -460,7 +522,10 @@ impl std::fmt::Display for Label<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, PAGE, REFUSAL_SLOTS, RUNGS};
+    use crate::limits::{
+        CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, REFUSAL_SLOTS, RUNGS,
+        SINK_READERS_MAX,
+    };
     use crate::protocol;
 
     #[test]
@@ -512,7 +577,7 @@ mod tests {
                 refused: u64::MAX,
                 violations: u64::MAX,
             }),
-            profiles: (0..RUNGS * MAX_LISTENERS).map(|_| Profile {
+            profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS).map(|_| Profile {
                 quality: 100,
                 width: Some(8192),
                 height: Some(8192),
@@ -541,6 +606,16 @@ mod tests {
                 caller: (u8::MAX, u16::MAX),
                 callee: Some((u8::MAX, u16::MAX)),
                 ringing: false,
+            }),
+            sinks: (0..MAX_SINKS).map(|_| Sink {
+                kind: "qt-shm",
+                place: &bind,
+                reason: &reason,
+                readers: SINK_READERS_MAX,
+                frames: u64::MAX,
+                skipped: u64::MAX,
+                fps: 239.99,
+                age_ms: Some(u64::MAX),
             }),
         };
         let json = serde_json::to_vec(&state).unwrap();

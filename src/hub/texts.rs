@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn made_once_for_each_frame_and_never_too_long() {
         let config = demo_config();
-        let listener = config.listeners.last().expect("calls");
+        let mut listeners = config.listeners.iter();
+        let listener = listeners.find(|listener| listener.protocol == ProtocolKind::Call);
+        let listener = listener.expect("calls");
         let (profile, mut texts) = (Profile::of(listener), Texts::new(&config));
         let meta = |sequence| FrameMeta {
             sequence,

@@ -3,7 +3,7 @@
 //! | protocol | a client asks | it gets |
 //! |---|---|---|
 //! | [`pull`] | for each picture, and for each part of it | `newImage:<size>`, then parts of at most 1380 bytes |
-//! | [`push`] | nothing | every picture behind two int32 lengths |
+//! | [`push`] | nothing | every picture behind two int32 lengths; as `raw`, every picture and nothing else |
 //! | [`http`] | by GET | a multipart stream, single pictures, state pages |
 //! | [`call`] | by ringing up the camera, or each other | messages of other users, and pictures among them |
 //!
@@ -114,14 +114,16 @@ pub enum ProtocolKind {
     Http,
     Pull,
     Push,
+    Raw,
     Call,
 }
 
 impl ProtocolKind {
-    pub const ALL: [ProtocolKind; 4] = [
+    pub const ALL: [ProtocolKind; 5] = [
         ProtocolKind::Http,
         ProtocolKind::Pull,
         ProtocolKind::Push,
+        ProtocolKind::Raw,
         ProtocolKind::Call,
     ];
 
@@ -131,6 +133,7 @@ impl ProtocolKind {
             ProtocolKind::Http => "http",
             ProtocolKind::Pull => "pull",
             ProtocolKind::Push => "push",
+            ProtocolKind::Raw => "raw",
             ProtocolKind::Call => "call",
         }
     }
@@ -139,7 +142,7 @@ impl ProtocolKind {
     pub fn default_quality(self) -> u8 {
         match self {
             ProtocolKind::Pull => 50,
-            ProtocolKind::Push | ProtocolKind::Http => 80,
+            ProtocolKind::Push | ProtocolKind::Raw | ProtocolKind::Http => 80,
             ProtocolKind::Call => 30,
         }
     }
@@ -149,7 +152,8 @@ impl ProtocolKind {
 #[derive(Debug)]
 pub enum Protocol {
     Pull(pull::Pull),
-    Push,
+    /// push and raw.
+    Push(push::Framing),
     Http(http::Http),
     Call(Box<call::Connection>),
 }
@@ -159,7 +163,8 @@ impl Protocol {
     pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>, camera: &call::Name) -> Self {
         match kind {
             ProtocolKind::Pull => Protocol::Pull(pull::Pull::default()),
-            ProtocolKind::Push => Protocol::Push,
+            ProtocolKind::Push => Protocol::Push(push::Framing::Lengths),
+            ProtocolKind::Raw => Protocol::Push(push::Framing::Bare),
             ProtocolKind::Http => Protocol::Http(http::Http::new(Rc::clone(policy))),
             ProtocolKind::Call => Protocol::Call(Box::new(call::Connection::new(camera.clone()))),
         }
@@ -169,7 +174,7 @@ impl Protocol {
     pub fn initial_state(&self) -> State {
         match self {
             Protocol::Pull(_) | Protocol::Http(_) | Protocol::Call(_) => State::Idle,
-            Protocol::Push => State::AnnouncePending,
+            Protocol::Push(_) => State::AnnouncePending,
         }
     }
 
@@ -178,7 +183,7 @@ impl Protocol {
     pub fn next_chunk(&self, meta: &FrameMeta, len: usize, at: Position, head: &mut Head) -> Chunk {
         match self {
             Protocol::Pull(_) => pull::next_chunk(len, at, head),
-            Protocol::Push => push::next_chunk(len, head),
+            Protocol::Push(framing) => push::next_chunk(*framing, len, head),
             Protocol::Http(http) => http.next_chunk(meta, len, head),
             Protocol::Call(call) => call.next_chunk(len, head),
         }

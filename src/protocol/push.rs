@@ -13,10 +13,22 @@
 //! definition.) Whatever the client sends is read and dropped: the original greets with a line of text. A receiver
 //! rejects a header whose numbers differ or are not within 1 and its own limit: it has lost its place in the stream, or
 //! speaks to something else. A client may close its sending half and go on receiving.
+//!
+//! raw is the same without the lengths: bare JPEGs, one behind the other. A receiver finds their ends by their markers, as
+//! [`crate::jpeg::Splitter`] does, and ffmpeg and OpenCV (`tcp://box:8084`).
 
 use super::{Chunk, Head};
 
-/// Bytes in front of each JPEG.
+/// What stands in front of each JPEG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// push: its length, twice.
+    Lengths,
+    /// raw: nothing.
+    Bare,
+}
+
+/// push: bytes in front of each JPEG.
 pub const HEADER: usize = 8;
 
 /// The header of a JPEG of `len` bytes.
@@ -41,9 +53,11 @@ pub fn parse_header(bytes: [u8; HEADER], limit: usize) -> Option<usize> {
     (first == i32::from_le_bytes(rest) && (1..=limit).contains(&len)).then_some(len)
 }
 
-pub(super) fn next_chunk(len: usize, head: &mut Head) -> Chunk {
-    head.extend_from_slice(&header(len))
-        .expect("8 bytes fit into an empty head");
+pub(super) fn next_chunk(framing: Framing, len: usize, head: &mut Head) -> Chunk {
+    if framing == Framing::Lengths {
+        head.extend_from_slice(&header(len))
+            .expect("8 bytes fit into an empty head");
+    }
     Chunk {
         payload: len,
         tail: b"",
@@ -77,14 +91,17 @@ mod tests {
 
     #[test]
     fn one_chunk_carries_the_whole_picture() {
-        let mut head = Head::new();
-        assert_eq!(
-            next_chunk(300, &mut head),
-            Chunk {
-                payload: 300,
-                tail: b""
-            }
-        );
-        assert_eq!(head.as_slice(), [0x2c, 1, 0, 0, 0x2c, 1, 0, 0]);
+        let header = [0x2c, 1, 0, 0, 0x2c, 1, 0, 0];
+        for (framing, bytes) in [(Framing::Lengths, &header[..]), (Framing::Bare, &[])] {
+            let mut head = Head::new();
+            assert_eq!(
+                next_chunk(framing, 300, &mut head),
+                Chunk {
+                    payload: 300,
+                    tail: b""
+                }
+            );
+            assert_eq!(head.as_slice(), bytes, "{framing:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::super::newest::jpeg_of;
 use super::*;
 use crate::config::Remote;
 use crate::frame::Picture;
@@ -17,23 +18,6 @@ const FRAME_BYTES: usize = 65536;
 const EVERY: u16 = u16::MAX;
 /// No test waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A JPEG of 64x48 pixels of so many bytes, or a little more; `mark` tells it from others.
-fn jpeg_of(mark: u8, bytes: usize) -> Vec<u8> {
-    let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xC4, 0x00, 0x03, 0x00];
-    jpeg.extend([
-        0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, 0x40, 0x01, 0x01, 0x11, 0x00,
-    ]);
-    jpeg.extend([
-        0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00, mark,
-    ]);
-    jpeg.extend(std::iter::repeat_n(
-        mark,
-        bytes.saturating_sub(jpeg.len() + 2),
-    ));
-    jpeg.extend([0xFF, 0xD9]);
-    jpeg
-}
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()

@@ -2,7 +2,7 @@
 //! a card that says so in place of the picture meanwhile.
 
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
@@ -373,14 +373,8 @@ impl<S: Source> Camera<S> {
                 let Size { width, height } = self.card_size();
                 let meta = FrameMeta {
                     sequence: self.sequence,
-                    captured: self.card_captured,
-                    wall: SystemTime::now()
-                        .duration_since(UNIX_EPOCH)
-                        .unwrap_or_default(),
-                    width,
-                    height,
-                    orientation: Orientation::UPRIGHT,
                     live: false,
+                    ..FrameMeta::taken(self.card_captured, width, height)
                 };
                 Some(Frame {
                     meta,
@@ -415,7 +409,7 @@ impl<S: Source> Camera<S> {
     /// Changes what does not touch the source as it runs.
     pub fn reconfigure(&mut self, config: &Config) {
         self.settings = config.camera.clone();
-        self.source.set_listeners(&config.listeners);
+        self.source.set_demand(config);
     }
 
     /// Puts another source in the place of this one; the clients stay.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::config::{self, ListenerConfig};
+use crate::config;
 use crate::frame::PixelFormat;
 
 /// What the source does at its next `start` or `capture`; nothing, successfully, without an entry.
@@ -79,8 +79,8 @@ impl Source for Scripted {
         self.running.then_some(Frame { meta, picture })
     }
 
-    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
-        self.listeners = listeners.len();
+    fn set_demand(&mut self, config: &Config) {
+        self.listeners = config.listeners.len();
     }
 }
 

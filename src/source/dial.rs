@@ -1,5 +1,6 @@
-//! TCP connections from a source to a server, which the event loop never waits for.
+//! Connections from a source to a server, over TCP or a Unix socket, which the event loop never waits for.
 
+use std::fmt;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,10 +12,11 @@ use std::vec;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use socket2::{SockRef, TcpKeepalive};
+use nix::errno::Errno;
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Fault;
-use crate::config::Remote;
+use crate::config::{Address, Remote};
 use crate::limits::{
     ADDRESSES, CONNECT_WAIT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, LOOKUP_WAIT,
 };
@@ -39,8 +41,8 @@ pub fn keep_alive(socket: SockRef<'_>) -> io::Result<()> {
 /// All of that is behind one descriptor, an epoll set: it turns readable for an answer of the resolver, for a connection
 /// that is made or failed, and for data in either direction, and it stays the same from `start` to `stop`.
 pub struct Dialer {
-    remote: Remote,
-    /// Where the configuration has `remote`, for the faults.
+    server: Address,
+    /// Where the configuration has `server`, for the faults.
     key: &'static str,
     /// One at a time. It outlives `stop`, as nothing can end it, and the next `start` takes it over.
     lookup: Option<Lookup>,
@@ -58,47 +60,59 @@ struct Opening {
 enum Step {
     LookingUp,
     Connecting {
-        stream: TcpStream,
-        to: SocketAddr,
-        others: vec::IntoIter<SocketAddr>,
+        socket: Socket,
+        to: SockAddr,
+        others: vec::IntoIter<SockAddr>,
     },
     Connected(Link),
 }
 
 impl Dialer {
-    pub fn new(remote: Remote, key: &'static str) -> Dialer {
+    pub fn new(server: impl Into<Address>, key: &'static str) -> Dialer {
         Dialer {
-            remote,
+            server: server.into(),
             key,
             lookup: None,
             opening: None,
         }
     }
 
-    fn fault(&self, what: impl std::fmt::Display) -> Fault {
-        Fault(format!("{} ({}): {what}", self.remote, self.key))
+    fn fault(&self, what: impl fmt::Display) -> Fault {
+        Fault(format!("{} ({}): {what}", self.server, self.key))
+    }
+
+    /// The address that the configuration has; `None`: a name, which has to be looked up.
+    fn known(&self) -> Option<io::Result<SockAddr>> {
+        match &self.server {
+            Address::Unix(path) => Some(SockAddr::unix(path)),
+            Address::Tcp(Remote { host, port }) => {
+                let ip = host.parse::<IpAddr>().ok()?;
+                Some(Ok(SocketAddr::new(ip, *port).into()))
+            }
+        }
     }
 
     /// With the address, where it is not the one that the configuration has.
-    fn at(&self, to: SocketAddr, what: impl std::fmt::Display) -> String {
-        match self.remote.host.parse::<IpAddr>() {
-            Ok(_) => what.to_string(),
-            Err(_) => format!("{to}: {what}"),
+    fn at(&self, to: &SockAddr, what: impl fmt::Display) -> String {
+        match (self.known(), to.as_socket()) {
+            (None, Some(to)) => format!("{to}: {what}"),
+            _ => what.to_string(),
         }
     }
 
     /// Begins. What is quick to fail fails here.
     pub fn start(&mut self, now: Instant) -> Result<(), Fault> {
         self.stop();
-        let opening = match self.remote.host.parse::<IpAddr>() {
-            Ok(ip) => self.open(vec![SocketAddr::new(ip, self.remote.port)], now),
-            Err(_) => self.look_up(now).map_err(|error| self.fault(error)),
+        let opening = match self.known() {
+            Some(Ok(address)) => self.open(vec![address], now),
+            Some(Err(error)) => Err(self.fault(error)),
+            None => self.look_up(now).map_err(|error| self.fault(error)),
         };
         self.opening = Some(opening?);
         Ok(())
     }
 
-    fn open(&self, addresses: Vec<SocketAddr>, now: Instant) -> Result<Opening, Fault> {
+    fn open(&self, addresses: Vec<SockAddr>, now: Instant) -> Result<Opening, Fault> {
         let poll = Poll::new().map_err(|error| self.fault(error))?;
         let step = self.connect(&poll, addresses.into_iter(), NO_ADDRESS.into())?;
         Ok(Opening::new(poll, step, now + CONNECT_WAIT))
@@ -111,7 +125,10 @@ impl Dialer {
             .take_if(|lookup| !matches!(lookup.answer.try_recv(), Err(TryRecvError::Empty)));
         let lookup = match self.lookup.take() {
             Some(lookup) => lookup,
-            None => Lookup::start(self.remote.clone())?,
+            None => match &self.server {
+                Address::Tcp(remote) => Lookup::start(remote.clone())?,
+                Address::Unix(_) => unreachable!("a path is an address"),
+            },
         };
         let fd = lookup.done.as_raw_fd();
         poll.registry()
@@ -169,18 +186,18 @@ impl Dialer {
         }
     }
 
-    /// The connection, for good, if there is one: it is nobody's to poll then.
+    /// The connection, for good, if there is one: it is nobody's to poll then. Only for servers of TCP.
     pub fn take(&mut self) -> Option<TcpStream> {
         let Opening { poll, step, .. } = self
             .opening
             .take_if(|opening| matches!(opening.step, Step::Connected(_)))?;
-        let Step::Connected(mut link) = step else {
+        let Step::Connected(Link { socket, .. }) = step else {
             unreachable!("it was just seen")
         };
         poll.registry()
-            .deregister(&mut link.stream)
+            .deregister(&mut SourceFd(&socket.as_raw_fd()))
             .expect("it was registered there");
-        Some(link.stream)
+        Some(TcpStream::from_std(socket.into()))
     }
 
     /// The step that follows, or the same, and whether it is another.
@@ -192,18 +209,19 @@ impl Dialer {
                 Some(answer) => {
                     self.lookup = None;
                     let addresses = answer.map_err(|error| self.fault(error))?;
+                    let addresses: Vec<_> = addresses.into_iter().map(SockAddr::from).collect();
                     let step = self.connect(poll, addresses.into_iter(), NO_ADDRESS.into())?;
                     Ok((step, true))
                 }
             },
-            Step::Connecting { stream, to, others } => {
-                let why = match outcome(&stream) {
-                    Ok(true) => return Ok((Step::Connected(Link::new(stream)), true)),
+            Step::Connecting { socket, to, others } => {
+                let why = match outcome(&socket) {
+                    Ok(true) => return Ok((Step::Connected(Link::new(socket)), true)),
                     Ok(false) if !late => {
-                        return Ok((Step::Connecting { stream, to, others }, false));
+                        return Ok((Step::Connecting { socket, to, others }, false));
                     }
-                    Ok(false) => self.at(to, "no answer"),
-                    Err(error) => self.at(to, error),
+                    Ok(false) => self.at(&to, "no answer"),
+                    Err(error) => self.at(&to, error),
                 };
                 Ok((self.connect(poll, others, why)?, true))
             }
@@ -224,13 +242,13 @@ impl Dialer {
     fn connect(
         &self,
         poll: &Poll,
-        mut others: vec::IntoIter<SocketAddr>,
+        mut others: vec::IntoIter<SockAddr>,
         mut why: String,
     ) -> Result<Step, Fault> {
         while let Some(to) = others.next() {
-            match begin(poll, to) {
-                Ok(stream) => return Ok(Step::Connecting { stream, to, others }),
-                Err(error) => why = self.at(to, error),
+            match begin(poll, &to) {
+                Ok(socket) => return Ok(Step::Connecting { socket, to, others }),
+                Err(error) => why = self.at(&to, error),
             }
         }
         Err(self.fault(why))
@@ -264,29 +282,35 @@ impl Opening {
     }
 }
 
-fn begin(poll: &Poll, to: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(to)?;
-    let socket = SockRef::from(&stream);
+fn begin(poll: &Poll, to: &SockAddr) -> io::Result<Socket> {
+    let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
     // What is sent is short, and its answer waited for. Failures of both cost quality, not the connection.
-    for (option, result) in [
-        ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
-        ("SO_KEEPALIVE", keep_alive(socket)),
-    ] {
-        if let Err(error) = result {
-            log::debug!("{option}: {error}");
+    if to.domain() != Domain::UNIX {
+        for (option, result) in [
+            ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
+            ("SO_KEEPALIVE", keep_alive(SockRef::from(&socket))),
+        ] {
+            if let Err(error) = result {
+                log::debug!("{option}: {error}");
+            }
         }
     }
+    match socket.connect(to) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
+        _ => {}
+    }
     let interest = Interest::READABLE | Interest::WRITABLE;
-    poll.registry().register(&mut stream, SOCKET, interest)?;
-    Ok(stream)
+    poll.registry()
+        .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, interest)?;
+    Ok(socket)
 }
 
 /// Whether a connection is made, or why it cannot be.
-fn outcome(stream: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
+fn outcome(socket: &Socket) -> io::Result<bool> {
+    if let Some(error) = socket.take_error()? {
         return Err(error);
     }
-    match stream.peer_addr() {
+    match socket.peer_addr() {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),
@@ -322,16 +346,16 @@ impl Lookup {
 
 /// A connection, and whether there may be something to do on it.
 pub struct Link {
-    stream: TcpStream,
+    socket: Socket,
     readable: bool,
     writable: bool,
 }
 
 impl Link {
     /// Nobody knows yet whether there is something to do: the first try tells.
-    fn new(stream: TcpStream) -> Link {
+    fn new(socket: Socket) -> Link {
         Link {
-            stream,
+            socket,
             readable: true,
             writable: true,
         }
@@ -339,17 +363,17 @@ impl Link {
 
     #[cfg(test)]
     pub(super) fn socket(&self) -> SockRef<'_> {
-        SockRef::from(&self.stream)
+        SockRef::from(&self.socket)
     }
 
     /// `None`: there is nothing now. 0: the end.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        ready(&mut self.readable, || self.stream.read(into))
+        ready(&mut self.readable, || (&self.socket).read(into))
     }
 
     /// `None`: there is no room now.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        ready(&mut self.writable, || self.stream.write(bytes))
+        ready(&mut self.writable, || (&self.socket).write(bytes))
     }
 }
 

@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::BorrowedFd;
 
 use nix::poll::{PollFd, PollFlags, poll};
-use socket2::{Domain, Socket, Type};
 
 use super::*;
 
@@ -69,6 +68,7 @@ fn failed(dialer: &mut Dialer) -> String {
 
 /// Past the lookup: these are its answer.
 fn found(dialer: &mut Dialer, addresses: Vec<SocketAddr>, now: Instant) {
+    let addresses = addresses.into_iter().map(SockAddr::from).collect();
     dialer.opening = Some(dialer.open(addresses, now).unwrap());
 }
 
@@ -184,7 +184,8 @@ fn the_addresses_of_a_name_are_tried_in_turn() {
     }
     assert!(now >= start + CONNECT_WAIT);
     let link = dialer.link().unwrap();
-    assert_eq!(link.stream.peer_addr().unwrap(), address);
+    let peer = link.socket().peer_addr().unwrap();
+    assert_eq!(peer.as_socket(), Some(address));
     listener.accept().unwrap();
 
     let closed = closed();

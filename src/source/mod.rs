@@ -8,6 +8,8 @@ mod newest;
 pub mod no_picture;
 pub mod pattern;
 pub mod pipe;
+pub mod push;
+pub mod qt_shm;
 pub mod replay;
 pub mod v4l2;
 
@@ -15,7 +17,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-use crate::config::{Config, ListenerConfig, SourceKind};
+use crate::config::{Config, SourceKind};
 use crate::frame::{Frame, Orientation, PixelFormat};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
@@ -32,7 +34,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
     pub format: PixelFormat,
-    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call).
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push, qt-shm).
     pub width: u16,
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
@@ -152,8 +154,8 @@ pub trait Source {
     /// it back here.
     fn release(&mut self) {}
 
-    /// Tells what listeners there are, which may matter to what is asked of the camera at the next `start`.
-    fn set_listeners(&mut self, _listeners: &[ListenerConfig]) {}
+    /// Tells what listeners and sinks there are, which may matter to what is asked of the camera at the next `start`.
+    fn set_demand(&mut self, _config: &Config) {}
 
     /// The controls of the camera, for those that have any.
     fn controls(&self) -> Vec<Control> {
@@ -175,6 +177,8 @@ pub enum AnySource {
     Replay(replay::Replay),
     Pattern(pattern::Pattern),
     Call(call::Call),
+    Push(push::Push),
+    QtShm(qt_shm::QtShm),
 }
 
 /// Calls the same method of whichever source it is.
@@ -186,6 +190,8 @@ macro_rules! each {
             AnySource::Replay($source) => $call,
             AnySource::Pattern($source) => $call,
             AnySource::Call($source) => $call,
+            AnySource::Push($source) => $call,
+            AnySource::QtShm($source) => $call,
         }
     };
 }
@@ -196,12 +202,12 @@ impl AnySource {
         let Config {
             camera,
             call,
-            listeners,
             limits,
+            ..
         } = config;
         let frame_bytes = limits.frame_bytes;
         match camera.source {
-            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(camera, listeners, frame_bytes)),
+            SourceKind::V4l2 => AnySource::V4l2(v4l2::V4l2::new(config)),
             SourceKind::Pipe => AnySource::Pipe(pipe::Pipe::new(
                 camera.command.clone(),
                 frame_bytes,
@@ -220,6 +226,14 @@ impl AnySource {
                 camera.fps,
             )),
             SourceKind::Call => AnySource::Call(call::Call::new(call, frame_bytes, camera.fps)),
+            SourceKind::Push => {
+                let server = camera
+                    .address
+                    .clone()
+                    .expect("the configuration has an address for source = \"push\"");
+                AnySource::Push(push::Push::new(server, frame_bytes, camera.fps))
+            }
+            SourceKind::QtShm => AnySource::QtShm(qt_shm::QtShm::new(&camera.key, camera.fps)),
         }
     }
 }
@@ -261,8 +275,8 @@ impl Source for AnySource {
         each!(self, source => source.release())
     }
 
-    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
-        each!(self, source => source.set_listeners(listeners))
+    fn set_demand(&mut self, config: &Config) {
+        each!(self, source => source.set_demand(config))
     }
 
     fn controls(&self) -> Vec<Control> {

@@ -1,10 +1,10 @@
 //! The newest picture of a source that is sent one JPEG after the other.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::Captured;
 use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::jpeg;
 
 /// Holds one picture, in a buffer that is taken once.
@@ -58,17 +58,7 @@ impl Newest {
             Some(at) => jpeg::insert_tables(whole, at, &mut self.picture)?,
             None => self.picture.copy_tail(whole, 0),
         }
-        self.meta = Some(FrameMeta {
-            sequence: 0,
-            captured: now,
-            wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-            width: found.width,
-            height: found.height,
-            orientation: Orientation::UPRIGHT,
-            live: true,
-        });
+        self.meta = Some(FrameMeta::taken(now, found.width, found.height));
         Ok(())
     }
 
@@ -85,4 +75,22 @@ impl Newest {
             picture: Picture::Jpeg(self.picture.as_slice()),
         })
     }
+}
+
+/// A JPEG of 64x48 pixels of so many bytes, or a little more; `mark` tells it from others.
+#[cfg(test)]
+pub(super) fn jpeg_of(mark: u8, bytes: usize) -> Vec<u8> {
+    let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xC4, 0x00, 0x03, 0x00];
+    jpeg.extend([
+        0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, 0x40, 0x01, 0x01, 0x11, 0x00,
+    ]);
+    jpeg.extend([
+        0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00, mark,
+    ]);
+    jpeg.extend(std::iter::repeat_n(
+        mark,
+        bytes.saturating_sub(jpeg.len() + 2),
+    ));
+    jpeg.extend([0xFF, 0xD9]);
+    jpeg
 }

@@ -5,12 +5,12 @@
 
 use std::fmt::Write as _;
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use heapless::String;
 
 use crate::font::CELL;
-use crate::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
+use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, wall_clock};
 
 use super::canvas::{BLACK, Canvas, Color, WHITE};
 use super::{Captured, Fault, Negotiated, Source};
@@ -191,19 +191,12 @@ impl Source for Pattern {
         }
         self.running = Some((start, number + 1));
         // The time of day is the picture's content here, and may be set while this runs.
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = wall_clock();
         self.draw(number + 1, wall);
         let picture = self.canvas.picture();
         self.newest = Some(FrameMeta {
-            sequence: 0,
-            captured: now,
             wall,
-            width: picture.width,
-            height: picture.height,
-            orientation: Orientation::UPRIGHT,
-            live: true,
+            ..FrameMeta::taken(now, picture.width, picture.height)
         });
         Ok(Captured {
             fresh: true,

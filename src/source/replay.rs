@@ -7,13 +7,13 @@ use std::io::{self, Read, Seek};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat};
+use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
 use crate::jpeg::{self, Splitter};
 
 /// Recorded pictures.
@@ -106,21 +106,6 @@ impl Replay {
         } else {
             // Opening or reading a FIFO could wait for ever.
             Err(Self::fault(&self.path, "neither a folder nor a file"))
-        }
-    }
-
-    /// Shows a picture that is now in `picture`.
-    fn meta(now: Instant, width: u16, height: u16) -> FrameMeta {
-        FrameMeta {
-            sequence: 0,
-            captured: now,
-            wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-            width,
-            height,
-            orientation: Orientation::UPRIGHT,
-            live: true,
         }
     }
 }
@@ -326,7 +311,7 @@ impl Source for Replay {
             due: now,
             first: true,
             failures: 0,
-            meta: Self::meta(now, width, height),
+            meta: FrameMeta::taken(now, width, height),
         });
         Ok(Negotiated {
             format: PixelFormat::Mjpeg,
@@ -364,12 +349,12 @@ impl Source for Replay {
         }
         let meta = &mut playing.meta;
         if std::mem::take(&mut playing.first) {
-            *meta = Self::meta(now, meta.width, meta.height);
+            *meta = FrameMeta::taken(now, meta.width, meta.height);
         } else {
             let (tried, bad) = playing.reel.advance(&mut self.picture, &mut self.scratch);
             captured.bad = bad;
             match tried {
-                Tried::Picture { width, height } => *meta = Self::meta(now, width, height),
+                Tried::Picture { width, height } => *meta = FrameMeta::taken(now, width, height),
                 Tried::Nothing(why) => return Err(Self::fault(&self.path, why)),
                 Tried::Bad => {
                     playing.failures += 1;

@@ -880,3 +880,39 @@ impl Drop for Mapping {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_new_start_may_mend() {
+        let is_hang = |call, errno| {
+            let error = io::Error::from_raw_os_error(errno);
+            Failure { call, error }.is_hang()
+        };
+        for (call, errno) in [
+            ("VIDIOC_STREAMON", libc::EIO),
+            ("VIDIOC_STREAMON", libc::EPROTO),
+            ("VIDIOC_S_FMT", libc::ETIMEDOUT),
+            ("VIDIOC_REQBUFS", libc::EINVAL),
+            ("VIDIOC_REQBUFS", libc::ENOMEM),
+            ("open", libc::EIO),
+        ] {
+            assert!(is_hang(call, errno), "{call} {errno}");
+        }
+        for (call, errno) in [
+            ("open", libc::ENOENT),
+            ("open", libc::EACCES),
+            ("open", libc::ENXIO),
+            ("VIDIOC_QUERYCAP", libc::ENOTTY),
+            ("VIDIOC_QUERYCAP", libc::ENODEV),
+            ("VIDIOC_S_FMT", libc::EBUSY),
+            ("VIDIOC_S_FMT", libc::EINVAL),
+            ("VIDIOC_STREAMON", libc::EBUSY),
+            ("VIDIOC_STREAMON", libc::ENOSPC),
+        ] {
+            assert!(!is_hang(call, errno), "{call} {errno}");
+        }
+    }
+}

@@ -3,6 +3,8 @@
 // Each test file is a crate of its own and uses its part of this.
 #![allow(dead_code)]
 
+pub mod memfd;
+pub mod qt;
 pub mod relay;
 pub mod user;
 
@@ -36,6 +38,14 @@ bind = "127.0.0.1:0"
 [[listener]]
 protocol = "pull"
 bind = "127.0.0.1:0"
+"#;
+
+/// One more, of bare JPEGs.
+pub const RAW: &str = r#"
+[[listener]]
+protocol = "raw"
+bind = "127.0.0.1:0"
+clients = 8
 "#;
 
 /// The built-in moving picture, and the three protocols.
@@ -271,6 +281,10 @@ impl Camd {
 
     pub fn pull(&self) -> SocketAddr {
         self.address("pull")
+    }
+
+    pub fn raw(&self) -> SocketAddr {
+        self.address("raw")
     }
 
     pub fn call(&self) -> SocketAddr {
@@ -672,6 +686,22 @@ pub fn push_next(stream: &mut TcpStream) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("a picture of {first} bytes: {error}"));
     assert_jpeg(&jpeg);
     jpeg
+}
+
+/// The next picture of a raw connection, where pictures have so many bytes.
+pub fn raw_next(stream: &mut TcpStream, size: usize) -> Vec<u8> {
+    let mut jpeg = vec![0; size];
+    stream
+        .read_exact(&mut jpeg)
+        .unwrap_or_else(|error| panic!("a picture of {size} bytes: {error}"));
+    assert_jpeg(&jpeg);
+    jpeg
+}
+
+/// What a push server sends of a picture, as Python's `struct.pack("ii", n, n)` and the JPEG.
+pub fn push_wire(jpeg: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(jpeg.len()).expect("an int32").to_le_bytes();
+    [&length, &length, jpeg].concat()
 }
 
 /// The announced size. camd writes an announcement at once, so that it arrives in one piece on loopback.

@@ -95,6 +95,13 @@ class Machine:
         """Makes a small file in the guest."""
         self.run(f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >{path}")
 
+    def wait_for_end(self, timeout):
+        """Waits until the guest has reset itself, which ends QEMU."""
+        try:
+            self._qemu.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise GuestError(f"the guest still runs after {timeout} s") from None
+
     def wait_for(self, script, timeout, what):
         """Waits until a script ends well."""
         deadline = time.monotonic() + timeout

@@ -13,14 +13,17 @@ from pathlib import Path
 import bench
 import calls
 import clients
+import memfd
 import pictures
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
 
 HTTP, PUSH, PULL = 8080, 8081, 8082
-RECOVERY_SECONDS = 30  # camd's back-off between two tries to open a camera grows to 10 s
+RECOVERY_SECONDS = 90  # camd's back-off between two tries to open a camera grows to 10 s, and the host may be busy
 REOPENS = 1000
 IDLE_SECONDS = 20
+WATCHDOG_SECONDS = 15  # the softest that camd leaves as it is
+HUNG_SECONDS = 60  # camd's limits::HUNG
 M2M_PICTURES = 40
 M2M_ROUNDS = 100
 WARM_UP, PICTURES = 20, 300
@@ -99,7 +102,7 @@ def wait_until(condition, timeout, what):
 class Session:
     """One run of camd in the guest, and clients of all three protocols that connect once and stay."""
 
-    def __init__(self, lab, camera, linger=5, device="/dev/video0", keys="", config=CONFIG):
+    def __init__(self, lab, camera, linger=5, device="/dev/video0", keys="", config=CONFIG, options=""):
         self.lab, self.guest, self.camera = lab, lab.guest, camera
         self.viewers = []
         width, height = camera.size
@@ -110,7 +113,7 @@ class Session:
         self.guest.write("/etc/camd.toml", config)
         # The subshell outlives this script and keeps the exit code.
         self.guest.run(
-            "rm -f /run/camd.*; (RUST_LOG=debug camd --config /etc/camd.toml >/run/camd.log 2>&1 & "
+            f"rm -f /run/camd.*; (RUST_LOG=debug camd --config /etc/camd.toml {options} >/run/camd.log 2>&1 & "
             "echo $! >/run/camd.pid; wait $!; echo $? >/run/camd.code) >/dev/null 2>&1 &\n"
             "until [ -s /run/camd.pid ]; do sleep 0.1; done"
         )
@@ -622,6 +625,55 @@ def _(lab):
     return " and ".join(times)
 
 
+# --------------------------------------------------------------------------------------------- the board's watchdog
+
+
+def guarded(lab):
+    """A session that feeds softdog, the kernel's own watchdog: unfed, it resets the guest, which ends QEMU."""
+    lab.load(SINGLE)
+    if lab.guest.try_run("[ -c /dev/watchdog ]")[0]:
+        lab.guest.run(f"modprobe softdog soft_margin={WATCHDOG_SECONDS} nowayout=0")
+    session = lab.start(SINGLE, options="--watchdog /dev/watchdog").connect()
+    session.see()
+    check("resets the board 15 s after" in session.log(1000), f"said: {session.log()}")
+    return session
+
+
+@test("watchdog: an ordered end stops it, an unplugged camera is no reason, one that hangs resets the board")
+def _(lab):
+    session = guarded(lab)
+    session.guest.run(f"kill -TERM {session.pid}; until [ -s /run/camd.code ]; do usleep 10000; done", timeout=30)
+    session.guest.run(f"sleep {WATCHDOG_SECONDS + 10}", timeout=60)
+    session = guarded(lab)
+    guest = session.guest
+    guest.run("echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind")
+    session.wait_state("fault")
+    guest.run(f"sleep {HUNG_SECONDS + WATCHDOG_SECONDS + 5}", timeout=2 * HUNG_SECONDS)
+    check("not fed" not in session.log(1000), f"an unplugged camera: {session.log()}")
+    replug(session, None)
+    session.see()
+    guest.run(control("Percentage of Dropped Buffers", 100))
+    began = time.monotonic()
+    guest.run(f"sleep {HUNG_SECONDS - 10}", timeout=2 * HUNG_SECONDS)
+    check("not fed" not in session.log(1000), f"too early: {session.log()}")
+    wait_until(lambda: "not fed" in session.log(1000), 15, "the log says why")
+    hungry = time.monotonic()
+    guest.wait_for_end(WATCHDOG_SECONDS + 10)
+    ended = time.monotonic()
+    lab.close()
+    return f"starved after {hungry - began:.0f} s without a picture, reset after {ended - hungry:.0f} s more"
+
+
+@test("watchdog: a camd that is stopped is reset with the board")
+def _(lab):
+    session = guarded(lab)
+    session.guest.run(f"kill -STOP {session.pid}")
+    began = time.monotonic()
+    session.guest.wait_for_end(WATCHDOG_SECONDS + 10)
+    lab.close()
+    return f"after {time.monotonic() - began:.0f} s"
+
+
 @test(f"{REOPENS} reopens of a device leak nothing")
 def _(lab):
     lab.end()
@@ -679,6 +731,16 @@ def _(lab):
     print(table, end="", flush=True)
     check(worst <= bench.LIMIT, f"camd costs {worst:.2f} x the least possible program")
     return f"at most {worst:.2f} x"
+
+
+@test(f"memfd cost: less than {memfd.LIMIT} instructions per reader and frame at {', '.join(map(str, memfd.READERS))} readers")
+def _(lab):
+    lab.close()
+    table, worst = memfd.run(lab.folder, lab.camd, lab.logs / "memfd-console.log")
+    (lab.folder / "memfd.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(worst < memfd.LIMIT, f"a reader costs {worst:.0f} instructions a frame")
+    return f"{worst:.0f} at most"
 
 
 @test(f"picture cost: less than ffmpeg and OpenCV, at most {pictures.LIMIT} x libjpeg alone")

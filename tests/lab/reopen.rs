@@ -82,14 +82,9 @@ fn round(source: &mut V4l2, fault: Option<(&str, bool)>, refused: bool) -> Resul
 }
 
 fn run(device: &str, rounds: usize) -> Result<String, String> {
-    let Config {
-        mut camera,
-        listeners,
-        limits,
-        ..
-    } = Config::default();
-    camera.device = device.into();
-    let mut source = V4l2::new(&camera, &listeners, limits.frame_bytes);
+    let mut config = Config::default();
+    config.camera.device = device.into();
+    let mut source = V4l2::new(&config);
     let begun = Instant::now();
     let mut before = None;
     let mut refused = false;

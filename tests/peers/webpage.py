@@ -1,8 +1,9 @@
-"""Looks at camd's page with a headless Chromium: webpage.py URL FOLDER
+"""Looks at camd's page with a headless Chromium: webpage.py URL FOLDER [COMPLAINT…]
 
 Takes screenshots of the picture's place in one living page, some time apart, until two of them show different
-pictures. Fails if the picture is blank or does not move. WebDriver is plain HTTP and JSON, so this needs no library for
-it.
+pictures. Fails if the picture is blank or does not move. Before that, the page must show these complaints about the
+configuration, and no others, to somebody with a small phone. WebDriver is plain HTTP and JSON, so this needs no library
+for it.
 """
 
 import base64
@@ -15,7 +16,7 @@ import urllib.request
 import cv2
 import numpy as np
 
-url, folder = sys.argv[1], sys.argv[2]
+url, folder, complaints = sys.argv[1], sys.argv[2], sys.argv[3:]
 PATIENCE = 60
 
 driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -44,16 +45,38 @@ def driver_port():
     sys.exit("chromedriver does not start")
 
 
+def run(session, script):
+    return call("POST", f"/session/{session}/execute/sync", {"script": script, "args": []})
+
+
+def complain(session):
+    """What is wrong with the complaints on the page; None if nothing is."""
+    shown = run(
+        session,
+        "const box = document.querySelector('[role=alert]'); if (!box) return null;"
+        "const seen = box.getBoundingClientRect();"
+        "return { items: [...box.querySelectorAll('li')].map(item => item.innerText), text: box.innerText,"
+        " visible: seen.height > 0 && seen.top >= 0 && seen.top < innerHeight / 2, letters:"
+        " parseFloat(getComputedStyle(box).fontSize), wide: document.documentElement.scrollWidth, window: innerWidth,"
+        " ran: window.ran !== undefined, name: document.getElementById('name').innerText }",
+    )
+    if shown is None or shown["name"] == "camd":
+        return "the page is not there yet"
+    if shown["ran"]:
+        return "a complaint was run as a script"
+    if shown["items"] != complaints or shown["visible"] != bool(complaints):
+        return f"the complaints on the page are {shown}"
+    if complaints and (shown["letters"] < 14 or shown["wide"] > shown["window"] or shown["window"] > 400):
+        return f"not to be read on a phone: {shown}"
+    return None
+
+
 def picture(session):
     """The pixels of the <img>, as the browser shows them."""
-    box = call(
-        "POST",
-        f"/session/{session}/execute/sync",
-        {
-            "script": "const b = document.querySelector('img')?.getBoundingClientRect();"
-            "return b ? [b.left, b.top, b.right, b.bottom].map(Math.round) : null",
-            "args": [],
-        },
+    box = run(
+        session,
+        "const b = document.querySelector('img')?.getBoundingClientRect();"
+        "return b ? [b.left, b.top, b.right, b.bottom].map(Math.round) : null",
     )
     if box is None:
         return None
@@ -88,7 +111,8 @@ try:
                             "--no-proxy-server",
                             "--window-size=800,700",
                             f"--user-data-dir={folder}",
-                        ]
+                        ],
+                        "mobileEmulation": {"deviceMetrics": {"width": 360, "height": 740, "pixelRatio": 1}},
                     },
                 }
             }
@@ -97,6 +121,10 @@ try:
     try:
         call("POST", f"/session/{session}/url", {"url": url})
         deadline = time.monotonic() + PATIENCE
+        while wrong := complain(session):
+            if time.monotonic() > deadline:
+                sys.exit(wrong)
+            time.sleep(0.3)
         first, why = None, "there is no picture on the page"
         while True:
             if time.monotonic() > deadline:

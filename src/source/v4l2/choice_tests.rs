@@ -138,7 +138,7 @@ impl Camera {
 fn demand(keys: &str) -> Demand {
     let text = format!("[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:8080\"\n{keys}\n");
     let config: Config = config::parse(&text, "test").expect("a listener");
-    Demand::of(&config.listeners)
+    Demand::of(&config)
 }
 
 fn wish(demand: &Demand, size: (u32, u32), fps: u16) -> Wish<'_> {

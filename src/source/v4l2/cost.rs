@@ -1,11 +1,12 @@
-//! What a format costs the processor, given what the listeners want: a rough model, to compare formats with.
+//! What a format costs the processor, given what listeners and sinks want: a rough model, to compare formats with.
 //!
 //! It counts instructions per sample, as the codec needs them on ARMv7 with NEON at quality 80 (`tests/lab/run estimates` holds
 //! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A JPEG is taken
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
-use crate::config::ListenerConfig;
+use crate::config::{Config, SinkFormat, SinkKind};
 use crate::frame::{Bounds, Orientation, PixelFormat, Size};
+use crate::protocol::ProtocolKind;
 
 /// To encode: DCT, quantisation and Huffman codes.
 const ENCODE: f64 = 18.2;
@@ -23,9 +24,40 @@ const SHRINK: f64 = 4.0;
 /// If not, and then as much for each sample of the result.
 const SHRINK_UNEVEN: f64 = 3.9;
 const SHRINK_TO: f64 = 24.0;
+/// To make a pixel of red, green and blue from one of luma and chroma.
+const COLOUR: f64 = 5.6;
 
 /// Instructions to make a JPEG of size `to` from a picture of size `from`.
 pub fn making(format: PixelFormat, from: Size, to: Size) -> f64 {
+    let Work {
+        before,
+        convert,
+        encoded,
+    } = work(format, from, to);
+    before + convert + encoded * ENCODE
+}
+
+/// The same for pixels in place of a JPEG.
+fn unpacking(format: PixelFormat, from: Size, to: Size) -> f64 {
+    let Work { before, .. } = work(format, from, to);
+    let colour = match format {
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Grey => 0.0,
+        _ => COLOUR,
+    };
+    before + colour * f64::from(to.width) * f64::from(to.height)
+}
+
+/// What has to be done, in instructions.
+struct Work {
+    /// Until there are samples, as many as are wanted.
+    before: f64,
+    /// Until they are those that a JPEG has.
+    convert: f64,
+    /// How many of these there are.
+    encoded: f64,
+}
+
+fn work(format: PixelFormat, from: Size, to: Size) -> Work {
     let area = |size: Size| f64::from(size.width) * f64::from(size.height);
     let (all, made) = (area(from), area(to));
     let shrink = |from: Size, samples: f64| {
@@ -46,8 +78,11 @@ pub fn making(format: PixelFormat, from: Size, to: Size) -> f64 {
                 4 | 8 => ENTROPY * all + IDCT * area(decoded),
                 _ => ENTROPY * all + IDCT_SLOW * area(decoded),
             };
-            let back = 2.0 * back;
-            return back + shrink(decoded, 2.0) + 2.0 * ENCODE * made;
+            return Work {
+                before: 2.0 * back + shrink(decoded, 2.0),
+                convert: 0.0,
+                encoded: 2.0 * made,
+            };
         }
         PixelFormat::Yu12 => (1.5, 1.5, 0.0),
         PixelFormat::Nv12 => (1.5, 1.5, 0.2 * all),
@@ -56,7 +91,11 @@ pub fn making(format: PixelFormat, from: Size, to: Size) -> f64 {
         PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 1.5, 15.6 * made),
         PixelFormat::Grey => (1.0, 1.0, 0.0),
     };
-    convert + shrink(from, samples) + encoded * ENCODE * made
+    Work {
+        before: shrink(from, samples),
+        convert,
+        encoded: encoded * made,
+    }
 }
 
 /// The scale in eighths in which a JPEG is decoded to become that small: the next larger one.
@@ -81,10 +120,12 @@ struct Want {
     raw_quality: u8,
     bounds: Bounds,
     max_fps: Option<u16>,
+    /// No JPEG, but pixels.
+    pixels: bool,
 }
 
-/// What all listeners together want of the camera's pictures. It is not known how many viewers will come to which, so
-/// each listener counts as one that always has somebody waiting.
+/// What all listeners and sinks together want of the camera's pictures. It is not known how many viewers will come to
+/// which, so each counts as one that always has somebody waiting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
     wants: Vec<Want>,
@@ -99,31 +140,44 @@ pub enum Untouched {
 }
 
 impl Demand {
-    pub fn of(listeners: &[ListenerConfig]) -> Self {
+    pub fn of(config: &Config) -> Self {
         let mut wants = Vec::new();
-        for listener in listeners {
+        for listener in &config.listeners {
             let raw_quality = listener
                 .quality
                 .unwrap_or(listener.protocol.default_quality());
-            let within = Size {
-                width: listener.width.unwrap_or(Bounds::NONE.within.width),
-                height: listener.height.unwrap_or(Bounds::NONE.within.height),
-            };
             let want = Want {
                 quality: listener.quality,
                 raw_quality,
-                bounds: Bounds { within, eighths: 8 },
+                bounds: Bounds::within(listener.width, listener.height),
                 max_fps: listener.max_fps,
+                pixels: false,
             };
             wants.push(want);
             if listener.adaptive {
                 // Who asks for this expects a client that needs it: one in the middle between all and little.
                 wants.push(Want {
                     quality: Some(raw_quality),
-                    bounds: Bounds { within, eighths: 4 },
+                    bounds: Bounds {
+                        eighths: 4,
+                        ..want.bounds
+                    },
                     ..want
                 });
             }
+        }
+        for sink in &config.sinks {
+            if (sink.kind, sink.format) == (SinkKind::Memfd, SinkFormat::Raw) {
+                // It takes whatever there is.
+                continue;
+            }
+            wants.push(Want {
+                quality: sink.quality,
+                raw_quality: sink.quality.unwrap_or(ProtocolKind::Push.default_quality()),
+                bounds: Bounds::within(sink.width, sink.height),
+                max_fps: sink.fps,
+                pixels: !sink.takes_jpegs(),
+            });
         }
         Demand { wants }
     }
@@ -132,7 +186,10 @@ impl Demand {
     /// JPEG counts like making a new one: without loss or with, its coefficients are unpacked and packed again.
     pub fn cost(&self, format: PixelFormat, stored: Size, left: Orientation, fps: f64) -> f64 {
         let seen = left.turn(stored);
-        let same = |a: &Want, b: &Want| (a.raw_quality, a.bounds) == (b.raw_quality, b.bounds);
+        // Pixels are made for each sink anew.
+        let same = |a: &Want, b: &Want| {
+            !a.pixels && !b.pixels && (a.raw_quality, a.bounds) == (b.raw_quality, b.bounds)
+        };
         let made: Vec<&Want> = self
             .wants
             .iter()
@@ -144,14 +201,18 @@ impl Demand {
             if made[..i].iter().any(|earlier| same(earlier, want)) {
                 continue;
             }
-            let rate = made[i..]
-                .iter()
-                .filter(|other| same(want, other))
+            let alike = made[i + 1..].iter().filter(|other| same(want, other));
+            let rate = alike
+                .chain([want])
                 .map(|other| other.max_fps.map_or(fps, |most| fps.min(f64::from(most))))
                 .fold(0.0, f64::max);
             // As it is stored, so that both are of one kind.
             let to = left.turn(want.bounds.fit(seen));
-            sum += making(format, stored, to) * rate;
+            let one = match want.pixels {
+                true => unpacking(format, stored, to),
+                false => making(format, stored, to),
+            };
+            sum += one * rate;
         }
         sum
     }
@@ -173,6 +234,7 @@ impl Want {
     fn is_met(&self, format: PixelFormat, seen: Size, left: Orientation) -> bool {
         format == PixelFormat::Mjpeg
             && left == Orientation::UPRIGHT
+            && !self.pixels
             && self.quality.is_none()
             && self.bounds.fit(seen) == seen
     }
@@ -204,7 +266,7 @@ mod tests {
                 )
             })
             .collect();
-        Demand::of(&config::parse(&text, "test").expect("listeners").listeners)
+        Demand::of(&config::parse(&text, "test").expect("listeners"))
     }
 
     fn vga(demand: &Demand, format: PixelFormat) -> f64 {
@@ -253,6 +315,36 @@ mod tests {
             vga(&demand(&["quality = 50", pull]), PixelFormat::Yuyv),
             one
         );
+    }
+
+    #[test]
+    fn sinks_want_pictures_too() {
+        let sink = |keys: &str| demand(&[&format!("\n[[sink]]\n{keys}")]);
+        let plain = demand(&[""]);
+        for (keys, untouched) in [
+            ("kind = \"memfd\"", Untouched::All),
+            ("kind = \"memfd\"\nformat = \"raw\"", Untouched::All),
+            ("kind = \"memfd\"\nquality = 50", Untouched::Some),
+            ("kind = \"memfd\"\nformat = \"grey\"", Untouched::Some),
+            ("kind = \"qt-shm\"", Untouched::Some),
+        ] {
+            let with = sink(keys);
+            assert_eq!(
+                with.untouched(VGA, Orientation::UPRIGHT),
+                untouched,
+                "{keys}"
+            );
+            let more = vga(&with, PixelFormat::Mjpeg) > vga(&plain, PixelFormat::Mjpeg);
+            assert_eq!(more, untouched != Untouched::All, "{keys}");
+        }
+        // Pixels of pixels are nearly free, and nobody else's JPEG is of use for them.
+        let pixels = sink("kind = \"memfd\"\nformat = \"bgr24\"");
+        let own = |format| vga(&pixels, format) - vga(&plain, format);
+        assert_eq!(own(PixelFormat::Bgr24), 0.0);
+        assert!(own(PixelFormat::Yuyv) < own(PixelFormat::Mjpeg));
+        let two = "kind = \"memfd\"\nformat = \"bgr24\"\n\n[[sink]]\nkind = \"qt-shm\"\nfps = 10";
+        let two = vga(&sink(two), PixelFormat::Yuyv) - vga(&plain, PixelFormat::Yuyv);
+        assert_eq!(two, 2.0 * own(PixelFormat::Yuyv));
     }
 
     #[test]

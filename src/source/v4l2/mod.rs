@@ -17,20 +17,20 @@ mod turning;
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{info, warn};
 use nix::libc::ENOSPC;
-use nix::time::{ClockId, clock_gettime};
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
-use self::ring::{Driver, Epoch, Ring};
+use self::ring::{Driver, Ring};
 use self::turning::Turning;
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
-use crate::config::{CameraConfig, ListenerConfig};
+use crate::config::{CameraConfig, Config};
 use crate::frame::{Frame, FrameBuf};
 use crate::limits;
+use crate::times::Epoch;
 use crate::v4l2::device::{
     self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
 };
@@ -39,7 +39,7 @@ use crate::v4l2::formats::{self, Layout};
 /// A V4L2 camera.
 pub struct V4l2 {
     config: CameraConfig,
-    /// What the listeners want, for the choice of a format.
+    /// What listeners and sinks want, for the choice of a format.
     demand: Demand,
     frame_bytes: usize,
     /// For JPEGs that come without Huffman tables. Its pages cost nothing until one does.
@@ -87,10 +87,11 @@ impl NotStarted {
 }
 
 impl V4l2 {
-    pub fn new(config: &CameraConfig, listeners: &[ListenerConfig], frame_bytes: usize) -> V4l2 {
+    pub fn new(config: &Config) -> V4l2 {
+        let frame_bytes = config.limits.frame_bytes;
         V4l2 {
-            config: config.clone(),
-            demand: Demand::of(listeners),
+            config: config.camera.clone(),
+            demand: Demand::of(config),
             frame_bytes,
             copy: FrameBuf::new(frame_bytes),
             ring: None,
@@ -227,7 +228,7 @@ impl V4l2 {
         let ring = Ring::new(
             streaming,
             layout,
-            epoch(),
+            Epoch::now(),
             config.fps,
             self.frame_bytes,
             now,
@@ -332,8 +333,8 @@ impl Source for V4l2 {
         }
     }
 
-    fn set_listeners(&mut self, listeners: &[ListenerConfig]) {
-        self.demand = Demand::of(listeners);
+    fn set_demand(&mut self, config: &Config) {
+        self.demand = Demand::of(config);
     }
 
     /// Opens the device for as long as it takes where the stream is off.
@@ -385,16 +386,6 @@ fn within_bandwidth<T>(
             None => return Err(first.unwrap_or(failed)),
         }
     }
-}
-
-/// Now, on both clocks. On Linux [`Instant`] is CLOCK_MONOTONIC too, but does not show its number.
-fn epoch() -> Epoch {
-    let instant = Instant::now();
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        // Linux always has this clock. A wrong epoch makes every picture's time stamp implausible, so that `now` is used.
-        .unwrap_or_default();
-    Epoch { instant, monotonic }
 }
 
 /// An open device that streams into mapped buffers. Dropping it stops the stream, unmaps, puts its controls back and

@@ -1,7 +1,7 @@
 //! The ring of capture buffers: keeps the newest good one, and gives all others back to the driver at once.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC,
@@ -9,11 +9,12 @@ use v4l::v4l_sys::{
 
 use crate::decimate::Decimator;
 use crate::frame::{
-    Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
+    Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, wall_clock,
 };
 use crate::jpeg;
 use crate::limits;
 use crate::source::{Captured, Fault};
+use crate::times::Epoch;
 use crate::v4l2::device::{Failure, Filled, PLANES};
 use crate::v4l2::formats::Layout;
 
@@ -35,13 +36,6 @@ pub trait Driver {
 
     /// A memory plane of a buffer that is not queued.
     fn plane(&self, index: u32, plane: usize) -> &[u8];
-}
-
-/// How the driver's clock (CLOCK_MONOTONIC) and [`Instant`] relate: a moment on both.
-#[derive(Clone, Copy, Debug)]
-pub struct Epoch {
-    pub instant: Instant,
-    pub monotonic: Duration,
 }
 
 /// A time stamp further back than this is a broken driver's: no buffer waits that long.
@@ -346,11 +340,7 @@ impl<D: Driver> Ring<D> {
             }
             (self.layout.width, self.layout.height, Kind::Raw)
         };
-        // The wall clock may be set at any time: it is asked anew for each picture.
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall = wall.saturating_sub(now - captured);
+        let wall = wall_clock().saturating_sub(now - captured);
         Verdict::Good(Held {
             filled,
             captured,

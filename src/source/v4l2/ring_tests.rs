@@ -558,7 +558,7 @@ fn pictures_are_dated_by_the_driver_where_that_makes_sense() {
     assert!(b.capture_at(50).unwrap().fresh);
     let meta = b.ring.newest(&b.copy).unwrap().meta;
     assert_eq!(meta.captured, b.start + Duration::from_millis(30));
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let wall = wall_clock();
     let age = wall - meta.wall;
     assert!(
         age >= Duration::from_millis(20) && age < Duration::from_secs(60),

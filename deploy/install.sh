@@ -1,0 +1,68 @@
+#!/bin/bash
+# Puts camd on a box with Debian, Raspberry Pi OS or Ubuntu: deploy/install.sh [OPTION…] [USER@]HOST
+#   --package FILE   this package, in place of the one that deploy/package makes for the box's architecture
+#   -F FILE, -i FILE, -p PORT, -J HOST, -o OPTION   as of ssh
+# On the box it needs ssh, dpkg, and root or sudo. An edited /etc/camd.toml stays.
+set -euo pipefail
+
+usage() {
+    sed -n '2,5s/^# //p' "$0" >&2
+    exit 2
+}
+
+package=
+ssh_options=()
+while [ $# -gt 1 ]; do
+    case $1 in
+    --package)
+        package=$2
+        ;;
+    -[FiJo])
+        ssh_options+=("$1" "$2")
+        ;;
+    -p) # scp has another letter for it
+        ssh_options+=(-o "Port=$2")
+        ;;
+    *) usage ;;
+    esac
+    shift 2
+done
+[ $# = 1 ] && [[ $1 != -* ]] || usage
+host=$1
+
+# One connection for all, so that a password is asked for once.
+folder=$(mktemp -d)
+ssh_options+=(-o ControlMaster=auto -o "ControlPath=$folder/%C" -o ControlPersist=60)
+leave() {
+    ssh "${ssh_options[@]}" -O exit "$host" 2>/dev/null || true
+    rm -rf "$folder"
+}
+trap leave EXIT
+
+arch=$(ssh "${ssh_options[@]}" "$host" dpkg --print-architecture) ||
+    { echo "install.sh: cannot ask $host for its architecture" >&2; exit 1; }
+if [ -z "$package" ]; then
+    package=$("$(dirname "$0")/package" "$arch")
+fi
+of=$(dpkg-deb -f "$package" Architecture 2>/dev/null || echo "$arch") # a client without dpkg lets the box find out
+[ "$of" = "$arch" ] || { echo "install.sh: $package is for $of, $host is $arch" >&2; exit 1; }
+
+echo "install.sh: $(basename "$package") to $host"
+there=$(ssh "${ssh_options[@]}" "$host" mktemp --tmpdir camd-XXXXXX.deb)
+scp -q "${ssh_options[@]}" "$package" "$host:$there"
+# A terminal is needed where sudo asks for a password.
+terminal=()
+[ ! -t 0 ] || terminal=(-t)
+# shellcheck disable=SC2087 # the box's shell gets the client's words
+ssh "${terminal[@]}" "${ssh_options[@]}" "$host" "
+    sudo=; [ \$(id -u) = 0 ] || sudo=sudo
+    \$sudo env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold -i $there; code=\$?
+    rm -f $there
+    [ \$code = 0 ] || exit \$code
+    if systemctl is-active --quiet camd; then
+        echo \"install.sh: camd runs: http://\$(hostname):8080/ unless /etc/camd.toml says otherwise\"
+    else
+        echo 'install.sh: camd is installed but does not run; systemctl status camd says why' >&2
+        systemctl --no-pager status camd >&2
+        exit 1
+    fi"

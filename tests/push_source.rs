@@ -1,0 +1,321 @@
+//! A camd whose camera is a push server.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    Camd, Folder, LISTENERS, PATIENCE, RAW, Stream, connect, jpeg, pattern, push_next, push_wire,
+    python, raw_next, replay,
+};
+use nix::sys::signal::Signal;
+
+fn camera(address: impl std::fmt::Display, linger: u32) -> String {
+    format!(
+        "[camera]\nsource = \"push\"\naddress = \"{address}\"\nfps = 240\nlinger_s = {linger}\n"
+    )
+}
+
+fn condition(camd: &Camd, wanted: &str) -> serde_json::Value {
+    camd.wait_state(wanted, |state| state["camera"]["state"] == wanted)
+}
+
+/// A server that does as the test says.
+struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn new() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        Server { listener, address }
+    }
+
+    /// camd's connection, with its greeting taken.
+    fn accept(&self) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().expect("a connection");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("SO_RCVTIMEO");
+        let mut greeting = [0; 16];
+        stream.read_exact(&mut greeting).expect("a greeting");
+        assert_eq!(&greeting, b"hello from camd\n");
+        stream
+    }
+
+    fn fault(&self, what: &str) -> String {
+        format!("{} (camera.address) {what}", self.address)
+    }
+}
+
+fn put(stream: &mut TcpStream, jpeg: &[u8]) {
+    stream.write_all(&push_wire(jpeg)).expect("camd reads");
+}
+
+/// camd has left the connection, and has said nothing more.
+fn expect_close(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+/// A program that is ended with the test.
+struct Program(Child);
+
+impl Program {
+    fn original(port: u16) -> Program {
+        let mut command = python("push_server.py");
+        command.arg(port.to_string()).stdin(Stdio::null());
+        Program(command.spawn().expect("Python runs"))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_original_server_is_killed_and_comes_back() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("its address");
+    drop(free);
+    let mut camd = Camd::start(&format!("{}{LISTENERS}", camera(address, 0)));
+    let state = condition(&camd, "fault");
+    let refused = format!("{address} (camera.address): Connection refused (os error 111)");
+    assert_eq!(state["camera"]["reason"], *refused);
+    for round in 1..=2 {
+        let server = Program::original(address.port());
+        condition(&camd, "live");
+        let mut stream = Stream::open(camd.http(), "/stream");
+        let mut before = Vec::new();
+        for _ in 0..20 {
+            let jpeg = stream.next().jpeg;
+            let found = camd::jpeg::inspect(&jpeg).expect("a JPEG");
+            assert_eq!((found.width, found.height), (320, 240));
+            assert_ne!(jpeg, before, "it moves");
+            before = jpeg;
+        }
+        drop(server);
+        let state = condition(&camd, "fault");
+        let reason = state["camera"]["reason"].as_str().expect("a text");
+        assert!(reason.starts_with(&format!("{address} ")), "{reason}");
+        // The viewer stays, and is told.
+        while camd::jpeg::inspect(&stream.next().jpeg)
+            .expect("a JPEG")
+            .width
+            == 320
+        {}
+        assert_eq!(state["camera"]["bad"], 0);
+        camd.wait_log("the end of the fault", |log| {
+            log.matches("pictures again").count() == round
+        });
+    }
+}
+
+#[test]
+fn another_camd_is_the_camera() {
+    let (_folder, pictures) = replay(10, 20_000, 30);
+    let sockets = Folder::new();
+    let unix = format!("unix:{}/push.sock", sockets.path().display());
+    let unix_listener = format!("[[listener]]\nprotocol = \"push\"\nbind = {unix:?}\n");
+    let first = Camd::start(&format!("{pictures}{LISTENERS}{unix_listener}"));
+    let port = first.push().port();
+    for address in [
+        format!("127.0.0.1:{port}"),
+        // Looked up.
+        format!("localhost:{port}"),
+        unix,
+    ] {
+        let second = Camd::start(&format!("{}{LISTENERS}{RAW}", camera(&address, 0)));
+        let mut push = connect(second.push());
+        let mut raw = connect(second.raw());
+        for _ in 0..10 {
+            for jpeg in [push_next(&mut push), raw_next(&mut raw, 20_000)] {
+                let known = (0..10).any(|number| jpeg == common::jpeg(number, 20_000));
+                assert!(known, "byte for byte");
+            }
+        }
+        let state = condition(&second, "live");
+        assert_eq!(state["camera"]["source"], "push");
+        assert_eq!(state["camera"]["format"], "mjpeg");
+        assert_eq!(second.get("/healthz").status, 200);
+        // The other one sees a viewer as any other, and one who is gone.
+        let viewers = |state: &serde_json::Value| {
+            let clients = state["clients"].as_array().expect("a list");
+            clients.iter().filter(|c| c["protocol"] == "push").count()
+        };
+        assert_eq!(viewers(&first.state()), 1);
+        drop(second);
+        first.wait_state("it leaves", |state| viewers(state) == 0);
+    }
+}
+
+#[test]
+fn a_raw_picture_goes_through_two_boxes_and_a_third_makes_it_smaller() {
+    let first = Camd::start(&pattern());
+    let smaller = LISTENERS.replace("\"push\"", "\"push\"\nwidth = 160\nquality = 40");
+    let second = Camd::start(&format!("{}{smaller}", camera(first.push(), 0)));
+    let third = Camd::start(&format!("{}{LISTENERS}", camera(second.push(), 0)));
+    let mut stream = Stream::open(third.http(), "/stream");
+    for _ in 0..5 {
+        let found = camd::jpeg::inspect(&stream.next().jpeg).expect("a JPEG");
+        assert_eq!((found.width, found.height), (160, 120));
+    }
+}
+
+#[test]
+fn hostile_headers_cost_a_connection_and_no_memory() {
+    let server = Server::new();
+    let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 0)));
+    let mut stream = server.accept();
+    let good = jpeg(1, 30_000);
+    put(&mut stream, &good);
+    condition(&camd, "live");
+    let size = camd.proc_status("VmSize");
+    let reasons = [
+        ([100, 101], "sends what no push server sends"),
+        ([-1, -1], "sends what no push server sends"),
+        (
+            [i32::MAX, i32::MAX],
+            "sends a picture of 2147483647 bytes; allowed: 1048576 (limits.frame_bytes)",
+        ),
+    ];
+    for (lengths, reason) in reasons {
+        let header = lengths.map(i32::to_le_bytes).concat();
+        stream.write_all(&header).expect("camd reads");
+        expect_close(&mut stream);
+        let state = condition(&camd, "fault");
+        let told = state["camera"]["reason"].as_str().expect("a text");
+        assert!(told.starts_with(&server.fault(reason)), "{told}");
+        // It comes again.
+        stream = server.accept();
+        put(&mut stream, &good);
+        condition(&camd, "live");
+    }
+    // In KiB; drawing the card takes some.
+    let more = camd.proc_status("VmSize").saturating_sub(size);
+    assert!(more < 64 * 1024, "{more} KiB more");
+}
+
+#[test]
+fn garbage_is_no_picture() {
+    let server = Server::new();
+    let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 0)));
+    let mut stream = server.accept();
+    let good = jpeg(1, 30_000);
+    let other = jpeg(2, 30_000);
+    put(&mut stream, &good);
+    condition(&camd, "live");
+    // In good frames: each is counted, and nothing else happens.
+    for garbage in [&b"GIF89a"[..], &good[..20_000], &[0xFF; 5000], &good[1..]] {
+        let bad = camd.state()["camera"]["bad"].as_u64();
+        // Not too early for the rate: that is not looked at.
+        thread::sleep(Duration::from_millis(20));
+        put(&mut stream, garbage);
+        camd.wait_state("it is counted", |state| {
+            state["camera"]["bad"].as_u64() == bad.map(|bad| bad + 1)
+        });
+        let snapshot = camd.get("/snapshot");
+        assert!(snapshot.body == good, "the last good one is shown");
+    }
+    put(&mut stream, &other);
+    camd.wait_state("the next one", |_| camd.get("/snapshot").body == other);
+    // Without them.
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        .expect("camd reads");
+    expect_close(&mut stream);
+    let state = condition(&camd, "fault");
+    let told = server
+        .fault("sends what no push server sends: \"HTTP/1.1\" in place of the same length twice");
+    assert_eq!(state["camera"]["reason"], *told);
+}
+
+#[test]
+fn who_stops_within_a_picture_is_left_and_who_is_slow_is_not() {
+    let server = Server::new();
+    let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 0)));
+    let mut stream = server.accept();
+    let picture = jpeg(1, 30_000);
+    // Some three seconds for one picture. Nobody waits for it.
+    for piece in push_wire(&picture).chunks(1000) {
+        stream.write_all(piece).expect("camd reads");
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(camd.state()["camera"]["bad"], 0);
+    }
+    condition(&camd, "live");
+    assert!(camd.get("/snapshot").body == picture, "byte for byte");
+    let half = &push_wire(&picture)[..15_000];
+    stream.write_all(half).expect("camd reads");
+    let stopped = Instant::now();
+    expect_close(&mut stream);
+    assert!(
+        stopped.elapsed() > Duration::from_secs(4),
+        "it is left early"
+    );
+    let state = condition(&camd, "fault");
+    let told = server.fault("stopped within a picture");
+    assert_eq!(state["camera"]["reason"], *told);
+    // Its half is forgotten.
+    let mut stream = server.accept();
+    let next = jpeg(2, 30_000);
+    put(&mut stream, &next);
+    condition(&camd, "live");
+    assert!(camd.get("/snapshot").body == next, "byte for byte");
+}
+
+#[test]
+fn it_connects_for_viewers_and_leaves_after_the_last_one() {
+    let server = Server::new();
+    let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 1)));
+    // To see what is there.
+    let mut stream = server.accept();
+    put(&mut stream, &jpeg(1, 30_000));
+    expect_close(&mut stream);
+    condition(&camd, "idle");
+    for round in 2..4 {
+        let picture = jpeg(round, 30_000);
+        let snapshot = thread::scope(|scope| {
+            let snapshot = scope.spawn(|| camd.get("/snapshot"));
+            stream = server.accept();
+            put(&mut stream, &picture);
+            snapshot.join().expect("an answer")
+        });
+        assert!(snapshot.status == 200 && snapshot.body == picture);
+        expect_close(&mut stream);
+    }
+}
+
+#[test]
+fn a_reload_goes_to_another_server() {
+    let [one, other] = [(); 2].map(|()| Server::new());
+    let mut camd = Camd::start(&format!("{}{LISTENERS}", camera(one.address, 0)));
+    let mut stream = one.accept();
+    put(&mut stream, &jpeg(1, 30_000));
+    let mut viewer = Stream::open(camd.http(), "/stream");
+    viewer.next();
+    let config = format!("{}{LISTENERS}", camera(other.address, 0));
+    std::fs::write(camd.config_path(), config).expect("the configuration");
+    camd.signal(Signal::SIGHUP);
+    expect_close(&mut stream);
+    let mut stream = other.accept();
+    let picture = jpeg(2, 30_000);
+    put(&mut stream, &picture);
+    assert!(viewer.next().jpeg == picture, "the viewer stays");
+    camd.wait_log("the server is named", |log| {
+        log.contains(&format!("camera: pictures of {}", other.address))
+    });
+}
