@@ -22,8 +22,13 @@ class Package(NamedTuple):
 
     @property
     def file(self):
-        """Where dpkg's name would be ambiguous about epochs, this one is plain: the checksum decides anyway."""
+        """What apt calls it."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
+
+    @property
+    def kept(self):
+        """What it is called once it is here: two of one version are two files."""
+        return f"{self.sha256[:16]}-{self.file}"
 
 
 class Wanted(NamedTuple):
@@ -130,7 +135,10 @@ class Apt:
     def fetch(self, packages):
         """Gets packages of exactly these versions. Their checksums are for `fetch` below to check."""
         names = [f"{_native(package.architecture, package.name)}={package.version}" for package in packages]
-        self._run("apt-get", "-qq", "download", *names, cwd=self._folder / "debs")
+        folder = self._folder / "debs"
+        self._run("apt-get", "-qq", "download", *names, cwd=folder)
+        for package in packages:
+            (folder / package.file).rename(folder / package.kept)
 
 
 def _native(architecture, name):
@@ -145,14 +153,15 @@ def checksum(path):
 def fetch(packages, folder, note):
     """Returns where each package lies, by (name, architecture). What was fetched once needs no mirror again."""
     debs = Path(folder) / "debs"
-    missing = [package for package in packages if not (debs / package.file).exists()]
+    missing = [package for package in packages if not (debs / package.kept).exists()]
     if missing:
         note(f"fetching {len(missing)} packages from Debian")
         apt = Apt(folder)
         apt.update()
         offers = apt.offered([(package.architecture, package.name) for package in missing])
         changed = [
-            f"  {package.name} {package.version}, and Debian now has {offer.version if offer else 'none of that name'}"
+            f"  {package.name} {package.version} ({package.sha256}), and Debian now has "
+            + (f"{offer.version} ({offer.sha256})" if offer else "none of that name")
             for package, offer in zip(missing, offers)
             if offer != package
         ]
@@ -164,10 +173,10 @@ def fetch(packages, folder, note):
         apt.fetch(missing)
     found = {}
     for package in packages:
-        path = debs / package.file
+        path = debs / package.kept
         if checksum(path) != package.sha256:
             path.unlink()
-            raise Error(f"{package.file}: not the SHA-256 of packages.lock; it is removed, try again")
+            raise Error(f"{package.file} is not what apt's index says, or damaged; it is removed, try again")
         found[package.name, package.architecture] = path
     return found
 

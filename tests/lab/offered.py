@@ -22,7 +22,7 @@ def main():
         apt.update()
         [hostapd] = apt.offered([("armhf", "hostapd")])
         apt.fetch([hostapd])
-        deb = apt_folder / "debs" / hostapd.file
+        deb = apt_folder / "debs" / hostapd.kept
         if debian.checksum(deb) != hostapd.sha256:
             sys.exit("hostapd: wrong checksum")
         tree = debian.unpack(deb, folder / "hostapd.tree", note)
