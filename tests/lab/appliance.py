@@ -409,7 +409,7 @@ def _(lab):
 
 @test("camd.toml from a PC takes effect on the next boot, with Windows' line ends too")
 def _(lab):
-    made = lab.card(camd_toml=PATTERN.replace("\n", "\r\n").replace("[camera]", '[camera]\r\nname = "porch"\r\nwidth = 320'))
+    made = lab.card(camd_toml="\ufeff" + PATTERN.replace("\n", "\r\n").replace("[camera]", '[camera]\r\nname = "porch"\r\nwidth = 320'))
     box = lab.boot(made)
     box.first_jpeg()
     state = json.loads(box.get("/state")[1])
@@ -530,8 +530,8 @@ def _(lab):
     wpa = 'key_mgmt=WPA-PSK WPA-PSK-SHA256 SAE\n    ieee80211w=1\n    psk="{}"'
     good = {
         "ssid=net\npassword=12345678\ncountry=DE": network.format("6e6574", 0, wpa.format("12345678")),
-        "\ufeffssid = Caf\u00e9 7 \r\npassword = a b=\"c\"#d\r\ncountry=FR\r\nhidden=yes\r\n": network.format(
-            "436166c3a92037", 1, wpa.format('a b="c"#d')),
+        "\ufeffssid = Caf\u00e9 7 \r\npassword = a b=\"c\"#\\d\r\ncountry=FR\r\nhidden=yes\r\n": network.format(
+            "436166c3a92037", 1, wpa.format('a b="c"#\\d')),
         "ssid=x\ncountry=US\n": network.format("78", 0, "key_mgmt=NONE"),
         f"ssid=x\ncountry=US\npassword={'0f' * 32}": network.format(
             "78", 0, f"key_mgmt=WPA-PSK WPA-PSK-SHA256\n    psk={'0f' * 32}"),
