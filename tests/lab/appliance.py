@@ -391,7 +391,7 @@ def _(lab):
     hook = "for m in bcm2835_wdt vchiq vc4; do rm -f $(find /lib/modules/ -name $m.ko); done\n"
     made = lab.card(camd_toml=PATTERN.replace("8080", "8123"), hostname="# mine\r\n\r\n garden \r\n")
     box = lab.boot(made, machine="raspi2b", hook=hook)
-    box.wait_console("listening: http on 0.0.0.0:8123")
+    box.wait_console("listening: http on 0.0.0.0:8123", timeout=600)
     check("no card" not in box.console(), box.tail())
     check(made.errors() == "No errors.", made.errors())
     return re.search(r"\[ *([0-9.]+)\][^\n]*listening", box.console())[1] + " s of kernel time on this host"
