@@ -149,13 +149,12 @@ fn say_what_to_try(listeners: &[(ListenerConfig, String)]) -> io::Result<()> {
             }
             protocol => {
                 let scheme = protocol.name();
+                let file = format!("{scheme}, to a file");
+                let player = format!("{scheme}, to a player");
+                writeln!(out, "  {file:<20}camd fetch {scheme}://{address}")?;
                 writeln!(
                     out,
-                    "  {scheme}, to a file     camd fetch {scheme}://{address}"
-                )?;
-                writeln!(
-                    out,
-                    "  {scheme}, to a player   camd fetch {scheme}://{address} -n 0 -o - | ffplay -"
+                    "  {player:<20}camd fetch {scheme}://{address} -n 0 -o - | ffplay -"
                 )?;
             }
         }
