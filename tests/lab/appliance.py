@@ -21,6 +21,7 @@ import traceback
 import zlib
 from pathlib import Path
 
+from checks import Failure, check, wait_until
 from guest import GuestError, Machine, pack_folders
 
 TOP = Path(__file__).resolve().parents[2]
@@ -37,26 +38,6 @@ PARTITION = f"@@{card.PARTITION_START}"
 
 PATTERN = '[camera]\nsource = "pattern"\n\n[[listener]]\nprotocol = "http"\nbind = "0.0.0.0:8080"\n'
 VIVID = '[camera]\ndevice = "/dev/camd"\nfps = 10\nlinger_s = 1\n\n[[listener]]\nprotocol = "http"\nbind = "0.0.0.0:8080"\n'
-
-
-class Failure(Exception):
-    pass
-
-
-def check(condition, what):
-    if not condition:
-        raise Failure(what)
-
-
-def wait_until(condition, timeout, what):
-    deadline = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise Failure(f"not within {timeout} s: {what() if callable(what) else what}")
-        time.sleep(0.2)
 
 
 def run(*command, **options):

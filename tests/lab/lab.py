@@ -15,6 +15,7 @@ import calls
 import clients
 import memfd
 import pictures
+from checks import Failure, check, wait_until
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
 
@@ -79,24 +80,6 @@ LOOPBACK = Camera(
 )
 # Faster than a webcam, for what depends on a picture coming at the wrong moment.
 HASTY = Camera("v4l2loopback", LOOPBACK.module, "mjpeg", (640, 480), 60)
-
-
-class Failure(Exception):
-    pass
-
-
-def check(condition, what):
-    if not condition:
-        raise Failure(what)
-
-
-def wait_until(condition, timeout, what):
-    """Waits until `condition()` is true; `what` may be a function, to tell the latest figures."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failure(f"not within {timeout} s: {what() if callable(what) else what}")
-        time.sleep(0.1)
 
 
 class Session:
