@@ -265,6 +265,13 @@ pub struct ListenerConfig {
     pub calls: usize,
 }
 
+impl ListenerConfig {
+    /// The quality of pictures that are no JPEGs yet.
+    pub fn raw_quality(&self) -> u8 {
+        self.quality.unwrap_or(self.protocol.default_quality())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
     /// Port 0 lets the kernel choose one.
@@ -315,6 +322,12 @@ impl SinkConfig {
     /// Whether it wants a rendition of its own.
     pub fn takes_jpegs(&self) -> bool {
         self.kind == SinkKind::Memfd && self.format == SinkFormat::Jpeg
+    }
+
+    /// As [`ListenerConfig::raw_quality`]; by default that of programs on the network.
+    pub fn raw_quality(&self) -> u8 {
+        let default = ProtocolKind::Push.default_quality();
+        self.quality.unwrap_or(default)
     }
 
     /// Where it is, for the log and `/state`.

@@ -22,7 +22,6 @@ use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, Pix
 use crate::limits::ENCODER_CONTEXTS;
 use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
 use crate::m2m::Nodes;
-use crate::protocol::ProtocolKind;
 use crate::stamp::Stamp;
 use crate::times::Times;
 use hardware::Hardware;
@@ -39,23 +38,19 @@ pub struct Profile {
 
 impl Profile {
     pub fn of(listener: &ListenerConfig) -> Self {
-        let default = listener.protocol.default_quality();
-        let bounds = Bounds::within(listener.width, listener.height);
-        Profile::new(listener.quality, default, bounds)
+        Profile {
+            quality: listener.quality,
+            raw_quality: listener.raw_quality(),
+            bounds: Bounds::within(listener.width, listener.height),
+        }
     }
 
     /// What a sink of JPEGs wants.
     pub fn of_sink(sink: &SinkConfig) -> Self {
-        let default = ProtocolKind::Push.default_quality();
-        let bounds = Bounds::within(sink.width, sink.height);
-        Profile::new(sink.quality, default, bounds)
-    }
-
-    fn new(quality: Option<u8>, default: u8, bounds: Bounds) -> Self {
         Profile {
-            quality,
-            raw_quality: quality.unwrap_or(default),
-            bounds,
+            quality: sink.quality,
+            raw_quality: sink.raw_quality(),
+            bounds: Bounds::within(sink.width, sink.height),
         }
     }
 

@@ -37,6 +37,16 @@ fn end(mut camd: Camd) {
     assert!(status.success(), "{status}");
 }
 
+/// The same, after which nothing is left.
+fn end_clean(camd: Camd, place: &Place) {
+    let (segment, semaphore) = (
+        place.segment().expect("ours"),
+        place.semaphore().expect("ours"),
+    );
+    end(camd);
+    place.assert_gone(&segment, &semaphore);
+}
+
 #[test]
 fn qt_programs_read_the_live_picture_and_nothing_is_left() {
     let place = Place::new();
@@ -69,12 +79,7 @@ fn qt_programs_read_the_live_picture_and_nothing_is_left() {
         place.key
     );
     assert!(metrics.contains(&line), "{metrics}");
-    let (segment, semaphore) = (
-        place.segment().expect("ours"),
-        place.semaphore().expect("ours"),
-    );
-    end(camd);
-    place.assert_gone(&segment, &semaphore);
+    end_clean(camd, &place);
 }
 
 #[test]
@@ -206,12 +211,7 @@ fn what_qt_programs_do_to_the_lock_heals_by_itself() {
         }
         wait("the files are back", || place.segment().is_some());
         assert_eq!(place.qt(binding, &["read", "3"]).end().len(), 3);
-        let (segment, semaphore) = (
-            place.segment().expect("ours"),
-            place.semaphore().expect("ours"),
-        );
-        end(camd);
-        place.assert_gone(&segment, &semaphore);
+        end_clean(camd, &place);
     }
 }
 

@@ -495,6 +495,10 @@ impl Sink for Memfd {
         self.readers() > 0
     }
 
+    fn is_for(&self, sink: &SinkConfig, config: &Config) -> bool {
+        self.capacity == capacity(sink, config)
+    }
+
     fn write(
         &mut self,
         newest: Option<Frame<'_>>,

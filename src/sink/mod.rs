@@ -75,10 +75,9 @@ pub trait Sink {
     /// Whether somebody may look, so that the camera must run.
     fn is_watched(&self) -> bool;
 
-    /// Whether it is still what the configuration wants, of which its own section has not changed.
-    fn is_for(&self, _sink: &SinkConfig, _config: &Config) -> bool {
-        true
-    }
+    /// Whether it is still what the configuration wants, of which its own section has not changed: there is room for
+    /// pictures of the camera's size.
+    fn is_for(&self, sink: &SinkConfig, config: &Config) -> bool;
 
     /// Puts the newest picture that `is_news` in place.
     fn write(
@@ -123,8 +122,6 @@ pub struct Entry {
     sink: AnySink,
     config: SinkConfig,
     place: String,
-    /// The camera's size, in which there is room for pixels.
-    room: (u16, u16),
     is_open: bool,
     /// When it is opened (again), while it is not.
     retry: Instant,
@@ -156,7 +153,6 @@ impl Entry {
             sink: AnySink::new(sink, config),
             config: sink.clone(),
             place: sink.place(),
-            room: room(config),
             is_open: false,
             retry: now,
             backoff: REOPEN_FIRST,
@@ -235,9 +231,13 @@ impl Entry {
         }
     }
 
-    fn fail(&mut self, Fault(reason): Fault, now: Instant) {
+    fn close(&mut self) {
         each!(&mut self.sink, sink => sink.close());
         self.is_open = false;
+    }
+
+    fn fail(&mut self, Fault(reason): Fault, now: Instant) {
+        self.close();
         self.retry = now + self.backoff;
         self.backoff = (2 * self.backoff).min(REOPEN_MAX);
         // Said once, and again only when it changes: it is tried for ever.
@@ -305,10 +305,6 @@ impl Entry {
     }
 }
 
-fn room(config: &Config) -> (u16, u16) {
-    (config.camera.width, config.camera.height)
-}
-
 /// All sinks of the process.
 pub struct Sinks {
     entries: heapless::Vec<Entry, MAX_SINKS>,
@@ -328,9 +324,7 @@ impl Sinks {
         let mut before = std::mem::take(&mut self.entries);
         for sink in &config.sinks {
             let same = |entry: &Entry| {
-                let fits = sink.takes_jpegs() || entry.room == room(config);
-                let is_for = each!(&entry.sink, it => it.is_for(sink, config));
-                entry.config == *sink && fits && is_for
+                entry.config == *sink && each!(&entry.sink, it => it.is_for(sink, config))
             };
             let same = before.iter().position(same);
             let entry = match same {
@@ -410,12 +404,5 @@ impl Sinks {
     /// Removes all of them, at the end.
     pub fn shutdown(&mut self) {
         self.entries.iter_mut().for_each(Entry::close);
-    }
-}
-
-impl Entry {
-    fn close(&mut self) {
-        each!(&mut self.sink, sink => sink.close());
-        self.is_open = false;
     }
 }

@@ -17,11 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import zlib
 from pathlib import Path
 
-from checks import Failure, check, wait_until
+from checks import Failure, Tests, check, wait_until
 from guest import GuestError, Machine, pack_folders
 
 TOP = Path(__file__).resolve().parents[2]
@@ -253,15 +252,7 @@ class Lab:
 
 
 VIVID_PARAMETERS = "n_devs=1 node_types=0x1 input_types=0 num_inputs=1"
-TESTS = []
-
-
-def test(name):
-    def add(function):
-        TESTS.append((name, function))
-        return function
-
-    return add
+test = Tests()
 
 
 # ---------------------------------------------------------------------------------------------------------- the image
@@ -810,30 +801,10 @@ def main():
     parser.add_argument("--over", type=Path, action="append", default=[], help="a folder laid over the image's root")
     parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
     options = parser.parse_args()
-    chosen = [(name, f) for name, f in TESTS if not options.names or any(part in name for part in options.names)]
     if options.list:
-        print("\n".join(name for name, _ in chosen))
-        return 0
+        return test.list(options.names)
     lab = Lab(options)
-    passed = failed = 0
-    try:
-        for name, function in chosen:
-            started = time.monotonic()
-            try:
-                figures = function(lab)
-            except Exception as error:
-                failed += 1
-                print(f"FAIL  {name}: {error}", flush=True)
-                if not isinstance(error, (Failure, GuestError, card.Error, OSError)):
-                    traceback.print_exc(file=sys.stdout)
-                lab.off()
-            else:
-                passed += 1
-                print(f"pass  {name} ({time.monotonic() - started:.1f} s; {figures})", flush=True)
-    finally:
-        lab.off()
-    print(f"appliance: {passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return test.run("appliance", options.names, lab, lab.off, (GuestError, card.Error))
 
 
 if __name__ == "__main__":

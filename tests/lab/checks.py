@@ -1,6 +1,8 @@
-"""What the lab's tests say and wait with."""
+"""What the tests of the lab and of the camera box have in common."""
 
+import sys
 import time
+import traceback
 
 
 class Failure(Exception):
@@ -20,3 +22,48 @@ def wait_until(condition, timeout, what):
             raise Failure(f"not within {timeout} s: {what() if callable(what) else what}")
         time.sleep(0.1)
     return found
+
+
+class Tests:
+    """The tests of a file, in its order: `@tests(name)` in front of each function."""
+
+    def __init__(self):
+        self.all = []
+
+    def __call__(self, name):
+        def add(function):
+            self.all.append((name, function))
+            return function
+
+        return add
+
+    def chosen(self, names):
+        """Those whose names contain one of these; all without any."""
+        return [(name, f) for name, f in self.all if not names or any(part in name for part in names)]
+
+    def list(self, names):
+        print("\n".join(name for name, _ in self.chosen(names)))
+        return 0
+
+    def run(self, title, names, lab, close, expected, explain=lambda: None):
+        """Returns the exit code. `close` ends what a test has left; `expected` are the errors that speak for themselves."""
+        passed = failed = 0
+        try:
+            for name, function in self.chosen(names):
+                started = time.monotonic()
+                try:
+                    figures = function(lab)
+                except Exception as error:
+                    failed += 1
+                    print(f"FAIL  {name}: {error}", flush=True)
+                    if not isinstance(error, (Failure, OSError, *expected)):
+                        traceback.print_exc(file=sys.stdout)
+                    explain()
+                    close()
+                else:
+                    passed += 1
+                    print(f"pass  {name} ({time.monotonic() - started:.1f} s; {figures})", flush=True)
+        finally:
+            close()
+        print(f"{title}: {passed} passed, {failed} failed")
+        return 1 if failed or not passed else 0

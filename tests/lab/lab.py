@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import bench
@@ -15,7 +14,7 @@ import calls
 import clients
 import memfd
 import pictures
-from checks import Failure, check, wait_until
+from checks import Failure, Tests, check, wait_until
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
 
@@ -269,15 +268,7 @@ class Lab:
         return self.current
 
 
-TESTS = []
-
-
-def test(name):
-    def add(function):
-        TESTS.append((name, function))
-        return function
-
-    return add
+test = Tests()
 
 
 # ----------------------------------------------------------------------------------------------- every protocol
@@ -754,35 +745,16 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
     options = parser.parse_args()
-    chosen = [(name, f) for name, f in TESTS if not options.names or any(part in name for part in options.names)]
     if options.list:
-        print("\n".join(name for name, _ in chosen))
-        return 0
+        return test.list(options.names)
     lab = Lab(options.lab, options.camd, options.examples)
-    passed = failed = 0
-    try:
-        for name, function in chosen:
-            started = time.monotonic()
-            try:
-                figures = function(lab)
-            except Exception as error:
-                failed += 1
-                print(f"FAIL  {name}: {error}", flush=True)
-                explain(lab, error)
-                lab.close()
-            else:
-                passed += 1
-                print(f"pass  {name} ({time.monotonic() - started:.1f} s; {figures})", flush=True)
-    finally:
-        lab.close()
-    print(f"lab: {passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return test.run(
+        "lab", options.names, lab, lab.close, (GuestError, clients.ProtocolError), lambda: explain(lab)
+    )  # fmt: skip
 
 
-def explain(lab, error):
+def explain(lab):
     """What a reader of a failed run wants to see."""
-    if not isinstance(error, (Failure, GuestError, clients.ProtocolError, OSError)):
-        traceback.print_exc(file=sys.stdout)
     with contextlib.suppress(Exception):
         if lab.current:
             print("  camd's log ends:\n" + re.sub("^", "    ", lab.current.log(30).rstrip(), flags=re.M))

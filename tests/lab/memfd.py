@@ -5,14 +5,11 @@ a picture (guest/readers.c). What they differ by, for each reader that they diff
 and nothing else.
 """
 
+from bench import FPS, FRAMES, NS_PER_INSTRUCTION, WARMUP_FRAMES
 from guest import Guest, GuestError
 
 READERS = (1, 8, 32)
-FPS = 15
-WARMUP_FRAMES = 15
-FRAMES = 90
 LIMIT = 3000
-NS_PER_INSTRUCTION = 2
 SOCKET = "/run/frames.sock"
 
 CONFIG = f"""

@@ -6,7 +6,6 @@
 
 use crate::config::{Config, SinkFormat, SinkKind};
 use crate::frame::{Bounds, Orientation, PixelFormat, Size};
-use crate::protocol::ProtocolKind;
 
 /// To encode: DCT, quantisation and Huffman codes.
 const ENCODE: f64 = 18.2;
@@ -143,9 +142,7 @@ impl Demand {
     pub fn of(config: &Config) -> Self {
         let mut wants = Vec::new();
         for listener in &config.listeners {
-            let raw_quality = listener
-                .quality
-                .unwrap_or(listener.protocol.default_quality());
+            let raw_quality = listener.raw_quality();
             let want = Want {
                 quality: listener.quality,
                 raw_quality,
@@ -173,7 +170,7 @@ impl Demand {
             }
             wants.push(Want {
                 quality: sink.quality,
-                raw_quality: sink.quality.unwrap_or(ProtocolKind::Push.default_quality()),
+                raw_quality: sink.raw_quality(),
                 bounds: Bounds::within(sink.width, sink.height),
                 max_fps: sink.fps,
                 pixels: !sink.takes_jpegs(),
