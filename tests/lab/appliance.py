@@ -109,10 +109,11 @@ class Box(Machine):
         common = ["-m", "1024" if machine == "raspi2b" else "512", "-no-reboot", "-display", "none", "-monitor", "none",
                   "-serial", f"file:{self.log}", "-kernel", kernel, "-initrd", initramfs]  # fmt: skip
         if machine == "raspi2b":
-            # Four processors that wait for each other in turns take minutes on a busy host.
+            # QEMU's processors that wait for work spin, and three of them would take the host from the one that has some.
             command_line += " maxcpus=1"
             tree = card_.get(f"{self.slot}/bcm2836-rpi-2-b.dtb", folder / "tree.dtb")
-            command = ["qemu-system-arm", "-M", "raspi2b", "-dtb", tree, "-drive", drive.format("sd")]
+            command = ["qemu-system-arm", "-M", "raspi2b", "-global", "bcm2836.enabled-cpus=1", "-dtb", tree, "-drive",
+                       drive.format("sd")]  # fmt: skip
         else:
             kind = ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"] if number == "8" else [
                 "qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15"]  # fmt: skip
@@ -205,7 +206,9 @@ def insmod(*modules):
 
 class Lab:
     def __init__(self, options):
-        self.folder, self.image, self.camd, self.over = options.folder, options.image, options.camd, options.over
+        # Links are made in it, which lead nowhere from elsewhere unless they are absolute.
+        self.folder = options.folder.resolve()
+        self.image, self.camd, self.over = options.image, options.camd, options.over
         self.lock, self.hostapd, self.work = options.lock, options.hostapd, TOP / "target/image"
         self.logs = self.folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
