@@ -15,14 +15,25 @@ LIMIT = 1.3  # camd may cost that much times the least possible program
 NS_PER_INSTRUCTION = 2
 PORT = 8080
 
-CONFIG = f"""
+
+def camera(fps):
+    """The MJPEG camera in camd's configuration."""
+    return f"""
 [camera]
 device = "/dev/video0"
 width = 640
 height = 480
-fps = {FPS}
+fps = {fps}
 format = "mjpeg"
+"""
 
+
+def plug_in_camera(guest, fps):
+    guest.run("modprobe v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8")
+    guest.run(f"mjpegcam /dev/video0 640 480 {fps} /frames/*.jpg >/run/mjpegcam.log 2>&1 &")
+
+
+CONFIG = f"""{camera(FPS)}
 [[listener]]
 protocol = "http"
 bind = "0.0.0.0:{PORT}"
@@ -64,8 +75,7 @@ def run(lab, camd, log):
     servers = [name for name in SERVERS if camd or name != "camd"]
     cost = {}
     with Guest(lab, [camd] if camd else [], log, counted=True) as guest:
-        guest.run("modprobe v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8")
-        guest.run(f"mjpegcam /dev/video0 640 480 {FPS} /frames/*.jpg >/run/mjpegcam.log 2>&1 &")
+        plug_in_camera(guest, FPS)
         guest.write("/etc/camd.toml", CONFIG)
         for clients in CLIENTS:
             for server in servers:

@@ -6,6 +6,7 @@ a Qt program (original.cpp). Beside that, what each does with one picture alone:
 
 import base64
 
+from bench import NS_PER_INSTRUCTION, camera, plug_in_camera
 from guest import Guest, GuestError
 
 FPS = 5  # of the call
@@ -14,18 +15,10 @@ WARMUP_FRAMES = 10
 FRAMES = 50
 ROUNDS = 3  # over the camera's pictures, for the work on one alone
 LIMIT = 1 / 5  # camd may cost that much of the original
-NS_PER_INSTRUCTION = 2
 PORT = 8083
 
 # The call's keys are camd's defaults.
-CONFIG = f"""
-[camera]
-device = "/dev/video0"
-width = 640
-height = 480
-fps = {CAMERA_FPS}
-format = "mjpeg"
-
+CONFIG = f"""{camera(CAMERA_FPS)}
 [[listener]]
 protocol = "call"
 bind = "127.0.0.1:{PORT}"
@@ -94,8 +87,7 @@ def run(lab, camd, pictures, log):
         }
         for way, command in alone.items():
             alone[way] = int(guest.run(command, timeout=300)) / NS_PER_INSTRUCTION / 1e6
-        guest.run("modprobe v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8")
-        guest.run(f"mjpegcam /dev/video0 640 480 {CAMERA_FPS} /frames/*.jpg >/run/mjpegcam.log 2>&1 &")
+        plug_in_camera(guest, CAMERA_FPS)
         guest.write("/etc/camd.toml", CONFIG)
         whole = {way: call(guest, way) for way in WAYS}
     lines = [

@@ -5,21 +5,14 @@ a picture (guest/readers.c). What they differ by, for each reader that they diff
 and nothing else.
 """
 
-from bench import FPS, FRAMES, NS_PER_INSTRUCTION, WARMUP_FRAMES
+from bench import FPS, FRAMES, NS_PER_INSTRUCTION, WARMUP_FRAMES, camera, plug_in_camera
 from guest import Guest, GuestError
 
 READERS = (1, 8, 32)
 LIMIT = 3000
 SOCKET = "/run/frames.sock"
 
-CONFIG = f"""
-[camera]
-device = "/dev/video0"
-width = 640
-height = 480
-fps = {FPS}
-format = "mjpeg"
-
+CONFIG = f"""{camera(FPS)}
 [[listener]]
 protocol = "http"
 bind = "127.0.0.1:8080"
@@ -53,8 +46,7 @@ def measure(guest, readers):
 def run(lab, camd, log):
     """Returns (table, instructions per reader and frame at worst)."""
     with Guest(lab, [camd], log, counted=True) as guest:
-        guest.run("modprobe v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8")
-        guest.run(f"mjpegcam /dev/video0 640 480 {FPS} /frames/*.jpg >/run/mjpegcam.log 2>&1 &")
+        plug_in_camera(guest, FPS)
         guest.write("/etc/camd.toml", CONFIG)
         cost = {readers: measure(guest, readers) for readers in READERS}
     first = READERS[0]
