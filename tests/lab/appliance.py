@@ -802,7 +802,7 @@ def main():
     parser.add_argument("--camd", type=Path, required=True)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--over", type=Path, action="append", default=[], help="a folder laid over the image's root")
-    parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
+    parser.add_argument("names", nargs="*", help="run tests whose names contain one of these; with !WORD none with that")
     options = parser.parse_args()
     if options.list:
         return test.list(options.names)

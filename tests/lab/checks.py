@@ -38,8 +38,14 @@ class Tests:
         return add
 
     def chosen(self, names):
-        """Those whose names contain one of these; all without any."""
-        return [(name, f) for name, f in self.all if not names or any(part in name for part in names)]
+        """Those whose names contain one of these words, all without any; none with a word that has a ! in front."""
+        without = [word[1:] for word in names if word.startswith("!")]
+        words = [word for word in names if not word.startswith("!")] or [""]
+        return [
+            (name, function)
+            for name, function in self.all
+            if any(word in name for word in words) and not any(word in name for word in without)
+        ]
 
     def list(self, names):
         print("\n".join(name for name, _ in self.chosen(names)))

@@ -546,7 +546,7 @@ def _(lab):
     return session.see()
 
 
-@test(f"a heap that never grows: decoding, scaling and encoding for all clients, {PICTURES} pictures each")
+@test(f"a heap that never grows: decoding, scaling and encoding {PICTURES} pictures for all clients")
 def _(lab):
     memory = []
     for camera in (SINGLE, LOOPBACK):
@@ -556,22 +556,23 @@ def _(lab):
             lab.write_pictures()
         session = lab.start(camera, config=PROFILES).connect(untouched=False)
 
-        def pictures(count, session=session):
+        # A pull client asks for each, over the guest's slow network: it need not have as many.
+        def pictures(count, pulled, session=session):
             for viewer in session.viewers:
                 viewer.mark()
 
             def seen():
                 session.healthy()
-                return all(viewer.total() >= count for viewer in session.viewers)
+                return all(v.total() >= (pulled if isinstance(v, PullViewer) else count) for v in session.viewers)
 
             def figures():
                 return ", ".join(f"{viewer.name}: {viewer.total()}" for viewer in session.viewers)
 
-            wait_until(seen, 30 + count, lambda: f"{count} pictures each: {figures()}")
+            wait_until(seen, 30 + count, lambda: f"{count} pictures: {figures()}")
 
-        pictures(WARM_UP)
+        pictures(WARM_UP, WARM_UP)
         before = session.memory()
-        pictures(PICTURES)
+        pictures(PICTURES, PICTURES // 3)
         after = session.memory()
         check(before == after, f"{camera.name}: {before} KiB became {after}")
         memory.append(f"{camera.name}: {after}")
@@ -743,7 +744,7 @@ def main():
     parser.add_argument("--camd", type=Path, required=True)
     parser.add_argument("--examples", type=Path, required=True, help="the folder of the built examples")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("names", nargs="*", help="run tests whose names contain one of these")
+    parser.add_argument("names", nargs="*", help="run tests whose names contain one of these; with !WORD none with that")
     options = parser.parse_args()
     if options.list:
         return test.list(options.names)
