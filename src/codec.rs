@@ -5,7 +5,8 @@
 //! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Numbers are taken as
 //! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
 //! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
-//! [`crate::scale`] does the rest, component by component. At 1/8 and 2/8 even most of the decoding is left out (`codec/reduced.rs`).
+//! [`crate::scale`] does the rest, component by component. At 1/8 and 2/8 even most of the decoding is left out
+//! (`codec/reduced.rs`).
 //!
 //! # Turned pictures
 //! A JPEG can be turned on its coefficients, without loss ([`Codec::turn`]). What is encoded is turned between scaling
@@ -218,9 +219,9 @@ impl Codec {
     /// Makes a JPEG of `picture` in `out`, as the recipe says. After an error `out` is empty.
     ///
     /// A raw picture keeps the sampling of its format; RGB becomes 4:2:0. A JPEG keeps its sampling (4:4:4 if it is RGB,
-    /// or in a sampling that only exists in theory; 4:2:2 becomes 4:4:0 where rows become columns) and loses its metadata. Damage within it is passed on as libjpeg shows
-    /// it (many UVC cameras leave extra bytes before a marker, in every frame); a damaged header, or an end before EOI, is
-    /// an error.
+    /// or in a sampling that only exists in theory; 4:2:2 becomes 4:4:0 where rows become columns) and loses its
+    /// metadata. Damage within it is passed on as libjpeg shows it (many UVC cameras leave extra bytes before a marker,
+    /// in every frame); a damaged header, or an end before EOI, is an error.
     pub fn make(
         &mut self,
         picture: &Picture<'_>,

@@ -161,8 +161,8 @@ pub struct Renditions {
     /// With `camera.timestamp`.
     stamp: Option<Stamp>,
     turned: Turned,
-    /// One for each different profile, so at most one for each rung of each listener and for each sink. Pages that were never written cost no
-    /// memory.
+    /// One for each different profile, so at most one for each rung of each listener and for each sink. Pages that were
+    /// never written cost no memory.
     made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,

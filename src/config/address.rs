@@ -12,8 +12,8 @@ use crate::protocol::call::Name;
 const UNIX_PATH_MAX: usize = 107;
 
 impl Bind {
-    /// `IPv4:port`, `[IPv6]:port`, `unix:/absolute/path` or `relay:host:port`. Host names to listen on are not looked up: at boot the resolver may not
-    /// be there yet, and the answer may change.
+    /// `IPv4:port`, `[IPv6]:port`, `unix:/absolute/path` or `relay:host:port`. Host names to listen on are not looked up:
+    /// at boot the resolver may not be there yet, and the answer may change.
     pub(super) fn parse(text: &str) -> Option<Bind> {
         if let Some(remote) = text.strip_prefix("relay:") {
             return Remote::parse(remote).map(Bind::Relay);

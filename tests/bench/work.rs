@@ -336,8 +336,8 @@ fn bare(case: &Case, frames: usize) -> (Duration, Vec<u8>) {
     }
 }
 
-/// `cases`: prints what others need to know of each. `input CASE FILE`: writes what comes from the camera. `camd|bare CASE FRAMES FILE`: makes the picture so many times,
-/// writes the last, and prints the nanoseconds of CPU.
+/// `cases`: prints what others need to know of each. `input CASE FILE`: writes what comes from the camera.
+/// `camd|bare CASE FRAMES FILE`: makes the picture so many times, writes the last, and prints the nanoseconds of CPU.
 pub fn run(arguments: &[&str]) {
     let case = |number: &str| &CASES[number.parse::<usize>().expect("the number of a case")];
     match arguments {
