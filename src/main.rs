@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
-            eprintln!("camd: {error}");
+            say(&format!("camd: {error}"));
             return Exit::Usage.into();
         }
     };
@@ -47,8 +47,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// One line on standard error in one piece, because where that is /dev/kmsg each write is a message of its own. That it
+/// cannot be written, as /dev/kmsg refuses long ones, changes nothing about what there is to say.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("camd: {error}");
+    say(&format!("camd: {error}"));
     Exit::Failure.into()
 }
 
@@ -70,7 +76,7 @@ fn fetch(options: &FetchOptions) -> ExitCode {
     match fetch::run(options) {
         Ok(_) => Exit::Success.into(),
         Err(error) => {
-            eprintln!("camd: {error}");
+            say(&format!("camd: {error}"));
             Exit::from(&error).into()
         }
     }
@@ -101,7 +107,7 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
         Ok(loaded) => loaded,
         Err(errors) => {
             for error in errors {
-                eprintln!("{error}");
+                say(&error.to_string());
             }
             return Exit::Usage.into();
         }

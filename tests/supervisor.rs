@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -285,4 +286,24 @@ fn a_program_is_the_camera_and_dies_with_camd() {
         assert!(Instant::now() < deadline, "left behind: {all}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Where a supervisor's log takes each write for a message, as /dev/kmsg does, what camd says at its end is one.
+#[test]
+fn last_words_are_written_in_one_piece() {
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_camd"))
+        .args(["fetch", "tcp://127.0.0.1"])
+        .stderr(OwnedFd::from(theirs))
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+    let mut message = [0; 4096];
+    let n = ours.recv(&mut message).unwrap();
+    let text = str::from_utf8(&message[..n]).unwrap();
+    assert!(
+        text.starts_with("camd: ") && text.contains("tcp://") && text.ends_with("--help`.\n"),
+        "the first message is {text:?}"
+    );
 }

@@ -420,6 +420,16 @@ def _(lab):
     return text.splitlines()[0]
 
 
+@test("a camd that cannot start: camd-errors.txt has its last words")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN.replace("0.0.0.0", "192.0.2.1"))
+    lab.boot(made).wait_console("camd ended with code 1")
+    text = wait_until(lambda: "last words" in (t := made.errors()) and t, 30, made.errors)
+    check(re.search(r"\] camd: cannot listen on 192\.0\.2\.1:8080 for http: ", text), text)
+    check("Kernel command line" not in text, text)
+    return text.splitlines()[-1]
+
+
 WIFI = "wifi.conf"
 WIFI_HOOK = """mkdir -p /run/net.wlan1
 """
