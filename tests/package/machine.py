@@ -88,7 +88,7 @@ def modules(kernel, names):
 
 def build_machine(work, folder, kernel):
     root = folder / "root"
-    (root / "dev").mkdir(parents=True)  # mmdebstrap leaves it out with its nodes
+    root.mkdir()
     run("tar", "-xf", work / "amd64.tar", "-C", root)
     tree, version = kernel
     for module in modules(kernel, EARLY + LATER):
