@@ -1,5 +1,6 @@
 //! The `camd` program: does what the command line says, and nothing else is decided here.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
-            say(&format!("camd: {error}"));
+            say(format_args!("camd: {error}"));
             return Exit::Usage.into();
         }
     };
@@ -49,12 +50,12 @@ fn main() -> ExitCode {
 
 /// One line on standard error in one piece, because where that is /dev/kmsg each write is a message of its own. That it
 /// cannot be written, as /dev/kmsg refuses long ones, changes nothing about what there is to say.
-fn say(line: &str) {
+fn say(line: impl Display) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    say(&format!("camd: {error}"));
+    say(format_args!("camd: {error}"));
     Exit::Failure.into()
 }
 
@@ -76,7 +77,7 @@ fn fetch(options: &FetchOptions) -> ExitCode {
     match fetch::run(options) {
         Ok(_) => Exit::Success.into(),
         Err(error) => {
-            say(&format!("camd: {error}"));
+            say(format_args!("camd: {error}"));
             Exit::from(&error).into()
         }
     }
@@ -107,7 +108,7 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
         Ok(loaded) => loaded,
         Err(errors) => {
             for error in errors {
-                say(&error.to_string());
+                say(error);
             }
             return Exit::Usage.into();
         }
