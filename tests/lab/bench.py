@@ -5,14 +5,13 @@ camd. The guest runs 500 million instructions a second whatever the host does, s
 one percent on a busy machine, and a limit can be strict.
 """
 
-from guest import Guest, GuestError
+from guest import NS_PER_INSTRUCTION, Guest, GuestError
 
 CLIENTS = (1, 8, 32)
 FPS = 15
 WARMUP_FRAMES = 15
 FRAMES = 90
 LIMIT = 1.3  # camd may cost that much times the least possible program
-NS_PER_INSTRUCTION = 2
 PORT = 8080
 
 

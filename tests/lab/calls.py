@@ -6,8 +6,8 @@ a Qt program (original.cpp). Beside that, what each does with one picture alone:
 
 import base64
 
-from bench import NS_PER_INSTRUCTION, camera, plug_in_camera
-from guest import Guest, GuestError
+from bench import camera, plug_in_camera
+from guest import NS_PER_INSTRUCTION, Guest, GuestError
 
 FPS = 5  # of the call
 CAMERA_FPS = 30

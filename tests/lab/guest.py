@@ -10,6 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
+# Of a guest that counts: -icount shift=1.
+NS_PER_INSTRUCTION = 2
+
 
 class GuestError(Exception):
     """The guest did not do what was asked: a script failed, or nothing answered in time."""

@@ -5,8 +5,8 @@ a picture (guest/readers.c). What they differ by, for each reader that they diff
 and nothing else.
 """
 
-from bench import FPS, FRAMES, NS_PER_INSTRUCTION, WARMUP_FRAMES, camera, plug_in_camera
-from guest import Guest, GuestError
+from bench import FPS, FRAMES, WARMUP_FRAMES, camera, plug_in_camera
+from guest import NS_PER_INSTRUCTION, Guest, GuestError
 
 READERS = (1, 8, 32)
 LIMIT = 3000

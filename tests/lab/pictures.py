@@ -5,12 +5,11 @@ JPEG codec is their own) and Debian's OpenCV on libjpeg-turbo (tests/bench/openc
 loops, which Debian builds without.
 """
 
-from guest import Guest
+from guest import NS_PER_INSTRUCTION, Guest
 
 FRAMES = 5
 LIMIT = 1.1  # camd may cost that much times the bare loop
 LARGER = 1.1  # bytes of a JPEG of others for one of camd's, at most: else they would do more
-NS_PER_INSTRUCTION = 2
 
 
 def run(lab, program, log):
