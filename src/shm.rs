@@ -1,22 +1,9 @@
 //! Qt's shared memory (`QSharedMemory` with its legacy key) as its programs on Linux have it: System V IPC.
+#![doc = include_str!("protocol/qt-shm.md")]
 //!
-//! # On the system
-//! A key is a text. Its name ([`id`]) is that of two empty files in `$TMPDIR`, or `/tmp`: `qipc_sharedmemory_NAME` and
-//! `qipc_systemsem_NAME`. Their `ftok(file, 'Q')` are the System V keys of a segment and of a semaphore of one, which is the
-//! lock: 1 is free. It is taken by `semop(-1, SEM_UNDO)`, so that the kernel gives it back for a process that dies.
-//! (Seen in Qt 5.15 and 6.11, `qsharedmemory_systemv.cpp` and `qsystemsemaphore_systemv.cpp`.)
-//!
-//! # Who removes what
-//! Who detaches as the last one removes the segment and its file. Who has created the semaphore removes it and its file
-//! at its own end, whoever else uses it; a Qt program that merely tries to attach creates one. So a lock may vanish at
-//! any time. Qt's answer is to open it anew by the file, and to create both where they are gone; ours too.
-//!
-//! Where a program has died, things are left over. A segment that nobody has attached is removed if its creator is gone
-//! (`shm/process.rs`). One of camd's own ends with a mark that says who writes it, so that it is recognised while a reader
-//! still has it: then it is taken over as it is.
-//!
-//! # Its content
-//! [`picture`]: a `QImage` as `QDataStream` writes it, which is a PNG.
+//! # What dead programs leave
+//! A segment that no process has attached is removed if its creator is gone (`shm/process.rs`). One of camd's own ends with
+//! a mark that names its writer, so that camd recognises it while a reader still has it attached, and takes it over.
 
 mod ipc;
 mod key;

@@ -1,33 +1,5 @@
 //! call: messages between users who have logged in, and pictures among them; video calls are made of both.
-//!
-//! In either direction a connection carries records, as a program of Qt's writes them with `QDataStream`: big-endian,
-//! one after another, without anything around them.
-//!
-//! | field | bytes |
-//! |---|---|
-//! | sender | QString |
-//! | receiver | QString |
-//! | content | QString |
-//! | type | qint32 |
-//!
-//! A QString is a quint32, the length of what follows in bytes, and the text in UTF-16BE. A length of `ffffffff` is the
-//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (All versions of
-//! `QDataStream`'s format since Qt 2.1 have the same bytes for these two, so that it need not be agreed on.)
-//!
-//! | type | name | content |
-//! |---|---|---|
-//! | 1 | LOGIN | the password, or empty |
-//! | 2 | LOGIN_OK | empty |
-//! | 3 | LOGIN_REFUSED | why |
-//! | 54 | VIDEO_CALL_REQUEST | empty |
-//! | 55 | VIDEO_CALL_ACCEPT | empty |
-//! | 56 | VIDEO_CALL_REJECT | why |
-//! | 57 | VIDEO_DATA | a JPEG in Base64 (RFC 4648, section 4) |
-//! | 58 | VIDEO_CALL_END | empty |
-//! | 59 | UNAVAILABLE | why; its sender is the user who is not there |
-//! | other | | whatever the two agree on |
-//!
-//! A server answers 1 by 2 or 3, and writes 59 itself; it passes the others on as they are.
+#![doc = include_str!("call.md")]
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,35 +1,5 @@
 //! http: a multipart stream, single pictures and state pages, as far as HTTP/1.1 (RFC 9110, RFC 9112) is needed for it.
-//!
-//! | method, path | answer |
-//! |---|---|
-//! | GET `/stream`, `/?action=stream` | `multipart/x-mixed-replace`, one part a picture, until the client goes |
-//! | GET `/snapshot`, `/snapshot.jpg`, `/?action=snapshot` | the newest picture; 503 within 2 s when there is none |
-//! | GET `/` | a page with the live picture and the state |
-//! | GET `/state` | JSON |
-//! | GET `/metrics` | Prometheus text format 0.0.4 |
-//! | GET `/healthz` | 200 while pictures come or nobody watches, else 503 |
-//! | GET `/controls` | the camera's controls, JSON |
-//! | POST `/controls` | sets them, `name=value&name=value` |
-//!
-//! HEAD is answered for every GET, OPTIONS for every path. The `?action=` forms are mjpg-streamer's, which clients such
-//! as OctoPrint have by heart; they may add keys without value (`/?action=stream&1608856928650`) to defeat caches.
-//!
-//! A part of the stream is
-//!
-//! ```text
-//! Content-Type: image/jpeg\r\n
-//! Content-Length: <bytes>\r\n
-//! X-Timestamp: <seconds>.<microseconds>\r\n
-//! \r\n
-//! <JPEG>\r\n
-//! --camdframe\r\n
-//! ```
-//!
-//! with the first boundary right behind the response's head. The boundary goes out with the picture and not with the
-//! next one, because Chrome, Edge and Firefox draw a part only when they see its end. X-Timestamp is the moment of
-//! capture since the Unix epoch.
-//!
-//! Responses carry no Date: a board without a clock battery does not know it (RFC 9110, 6.6.1).
+#![doc = include_str!("http.md")]
 
 use std::fmt::{self, Write};
 use std::rc::Rc;
