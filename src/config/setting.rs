@@ -287,7 +287,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "name",
-        doc: "What viewers see as the name of this camera.",
+        doc: "The name of this camera, as viewers see it.",
         absent: Absent::Default(r#""camera""#),
         only: &[],
         kind: Kind::Text {
@@ -313,7 +313,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "device",
-        doc: "v4l2: the device; the names in /dev/v4l/by-id/ and by-path/ stay the same when cameras are replugged.",
+        doc: "v4l2: the camera's device; its names in /dev/v4l/by-id/ and by-path/ stay the same when you replug it.",
         absent: Absent::Default(r#""/dev/video0""#),
         only: &[],
         kind: Kind::Text {
@@ -339,7 +339,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "path",
-        doc: "replay: a folder of JPEGs, or one MJPEG file; needed for that source only.",
+        doc: "replay: a folder of JPEGs, or one MJPEG file; that source needs it.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -353,7 +353,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "key",
-        doc: "qt-shm: the key that the program which shares the picture gives its QSharedMemory.",
+        doc: "qt-shm: the key of the QSharedMemory in which a program shares its picture.",
         absent: Absent::Default(r#""169254""#),
         only: &[],
         kind: Kind::Text {
@@ -367,7 +367,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "address",
-        doc: "push: the server whose pictures are shown: a push listener of another camd, or a program that speaks push; needed for that source only.",
+        doc: "push: the server to connect to: another camd's push listener, or a program that speaks push; that source needs it.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -381,7 +381,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "width",
-        doc: "Picture width in pixels, before turning; the camera gives the nearest it can.",
+        doc: "Picture width in pixels, before turning; camd takes the nearest size that the camera has.",
         absent: Absent::Default("640"),
         only: &[],
         kind: Kind::Integer {
@@ -393,7 +393,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "height",
-        doc: "Picture height in pixels, before turning; the camera gives the nearest it can.",
+        doc: "Picture height in pixels, before turning; camd takes the nearest size that the camera has.",
         absent: Absent::Default("480"),
         only: &[],
         kind: Kind::Integer {
@@ -405,7 +405,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "fps",
-        doc: "Pictures per second, at most; what a camera gives beyond it is left out.",
+        doc: "Pictures per second at most; camd leaves out what the camera gives beyond that.",
         absent: Absent::Default("30"),
         only: &[],
         kind: Kind::Integer {
@@ -417,7 +417,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "format",
-        doc: "v4l2: the pixel format asked of the device; \"auto\": the least work at the wanted size and rate.",
+        doc: "v4l2: the camera's pixel format; \"auto\": the least work at the wanted size and rate.",
         absent: Absent::Default(r#""auto""#),
         only: &[],
         kind: Kind::Choice {
@@ -433,7 +433,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "buffers",
-        doc: "v4l2: capture buffers asked of the driver.",
+        doc: "v4l2: the number of capture buffers.",
         absent: Absent::Default("4"),
         only: &[],
         kind: Kind::Integer {
@@ -445,7 +445,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "linger_s",
-        doc: "The camera is switched off that long after the last viewer left; 0: never.",
+        doc: "How long camd keeps the camera open after the last viewer has left; 0: for ever.",
         absent: Absent::Default("5"),
         only: &[],
         kind: Kind::Seconds {
@@ -457,7 +457,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "rotate",
-        doc: "Turns the picture clockwise, in degrees: by the camera if it can, else without loss if that is cheap.",
+        doc: "Turns the picture clockwise, in degrees: in the camera if it can, else without loss if JPEG allows it, else by encoding again.",
         absent: Absent::Default("0"),
         only: &[],
         kind: Kind::Number {
@@ -468,7 +468,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "flip",
-        doc: "Mirrors the turned picture: left and right (horizontal), or top and bottom (vertical).",
+        doc: "Mirrors the turned picture: swaps left and right (horizontal), or top and bottom (vertical).",
         absent: Absent::Default(r#""none""#),
         only: &[],
         kind: Kind::Choice {
@@ -479,7 +479,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "timestamp",
-        doc: "Burns date, time and name into pictures that camd encodes; not into JPEGs that it passes on untouched.",
+        doc: "Writes date, time and name into pictures that camd encodes; not into JPEGs that it passes on untouched.",
         absent: Absent::Default("false"),
         only: &[],
         kind: Kind::Boolean {
@@ -489,7 +489,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "encoder",
-        doc: "Who makes JPEGs of raw pictures: a V4L2 memory-to-memory device (auto: if there is one; m2m: else a warning) or the processor.",
+        doc: "What makes JPEGs of raw pictures: a V4L2 memory-to-memory device (auto: if there is one; m2m: or a warning if there is none) or the processor.",
         absent: Absent::Default(r#""auto""#),
         only: &[],
         kind: Kind::Choice {
@@ -500,7 +500,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "controls",
-        doc: "V4L2 controls set when the camera starts, in this order (some unlock others: automatic off first).",
+        doc: "V4L2 controls that camd sets when the camera starts, in this order (some unlock others: automatic off first).",
         absent: Absent::Default("{}"),
         only: &[],
         kind: Kind::Controls {
@@ -510,7 +510,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Call,
         key: "dial",
-        doc: "Whom to ring up at a relay for the picture; needed for source \"call\" only.",
+        doc: "The user to call at a relay for the picture; source \"call\" needs it.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -524,7 +524,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Call,
         key: "user",
-        doc: "This box's own name at the relay; not set: its host name.",
+        doc: "This board's own name at the relay; not set: its host name.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -548,7 +548,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Call,
         key: "password_file",
-        doc: "A file whose first line is the password, in place of password.",
+        doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -562,7 +562,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "protocol",
-        doc: "What is spoken there: http for browsers, push, pull and raw for programs, call for users who ring each other up.",
+        doc: "What is spoken there: http for browsers, push, pull and raw for programs, call for users who call each other.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Choice {
@@ -573,7 +573,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "bind",
-        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay of others where the camera logs in to be rung up.",
+        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay at which the camera logs in, to be called there.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Text {
@@ -618,7 +618,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "width",
-        doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
+        doc: "The largest width in pixels; larger pictures are made smaller; not set: the camera's width.",
         absent: Absent::By {
             variety: CALL,
             value: "160",
@@ -634,7 +634,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "height",
-        doc: "As width.",
+        doc: "The largest height in pixels; larger pictures are made smaller; not set: the camera's height.",
         absent: Absent::By {
             variety: CALL,
             value: "120",
@@ -662,7 +662,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "adaptive",
-        doc: "Whether a client whose link cannot carry min_fps gets pictures of less quality, and then of smaller size.",
+        doc: "Whether a client whose link cannot carry min_fps gets pictures of lower quality, and then smaller ones.",
         absent: Absent::By {
             variety: CALL,
             value: "true",
@@ -688,7 +688,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "allow_origin",
-        doc: "http: the web pages of others whose scripts may read pictures and state (CORS); not set: none.",
+        doc: "http: the web pages of other sites whose scripts may read pictures and state (CORS); not set: none.",
         absent: Absent::Unset,
         only: &[HTTP],
         kind: Kind::Text {
@@ -712,7 +712,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "user",
-        doc: "call: the camera's name among the users, also of another relay; who rings it up sees its picture.",
+        doc: "call: the camera's name among the users, also at another relay; a user who calls it gets its picture.",
         absent: Absent::Default(r#""camera""#),
         only: &[CALL],
         kind: Kind::Text {
@@ -729,7 +729,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "password",
-        doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
+        doc: "call: the password of this relay, or of the other relay at which camd logs in; not set: none, and everybody may log in.",
         absent: Absent::Unset,
         only: &[CALL],
         kind: Kind::Password {
@@ -739,7 +739,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "password_file",
-        doc: "call: the password is the first line of this file.",
+        doc: "call: a file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[CALL],
         kind: Kind::Text {
@@ -753,7 +753,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "calls",
-        doc: "call: how many users may be in a call with the camera at the same time.",
+        doc: "call: users in a call with the camera at the same time.",
         absent: Absent::Default("4"),
         only: &[CALL],
         kind: Kind::Integer {
@@ -765,7 +765,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "fps",
-        doc: "call: pictures per second of the camera in each call, at most.",
+        doc: "call: pictures per second in each call with the camera, at most.",
         absent: Absent::Default("5"),
         only: &[CALL],
         kind: Kind::Integer {
@@ -777,7 +777,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "kind",
-        doc: "What programs on this board read pictures from: Qt's shared memory, or a ring of shared memory with wake-ups.",
+        doc: "What programs on this board read: Qt's shared memory, or a ring of pictures in shared memory with wake-ups.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Choice {
@@ -802,7 +802,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "socket",
-        doc: "memfd: the Unix socket where readers are handed the memory.",
+        doc: "memfd: the Unix socket where readers get the memory.",
         absent: Absent::Default(r#""/run/camd/frames.sock""#),
         only: &[MEMFD],
         kind: Kind::Text {
@@ -816,7 +816,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "mode",
-        doc: "Who may read: 0o600 programs of camd's own user, 0o660 of its group too, 0o666 all.",
+        doc: "The programs that may read: 0o600 those of camd's own user, 0o660 those of its group too, 0o666 all.",
         absent: Absent::Default("0o600"),
         only: &[],
         kind: Kind::Mode {
@@ -850,7 +850,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "width",
-        doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
+        doc: "The largest width in pixels; larger pictures are made smaller; not set: the camera's width.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Integer {
@@ -862,7 +862,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "height",
-        doc: "As width.",
+        doc: "The largest height in pixels; larger pictures are made smaller; not set: the camera's height.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Integer {
@@ -890,7 +890,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "slots",
-        doc: "memfd: pictures that the memory holds, each valid until so many newer ones came.",
+        doc: "memfd: the number of pictures in the memory; a picture stays until all other slots have newer ones.",
         absent: Absent::Default("4"),
         only: &[MEMFD],
         kind: Kind::Integer {
@@ -914,7 +914,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "frame_bytes",
-        doc: "The largest JPEG in bytes; larger ones are dropped. Each client owns one buffer of this size.",
+        doc: "The largest JPEG in bytes; camd drops larger ones. Each client has a buffer of this size.",
         absent: Absent::Default("1048576"),
         only: &[],
         kind: Kind::Integer {
@@ -926,7 +926,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "ack_timeout_s",
-        doc: "pull: a client is closed that has not acknowledged a part for that long.",
+        doc: "pull: camd closes a client that has not acknowledged a part for that long.",
         absent: Absent::Default("10"),
         only: &[],
         kind: Kind::Seconds {
@@ -938,7 +938,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "write_timeout_s",
-        doc: "A client is closed that has taken no byte of its picture for that long.",
+        doc: "camd closes a client that has taken no byte of its picture for that long.",
         absent: Absent::Default("10"),
         only: &[],
         kind: Kind::Seconds {
@@ -950,7 +950,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "head_timeout_s",
-        doc: "http: a client is closed that has not sent a whole request head within that time.",
+        doc: "http: camd closes a client that has not sent a whole request head within that time.",
         absent: Absent::Default("5"),
         only: &[],
         kind: Kind::Seconds {

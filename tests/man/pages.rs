@@ -52,9 +52,11 @@ impl Page {
     }
 
     fn item(&mut self, term: &str, text: &str) {
-        self.raw(".TP");
+        self.raw(if text.is_empty() { ".PP" } else { ".TP" });
         self.raw(&format!("\\fB{}\\fR", escape(term)));
-        self.text(text);
+        if !text.is_empty() {
+            self.text(text);
+        }
     }
 
     /// Words between back quotes are bold. A line that begins with a control character is text as well.
@@ -112,10 +114,11 @@ fn release_date() -> String {
 fn program() -> String {
     let text = help(Topic::Camd);
     let (summary, text) = text.split_once("\n\n").expect("a summary");
-    let summary = summary
-        .strip_prefix("camd ")
-        .expect("it begins with the name");
-    let mut page = Page::new("camd", 1, "User Commands", summary.trim_end_matches('.'));
+    let short = summary.strip_prefix("camd ");
+    let short = short
+        .expect("it begins with the name")
+        .trim_end_matches('.');
+    let mut page = Page::new("camd", 1, "User Commands", short);
     for (title, body) in sections(text) {
         page.section(&match title {
             "Usage" => "SYNOPSIS".to_owned(),
@@ -125,6 +128,8 @@ fn program() -> String {
             page.block(&block);
         }
         if title == "Usage" {
+            page.section("DESCRIPTION");
+            page.paragraph(summary);
             page.section("COMMANDS");
             for (topic, name) in [
                 (Topic::Check, "camd check"),
@@ -313,6 +318,8 @@ fn read(file: &str) -> (Vec<(Section, Vec<String>)>, Vec<Entry>) {
                 );
             } else if comment.is_empty() {
                 let entry = entries.last_mut().expect("a first key has a comment");
+                let key = setting.key;
+                assert_eq!(entry.section, section, "{key} has no comment");
                 entry.keys.push(setting);
             } else {
                 entries.push(Entry {
@@ -347,17 +354,23 @@ impl Page {
             self.raw(&term);
         }
         self.comment(&entry.comment);
-        for setting in &entry.keys {
-            self.raw(".br");
-            let key = match entry.keys.len() {
-                1 => String::new(),
-                _ => format!("`{}`: ", setting.key),
+        let ends_with_text = entry
+            .comment
+            .last()
+            .is_some_and(|line| !line.starts_with(' '));
+        for (i, setting) in entry.keys.iter().enumerate() {
+            // Behind a list only `.IP` has the indentation of before.
+            self.raw(if i == 0 && !ends_with_text {
+                ".IP"
+            } else {
+                ".br"
+            });
+            let before = match entry.keys.len() {
+                1 => "Allowed".to_owned(),
+                _ => format!("`{}`", setting.key),
             };
-            self.text(&format!(
-                "{key}allowed: {}.\n{}",
-                setting.kind,
-                default(setting)
-            ));
+            let (kind, default) = (&setting.kind, default(setting));
+            self.text(&format!("{before}: {kind}. {default}"));
         }
     }
 
