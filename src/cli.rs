@@ -12,9 +12,12 @@ use lexopt::Arg;
 use crate::config::{self, DEFAULT_PATH, nearest};
 use crate::fetch::{self, FetchError, FetchOptions, Output};
 
+/// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Serve the camera.
     Serve {
+        /// The file to read.
         config: PathBuf,
         /// What to take in its place if it has errors.
         fallback: Option<PathBuf>,
@@ -25,9 +28,12 @@ pub enum Command {
     Demo,
     /// See [`check`].
     Check {
+        /// The file to check.
         config: PathBuf,
     },
+    /// List the cameras of this machine.
     Devices {
+        /// As JSON, not for a person.
         json: bool,
     },
     /// See [`crate::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
@@ -56,9 +62,13 @@ const FETCH_TIMEOUT_MAX: f64 = 86400.0;
 /// What help is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
+    /// The program as a whole.
     Camd,
+    /// `camd check`, with all keys of the configuration.
     Check,
+    /// `camd devices`
     Devices,
+    /// `camd fetch`
     Fetch,
 }
 
@@ -90,6 +100,7 @@ impl Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
+    /// Done, or told to stop.
     Success = 0,
     /// Something failed that worked or should have: an address in use, a lost connection, a full disk.
     Failure = 1,
@@ -120,7 +131,9 @@ impl From<&FetchError> for Exit {
 /// A command line that makes no sense: what is wrong with it, and where the way out is described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError {
+    /// What is wrong: one line, for a person.
     pub message: String,
+    /// Whose help shows the way out.
     pub topic: Topic,
 }
 
@@ -136,6 +149,7 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// What `--version` prints.
 pub const VERSION: &str = concat!("camd ", env!("CARGO_PKG_VERSION"));
 
 const HELP: &str = "\

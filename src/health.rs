@@ -61,6 +61,7 @@ impl Health {
         }
     }
 
+    /// Whether the camera hangs, as [`Health`] saw it last.
     pub fn is_hung(&self) -> bool {
         self.hung
     }

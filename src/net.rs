@@ -22,6 +22,7 @@ use crate::unix_socket::remove_stale;
 /// A listening socket.
 #[derive(Debug)]
 pub enum Acceptor {
+    /// For any host.
     Tcp(TcpListener),
     /// With the path to remove at the end, if camd made it.
     Unix(UnixListener, Option<PathBuf>),
@@ -104,6 +105,7 @@ impl Acceptor {
         }
     }
 
+    /// Has the poll tell of connections.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Acceptor::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
@@ -162,7 +164,9 @@ fn prepare(stream: &TcpStream) {
 /// A client's connection.
 #[derive(Debug)]
 pub enum Connection {
+    /// From any host.
     Tcp(TcpStream),
+    /// From this machine.
     Unix(UnixStream),
 }
 

@@ -33,10 +33,12 @@ pub struct Profile {
     pub quality: Option<u8>,
     /// The quality where there is no JPEG to leave untouched, or none that can be turned without loss.
     pub raw_quality: u8,
+    /// The size that it is to fit.
     pub bounds: Bounds,
 }
 
 impl Profile {
+    /// What a listener wants.
     pub fn of(listener: &ListenerConfig) -> Self {
         Profile {
             quality: listener.quality,
@@ -126,6 +128,7 @@ pub struct Rendition {
 }
 
 impl Rendition {
+    /// JPEG quality, 1 to 100.
     pub fn quality(&self) -> u8 {
         self.quality
     }
@@ -140,6 +143,7 @@ impl Rendition {
         &self.times
     }
 
+    /// Whether this is what a listener with that profile gets.
     pub fn is_for(&self, profile: Profile) -> bool {
         (self.quality, self.bounds) == (profile.raw_quality, profile.bounds)
     }

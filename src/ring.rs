@@ -54,13 +54,17 @@ pub mod flags {
 /// What a slot's header says of its picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Description {
+    /// As V4L2 has them.
     pub fourcc: u32,
+    /// camd's number of the picture, from 1, rising.
     pub sequence: u64,
     /// Nanoseconds since 1970.
     pub wall: u64,
     /// The same moment on CLOCK_MONOTONIC.
     pub monotonic: u64,
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
     /// Bytes of the picture.
     pub size: u32,

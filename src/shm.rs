@@ -34,6 +34,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 pub enum Error {
     /// There is no segment of this key.
     Absent,
+    /// Anything else: what has failed, and why.
     Other(String),
 }
 
@@ -67,6 +68,7 @@ fn failed(what: &str) -> impl Fn(io::Error) -> Error {
 /// What became of a try to take the lock.
 #[derive(Debug)]
 pub enum Lock<'a> {
+    /// It is ours until this is dropped.
     Taken(Guard<'a>),
     /// Somebody else has it.
     Busy,
@@ -332,6 +334,7 @@ impl Writer {
         self.segment.len() - Mark::BYTES
     }
 
+    /// Whether there is room for nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -462,6 +465,7 @@ fn in_use(id: i32, stat: Option<&Stat>, writer: Option<i32>) -> Error {
 pub enum Found {
     /// Other content than last time: it is in [`Reader::content`].
     New,
+    /// The same content as last time.
     Same,
     /// Somebody has the lock: nothing was read.
     Busy,

@@ -15,6 +15,7 @@ use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
 use crate::watchdog::{Timer, Watchdog};
 
+/// Feeds the watchdogs and tells the service manager how it goes.
 pub struct Supervisor<T = File> {
     watchdogs: Option<Watchdogs<T>>,
     /// `None`: nobody wants to know.

@@ -131,6 +131,7 @@ impl fmt::Display for Remote {
 /// A server to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
+    /// A host and a port.
     Tcp(Remote),
     /// `unix:/absolute/path`
     Unix(PathBuf),

@@ -19,13 +19,17 @@ use crate::protocol::call::Name;
 
 /// One key.
 pub struct Setting {
+    /// Where it belongs.
     pub section: Section,
+    /// Its name in the file.
     pub key: &'static str,
     /// What it means, for the person who edits the file.
     pub doc: &'static str,
+    /// What holds without it.
     pub absent: Absent,
     /// The varieties of its section that know this key; none: all do.
     pub only: &'static [Variety],
+    /// Which values it takes, and where they go.
     pub kind: Kind,
 }
 
@@ -71,18 +75,23 @@ const CALL: Variety = Variety::Protocol(ProtocolKind::Call);
 const QT_SHM: Variety = Variety::Sink(SinkKind::QtShm);
 const MEMFD: Variety = Variety::Sink(SinkKind::Memfd);
 
+/// The sections of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
+    /// `[camera]`
     Camera,
+    /// `[call]`
     Call,
     /// May occur several times, and each occurrence has its own values.
     Listener,
     /// As `Listener`.
     Sink,
+    /// `[limits]`
     Limits,
 }
 
 impl Section {
+    /// All of them, in the order of the file.
     pub const ALL: [Section; 5] = [
         Section::Camera,
         Section::Call,
@@ -91,6 +100,7 @@ impl Section {
         Section::Limits,
     ];
 
+    /// The name without brackets.
     pub fn name(self) -> &'static str {
         match self {
             Section::Camera => "camera",
@@ -125,8 +135,11 @@ pub enum Absent {
     Default(&'static str),
     /// This TOML value in sections of one variety; in others another one, or nothing is set.
     By {
+        /// The sections that `value` is for.
         variety: Variety,
+        /// Their value.
         value: &'static str,
+        /// That of all other sections.
         others: Option<&'static str>,
     },
     /// Nothing is set; the row's `doc` says what that means.
@@ -137,50 +150,70 @@ pub enum Absent {
 
 /// What values a key takes, and the field that gets them. The setters may rely on the bounds beside them.
 pub enum Kind {
+    /// A whole number.
     Integer {
+        /// The smallest that is allowed.
         min: i64,
+        /// The largest that is allowed.
         max: i64,
+        /// Puts it into its field.
         set: fn(&mut Config, i64),
     },
     /// One of these integers.
     Number {
+        /// Those that are allowed.
         values: &'static [i64],
+        /// Puts it into its field.
         set: fn(&mut Config, i64),
     },
     /// One of these permissions (chmod(2)), as everybody writes them: in octal.
     Mode {
+        /// Those that are allowed.
         values: &'static [u32],
+        /// Puts them into their field.
         set: fn(&mut Config, u32),
     },
     /// Seconds, as an integer or a float.
     Seconds {
+        /// The smallest number that is allowed.
         min: f64,
+        /// The largest number that is allowed.
         max: f64,
+        /// Puts them into their field.
         set: fn(&mut Config, Duration),
     },
+    /// true or false.
     Boolean {
+        /// Puts it into its field.
         set: fn(&mut Config, bool),
     },
     /// One of these names; the setter gets its index.
     Choice {
+        /// Those that are allowed, in the order of the error messages.
         names: fn() -> Vec<&'static str>,
+        /// Puts the choice into its field.
         set: fn(&mut Config, usize),
     },
     /// A string; the setter returns false for one that is not as `allowed` says.
     Text {
+        /// For a person: what is allowed.
         allowed: &'static str,
+        /// Puts it into its field.
         set: fn(&mut Config, &str) -> bool,
     },
     /// A string that no error may show.
     Password {
+        /// Puts it into its field.
         set: fn(&mut Config, Secret),
     },
     /// A program and its arguments.
     Program {
+        /// Puts them into their field.
         set: fn(&mut Config, Vec<String>),
     },
     /// A table from V4L2 control names to integers or booleans, in the order of the file.
     Controls {
+        /// Puts them into their field.
         set: fn(&mut Config, Vec<(String, i64)>),
     },
 }
@@ -283,6 +316,7 @@ fn sink(config: &mut Config) -> &mut SinkConfig {
         .expect("the reader appends a sink before it reads its keys")
 }
 
+/// All keys, in the order of the file.
 pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,

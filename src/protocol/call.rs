@@ -27,19 +27,30 @@ pub const VIDEO_DATA_TYPE: &[u8; TYPE] = &[0, 0, 0, 57];
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A user logs in.
     Login,
+    /// The relay lets that user in.
     LoginOk,
+    /// The relay does not; says why.
     LoginRefused,
+    /// Calls another user.
     Request,
+    /// Accepts a call.
     Accept,
+    /// Declines a call; says why.
     Reject,
+    /// A picture.
     VideoData,
+    /// Hangs up.
     End,
+    /// The receiver is not connected; says why.
     Unavailable,
+    /// Any other type, for the users alone.
     Other(i32),
 }
 
 impl Kind {
+    /// The type as it is on the wire.
     pub fn number(self) -> i32 {
         match self {
             Kind::Login => 1,
@@ -86,6 +97,7 @@ impl Name {
         (fits && plain).then(|| Name(name()))
     }
 
+    /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -102,9 +114,13 @@ impl fmt::Display for Name {
 pub struct Record<'a> {
     /// All of it.
     pub bytes: &'a [u8],
+    /// Who sends it.
     pub sender: &'a [u8],
+    /// Who is to get it.
     pub receiver: &'a [u8],
+    /// What it says.
     pub content: &'a [u8],
+    /// What it is about.
     pub kind: Kind,
 }
 
@@ -306,6 +322,7 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// One that a user has opened, at a relay whose camera has this name.
     pub fn new(camera: Name) -> Self {
         Connection {
             camera,
@@ -373,18 +390,22 @@ struct Partner {
 }
 
 impl Partners {
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
+    /// Their names, in no order.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.all.iter().map(|partner| &partner.name)
     }
 
+    /// Whether this user is among them.
     pub fn contains(&self, name: &Name) -> bool {
         self.names().any(|other| other == name)
     }
@@ -401,6 +422,7 @@ impl Partners {
         assert!(added.is_ok(), "listener.calls is at most MAX_CLIENTS");
     }
 
+    /// Takes this user away; nothing happens if there is none.
     pub fn remove(&mut self, name: &Name) {
         self.all.retain(|partner| partner.name != *name);
         self.next = 0;

@@ -13,25 +13,43 @@ pub const BOUNDARY: &str = "camdframe";
 const FIRST_BOUNDARY: &str = "--camdframe\r\n";
 const PART_TAIL: &[u8] = b"\r\n--camdframe\r\n";
 
+/// The type of pictures.
 pub const JPEG: &str = "image/jpeg";
+/// The type of `/state` and `/controls`.
 pub const JSON: &str = "application/json";
+/// The type of all that is for a person in a terminal.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+/// The type of the page.
 pub const HTML: &str = "text/html; charset=utf-8";
+/// The type of `/metrics`.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The status of a reply; RFC 9110, section 15, and RFC 6585 for 431.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
+    /// 200
     Ok,
+    /// 204: OPTIONS, and controls that were set.
     NoContent,
+    /// 400
     BadRequest,
+    /// 403
     Forbidden,
+    /// 404
     NotFound,
+    /// 405
     MethodNotAllowed,
+    /// 408
     RequestTimeout,
+    /// 411
     LengthRequired,
+    /// 413
     ContentTooLarge,
+    /// 431
     HeadTooLarge,
+    /// 503
     ServiceUnavailable,
+    /// 505
     VersionNotSupported,
 }
 
@@ -55,14 +73,22 @@ impl fmt::Display for Status {
     }
 }
 
+/// The paths that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// Picture after picture.
     Stream,
+    /// One picture.
     Snapshot,
+    /// The page.
     Index,
+    /// What there is to know, as JSON.
     State,
+    /// The same for Prometheus.
     Metrics,
+    /// Whether pictures come.
     Healthz,
+    /// The camera's V4L2 controls.
     Controls,
 }
 
@@ -103,21 +129,27 @@ pub type Settings = heapless::Vec<(heapless::String<CONTROL_NAME>, i64), SETTING
 /// A request that is understood and allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// GET or HEAD.
     Get(Route),
+    /// OPTIONS.
     Options(Route),
+    /// POST `/controls`.
     SetControls(Box<Settings>),
 }
 
 /// A request that is refused, and what to tell the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// Of the reply.
     pub status: Status,
+    /// For a person: the reply's body.
     pub reason: &'static str,
     /// For 405.
     pub allow: Option<&'static str>,
 }
 
 impl Refusal {
+    /// One without Allow.
     pub const fn new(status: Status, reason: &'static str) -> Self {
         Refusal {
             status,
@@ -151,7 +183,9 @@ pub enum Phase {
 /// The state of an HTTP connection beyond its slot's.
 #[derive(Debug, Default)]
 pub struct Http {
+    /// That of the listener.
     pub policy: Rc<Policy>,
+    /// What the connection is doing.
     pub phase: Phase,
     /// The connection ends with the current reply.
     pub close: bool,
@@ -175,6 +209,7 @@ pub enum Parsed {
 }
 
 impl Http {
+    /// A new connection.
     pub fn new(policy: Rc<Policy>) -> Self {
         Http {
             policy,

@@ -13,11 +13,15 @@ use crate::limits::PULL_PART;
 /// What the client says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
+    /// `new_request`
     NewRequest,
+    /// `ack`
     Ack,
 }
 
+/// Asks for a picture.
 pub const NEW_REQUEST: &[u8] = b"new_request";
+/// Asks for a part, or acknowledges the last one.
 pub const ACK: &[u8] = b"ack";
 /// The announcement's bytes before the size.
 pub const NEW_IMAGE: &[u8] = b"newImage:";
@@ -47,7 +51,9 @@ pub fn next_token(input: &[u8]) -> Result<(usize, Option<Token>), Violation> {
 /// Where a connection is when a token arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    /// No picture is wanted.
     Idle,
+    /// A picture is wanted, and none is announced yet.
     AnnouncePending,
     /// Something of the announcement or of a part is still to be written.
     MidChunk,
@@ -58,6 +64,7 @@ pub enum Moment {
 /// What a token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Nothing is to be done.
     Nothing,
     /// The picture is wanted: to [`State::AnnouncePending`].
     Announce,
@@ -76,6 +83,7 @@ pub struct Pull {
 }
 
 impl Pull {
+    /// What a token means at this moment. An error costs the client its connection.
     pub fn on_token(&mut self, moment: Moment, token: Token) -> Result<Action, Violation> {
         match (token, moment) {
             (Token::NewRequest, Moment::Idle) => Ok(Action::Announce),

@@ -222,10 +222,12 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Bytes of the segment.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether it has no bytes, which System V does not allow.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

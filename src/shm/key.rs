@@ -41,6 +41,7 @@ impl Key {
         )
     }
 
+    /// The same with its files in this folder.
     pub fn within(key: &str, folder: &Path) -> Key {
         let id = id(key);
         Key {
@@ -50,10 +51,12 @@ impl Key {
         }
     }
 
+    /// The empty file whose `ftok` is the key of the semaphore.
     pub fn semaphore_file(&self) -> &Path {
         &self.semaphore
     }
 
+    /// The empty file whose `ftok` is the key of the segment.
     pub fn segment_file(&self) -> &Path {
         &self.segment
     }

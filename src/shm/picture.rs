@@ -11,6 +11,7 @@ pub const PRESENT: [u8; 4] = [0, 0, 0, 1];
 /// That there is none.
 const NULL: [u8; 4] = [0; 4];
 
+/// Begins every PNG.
 pub const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 const IHDR: [u8; 8] = [0, 0, 0, 13, b'I', b'H', b'D', b'R'];
 /// Bits of a sample, RGB, deflate, adaptive filters, no interlace.

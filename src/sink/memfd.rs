@@ -185,6 +185,7 @@ impl Drop for Door {
 }
 
 impl Memfd {
+    /// As this section says. Opens nothing.
     pub fn new(sink: &SinkConfig, config: &Config) -> Self {
         Memfd {
             config: sink.clone(),

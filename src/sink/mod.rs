@@ -53,8 +53,10 @@ pub enum Outcome {
 /// After a fault the owner calls `close`, which must always succeed, remove what nobody else uses, and allow another
 /// `open`. Nothing here may wait for a reader.
 pub trait Sink {
+    /// Makes the memory, so that readers can come. An error says why they cannot.
     fn open(&mut self) -> Result<(), Fault>;
 
+    /// Removes the memory. Does nothing if it is not open.
     fn close(&mut self);
 
     /// What to poll (readable, edge-triggered) while open, if readers come by a descriptor. After it was registered, `run`
@@ -93,7 +95,9 @@ pub trait Sink {
 // Their sizes differ, but there are few of them in the process.
 #[allow(clippy::large_enum_variant)]
 pub enum AnySink {
+    /// `kind = "qt-shm"`
     QtShm(QtShm),
+    /// `kind = "memfd"`
     Memfd(Memfd),
 }
 
@@ -171,6 +175,7 @@ impl Entry {
         }
     }
 
+    /// Its section of the configuration.
     pub fn config(&self) -> &SinkConfig {
         &self.config
     }
@@ -204,6 +209,7 @@ impl Entry {
         self.skipped
     }
 
+    /// Pictures per second, lately.
     pub fn fps(&self, now: Instant) -> f32 {
         self.rate.per_second(now)
     }
@@ -340,6 +346,7 @@ impl Sinks {
         before.iter_mut().for_each(Entry::close);
     }
 
+    /// In the order of the configuration.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }

@@ -18,6 +18,7 @@ use crate::frame::{Bounds, Frame, FrameMeta, PixelFormat, Size};
 use crate::renditions::Renditions;
 use crate::shm::{self, Key, Segment, picture};
 
+/// A picture in a `QSharedMemory`.
 pub struct QtShm {
     key: Key,
     mode: u32,
@@ -49,6 +50,7 @@ fn within(sink: &SinkConfig, config: &Config) -> Size {
 }
 
 impl QtShm {
+    /// As this section says. Opens nothing.
     pub fn new(sink: &SinkConfig, config: &Config) -> Self {
         QtShm {
             key: Key::new(&sink.key),

@@ -33,9 +33,11 @@ impl fmt::Display for Fault {
 /// What a source agreed to deliver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
+    /// Of the pictures.
     pub format: PixelFormat,
     /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push, qt-shm).
     pub width: u16,
+    /// As `width`.
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
     pub fps: Option<f32>,
@@ -78,9 +80,13 @@ pub struct Control {
     pub name: String,
     /// "integer", "boolean", "menu", "button", …
     pub kind: &'static str,
+    /// The smallest value.
     pub minimum: i64,
+    /// The largest value.
     pub maximum: i64,
+    /// From one value to the next.
     pub step: i64,
+    /// The driver's own value.
     pub default: i64,
     /// `None` for a button or a control that cannot be read.
     pub value: Option<i64>,
@@ -91,6 +97,7 @@ pub struct Control {
     pub locked: bool,
 }
 
+/// Why a control was not set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlError {
     /// The source has no control of that name.
@@ -115,8 +122,10 @@ impl fmt::Display for ControlError {
 /// everything and allow another `start`. The clock is an argument: a source never asks for the time, except to date
 /// pictures whose driver dates them with a clock of its own.
 pub trait Source {
+    /// Opens it and begins. An error says why it cannot, and is tried again later.
     fn start(&mut self, now: Instant) -> Result<Negotiated, Fault>;
 
+    /// Closes everything. Does nothing if it is not running.
     fn stop(&mut self);
 
     /// Whether each `start` disturbs somebody. Such a source is started for viewers only, and not again after a fault while
@@ -162,6 +171,7 @@ pub trait Source {
         Vec::new()
     }
 
+    /// Sets a control by its name in [`Source::controls`].
     fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
         Err(ControlError::Unknown)
     }
@@ -172,12 +182,19 @@ pub trait Source {
 // Their sizes differ, but there is one of them in the process.
 #[allow(clippy::large_enum_variant)]
 pub enum AnySource {
+    /// `source = "v4l2"`
     V4l2(v4l2::V4l2),
+    /// `source = "pipe"`
     Pipe(pipe::Pipe),
+    /// `source = "replay"`
     Replay(replay::Replay),
+    /// `source = "pattern"`
     Pattern(pattern::Pattern),
+    /// `source = "call"`
     Call(call::Call),
+    /// `source = "push"`
     Push(push::Push),
+    /// `source = "qt-shm"`
     QtShm(qt_shm::QtShm),
 }
 

@@ -87,6 +87,7 @@ impl NotStarted {
 }
 
 impl V4l2 {
+    /// As the configuration says. Opens nothing.
     pub fn new(config: &Config) -> V4l2 {
         let frame_bytes = config.limits.frame_bytes;
         V4l2 {
