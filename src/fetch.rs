@@ -61,7 +61,7 @@ pub struct Summary {
     pub pictures: u64,
     /// Of the pictures alone, without framing.
     pub bytes: u64,
-    /// From the connection to the last picture.
+    /// From when it was connected to the last picture.
     pub elapsed: Duration,
 }
 

@@ -29,7 +29,7 @@ pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub enum Status {
     /// 200
     Ok,
-    /// 204: OPTIONS, and controls that were set.
+    /// 204: OPTIONS.
     NoContent,
     /// 400
     BadRequest,
