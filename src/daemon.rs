@@ -190,7 +190,7 @@ impl Daemon {
             let open = matches!(door, Door::Acceptor(_)) && password.is_none();
             if open && *protocol == ProtocolKind::Call {
                 warn!(
-                    "{address}: calls without a password: whoever can connect may ring up the camera, and take any free \
+                    "{address}: calls without a password: everybody who can connect may call the camera, and take any free \
                      name; set password or password_file"
                 );
             }
@@ -485,12 +485,12 @@ impl Daemon {
             Err(errors) => {
                 errors.iter().for_each(|error| error!("{error}"));
                 self.hub.set_config_errors(&errors);
-                return error!("{}: the settings of before stay in force", path.display());
+                return error!("{}: the old settings stay in force", path.display());
             }
         };
         if config.limits.frame_bytes != self.config.limits.frame_bytes {
             warn!(
-                "limits.frame_bytes changes with the next start only: buffers are taken at start"
+                "limits.frame_bytes changes at the next start only: camd takes its buffers at start"
             );
             config.limits.frame_bytes = self.config.limits.frame_bytes;
         }
@@ -509,13 +509,13 @@ impl Daemon {
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all of them stay as they are until the next start: number, protocol, bind or user changed"
+                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind or user changed"
             );
             config.listeners = self.config.listeners.clone();
         }
         if config.limits.frame_bytes > config.frame_bytes_max() {
             warn!(
-                "[[listener]]: all of them stay as they are: with frame_bytes as it was at the start, there is no room for the \
+                "[[listener]]: all listeners stay as they are: with the frame_bytes of the start, there is no room for the \
                  pictures of so many adaptive ones"
             );
             config.listeners = self.config.listeners.clone();
@@ -523,7 +523,7 @@ impl Daemon {
         self.hub.reconfigure(&config, now);
         self.camera.reconfigure(&config);
         if !same_source(&config, &self.config) {
-            info!("the camera is opened anew");
+            info!("the camera is opened again");
             let source = AnySource::new(&config);
             self.camera.replace(source, now);
         }

@@ -41,7 +41,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Absent => f.write_str("nobody has created it"),
+            Error::Absent => f.write_str("no program has created it"),
             Error::Other(what) => f.write_str(what),
         }
     }
@@ -355,7 +355,7 @@ impl Writer {
             || self.segment.stat().map_or(true, |stat| stat.removed)
         {
             return Err(Error::Other(format!(
-                "somebody has removed it, or its file {}",
+                "another program has removed it, or its file {}",
                 file.display()
             )));
         }
@@ -456,7 +456,7 @@ fn in_use(id: i32, stat: Option<&Stat>, writer: Option<i32>) -> Error {
     };
     Error::Other(format!(
         "the key is in use: {who} has created shared memory {id}{attached}; end that program, or take another key \
-         (if nobody needs it: ipcrm -m {id})"
+         (if no program needs it: ipcrm -m {id})"
     ))
 }
 

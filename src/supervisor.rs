@@ -145,13 +145,13 @@ impl<T: Timer> Watchdogs<T> {
             Some(Change::Hung) => {
                 let colon = if reason.is_empty() { "" } else { ": " };
                 error!(
-                    "camera: it is there, somebody wants a picture, and none came for {} s{colon}{reason}; {}",
+                    "camera: it hangs: a client has waited for a picture for {} s{colon}{reason}; {}",
                     HUNG.as_secs(),
                     self.threat()
                 );
             }
             Some(Change::Well) => {
-                info!("camera: no longer hung, or not missed; watchdogs are fed again");
+                info!("camera: it no longer hangs, or no client waits; watchdogs are fed again");
                 self.next = now;
             }
         }
@@ -174,13 +174,13 @@ impl<T: Timer> Watchdogs<T> {
     fn threat(&self) -> &'static str {
         match (self.manager, &self.board) {
             (true, None) => {
-                "the service manager's watchdog is not fed any more, so that camd is started anew"
+                "camd no longer feeds the service manager's watchdog, which will restart camd"
             }
             (false, Some(_)) => {
-                "the board's watchdog is not fed any more, so that the board is reset"
+                "camd no longer feeds the board's watchdog, which will reset the board"
             }
             _ => {
-                "the service manager's watchdog and the board's are not fed any more, so that camd is started anew or the board is reset"
+                "camd no longer feeds the service manager's watchdog and the board's, which will restart camd or reset the board"
             }
         }
     }

@@ -124,7 +124,7 @@ impl Receiver {
                 picture.resize(self.text.len().min(PICTURE_LIMIT), 0);
                 let length = record.picture(&mut self.text, picture).ok_or_else(|| {
                     FetchError::Protocol(format!(
-                        "{callee} sent what is no Base64, or of more than {PICTURE_LIMIT} bytes"
+                        "{callee} sent something that is not Base64, or has more than {PICTURE_LIMIT} bytes"
                     ))
                 })?;
                 picture.truncate(length);

@@ -51,7 +51,7 @@ impl Receiver {
         let (hello, fds) = receive(&connection).map_err(failed)?;
         let wrong = |why: &str| FetchError::Protocol(format!("{}: {why}", path.display()));
         match parse_hello(&hello) {
-            None => return Err(wrong("no ring of pictures that is known here")),
+            None => return Err(wrong("not a ring of pictures, or one of another version")),
             Some(0) => {
                 let what = format!("{}: all places are taken", path.display());
                 return Err(FetchError::Connection(what));

@@ -75,7 +75,7 @@ pub(super) fn ftok(file: &Path) -> Result<Option<IpcKey>, Error> {
     match fs::symlink_metadata(file) {
         Ok(metadata) if metadata.is_file() => Ok(Some(number(metadata.dev(), metadata.ino()))),
         Ok(_) => Err(Error::Other(format!(
-            "{} is no regular file, and not to be trusted; remove it",
+            "{} is not a regular file, so it cannot be trusted; remove it",
             file.display()
         ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

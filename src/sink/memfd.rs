@@ -251,7 +251,7 @@ impl Memfd {
                     if self.refused.is_power_of_two() {
                         let refused = self.refused;
                         error!(
-                            "sink: {}: a reader not let in: {error} ({refused} refused so far)",
+                            "sink: {}: a reader was refused: {error} ({refused} refused so far)",
                             self.place
                         );
                     }
@@ -273,7 +273,7 @@ impl Memfd {
                 self.violations += 1;
                 if self.violations.is_power_of_two() {
                     warn!(
-                        "sink: {}: {reader} closed: readers have nothing to say ({} have so far)",
+                        "sink: {}: {reader} closed: readers must not send anything ({} have so far)",
                         self.place, self.violations
                     );
                 }

@@ -341,7 +341,8 @@ impl Source for Call {
         self.stop();
         let Some(user) = &self.user else {
             return Err(Fault(
-                "the host name is no name of 1 to 64 characters: set call.user".into(),
+                "the host name is not a valid user name of 1 to 64 characters: set call.user"
+                    .into(),
             ));
         };
         let description = format!("call of {user} to {}", self.dial);
