@@ -1,4 +1,4 @@
-//! The event loop: mio, listeners, signals, timers and those who watch camd. The only reader of the clock.
+//! The event loop: mio, listeners, signals, timers and the programs that watch camd. The only reader of the clock.
 //!
 //! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
@@ -199,7 +199,7 @@ impl Daemon {
         }
         hub.set_config_errors(&errors);
         let source = AnySource::new(&config);
-        // Last of all that may fail: once it runs, whoever does not feed it is reset.
+        // Last of all that may fail: once it runs, a camd that does not feed it is reset.
         let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
         Ok(Daemon {
             poll,

@@ -1,7 +1,7 @@
 //! Whether camd deserves to be let run on: a watchdog is fed only while it does.
 //!
 //! That the event loop turns is seen by the watchdog itself: from a loop that hangs it hears nothing. What is decided
-//! here is the other half, whether pictures arrive for those who want them. Only what a new start of camd or of the
+//! here is the other half, whether pictures arrive for the clients that want them. Only what a new start of camd or of the
 //! board may mend counts ([`Source::may_hang`]): not a camera that was unplugged, nor a sender elsewhere that is silent.
 //!
 //! [`Source::may_hang`]: crate::source::Source::may_hang
@@ -15,7 +15,7 @@ use crate::limits::HUNG;
 pub struct Sight {
     /// Clients that want pictures.
     pub viewers: usize,
-    /// When somebody was last sent away without a picture: who asks for a snapshot does not stay.
+    /// When a client was last sent away without a picture: one that asks for a snapshot does not stay.
     pub sent_away: Option<Instant>,
     /// Whether it is the source's own fault if no picture comes.
     pub may_hang: bool,

@@ -13,11 +13,11 @@
 //! 5. [`slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied to
 //!    the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.
-//! 6. Deadlines (a request's head, an `ack`, progress in writing) close who is late; the earliest is the next `poll`'s
-//!    timeout.
+//! 6. Deadlines (a request's head, an `ack`, progress in writing) close a client that is late; the earliest is the next
+//!    `poll`'s timeout.
 //!
 //! Two rules decide every doubtful case. **The newest picture wins**: nothing queues, not in the process and, by
-//! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: whoever stalls, floods or breaks the
+//! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks the
 //! protocol costs its own slot and nothing else, and the slot comes back by a deadline.
 //!
 //! All memory that a picture needs is taken at start; serving one allocates nothing.
@@ -37,7 +37,7 @@
 //! | 5 | `sink` | where programs on the same board get pictures |
 //! | 6 | `hub`, `fetch`, `devices` | the slot table; the receiving half; the list of cameras |
 //! | 7 | `net`, `cli` | sockets; the command line |
-//! | 8 | `uplink`, `supervisor` | connections that camd makes; what those who watch it are told |
+//! | 8 | `uplink`, `supervisor` | connections that camd makes; what programs that watch it are told |
 //! | 9 | `daemon` | mio, signals, timers, the supervisor: the only reader of the clock |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `v4l2`, `shm`,

@@ -98,9 +98,9 @@ pub const CONTROL_BURST: usize = CONTROL_RECORD;
 pub const USERS: usize = 2 * MAX_CLIENTS;
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
-/// call: who does not answer within this time is not there.
+/// call: a user that does not answer within this time is not there.
 pub const RINGING: Duration = Duration::from_secs(30);
-/// call: a connection must have said who it is by then. A person may have to type it.
+/// call: a connection must have logged in by then. A person may have to type the name.
 pub const LOGIN_WAIT: Duration = Duration::from_secs(60);
 /// call: refused logins after which a connection is closed.
 pub const REFUSALS: u8 = 3;

@@ -113,7 +113,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection, ready to be used, and who it is.
+    /// The next connection, ready to be used, and its address.
     pub fn accept(&self) -> io::Result<(Connection, Peer)> {
         let mut peer = Peer::new();
         let connection = match self {

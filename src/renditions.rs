@@ -224,7 +224,7 @@ impl Renditions {
         self.hardware.is_undecided()
     }
 
-    /// Decides who encodes pictures like this one. Looks through the video nodes of the machine if need be.
+    /// Decides what encodes pictures like this one. Looks through the video nodes of the machine if need be.
     pub fn decide(&mut self, frame: &Frame<'_>) {
         self.hardware.decide(frame);
     }

@@ -25,7 +25,7 @@ const TRIES: usize = 10;
 /// A lock that nobody holds any more, yet is not free, is freed after this time.
 const ABANDONED: Duration = Duration::from_secs(1);
 
-/// How long somebody who holds the lock is waited for when it is removed: readers take some milliseconds.
+/// How long a program that holds the lock is waited for when it is removed: readers take some milliseconds.
 const MOMENTS: u32 = 100;
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -187,8 +187,8 @@ impl Semaphore {
         }
     }
 
-    /// Whether it is taken, and who did it last is gone: with SEM_UNDO that cannot be, but not all lock so, and one can
-    /// die between creating a semaphore and setting it.
+    /// Whether it is taken, and the process that took it has gone. With SEM_UNDO that cannot be, but not all programs lock
+    /// so, and one can die between creating a semaphore and setting it.
     fn is_abandoned(&self) -> bool {
         matches!(self.id.value(), Ok(0))
             && self
@@ -197,8 +197,8 @@ impl Semaphore {
                 .is_ok_and(|pid| pid != 0 && is_gone(pid, None))
     }
 
-    /// Removes it, with its file. Who waits for it is told, opens it anew and goes on. Who holds it would give it back to
-    /// the next one, which then is free twice (see `lower`): it gets a moment to be done.
+    /// Removes it, with its file. A program that waits for it is told, opens it again and goes on. One that holds it would
+    /// give it back to the next one, which then is free twice (see `lower`): it gets a moment to be done.
     pub fn remove(mut self, key: &Key, mode: u32) {
         for _ in 0..MOMENTS {
             match self.take(key, mode) {
@@ -225,7 +225,7 @@ fn is_removed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIDRM | libc::EINVAL))
 }
 
-/// At the end of a segment of camd's own: who writes it.
+/// At the end of a segment of camd's own: the process that writes it.
 struct Mark {
     process: Process,
 }
@@ -375,7 +375,7 @@ impl Writer {
         }
     }
 
-    /// Removes segment and semaphore with their files; who reads now can do so to the end.
+    /// Removes segment and semaphore with their files; a program that reads now can do so to the end.
     pub fn remove(self) {
         // The file first if it is still ours: nobody shall attach what goes.
         if matches!(key::ftok(self.key.segment_file()), Ok(Some(ipc)) if ipc == self.ipc) {
@@ -480,7 +480,7 @@ pub struct Reader {
     most: usize,
 }
 
-/// Readers let in who has let them in: nobody but their own user, should they be the first.
+/// If a reader is the first, it lets in its own user only.
 const READER_MODE: u32 = 0o600;
 
 impl Reader {

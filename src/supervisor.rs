@@ -1,4 +1,4 @@
-//! Those who watch camd are told how it goes: the service manager (sd_notify(3): ready, a line of status, its watchdog)
+//! Tells the programs that watch camd how it goes: the service manager (sd_notify(3): ready, a line of status, its watchdog)
 //! and the board's watchdog. Both are fed by the event loop, and only while [`Health`] finds nothing wrong.
 
 use std::fmt::Write;
@@ -174,13 +174,13 @@ impl<T: Timer> Watchdogs<T> {
     fn threat(&self) -> &'static str {
         match (self.manager, &self.board) {
             (true, None) => {
-                "camd no longer feeds the service manager's watchdog, which will restart camd"
+                "the service manager's watchdog is not fed any more, and will restart camd"
             }
             (false, Some(_)) => {
-                "camd no longer feeds the board's watchdog, which will reset the board"
+                "the board's watchdog is not fed any more, and will reset the board"
             }
             _ => {
-                "camd no longer feeds the service manager's watchdog and the board's, which will restart camd or reset the board"
+                "the service manager's watchdog and the board's are not fed any more, and will restart camd or reset the board"
             }
         }
     }

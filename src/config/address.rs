@@ -145,7 +145,7 @@ impl Address {
         }
     }
 
-    /// Whether who connects to it finds a listener that is bound so, as far as no name has to be looked up.
+    /// Whether a client that connects to it finds a listener that is bound so, as far as no name has to be looked up.
     pub(super) fn is_served_by(&self, bind: &Bind) -> bool {
         match (self, bind) {
             (Address::Unix(path), Bind::Unix(bound)) => path == bound,

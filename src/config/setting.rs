@@ -23,7 +23,7 @@ pub struct Setting {
     pub section: Section,
     /// Its name in the file.
     pub key: &'static str,
-    /// What it means, for the person who edits the file.
+    /// What it means, for a person that edits the file.
     pub doc: &'static str,
     /// What holds without it.
     pub absent: Absent,

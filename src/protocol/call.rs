@@ -114,9 +114,9 @@ impl fmt::Display for Name {
 pub struct Record<'a> {
     /// All of it.
     pub bytes: &'a [u8],
-    /// Who sends it.
+    /// The user that sends it.
     pub sender: &'a [u8],
-    /// Who is to get it.
+    /// The user that is to get it.
     pub receiver: &'a [u8],
     /// What it says.
     pub content: &'a [u8],
@@ -186,12 +186,12 @@ impl<'a> Record<'a> {
         }))
     }
 
-    /// Who sends it.
+    /// The user that sends it.
     pub fn sender(&self) -> Result<Name, Violation> {
         name(self.sender)
     }
 
-    /// To whom it goes.
+    /// The user that is to get it.
     pub fn receiver(&self) -> Result<Name, Violation> {
         name(self.receiver)
     }
@@ -306,9 +306,9 @@ pub fn write_content(jpeg: &[u8], out: &mut [u8]) -> Option<usize> {
 pub struct Connection {
     /// The camera's name.
     pub camera: Name,
-    /// The user, once he has said who he is; camd itself, once it has logged in at a relay.
+    /// The user, once logged in; camd itself, once it has logged in at a relay.
     pub name: Option<Name>,
-    /// The other end is a relay, and these are those who see the camera through it.
+    /// The other end is a relay, and these users see the camera through it.
     pub partners: Option<Partners>,
     /// Logins refused so far.
     pub refusals: u8,
@@ -316,7 +316,7 @@ pub struct Connection {
     pub watching: bool,
     /// Nothing follows what waits to be sent.
     pub ends: bool,
-    /// There was no room for what he was to be told.
+    /// There was no room for a message to this user.
     pub overflowed: bool,
     budget: Budget,
 }
@@ -372,8 +372,8 @@ impl Connection {
     }
 }
 
-/// Those who see the camera through one connection to a relay. Each picture goes to one of them, the newest one to each in
-/// turn.
+/// The users that see the camera through one connection to a relay. Each picture goes to one of them, the newest one to
+/// each in turn.
 #[derive(Debug, Default)]
 pub struct Partners {
     all: heapless::Vec<Partner, MAX_CLIENTS>,
@@ -384,7 +384,7 @@ pub struct Partners {
 #[derive(Debug)]
 struct Partner {
     name: Name,
-    /// Of the newest picture that he got.
+    /// Of the newest picture that this user got.
     sequence: u64,
     pace: Option<Decimator>,
 }
@@ -428,7 +428,7 @@ impl Partners {
         self.next = 0;
     }
 
-    /// Whether this picture is news for somebody, to whom it then goes.
+    /// Whether this picture is news for one of them, which then gets it.
     pub fn turn_to(&mut self, meta: &FrameMeta) -> bool {
         let count = self.all.len();
         let found = (self.next..self.next + count).find(|turn| self.is_due(turn % count, meta));

@@ -2,7 +2,7 @@
 //!
 //! # Handing over
 //! A reader connects to a Unix socket of type SOCK_SEQPACKET: a message comes whole, with its descriptors, or not at all,
-//! and who connects with another type is told so by the kernel. It gets one message of 16 bytes, `camdring`, the version
+//! and the kernel tells a reader that connects with another type. It gets one message of 16 bytes, `camdring`, the version
 //! and the number of bytes to map, with two descriptors (SCM_RIGHTS): the memory, and what tells of new pictures. Where all
 //! places are taken, the number is 0, there are no descriptors, and the connection is closed. After that camd says
 //! nothing more, and the reader has nothing to say: a byte from it is a violation and ends the connection, as does its
@@ -10,7 +10,7 @@
 //!
 //! # Waking up
 //! What a reader gets is an epoll instance of its own with an eventfd in it (eventfd(2)), edge-triggered, to which camd writes
-//! 1 with each picture: an event there, which nobody has to take back. The eventfd itself it does not get. Who has one can let
+//! 1 with each picture: an event there, which no reader has to take back. The eventfd itself it does not get. Who has one can let
 //! its counter run full and make its writer wait, whatever that has set (O_NONBLOCK belongs to the open file, which both
 //! share). What is in an epoll instance cannot be reached through it, and at 240 pictures a second the counter lasts for two
 //! thousand million years. An event is EPOLLIN with `ffffffffffffffff` as its data, so that a reader may put descriptors of
@@ -200,7 +200,7 @@ impl Memfd {
         }
     }
 
-    /// Takes in who has come. True if more may wait.
+    /// Takes in readers that have come. True if more may wait.
     fn accept(&mut self) -> bool {
         let Some(open) = &mut self.open else {
             return false;

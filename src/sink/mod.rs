@@ -351,7 +351,7 @@ impl Sinks {
         &self.entries
     }
 
-    /// Those for whom the camera must run.
+    /// The readers for which the camera must run.
     pub fn viewers(&self) -> usize {
         self.entries.iter().filter(|e| e.is_watched()).count()
     }
@@ -365,7 +365,7 @@ impl Sinks {
         self.entries.iter().filter_map(next).min()
     }
 
-    /// Takes in events, opens what is due, and gives the newest picture to all who have not had it. To be called in each
+    /// Takes in events, opens what is due, and gives the newest picture to all sinks that have not had it. To be called in each
     /// turn in which there may be a new picture, an event or a deadline.
     pub fn turn<C: Source>(
         &mut self,

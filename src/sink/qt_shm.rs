@@ -1,6 +1,6 @@
 //! A `QImage` in a `QSharedMemory` (see [`crate::shm`]): for Qt programs, which attach, lock, read, unlock and detach.
 //!
-//! The segment is created once, for the largest picture that there can be, and stays attached: whoever detaches as the
+//! The segment is created once, for the largest picture that there can be, and stays attached: the program that detaches as the
 //! last one would remove it. Readers come and go without a word, so the camera runs as long as this is open.
 //!
 //! The lock is held while a picture is decoded and written, straight into the segment; a reader waits for that. Until the

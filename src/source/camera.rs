@@ -279,7 +279,7 @@ impl<S: Source> Camera<S> {
         }
     }
 
-    /// What the log says of a start: also who turns the picture.
+    /// What the log says of a start: also what turns the picture.
     fn announcement(&self, negotiated: &Negotiated) -> String {
         let wanted = self.settings.orientation();
         let left = negotiated.orientation.unwrap_or(wanted);
@@ -396,7 +396,7 @@ impl<S: Source> Camera<S> {
         }
     }
 
-    /// Everyone who waits has been offered the newest picture.
+    /// Every client that waits has been offered the newest picture.
     pub fn release(&mut self) {
         if self.negotiated.is_some() {
             self.source.release();

@@ -15,7 +15,7 @@ use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
 use crate::shm::{self, Found, Key, Reader, picture};
 
-/// While somebody has the lock, it is tried again so soon: those who read or write one picture take some milliseconds.
+/// While another program has the lock, it is tried again so soon: to read or write one picture takes some milliseconds.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// The original reader, a number of times a second.
