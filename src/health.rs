@@ -1,8 +1,8 @@
-//! Whether camd deserves to be let run on: a watchdog is fed only while it does.
+//! Whether the watchdogs are fed: only while camd and its camera are well.
 //!
-//! That the event loop turns is seen by the watchdog itself: from a loop that hangs it hears nothing. What is decided
-//! here is the other half, whether pictures arrive for the clients that want them. Only what a new start of camd or of the
-//! board may mend counts ([`Source::may_hang`]): not a camera that was unplugged, nor a sender elsewhere that is silent.
+//! The watchdogs themselves notice when the event loop hangs, because then nothing feeds them. What is decided here is
+//! the other half: whether pictures arrive for the clients that want them. Only faults count that a restart of camd or of
+//! the board may mend ([`Source::may_hang`]). An unplugged camera and a silent sender elsewhere do not.
 //!
 //! [`Source::may_hang`]: crate::source::Source::may_hang
 

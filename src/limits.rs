@@ -1,5 +1,5 @@
 //! Every capacity and every constant of the wire formats, in one place, with the relations between them checked at
-//! compile time. What an administrator may change is in [`crate::config`]; what is here is a property of the program.
+//! compile time. What a user may change is in [`crate::config`]; what is here is a property of the program.
 
 use std::time::Duration;
 

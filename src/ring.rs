@@ -1,5 +1,5 @@
 //! Pictures in shared memory: a ring of slots in a memfd that one process writes and any number of others read, without
-//! a copy and without a word between them.
+//! a copy and without a message between them.
 #![doc = include_str!("protocol/memfd.md")]
 //!
 //! # Why it is safe

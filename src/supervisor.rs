@@ -1,5 +1,5 @@
-//! Tells the programs that watch camd how it goes: the service manager (sd_notify(3): ready, a line of status, its watchdog)
-//! and the board's watchdog. Both are fed by the event loop, and only while [`Health`] finds nothing wrong.
+//! Tells the programs that watch camd how it goes: the service manager (sd_notify(3): ready, a line of status, its
+//! watchdog) and the board's watchdog. The event loop feeds both, and only while [`Health`] finds nothing wrong.
 
 use std::fmt::Write;
 use std::fs::File;

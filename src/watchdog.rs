@@ -1,8 +1,8 @@
 //! The board's watchdog: a timer that resets the board unless it is fed (`linux/watchdog.h`, and the kernel's
 //! Documentation/watchdog/watchdog-api.rst).
 //!
-//! Opening the device starts it. Whoever closes it without having written the magic character `V` leaves it running:
-//! so a camd that crashes or hangs takes the board with it, and one that was told to end does not.
+//! To open the device starts the timer. To close it stops the timer only if the magic character `V` was written before.
+//! So a camd that crashes or hangs takes the board with it, and one that is told to end does not.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

@@ -162,3 +162,24 @@ fn every_recipe_is_in_readme() {
         assert!(readme.contains(&line), "{line}");
     }
 }
+
+/// The packages say what LICENSE-MIT says, word for word.
+#[test]
+fn the_packages_have_the_same_licence() {
+    let words = |text: &str| {
+        let words = text.split_whitespace().filter(|word| *word != ".");
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file| fs::read_to_string(top.join(file)).expect(file);
+    let licence = read("LICENSE-MIT");
+    let (_, licence) = licence.split_once("\n\n").expect("a title");
+    let (holder, licence) = licence.split_once("\n\n").expect("whose it is");
+    let package = read("deploy/debian/copyright");
+    assert!(words(&package).contains(&words(licence)));
+    let holder = holder.trim_start_matches("Copyright (c) ");
+    assert!(
+        package.contains(&format!("Copyright: {holder}\n")),
+        "{holder}"
+    );
+}

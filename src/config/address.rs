@@ -1,4 +1,4 @@
-//! Where a listener listens, which web pages may read from it, and where camd connects to.
+//! Addresses: where a listener listens, where camd connects to, and which web pages may read pictures.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! The calling half of [`crate::protocol::call`]: logs in, rings somebody up, takes the pictures in, hangs up.
+//! The calling half of [`crate::protocol::call`]: logs in, calls a user, takes the pictures in, hangs up.
 
 use super::url::Call;
 use super::wire::Wire;

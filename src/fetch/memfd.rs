@@ -1,4 +1,4 @@
-//! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. What is no JPEG is made one.
+//! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. Pixels are encoded to JPEG.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};

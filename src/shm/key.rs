@@ -1,4 +1,4 @@
-//! From Qt's keys, which are texts, by way of files to System V's, which are numbers.
+//! Keys: Qt's, which are texts; the files that they name; and System V's, which are numbers.
 
 use std::env;
 use std::fmt::{self, Write as _};

@@ -1,4 +1,4 @@
-//! Whether the process that has left something behind is gone.
+//! Whether a process that has left something behind still runs.
 
 use std::fs;
 

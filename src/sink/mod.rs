@@ -1,8 +1,8 @@
 //! Where programs on the same board get pictures from without a connection: shared memory. [`Sink`] is the one interface
 //! of all kinds; [`Sinks`] keeps the configured ones alive.
 //!
-//! A sink holds one newest picture. Nobody waits for its readers, and none of them for another: a picture that cannot be
-//! put in place at once is skipped. A sink in trouble is closed, and opened again after a while; viewers do not notice.
+//! A sink holds one newest picture. camd never waits for a reader, and no reader for another: camd leaves out a picture
+//! that it cannot put in place at once. A sink in trouble is closed, and opened again after a while; viewers do not notice.
 
 mod memfd;
 mod qt_shm;

@@ -1,4 +1,5 @@
-//! Pictures from a video call: camd calls a user of a relay, and what that user sends is the picture ([`crate::protocol::call`]).
+//! Pictures from a video call ([`crate::protocol::call`]): camd calls a user of a relay, and what that user sends is the
+//! picture.
 
 use std::fmt;
 use std::io;
