@@ -10,7 +10,7 @@ use camd::config::{
     ListenerConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config,
     load, parse,
 };
-use camd::frame::PixelFormat;
+use camd::picture::frame::PixelFormat;
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Name;
 

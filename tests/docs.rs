@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use camd::{cli, config};
+use camd::command::cli;
+use camd::config;
 
 /// Every text in Markdown, with its path from the top.
 fn documents() -> Vec<(PathBuf, String)> {

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use camd::jpeg::inspect;
+use camd::picture::jpeg::inspect;
 use common::{Camd, Stream, connect, pull_next, push_next, replay};
 
 fn listener(protocol: &str, more: &str) -> String {

@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Kind;
-use camd::shm::{Found, Key};
+use camd::system::shm::{Found, Key};
 use common::user::CALLS;
 use common::{
     Camd, Folder, LISTENERS, PATIENCE, RAW, assert_closed, assert_jpeg, connect, jpeg, replay, send,
@@ -400,7 +400,7 @@ fn qt_shm() {
             let file = place.path().join(format!("{file}{name}"));
             assert!(file.exists(), "{} for {key}", file.display());
         }
-        let mut reader = camd::shm::Reader::new(Key::within(&key, place.path()), 1 << 20);
+        let mut reader = camd::system::shm::Reader::new(Key::within(&key, place.path()), 1 << 20);
         let deadline = Instant::now() + PATIENCE;
         while reader.read(Instant::now()).expect("a segment") != Found::New {
             assert!(Instant::now() < deadline, "the lock is never free");

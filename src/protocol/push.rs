@@ -4,7 +4,7 @@
 //! # Where this comes from
 //! The original server writes `struct.pack("ii", n, n)` in Python, then the JPEG. `struct`'s native order is little-endian on
 //! every machine that the original runs on; here it is little-endian by definition. The original client greets with a line
-//! of text, which is dropped. For raw, [`crate::jpeg::Splitter`] finds where a picture ends.
+//! of text, which is dropped. For raw, [`crate::picture::jpeg::Splitter`] finds where a picture ends.
 
 use super::{Chunk, Head};
 

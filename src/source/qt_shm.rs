@@ -1,4 +1,4 @@
-//! Pictures of a Qt program: a `QImage` in a `QSharedMemory` (see [`crate::shm`]), looked at `camera.fps` times a second.
+//! Pictures of a Qt program: a `QImage` in a `QSharedMemory` (see [`crate::system::shm`]), looked at `camera.fps` times a second.
 //!
 //! A picture that does not change is one picture. It is not a fault, however long it stays: a program may share one when a
 //! button is pressed. It is a fault if no program has created the segment. For a moment the segment may be gone, as
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use png::{ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
-use crate::shm::{self, Found, Key, Reader, picture};
+use crate::picture::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
+use crate::system::shm::{self, Found, Key, Reader, picture};
 
 /// While another program has the lock, it is tried again so soon: to read or write one picture takes some milliseconds.
 const AGAIN: Duration = Duration::from_millis(10);

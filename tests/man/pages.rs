@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use camd::cli::{Topic, help};
+use camd::command::cli::{Topic, help};
 use camd::config::setting::{Absent, SETTINGS, Section, Setting, Variety, reference};
 
 const SHIPPED: &str = include_str!("../../config/camd.toml");
