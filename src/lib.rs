@@ -51,7 +51,7 @@
 //! - A **source** is a file in [`source`], a variant in `AnySource` and its keys.
 //! - A **sink** is a file in [`sink`], a variant in `AnySink` and `SinkKind`, and its keys.
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
-//!   hold the three together.
+//!   hold the three together. `cargo run --example man` brings it into the manual page.
 
 pub mod client;
 pub mod command;
