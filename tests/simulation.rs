@@ -30,9 +30,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use callers::{CAMERA, Caller, Log, PASSWORD};
-use camd::client::hub::{ClientId, Hub};
-use camd::client::slot::{Peer, Stream};
+use camd::client::hub::Hub;
+use camd::client::link::Stream;
+use camd::client::slot::Peer;
 use camd::client::switchboard::Party;
+use camd::client::table::ClientId;
 use camd::config::{Config, ListenerConfig, Secret, SourceKind};
 use camd::encode::codec::{Codec, Recipe};
 use camd::encode::renditions::Profile;
@@ -1302,7 +1304,7 @@ fn run(seed: u64) -> Sum {
     assert_eq!(world.hub.clients().count(), 0, "every slot comes back");
     let board = world.hub.switchboard();
     assert_eq!(board.calls(), [], "every call ends");
-    for client in 0..=u8::MAX {
+    for client in 0..=u16::MAX {
         assert_eq!(board.name(client), None, "a user without a connection");
     }
     assert_eq!(world.camera.condition(), Condition::Idle, "nobody watches");

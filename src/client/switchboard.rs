@@ -39,7 +39,7 @@ use crate::protocol::call::{Kind, Name};
 pub const BUSY: &str = "in too many calls";
 
 /// The slot of a connection.
-pub type Client = u8;
+pub type Client = u16;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct User {

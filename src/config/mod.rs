@@ -18,6 +18,7 @@ use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::picture::frame::{Orientation, PixelFormat};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::protocol::session::Patience;
 
 pub use address::{Address, Remote};
 pub use secret::Secret;
@@ -397,6 +398,16 @@ pub struct LimitsConfig {
     pub ack_timeout: Duration,
     pub write_timeout: Duration,
     pub head_timeout: Duration,
+}
+
+impl LimitsConfig {
+    /// As far as it is a session's.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            ack: self.ack_timeout,
+            head: self.head_timeout,
+        }
+    }
 }
 
 /// One thing wrong with a configuration; displayed as `file:line: key: what is wrong; allowed: what is`.

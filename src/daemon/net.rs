@@ -13,7 +13,8 @@ use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-use crate::client::slot::{Peer, Stream};
+use crate::client::link::Stream;
+use crate::client::slot::Peer;
 use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::source::dial::keep_alive;

@@ -31,12 +31,38 @@
 //!
 //! Responses carry no Date: a board without a clock battery does not know it (RFC 9110, 6.6.1).
 
+//!
+//! # The session
+//!
+//! ```text
+//!        a request for anything else
+//!       ┌────────────┐                     GET /snapshot
+//!       │            ▼              ┌───────────────────────────┐
+//!  Sending ◀────── Idle ────────────┘                           ▼
+//!    reply ──────▶   │                                   AnnouncePending
+//!         ▲          │ GET /stream                        │          │ a picture
+//!         │          ▼                                    │ 2 s: 503 ▼
+//!         │    Sending: head ──▶ AnnouncePending ◀──┐     │       Sending ──▶ Idle
+//!         │                             │ a part    │     │
+//!         │                             ▼           │     │
+//!         │                          Sending ───────┘     │
+//!         └───────────────────────────────────────────────┘
+//! ```
+//!
+//! A stream goes on until the client goes. In `Idle` a request must be whole within limits.head_timeout_s: 408 for half
+//! a one, and the end for none. After a reply with `Connection: close` the connection ends.
+
 use std::fmt::{self, Write};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use super::{Chunk, Head};
-use crate::limits::{CONTROL_NAME, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS};
-use crate::picture::frame::FrameMeta;
+use super::session::*;
+pub use super::setup::Policy;
+use super::setup::Setup;
+use crate::limits::{
+    CONTROL_NAME, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS, SNAPSHOT_WAIT,
+};
+use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// Separates the parts of a stream.
 pub const BOUNDARY: &str = "camdframe";
@@ -157,15 +183,6 @@ impl Refusal {
     }
 }
 
-/// What a listener's configuration says about its requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Access-Control-Allow-Origin; `None`: CORS is off.
-    pub allow_origin: Option<String>,
-    /// POST `/controls` is allowed.
-    pub set_controls: bool,
-}
-
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -189,6 +206,122 @@ pub struct Http {
     say_keep_alive: bool,
     /// The current request is HEAD: the reply's head only.
     pub head_only: bool,
+    /// A request that is for the pages to answer.
+    asked: Option<Call>,
+    /// It is there to be told that there is no room.
+    turned_away: bool,
+}
+
+impl Session for Http {
+    const NAME: &'static str = "http";
+    const QUALITY: u8 = 80;
+
+    fn open(setup: &Setup) -> Self {
+        Http::new(Rc::clone(&setup.policy))
+    }
+
+    /// In reply to its request.
+    fn turn_away(&mut self, _: &mut FrameBuf) -> bool {
+        self.turned_away = true;
+        true
+    }
+
+    /// Parts of a reply never mix: a request is read only when the reply to the one before it is through.
+    fn hear(
+        &mut self,
+        at: Moment,
+        _: Instant,
+        input: &mut FrameBuf,
+        reply: Reply<'_>,
+    ) -> Result<Heard, Violation> {
+        if self.phase == Phase::Stream {
+            input.clear();
+            return Ok(Heard::Waits);
+        }
+        if at != Moment::Idle {
+            return Ok(Heard::Waits);
+        }
+        Ok(match self.parse(input.as_slice()) {
+            Parsed::Incomplete => Heard::Waits,
+            Parsed::Call(call, used) => {
+                input.consume(used);
+                self.on_call(call, reply)
+            }
+            Parsed::Refused(refusal, used) => {
+                input.consume(used);
+                self.refuse(refusal, reply)
+            }
+            Parsed::Broken(refusal) => {
+                input.clear();
+                self.refuse(refusal, reply)
+            }
+        })
+    }
+
+    fn wants(&self) -> Wants {
+        match self.phase {
+            Phase::Request => Wants::Nothing,
+            // The card that says that there is no picture would be taken for one.
+            Phase::Snapshot => Wants::Live,
+            Phase::Stream => Wants::Newest,
+        }
+    }
+
+    fn follows(&self) -> bool {
+        self.phase == Phase::Stream
+    }
+
+    fn watches(&self, _: State) -> bool {
+        self.phase != Phase::Request
+    }
+
+    /// A part of the stream, or the reply to a snapshot request.
+    fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+        self.next_chunk(meta, len, head)
+    }
+
+    fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
+        self.reply(Status::ServiceUnavailable, TEXT, why.as_bytes(), reply);
+    }
+
+    fn whole(&self, len: usize) -> usize {
+        if self.head_only { 0 } else { len }
+    }
+
+    fn sent(&mut self) -> bool {
+        if self.phase == Phase::Stream {
+            return false;
+        }
+        self.phase = Phase::Request;
+        self.close
+    }
+
+    fn patience(&self, at: Moment, patience: Patience) -> Option<Duration> {
+        match at {
+            Moment::Idle => Some(patience.head),
+            Moment::AnnouncePending if self.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
+            _ => None,
+        }
+    }
+
+    fn late(&mut self, at: Moment, input: &mut FrameBuf, reply: Reply<'_>) -> Late {
+        let refusal = if at == Moment::AnnouncePending {
+            Refusal::new(Status::ServiceUnavailable, "no picture within 2 s")
+        } else if input.is_empty() {
+            return Late::Close(CloseReason::HeadTimeout);
+        } else {
+            self.close = true;
+            input.clear();
+            Refusal::new(Status::RequestTimeout, "the request's head took too long")
+        };
+        self.refuse(refusal, reply);
+        Late::Reply
+    }
+
+    /// Unless it is still being sent what it asked for.
+    fn ends_at_eof(&self, state: State) -> bool {
+        state == State::Idle
+    }
 }
 
 /// What [`Http::parse`] found at the beginning of the input.
@@ -209,6 +342,67 @@ impl Http {
         Http {
             policy,
             ..Http::default()
+        }
+    }
+
+    /// The requests that need nothing but a picture or a few words are answered here.
+    fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
+        if self.turned_away {
+            self.close = true;
+            let full = Refusal::new(Status::ServiceUnavailable, "all client slots are taken");
+            return self.refuse(full, reply);
+        }
+        match call {
+            Call::Get(Route::Stream) => {
+                self.stream_head(reply.head);
+                Heard::Reply
+            }
+            Call::Get(Route::Snapshot) => {
+                self.phase = Phase::Snapshot;
+                Heard::Asked
+            }
+            Call::Options(route) => {
+                self.options_head(route, reply.head);
+                Heard::Reply
+            }
+            call => {
+                self.asked = Some(call);
+                Heard::Refers
+            }
+        }
+    }
+
+    /// The request behind a [`Heard::Refers`]. [`Http::reply`] answers it.
+    pub fn take_call(&mut self) -> Option<Call> {
+        self.asked.take()
+    }
+
+    fn refuse(&mut self, refusal: Refusal, reply: Reply<'_>) -> Heard {
+        let mut body = heapless::String::<REFUSAL_BODY>::new();
+        // Cut if too long: it is for a person's eyes.
+        let _ = writeln!(body, "{}: {}", refusal.status, refusal.reason);
+        self.reply_with(refusal.status, TEXT, body.as_bytes(), refusal.allow, reply);
+        Heard::Reply
+    }
+
+    /// Answers a request. What does not fit the slot's own copy is cut: pages are at most [`crate::limits::PAGE`].
+    pub fn reply(&mut self, status: Status, content_type: &str, body: &[u8], reply: Reply<'_>) {
+        self.reply_with(status, content_type, body, None, reply);
+    }
+
+    fn reply_with(
+        &mut self,
+        status: Status,
+        content_type: &str,
+        body: &[u8],
+        allow: Option<&str>,
+        reply: Reply<'_>,
+    ) {
+        self.phase = Phase::Request;
+        let body = &body[..body.len().min(reply.body.capacity())];
+        self.reply_head(status, content_type, body.len(), allow, reply.head);
+        if !self.head_only {
+            reply.body.copy_tail(body, 0);
         }
     }
 
@@ -434,7 +628,7 @@ impl Http {
     }
 
     /// Frames a picture: as a part of the stream, or as the reply to a snapshot request.
-    pub(super) fn next_chunk(&self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+    fn next_chunk(&self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
         match self.phase {
             Phase::Stream => {
                 line(head, format_args!("Content-Type: {JPEG}"));
