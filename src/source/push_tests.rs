@@ -67,6 +67,12 @@ impl World {
         world
     }
 
+    /// A little after what was last asked for here. Pictures that come closer together than [`EVERY`] are left out.
+    fn later(&mut self) -> Instant {
+        self.now += Duration::from_millis(1);
+        self.now
+    }
+
     /// Does what an owner does at an event.
     fn turn(&mut self, now: Instant) -> Result<(), Fault> {
         let fd = self.push.fd().expect("it was started");
@@ -120,7 +126,8 @@ impl World {
     fn fault(&mut self) -> String {
         let start = Instant::now();
         loop {
-            if let Err(Fault(text)) = self.turn(Instant::now()) {
+            let now = self.later();
+            if let Err(Fault(text)) = self.turn(now) {
                 return self.told(&text);
             }
             assert!(start.elapsed() < PATIENCE, "no fault");
@@ -146,24 +153,27 @@ fn pictures_arrive_byte_for_byte_however_they_are_cut() {
     let jpeg = jpeg_of(7, 300);
     world.send(&[0x2C, 1, 0, 0, 0x2C, 1, 0, 0]);
     world.send(&jpeg);
-    assert_eq!(world.next_picture(Instant::now()), jpeg);
+    let now = world.later();
+    assert_eq!(world.next_picture(now), jpeg);
     let meta = world.push.newest().unwrap().meta;
     assert_eq!((meta.width, meta.height, meta.live), (64, 48, true));
     for (mark, piece) in [(1, 1), (2, 7), (3, 8), (4, 9), (5, 100), (6, 1000)] {
         let jpeg = jpeg_of(mark, 400);
+        let now = world.later();
         for piece in wire(&jpeg).chunks(piece) {
             world.send(piece);
-            world.turn(Instant::now()).unwrap();
+            world.turn(now).unwrap();
         }
         if world.push.filled > 0 || world.shown() != jpeg {
-            let shown = world.next_picture(Instant::now());
+            let shown = world.next_picture(now);
             assert_eq!(shown, jpeg, "in pieces of {piece}");
         }
     }
     // The largest that there may be.
     let jpeg = jpeg_of(8, FRAME_BYTES);
     world.send(&wire(&jpeg));
-    assert!(world.next_picture(Instant::now()) == jpeg);
+    let now = world.later();
+    assert!(world.next_picture(now) == jpeg);
     assert_eq!(world.captured.bad, 0);
 }
 
@@ -222,15 +232,18 @@ fn damaged_pictures_are_counted_and_left_out() {
     let [good, next] = [1, 2].map(|mark| jpeg_of(mark, 1000));
     let cut = &good[..good.len() - 2];
     world.send(&[wire(&good), wire(b"x"), wire(cut), wire(b"GIF89a")].concat());
-    world.next_picture(Instant::now());
+    let now = world.later();
+    world.next_picture(now);
     let start = Instant::now();
     while world.captured.bad < 3 {
-        world.turn(Instant::now()).unwrap();
+        let now = world.later();
+        world.turn(now).unwrap();
         assert!(start.elapsed() < PATIENCE, "{:?}", world.captured);
     }
     assert!(world.shown() == good);
     world.send(&wire(&next));
-    assert!(world.next_picture(Instant::now()) == next);
+    let now = world.later();
+    assert!(world.next_picture(now) == next);
     assert_eq!((world.captured.bad, world.captured.dropped), (3, 0));
     // Also at the very end.
     world.captured.bad = 0;

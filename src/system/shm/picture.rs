@@ -16,10 +16,9 @@
 //! | 4 | CRC-32 of the IDAT's type and data |
 //! | 12 | IEND |
 
+use super::ipc::Segment;
 use crate::limits::DIMENSION_MAX;
 use crate::picture::frame::Size;
-
-use super::Segment;
 
 /// What there is before the PNG: that there is a picture.
 pub const PRESENT: [u8; 4] = [0, 0, 0, 1];
