@@ -19,7 +19,7 @@ use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
-use crate::protocol::session::{CloseReason, Form};
+use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
@@ -239,9 +239,11 @@ impl<S: Stream> Hub<S> {
             let acted = match slot.advance(now, &self.limits) {
                 Turn::Wait => return,
                 Turn::Again => break,
+                Turn::WantsFrame if self.send_away(index, now, camera) => Ok(()),
                 Turn::WantsFrame => match self.offer(index, now, camera) {
-                    Ok(true) => Ok(()),
-                    Ok(false) => return,
+                    // A request may wait behind the one that is answered now.
+                    Ok(true) if self.table.slot(index).state() == State::Idle => Ok(()),
+                    Ok(_) => return,
                     Err(reason) => Err(reason),
                 },
                 Turn::Refers => self.act(index, now, camera),
@@ -254,6 +256,17 @@ impl<S: Stream> Hub<S> {
         self.table.mark(index);
     }
 
+    /// A client that wants one live picture is told at once that the camera has none. True if that is so.
+    fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
+        let slot = self.table.slot_mut(index);
+        let is_vain = slot.wants_live() && camera.condition() == Condition::Fault;
+        if is_vain {
+            slot.no_picture(camera.reason());
+            self.sent_away = Some(now);
+        }
+        is_vain
+    }
+
     /// Hands the picture that there is to a slot that wants one. False: there is none for it now.
     fn offer<C: Source>(
         &mut self,
@@ -262,11 +275,6 @@ impl<S: Stream> Hub<S> {
         camera: &mut Camera<C>,
     ) -> Result<bool, CloseReason> {
         let (slot, listener) = self.table.with_listener(index);
-        if slot.wants_live() && camera.condition() == Condition::Fault {
-            slot.no_picture(camera.reason());
-            self.sent_away = Some(now);
-            return Ok(true);
-        }
         let newest = camera.newest();
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
         let Some(news) = self.renditions.news(newest.as_ref(), is_news) else {
