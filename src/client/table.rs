@@ -262,6 +262,11 @@ impl<S: Stream> Table<S> {
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }
+        if let CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow = reason
+            && let Some(stream) = slot.stream()
+        {
+            stream.abandon();
+        }
         if listener.is_user() {
             listener.ended = Some(reason);
         }

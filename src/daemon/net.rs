@@ -241,6 +241,15 @@ impl Stream for Connection {
         }
     }
 
+    /// By a reset, so that the kernel frees at once what it holds: its own tries to deliver that would go on for minutes.
+    fn abandon(&mut self) {
+        if let Connection::Tcp(stream) = self
+            && let Err(error) = SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+        {
+            log::debug!("SO_LINGER: {error}");
+        }
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Connection::Tcp(stream) => stream.shutdown(Shutdown::Write),
