@@ -1,8 +1,12 @@
 """What the tests of the lab and of the camera box have in common."""
 
+import os
 import sys
 import time
 import traceback
+
+# Set by tests/full: what a run repeats, or draws at random, is then done as often as ever.
+FULL = bool(os.environ.get("CAMD_FULL"))
 
 
 class Failure(Exception):
