@@ -6,6 +6,8 @@ use std::env;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camd::codec::{Codec, Recipe};
@@ -35,6 +37,15 @@ fn valgrind() -> Command {
     valgrind
 }
 
+/// Held while valgrind runs: two at a time. It takes a processor by itself, and camd's deadlines are those of the clock.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURNS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let turn = &TURNS[NEXT.fetch_add(1, Ordering::Relaxed) % TURNS.len()];
+    // A test that failed leaves nothing behind.
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The allocations of one whole life of camd, in which `viewers` do something.
 fn allocations(config: &str, viewers: impl FnOnce(&Camd)) -> u64 {
     allocations_under(valgrind(), config, viewers)
@@ -45,6 +56,7 @@ fn allocations_under(mut valgrind: Command, config: &str, viewers: impl FnOnce(&
         .arg(env!("CARGO_BIN_EXE_camd"))
         // For the time stamps: a zone with a long history.
         .env("TZ", "Europe/Berlin");
+    let _turn = turn();
     let mut camd = Camd::start_as(&mut valgrind, config, PATIENCE);
     viewers(&camd);
     camd.signal(Signal::SIGTERM);
@@ -403,6 +415,7 @@ fn turned_pictures_cost_no_allocation() {
         return turn_pictures(count.parse().expect("a number of pictures"));
     }
     let [few, many] = [N, 10 * N].map(|count| {
+        let _turn = turn();
         let output = valgrind()
             .arg(env::current_exe().expect("this program"))
             .args(["--exact", "turned_pictures_cost_no_allocation"])

@@ -206,9 +206,9 @@ def insmod(*modules):
 
 
 class Lab:
-    def __init__(self, options):
+    def __init__(self, options, group):
         # Links are made in it, which lead nowhere from elsewhere unless they are absolute.
-        self.folder = options.folder.resolve()
+        self.folder = options.folder.resolve() / group
         self.image, self.camd, self.over = options.image, options.camd, options.over
         self.lock, self.hostapd, self.work = options.lock, options.hostapd, TOP / "target/image"
         self.logs = self.folder / "logs"
@@ -233,6 +233,13 @@ class Lab:
         if self.box:
             self.box.close()
         self.box = None
+
+    def close(self):
+        """Also after a failed test."""
+        self.off()
+
+    def explain(self):
+        """The errors themselves tell how the console ends."""
 
     def modules(self, number, hook):
         """The files of the modules that a hook's `# module` lines name, with what they need."""
@@ -549,6 +556,9 @@ def _(lab):
 # --------------------------------------------------------------------------------------------------------- watchdogs
 
 
+test.group("watchdogs and updates")
+
+
 @test("camd hangs (SIGSTOP): a hardware watchdog (i6300esb) resets the board, and the picture comes again")
 def _(lab):
     made = lab.card(camd_toml=PATTERN)
@@ -821,8 +831,7 @@ def main():
     options = parser.parse_args()
     if options.list:
         return test.list(options.names)
-    lab = Lab(options)
-    return test.run("appliance", options.names, lab, lab.off, (GuestError, card.Error))
+    return test.run("appliance", options.names, lambda group: Lab(options, group), (GuestError, card.Error))
 
 
 if __name__ == "__main__":
