@@ -556,7 +556,7 @@ def _(lab):
 # --------------------------------------------------------------------------------------------------------- watchdogs
 
 
-test.group("watchdogs and updates")
+test.group("updates")
 
 
 @test("camd hangs (SIGSTOP): a hardware watchdog (i6300esb) resets the board, and the picture comes again")
