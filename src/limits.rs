@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const MAX_CLIENTS: usize = 64;
 /// Extra slots without a frame buffer, in which clients above the limits are told so before they are closed.
 pub const REFUSAL_SLOTS: usize = 8;
+/// All of them.
+pub const SLOTS: usize = MAX_CLIENTS + REFUSAL_SLOTS;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
@@ -200,8 +202,8 @@ const _: () = assert!(4 * 3840 * 2160 <= SHM_PIXELS);
 // push writes the length as an int32.
 const _: () = assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 const _: () = assert!(BUFFERS_MIN < BUFFERS_TO_HOLD_ONE && BUFFERS_TO_HOLD_ONE <= BUFFERS_MAX);
-// Client indices are one byte of the mio token.
-const _: () = assert!(MAX_CLIENTS + REFUSAL_SLOTS <= u8::MAX as usize);
+// A client's slot and its generation, 16 bits, share the word of a mio token with those of listeners and the like.
+const _: () = assert!(SLOTS <= 1 << 12);
 // A snapshot must not be refused because the encoder has failed meanwhile.
 const _: () = assert!(ENCODER_STALL.as_nanos() < SNAPSHOT_WAIT.as_nanos());
 const _: () = assert!(REOPEN_FIRST.as_nanos() <= REOPEN_MAX.as_nanos());

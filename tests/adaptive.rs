@@ -11,8 +11,10 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use camd::client::hub::{ClientId, Hub};
-use camd::client::slot::{Peer, Stream};
+use camd::client::hub::Hub;
+use camd::client::link::Stream;
+use camd::client::slot::Peer;
+use camd::client::table::ClientId;
 use camd::config::{Config, ListenerConfig};
 use camd::picture::frame::{
     Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use camd::client::hub::Hub;
-use camd::client::slot::Stream;
+use camd::client::link::Stream;
 use camd::config::{self, Config};
 use camd::daemon::supervisor::Supervisor;
 use camd::limits::HUNG;

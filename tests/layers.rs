@@ -50,23 +50,15 @@ impl Module {
             path.splice(path.len() - 1.., [tested, "tests".to_owned()]);
         }
         let text = fs::read_to_string(&file).expect("it can be read");
-        // Documentation may point anywhere.
-        let code = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"))
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let code = without_comments(&text);
         Module { file, path, code }
     }
 
     /// The modules that are files of their own below this one.
     fn children(&self) -> Vec<&str> {
-        let declared = self.code.lines().filter_map(|line| {
-            let line = line.strip_suffix(';')?;
-            let line = line.strip_prefix("pub ").unwrap_or(line);
-            line.strip_prefix("mod ")
-        });
-        declared.collect()
+        let lines = self.code.lines();
+        let declared = lines.filter_map(|line| without_visibility(line).strip_prefix("mod "));
+        declared.filter_map(|rest| rest.strip_suffix(';')).collect()
     }
 
     /// All paths that the code names below the crate's root, each as its segments.
@@ -75,6 +67,7 @@ impl Module {
         let mut inline: Vec<(usize, String)> = Vec::new();
         let children = self.children();
         let mut offset = 0;
+        let mut read_to = 0;
         for line in self.code.split_inclusive('\n') {
             let trimmed = line.trim();
             let indent = line.len() - line.trim_start().len();
@@ -85,8 +78,7 @@ impl Module {
             {
                 inline.pop();
             }
-            let header = trimmed.strip_prefix("pub ").unwrap_or(trimmed);
-            if let Some(name) = header
+            if let Some(name) = without_visibility(trimmed)
                 .strip_prefix("mod ")
                 .and_then(|r| r.strip_suffix(" {"))
             {
@@ -96,25 +88,51 @@ impl Module {
             here.extend(inline.iter().map(|(_, name)| name.clone()));
             for (at, word) in words(line) {
                 let rest = &self.code[offset + at..];
-                if !rest[word.len()..].starts_with("::") || line[..at].ends_with("::") {
+                // In the braces of another path, or within one.
+                let inside = offset + at < read_to || line[..at].ends_with("::");
+                if inside || !rest[word.len()..].starts_with("::") {
                     continue;
                 }
                 let base = match word {
                     "crate" => Vec::new(),
                     "super" => here[..here.len() - 1].to_vec(),
                     "self" => here.clone(),
-                    name if children.contains(&name) && inline.is_empty() => {
+                    // In a module in the file, too: it may have it by `use super::*`.
+                    name if children.contains(&name) => {
                         let mut base = self.path.clone();
                         base.push(name.to_owned());
                         base
                     }
                     _ => continue,
                 };
-                expand(&rest[word.len()..], base, &mut found);
+                let used = expand(&rest[word.len()..], base, &mut found);
+                read_to = offset + at + word.len() + used;
             }
             offset += line.len();
         }
         found
+    }
+}
+
+/// Documentation may point anywhere.
+fn without_comments(text: &str) -> String {
+    let code = |line: &str| match line.find("//") {
+        // Not that of a URL in a text.
+        Some(at) if at == 0 || line[..at].ends_with(' ') => line[..at].trim_end().to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(|line| code(line) + "\n").collect()
+}
+
+/// What follows `pub`, `pub(crate)` and the like.
+fn without_visibility(line: &str) -> &str {
+    let Some(rest) = line.strip_prefix("pub") else {
+        return line;
+    };
+    let end = rest.strip_prefix('(').and_then(|rest| rest.find(") "));
+    match end {
+        Some(end) => &rest[end + "() ".len()..],
+        None => rest.strip_prefix(' ').unwrap_or(line),
     }
 }
 
@@ -143,9 +161,15 @@ fn expand(rest: &str, mut base: Vec<String>, found: &mut Vec<Vec<String>>) -> us
                 let skipped =
                     rest[used..].len() - rest[used..].trim_start_matches([' ', '\n', ',']).len();
                 used += skipped;
-                let Some((0, word)) = words(&rest[used..]).next() else {
-                    // The closing brace.
-                    return used + 1;
+                let word = match words(&rest[used..]).next() {
+                    Some((0, word)) => word,
+                    _ if rest[used..].starts_with('}') => return used + 1,
+                    _ if rest[used..].starts_with('*') => {
+                        found.push(base.clone());
+                        used += 1;
+                        continue;
+                    }
+                    _ => panic!("no name, star or brace in {:.200?}", &rest[used..]),
                 };
                 let mut inner = base.clone();
                 if word != "self" {
@@ -259,6 +283,57 @@ fn describe(graph: &Graph) -> String {
         }
     }
     text
+}
+
+#[test]
+fn paths_are_read_as_rust_reads_them() {
+    let text = "\
+use std::fmt;
+use child::{self, One as Other};
+use crate::{
+    a::{b::C, *}, // why
+    child::D,
+};
+pub(crate) mod child;
+
+// use crate::comment::X;
+fn f() -> super::Type<'static> {
+    let url = \"http://crate/\";
+    crate::e::<u8>(self::child::inner::<crate::G>(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sibling;
+    use super::*;
+
+    fn g() {
+        child::h(sibling::I);
+    }
+}
+";
+    let module = Module {
+        file: PathBuf::new(),
+        path: ["up", "here"].map(str::to_owned).to_vec(),
+        code: without_comments(text),
+    };
+    assert_eq!(module.children(), ["child"]);
+    let paths: Vec<String> = module.paths().iter().map(|path| path.join("::")).collect();
+    let expected = [
+        "up::here::child",
+        "up::here::child::One",
+        "a::b::C",
+        "a",
+        "child::D",
+        "up::Type",
+        "e",
+        "up::here::child::inner",
+        "G",
+        "up::sibling",
+        "up::here",
+        "up::here::child::h",
+    ];
+    assert_eq!(paths, expected);
 }
 
 #[test]

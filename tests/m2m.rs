@@ -16,8 +16,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use camd::client::hub::Hub;
-use camd::client::hub::pages;
-use camd::client::slot::{Peer, Stream};
+use camd::client::link::Stream;
+use camd::client::pages;
+use camd::client::slot::Peer;
 use camd::config::{Config, EncoderKind, ListenerConfig};
 use camd::encode::codec::Codec;
 use camd::encode::m2m::{self, Encoder, Found, Trouble};
@@ -616,7 +617,7 @@ impl Bench {
 
     fn shown(&self) -> serde_json::Value {
         let mut page = Vec::new();
-        pages::state(&self.hub, &self.camera, self.now, &mut page).expect("a page");
+        pages::state(&self.hub.view(), &self.camera, self.now, &mut page).expect("a page");
         let state: serde_json::Value = serde_json::from_slice(&page).expect("JSON");
         state["camera"]["encoder"].clone()
     }

@@ -1,6 +1,24 @@
 //! The serving half: a table of clients, each with its connection and its own copy of a picture.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`link`] | bytes over one stream |
+//! | [`slot`] | one client: a link, the session of its protocol, and its copy of a picture |
+//! | [`adapt`] | which level of quality a client's link can carry |
+//! | [`listener`] | a listener, as far as its clients are concerned |
+//! | [`table`] | all slots: who is let in, who has something to do, and the end |
+//! | [`pages`] | what http requests for anything but pictures are answered |
+//! | [`calls`] | what the records of call clients lead to, with the [`switchboard`] and the [`texts`] |
+//! | [`hub`] | hands each new picture to those who wait for one, and lets the others act |
 
 pub mod adapt;
+pub mod calls;
+pub mod config_errors;
 pub mod hub;
+pub mod link;
+pub mod listener;
+pub mod pages;
 pub mod slot;
 pub mod switchboard;
+pub mod table;
+pub mod texts;

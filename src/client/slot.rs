@@ -1,98 +1,30 @@
 //! One client: its connection, its own copy of a picture, and where the two stand.
 //!
-//! A slot is generic over its stream, so that the tests drive it with a scripted one, and knows neither the poll nor
-//! the clock. It acts only in [`Slot::advance`] and [`Slot::offer`], which go as far as the socket allows.
+//! A slot knows neither the poll nor the clock nor any protocol. It puts three things together: a [`Link`], whose bytes
+//! they are, a [session](crate::protocol::session), which says what they mean, and the copy. It acts only in
+//! [`Slot::advance`] and [`Slot::offer`], which go as far as the socket allows.
 
-use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::Write;
 use std::time::Instant;
 
-use crate::client::adapt::{Adapter, Goal};
+use super::adapt::{Adapter, Goal};
+use super::link::{Link, Stream};
 use crate::config::LimitsConfig;
-use crate::limits::{
-    CONTROL_QUEUE, CONTROL_RECORD, INPUT, LINGER_CLOSE, LOGIN_WAIT, RECORD, REFUSALS, SNAPSHOT_WAIT,
-};
+use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
 use crate::measure::decimate::Decimator;
 use crate::measure::rate::Rate;
 use crate::picture::frame::{FrameBuf, FrameMeta};
-use crate::protocol::call::{self, Longest, Name, Partners, Record};
-use crate::protocol::http::{self, Call, Http, Parsed, Phase, Refusal, Route, Status};
-use crate::protocol::pull::{self, Action, Moment};
-use crate::protocol::push::Framing;
-use crate::protocol::{Chunk, Head, Position, Protocol, State, Violation};
-
-/// What a slot needs of a connection: bytes both ways without waiting, and the end of its own sending.
-pub trait Stream: Read + Write {
-    fn shutdown_write(&mut self) -> io::Result<()>;
-
-    /// Whether the kernel has sent all that it took. If not, there will be an event of room for writing when it has,
-    /// and not before.
-    fn drained(&mut self) -> io::Result<bool>;
-
-    /// Somebody else wants to come in the place of this peer: if it is dead without having said so, this is to be found
-    /// out within seconds.
-    fn probe(&mut self) {}
-}
+use crate::protocol::Protocol;
+use crate::protocol::name::Name;
+use crate::protocol::session::{
+    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants,
+};
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
 const READS_PER_TURN: usize = 4;
 
-/// call: bytes taken in by one of these reads.
-const RECORDS_READ: usize = 16 * 1024;
-
 /// Who is at the other end, as text for the log and for `/state`.
 pub type Peer = heapless::String<64>;
-
-/// Why a connection ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The peer closed it, or our reply was the last.
-    Done,
-    /// The peer reset it, or it broke.
-    Io(ErrorKind),
-    Violation(Violation),
-    /// Nothing taken for `limits.write_timeout_s`.
-    WriteTimeout,
-    /// pull: no `ack` for `limits.ack_timeout_s`.
-    AckTimeout,
-    /// http: no request for `limits.head_timeout_s`.
-    HeadTimeout,
-    /// call: did not say who it is for [`LOGIN_WAIT`].
-    LoginTimeout,
-    /// call: its queue of messages is full.
-    Overflow,
-    /// call: a relay does not let camd in; says why.
-    Refused(String),
-    /// camd ends.
-    Shutdown,
-}
-
-impl From<Violation> for CloseReason {
-    fn from(violation: Violation) -> Self {
-        CloseReason::Violation(violation)
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CloseReason::Done => f.write_str("done"),
-            CloseReason::Io(kind) => write!(f, "{kind}"),
-            CloseReason::Violation(violation) => {
-                write!(f, "violation of the protocol: {violation}")
-            }
-            CloseReason::WriteTimeout => f.write_str("took no byte for write_timeout_s"),
-            CloseReason::AckTimeout => f.write_str("sent no ack for ack_timeout_s"),
-            CloseReason::HeadTimeout => f.write_str("sent no request for head_timeout_s"),
-            CloseReason::LoginTimeout => {
-                write!(f, "did not log in for {} s", LOGIN_WAIT.as_secs())
-            }
-            CloseReason::Refused(why) => write!(f, "login refused: {why}"),
-            CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
-            CloseReason::Shutdown => f.write_str("camd ends"),
-        }
-    }
-}
 
 /// What [`Slot::advance`] came to.
 #[derive(Debug)]
@@ -103,10 +35,9 @@ pub enum Turn {
     Again,
     /// A newer picture can go out: [`Slot::offer`] it, if there is one.
     WantsFrame,
-    /// A request to be answered with [`Slot::reply`].
-    Call(Call),
-    /// A record to be acted on, [`Slot::record`], and then to be taken away with [`Slot::consume_record`].
-    Record,
+    /// The session refers its input to those who see more than one client. They have it from [`Slot::session`] and
+    /// [`Slot::input`], and answer by [`Slot::reply`] or [`Slot::tell`].
+    Refers,
     Closed(CloseReason),
 }
 
@@ -122,130 +53,41 @@ pub struct Stats {
     pub captured: Option<Instant>,
 }
 
-/// The bytes of one chunk on their way: `head`, then the payload from `sent` to `end`, then `tail`.
-///
-/// Invariant: each part is untouched until the one before it is out; `head_sent <= head.len()`, `sent <= end`,
-/// `tail_sent <= tail.len()`.
-#[derive(Debug, Default)]
-struct Outgoing {
-    head: Head,
-    head_sent: usize,
-    /// Payload bytes out, counted from the beginning of the picture.
-    sent: usize,
-    /// Where this chunk's payload ends.
-    end: usize,
-    tail: &'static [u8],
-    tail_sent: usize,
-}
-
-impl Outgoing {
-    fn begin(&mut self, chunk: Chunk) {
-        self.head_sent = 0;
-        self.end = self.sent + chunk.payload;
-        self.tail = chunk.tail;
-        self.tail_sent = 0;
-    }
-
-    fn reset(&mut self) {
-        self.head.clear();
-        self.sent = 0;
-        self.begin(Chunk {
-            payload: 0,
-            tail: b"",
-        });
-    }
-
-    fn left(&self) -> usize {
-        self.head.len() - self.head_sent + self.end - self.sent + self.tail.len() - self.tail_sent
-    }
-
-    fn advance(&mut self, mut n: usize) {
-        assert!(
-            n <= self.left(),
-            "the stream took {n} of {} bytes",
-            self.left()
-        );
-        let mut take = |have: usize| {
-            let part = n.min(have);
-            n -= part;
-            part
-        };
-        self.head_sent += take(self.head.len() - self.head_sent);
-        self.sent += take(self.end - self.sent);
-        self.tail_sent += take(self.tail.len() - self.tail_sent);
-    }
-
-    /// Writes until the chunk is out or the stream takes no more; gives the bytes taken. A write that is cut short
-    /// has filled the socket's buffer, and the next event comes when there is room again (epoll(7)), so it is not
-    /// tried twice.
-    fn write(&mut self, stream: &mut impl Write, payload: &[u8]) -> io::Result<usize> {
-        let left = self.left();
-        if left == 0 {
-            return Ok(0);
-        }
-        loop {
-            let parts = [
-                IoSlice::new(&self.head[self.head_sent..]),
-                IoSlice::new(&payload[self.sent..self.end]),
-                IoSlice::new(&self.tail[self.tail_sent..]),
-            ];
-            match stream.write_vectored(&parts) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.advance(n);
-                    return Ok(n);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(0),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
+/// What there is of a client while it is connected.
+struct Connected<S> {
+    link: Link<S>,
+    session: Protocol,
 }
 
 /// A connection and everything that belongs to it.
 ///
-/// Invariants (asserted after each step):
-/// - without stream the slot is free: idle, holds nothing.
-/// - `Sending`: `frame` holds what is being sent and nobody changes it; otherwise nothing is left in `out` and `frame`
-///   is empty.
-/// - `closing`: our sending half is shut, the rest of the peer's bytes is awaited and dropped; the state is idle.
-/// - not `writable`: `stalled` runs, so that nobody can wait for an event for ever.
+/// Invariants (asserted after each step, in debug builds):
+/// - without connection the slot is free: it holds nothing.
+/// - `sending`: `frame` holds what is being sent and nobody changes it; otherwise nothing is left in the link's `out`, and
+///   `frame` is empty.
+/// - a link that is closing sends nothing.
+/// - the link's own.
 pub struct Slot<S> {
-    stream: Option<S>,
+    connected: Option<Connected<S>>,
+    /// Tells two connections in one slot apart.
     pub generation: u16,
     pub peer: Peer,
     /// Which listener accepted it.
     pub listener: usize,
     /// Holds no pictures: it exists to say that there is no room.
     pub refusal: bool,
-    protocol: Protocol,
-    state: State,
-    closing: bool,
-    frame: FrameBuf,
-    out: Outgoing,
-    input: Box<heapless::Vec<u8, INPUT>>,
-    /// call: the input.
-    records: FrameBuf,
-    /// call: records that wait until what is being sent is through.
-    queue: FrameBuf,
-    /// The stream may have bytes for us / room for ours: set by events, cleared by WouldBlock alone, as events come
-    /// once (edge-triggered).
-    readable: bool,
-    writable: bool,
-    /// The peer will send no more.
-    eof: bool,
-    /// Bytes wait for a stream that takes none, since then.
-    stalled: Option<Instant>,
-    /// The last picture was still on its way when the camera had the next: the client is slower than the camera.
-    slow: bool,
-    /// `stalled` is the wait until the kernel has sent what it took. The event that tells so ends it: when the next picture
-    /// comes is up to the camera.
-    draining: bool,
-    /// When the current wait for the peer's word (request, ack), for a snapshot or for the end began.
-    since: Instant,
+    /// A picture or a reply is on its way, or between two of its parts.
+    sending: bool,
     /// What is being sent is a picture, not a reply.
     picture: bool,
+    frame: FrameBuf,
+    input: FrameBuf,
+    /// What the client is to be told when what is being sent is through.
+    outbox: FrameBuf,
+    /// There was no room in it.
+    overflowed: bool,
+    /// When the current wait for the peer's word, for a picture or for the end began.
+    since: Instant,
     /// The newest picture this client got or is getting.
     sequence: u64,
     /// Which pictures it gets, where it shall have fewer than there are.
@@ -255,31 +97,25 @@ pub struct Slot<S> {
     pub stats: Stats,
 }
 
+/// Why nothing but a taken slot is asked for its connection.
+const TAKEN: &str = "only a taken slot is advanced";
+
 impl<S: Stream> Slot<S> {
     /// A free slot that can hold pictures of `capacity` bytes.
     pub fn new(capacity: usize, refusal: bool, now: Instant) -> Self {
         Slot {
-            stream: None,
+            connected: None,
             generation: 0,
             peer: Peer::new(),
             listener: 0,
             refusal,
-            protocol: Protocol::Push(Framing::Lengths),
-            state: State::Idle,
-            closing: false,
-            frame: FrameBuf::new(capacity),
-            out: Outgoing::default(),
-            input: Box::default(),
-            records: FrameBuf::new(0),
-            queue: FrameBuf::new(0),
-            readable: false,
-            writable: false,
-            eof: false,
-            stalled: None,
-            slow: false,
-            draining: false,
-            since: now,
+            sending: false,
             picture: false,
+            frame: FrameBuf::new(capacity),
+            input: FrameBuf::new(INPUT),
+            outbox: FrameBuf::new(0),
+            overflowed: false,
+            since: now,
             sequence: 0,
             pace: None,
             adapter: Adapter::new(),
@@ -287,20 +123,20 @@ impl<S: Stream> Slot<S> {
         }
     }
 
-    /// Takes the memory that a connection to a call listener needs.
-    pub fn for_calls(mut self) -> Self {
+    /// Takes the memory that a protocol needs whose clients send each other messages and pictures.
+    pub fn for_messages(mut self) -> Self {
         let capacity = self.frame.capacity();
-        self.records = FrameBuf::new(RECORD.min(capacity));
-        self.queue = FrameBuf::new(CONTROL_QUEUE.min(capacity));
+        self.input = FrameBuf::new(RECORD.min(capacity));
+        self.outbox = FrameBuf::new(CONTROL_QUEUE.min(capacity));
         self
     }
 
     pub fn is_free(&self) -> bool {
-        self.stream.is_none()
+        self.connected.is_none()
     }
 
     pub fn stream(&mut self) -> Option<&mut S> {
-        self.stream.as_mut()
+        self.connected.as_mut().map(|it| it.link.stream())
     }
 
     /// Takes a connection in. `max_fps`: pictures per second that it gets at most; a snapshot is none of them.
@@ -312,165 +148,173 @@ impl<S: Stream> Slot<S> {
         stream: S,
         peer: Peer,
         listener: usize,
-        protocol: Protocol,
+        session: Protocol,
         max_fps: Option<u16>,
         now: Instant,
     ) {
         assert!(self.is_free(), "the slot is taken");
         self.generation = self.generation.wrapping_add(1);
-        self.state = if self.refusal {
-            State::Idle
-        } else {
-            protocol.initial_state()
-        };
-        (self.stream, self.peer, self.listener, self.protocol) =
-            (Some(stream), peer, listener, protocol);
-        // What a new connection has to say or room for is found out by trying.
-        (self.readable, self.writable, self.eof, self.closing) = (true, true, false, false);
-        (self.stalled, self.slow, self.since) = (None, false, now);
-        self.draining = false;
+        (self.peer, self.listener) = (peer, listener);
+        self.connected = Some(Connected {
+            link: Link::new(stream),
+            session,
+        });
+        self.since = now;
         (self.sequence, self.stats) = (0, Stats::default());
         self.pace = max_fps.map(Decimator::new);
         self.adapter = Adapter::new();
-        self.out.reset();
-        self.clear_input();
-        self.queue.clear();
-        self.frame.clear();
         self.check();
     }
 
     /// Ends the connection and frees the slot.
     pub fn close(&mut self) {
-        self.state = State::Idle;
-        self.closing = false;
-        self.out.reset();
-        self.clear_input();
-        self.queue.clear();
+        self.connected = None;
+        (self.sending, self.picture, self.overflowed) = (false, false, false);
         self.frame.clear();
-        self.stream = None;
-    }
-
-    fn clear_input(&mut self) {
         self.input.clear();
-        self.records.clear();
+        self.outbox.clear();
     }
 
     fn check(&self) {
-        let holds = self.out.left() > 0 || !self.frame.is_empty();
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let left = self.connected.as_ref().map_or(0, |it| it.link.out.left());
         assert!(
-            self.state == State::Sending || !holds,
+            self.sending || (left == 0 && self.frame.is_empty()),
             "{:?} holds {} bytes",
-            self.state,
+            self.state(),
             self.frame.len()
         );
-        assert!(
-            !self.closing || self.state == State::Idle,
-            "closing while {:?}",
-            self.state
-        );
-        assert!(
-            self.out.end <= self.frame.len() || self.state != State::Sending,
-            "a chunk ends behind its picture"
-        );
-        assert!(
-            self.writable || self.stalled.is_some(),
-            "no room, and no deadline"
-        );
+        if let Some(Connected { link, .. }) = &self.connected {
+            assert!(!link.is_closing() || !self.sending, "closing while sending");
+            assert!(
+                link.out.end() <= self.frame.len() || !self.sending,
+                "a chunk ends behind its picture"
+            );
+            link.check();
+        }
     }
 
     /// A readiness event. Acts on nothing.
     pub fn mark(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
         // A picture of another user that the socket did not take is waited for by nobody.
-        if writable && (self.draining || self.state == State::Idle) {
-            (self.stalled, self.draining) = (None, false);
+        let waiting = self.state() != State::Idle;
+        if let Some(it) = &mut self.connected {
+            it.link.mark(readable, writable, waiting);
         }
     }
 
+    /// Where it stands: what it holds comes first, then what its session wants.
     pub fn state(&self) -> State {
-        self.state
+        match &self.connected {
+            _ if self.sending => State::Sending,
+            Some(Connected { link, session })
+                if !link.is_closing() && session.wants() != Wants::Nothing =>
+            {
+                State::AnnouncePending
+            }
+            _ => State::Idle,
+        }
     }
 
-    pub fn protocol(&self) -> &Protocol {
-        &self.protocol
+    fn moment(&self) -> Moment {
+        match self.state() {
+            State::Idle => Moment::Idle,
+            State::AnnouncePending => Moment::AnnouncePending,
+            State::Sending => match &self.connected {
+                Some(it) if it.link.out.left() > 0 => Moment::MidChunk,
+                _ => Moment::AwaitingAck,
+            },
+        }
+    }
+
+    /// Its session, while it is taken.
+    pub fn session(&self) -> Option<&Protocol> {
+        self.connected.as_ref().map(|it| &it.session)
+    }
+
+    /// The user at the other end, once that is known.
+    pub fn user(&self) -> Option<&Name> {
+        self.session().and_then(Protocol::user)
+    }
+
+    /// Lets something happen to its session from outside.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    pub fn with_session<R>(&mut self, act: impl FnOnce(&mut Protocol) -> R) -> R {
+        let session = &mut self.connected.as_mut().expect(TAKEN).session;
+        let followed = session.follows();
+        let result = act(session);
+        if session.follows() != followed {
+            self.adapter = Adapter::new();
+        }
+        self.check();
+        result
+    }
+
+    /// There is no room for the client of this session, which this slot is opened with then. False: its protocol has no
+    /// words for that.
+    pub fn turn_away(&mut self, session: &mut Protocol) -> bool {
+        session.turn_away(&mut self.outbox)
+    }
+
+    /// What has come in and was not taken yet.
+    pub fn input(&self) -> &FrameBuf {
+        &self.input
+    }
+
+    /// The first `n` bytes of it have been acted on.
+    pub fn consume(&mut self, n: usize) {
+        self.input.consume(n);
     }
 
     /// Bytes of the current picture or reply that the kernel has not taken yet.
     pub fn unsent(&self) -> usize {
-        match self.state {
-            State::Sending => self.out.left() + self.frame.len() - self.out.end,
+        match &self.connected {
+            Some(Connected { link, .. }) if self.sending => {
+                link.out.left() + self.frame.len() - link.out.end()
+            }
             _ => 0,
         }
     }
 
     /// Someone is there for whom the camera must run.
     pub fn is_viewer(&self) -> bool {
-        match &self.protocol {
-            _ if self.is_free() || self.refusal || self.closing => false,
-            Protocol::Push(_) => true,
-            Protocol::Pull(_) => self.state != State::Idle,
-            Protocol::Http(http) => http.phase != Phase::Request,
-            Protocol::Call(call) => call.watching,
-        }
-    }
-
-    /// call: the user, once that is known.
-    pub fn user(&self) -> Option<&Name> {
-        self.call().and_then(|call| call.name.as_ref())
-    }
-
-    /// call: those who see the camera through this connection, if it is one to a relay.
-    pub fn partners(&self) -> Option<&Partners> {
-        self.call().and_then(|call| call.partners.as_ref())
-    }
-
-    fn call(&self) -> Option<&call::Connection> {
-        match &self.protocol {
-            Protocol::Call(call) if !self.is_free() => Some(call),
-            _ => None,
-        }
-    }
-
-    fn call_mut(&mut self) -> &mut call::Connection {
-        match &mut self.protocol {
-            Protocol::Call(call) => call,
-            other => unreachable!("{other:?} is no call connection"),
-        }
+        let connected = self.connected.as_ref().filter(|_| !self.refusal);
+        connected.is_some_and(|it| !it.link.is_closing() && it.session.watches(self.state()))
     }
 
     /// The camera has a new picture. True if it can be offered.
     pub fn on_frame(&mut self) -> bool {
-        self.slow |= self.out.left() > 0;
+        if let Some(it) = &mut self.connected {
+            it.link.outpace();
+        }
         self.adapter.on_frame();
         self.wants_frame()
     }
 
     /// A picture can be offered: it is wanted, and the socket may have room.
     pub fn wants_frame(&self) -> bool {
-        self.state == State::AnnouncePending && self.writable
+        let is_writable = |it: &Connected<S>| it.link.is_writable();
+        self.state() == State::AnnouncePending && self.connected.as_ref().is_some_and(is_writable)
     }
 
-    /// Only a live picture will do: a snapshot must not be the card that says there is none.
+    /// Only a live picture will do.
     pub fn wants_live(&self) -> bool {
-        matches!(
-            &self.protocol,
-            Protocol::Http(Http {
-                phase: Phase::Snapshot,
-                ..
-            })
-        )
+        self.session().is_some_and(|it| it.wants() == Wants::Live)
     }
 
     /// Whether this connection is one that goes on from picture to picture, so that it can be adapted: a snapshot is what
     /// was asked for.
     pub fn is_adaptable(&self) -> bool {
-        match &self.protocol {
-            _ if self.refusal => false,
-            Protocol::Push(_) | Protocol::Pull(_) => true,
-            Protocol::Http(http) => http.phase == Phase::Stream,
-            Protocol::Call(call) => call.watching,
-        }
+        !self.refusal && self.session().is_some_and(Protocol::follows)
+    }
+
+    /// In which form it takes pictures.
+    pub fn form(&self) -> Form {
+        self.session().map_or(Form::Jpeg, Protocol::form)
     }
 
     /// The rung of the picture it got last or is getting, if its listener has this goal.
@@ -510,8 +354,8 @@ impl<S: Stream> Slot<S> {
         if self.wants_live() {
             return meta.live && meta.sequence >= self.sequence;
         }
-        if let Some(partners) = self.partners() {
-            return partners.is_news(meta);
+        if let Some(news) = self.session().and_then(|session| session.news(meta)) {
+            return news;
         }
         let due = |pace: &Decimator| pace.wants(meta.captured);
         meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)
@@ -519,91 +363,129 @@ impl<S: Stream> Slot<S> {
 
     /// When the peer's patience with us, or ours with it, ends; `advance` then acts.
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
-        self.stream.as_ref()?;
-        let stalled = self.stalled.map(|since| since + limits.write_timeout);
-        let waiting = match (&self.protocol, self.state) {
-            _ if self.closing => Some(LINGER_CLOSE),
-            _ if self.out.left() > 0 => None,
-            (Protocol::Pull(_), State::Sending) => Some(limits.ack_timeout),
-            (Protocol::Http(_), State::Idle) => Some(limits.head_timeout),
-            (Protocol::Http(http), State::AnnouncePending) if http.phase == Phase::Snapshot => {
-                Some(SNAPSHOT_WAIT)
-            }
-            (Protocol::Call(call), _) if call.name.is_none() => Some(LOGIN_WAIT),
-            _ => None,
+        let Connected { link, session } = self.connected.as_ref()?;
+        let stalled = link.deadline(limits.write_timeout);
+        let ends = [stalled, self.patience(limits), session.paused()];
+        ends.into_iter().flatten().min()
+    }
+
+    /// When the peer will have been silent for too long.
+    fn patience(&self, limits: &LimitsConfig) -> Option<Instant> {
+        let Connected { link, session } = self.connected.as_ref()?;
+        let patience = match self.moment() {
+            _ if link.is_closing() => Some(LINGER_CLOSE),
+            Moment::MidChunk => None,
+            moment => session.patience(moment, limits.patience()),
         };
-        let waiting = waiting.map(|patience| self.since + patience);
-        let paused = self.call().and_then(call::Connection::resume);
-        [stalled, waiting, paused].into_iter().flatten().min()
+        patience.map(|patience| self.since + patience)
     }
 
     /// Does everything that can be done now: writes, reads, parses, until the peer or the camera has to act.
     pub fn advance(&mut self, now: Instant, limits: &LimitsConfig) -> Turn {
-        let turn = self.run(now, limits);
+        let turn = self.run(now, limits).unwrap_or_else(Turn::Closed);
         self.check();
         turn
     }
 
-    fn run(&mut self, now: Instant, limits: &LimitsConfig) -> Turn {
-        if self
-            .deadline(limits)
-            .is_some_and(|deadline| deadline <= now)
-            && let Some(reason) = self.on_deadline(now, limits)
-        {
-            return Turn::Closed(reason);
-        }
-        if self.call().is_some_and(|call| call.overflowed) {
-            return Turn::Closed(CloseReason::Overflow);
+    fn run(&mut self, now: Instant, limits: &LimitsConfig) -> Result<Turn, CloseReason> {
+        self.look_at_the_time(now, limits)?;
+        if self.overflowed {
+            return Err(CloseReason::Overflow);
         }
         let mut reads = 0;
         loop {
-            if let Err(reason) = self.write_own(now) {
-                return Turn::Closed(reason);
+            self.write_own(now)?;
+            match self.hear(now)? {
+                Heard::Waits => {}
+                Heard::Refers => return Ok(Turn::Refers),
+                _ => continue,
             }
-            match self.take_input(now) {
-                Ok(Input::Acted) => continue,
-                Ok(Input::Call(call)) => return Turn::Call(call),
-                Ok(Input::Record) => return Turn::Record,
-                Ok(Input::NeedsMore) => {}
-                Err(reason) => return Turn::Closed(reason),
+            let Connected { link, session } = self.connected.as_ref().expect(TAKEN);
+            if link.is_at_eof() && (link.is_closing() || session.ends_at_eof(self.state())) {
+                return Err(CloseReason::Done);
             }
-            if self.eof && self.ends_at_eof() {
-                return Turn::Closed(CloseReason::Done);
-            }
-            if !self.readable || self.eof || !self.has_room() {
+            let limit = session.input_limit().min(self.input.capacity());
+            let has_room = self.input.len() < limit && session.paused().is_none();
+            if !link.is_readable() || !has_room {
                 break;
             }
             if reads == READS_PER_TURN {
-                return Turn::Again;
+                return Ok(Turn::Again);
             }
             reads += 1;
-            if let Err(e) = self.read() {
-                return Turn::Closed(CloseReason::Io(e.kind()));
-            }
+            let link = &mut self.connected.as_mut().expect(TAKEN).link;
+            link.read(&mut self.input, limit).map_err(io)?;
         }
-        if self.wants_frame() {
+        Ok(if self.wants_frame() {
             Turn::WantsFrame
         } else {
             Turn::Wait
+        })
+    }
+
+    /// Acts on deadlines that have passed.
+    fn look_at_the_time(&mut self, now: Instant, limits: &LimitsConfig) -> Result<(), CloseReason> {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let link = &self.connected.as_ref().expect(TAKEN).link;
+        if is_over(link.deadline(limits.write_timeout)) {
+            return Err(CloseReason::WriteTimeout);
+        }
+        if !is_over(self.patience(limits)) {
+            return Ok(());
+        }
+        let moment = self.moment();
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
+        if link.is_closing() {
+            return Err(CloseReason::Done);
+        }
+        let reply = Reply {
+            head: &mut link.out.head,
+            body: &mut self.frame,
+        };
+        match session.late(moment, &mut self.input, reply) {
+            Late::Close(reason) => Err(reason),
+            Late::Reply => {
+                self.begin_reply();
+                Ok(())
+            }
+            Late::Stays => Ok(()),
         }
     }
 
-    /// Whether more input can be taken in.
-    fn has_room(&self) -> bool {
-        match self.call() {
-            Some(call) => call.resume().is_none() && self.records.len() < self.records.capacity(),
-            None => !self.input.is_full(),
+    /// Lets the session take in what has come. What it asks of the slot is done at once.
+    fn hear(&mut self, now: Instant) -> Result<Heard, CloseReason> {
+        let moment = self.moment();
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
+        if link.is_closing() {
+            self.input.clear();
+            return Ok(Heard::Waits);
         }
+        let reply = Reply {
+            head: &mut link.out.head,
+            body: &mut self.frame,
+        };
+        let heard = session.hear(moment, now, &mut self.input, reply)?;
+        match heard {
+            Heard::Asked => self.since = now,
+            Heard::NextPart => {
+                link.out.head.clear();
+                let sent = link.out.sent();
+                let chunk = session.next_part(self.frame.len(), sent, &mut link.out.head);
+                link.out.begin(chunk);
+            }
+            Heard::Reply => self.begin_reply(),
+            Heard::Waits | Heard::Acted | Heard::Refers => {}
+        }
+        Ok(heard)
     }
 
-    /// Writes from the slot's own copy, chunk after chunk as far as the protocol goes on by itself.
+    /// Writes from the slot's own copy, chunk after chunk as far as the session goes on by itself.
     fn write_own(&mut self, now: Instant) -> Result<(), CloseReason> {
         self.write_on(now)?;
-        while self.state != State::Sending && !self.queue.is_empty() {
+        while !self.sending && !self.outbox.is_empty() {
             // All of it at once.
-            self.out.reset();
-            self.frame.copy_tail(self.queue.as_slice(), 0);
-            self.queue.clear();
+            self.frame.copy_tail(self.outbox.as_slice(), 0);
+            self.outbox.clear();
             self.begin_reply();
             self.write_on(now)?;
         }
@@ -611,96 +493,99 @@ impl<S: Stream> Slot<S> {
     }
 
     fn write_on(&mut self, now: Instant) -> Result<(), CloseReason> {
-        if self.state != State::Sending {
+        if !self.sending {
             return Ok(());
         }
-        if self.out.left() > 0 {
-            if !self.writable {
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        if link.out.left() > 0 {
+            if !link.is_writable() {
                 return Ok(());
             }
-            let stream = self.stream.as_mut().expect("only a taken slot is advanced");
-            let taken = self
-                .out
-                .write(stream, self.frame.as_slice())
-                .map_err(|e| CloseReason::Io(e.kind()))?;
-            self.on_written(taken, now);
+            link.write(self.frame.as_slice(), now).map_err(io)?;
+            if link.out.left() > 0 {
+                return Ok(());
+            }
+            self.since = now;
         }
-        if self.out.left() == 0 && self.out.sent == self.frame.len() {
+        if link.out.sent() == self.frame.len() {
             self.finish(now)?;
         }
         Ok(())
     }
 
-    fn on_written(&mut self, taken: usize, now: Instant) {
-        if self.out.left() == 0 {
-            self.stalled = None;
-            self.since = now;
-            return;
-        }
-        self.writable = false;
-        if taken > 0 || self.stalled.is_none() {
-            self.stalled = Some(now);
-        }
-    }
-
     /// The last byte of a picture or a reply is written.
     fn finish(&mut self, now: Instant) -> Result<(), CloseReason> {
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
         self.frame.clear();
-        self.out.reset();
+        link.out.reset();
+        self.sending = false;
         self.since = now;
         if self.picture {
             self.stats.frames += 1;
             self.stats.rate.tick(now);
         }
-        match &mut self.protocol {
-            Protocol::Pull(pull) => {
-                self.adapter.end(now);
-                self.state = pull.on_frame_done();
-            }
-            Protocol::Push(_) => self.state = State::AnnouncePending,
-            Protocol::Http(http) if http.phase == Phase::Stream => {
-                self.state = State::AnnouncePending
-            }
-            Protocol::Call(call) if call.watching => self.state = State::AnnouncePending,
-            Protocol::Call(call) => {
-                self.state = State::Idle;
-                if call.ends && self.queue.is_empty() {
-                    self.begin_closing()?;
-                }
-            }
-            Protocol::Http(http) => {
-                http.phase = Phase::Request;
-                self.state = State::Idle;
-                if http.close {
-                    self.begin_closing()?;
-                }
-            }
+        if session.sets_the_pace() {
+            self.adapter.end(now);
+        }
+        if session.sent() && self.outbox.is_empty() {
+            link.shut().map_err(io)?;
         }
         Ok(())
     }
 
-    /// Shuts our half and waits for the peer's: closing with unread input would make the kernel send a reset, which
-    /// takes our last words away from the peer before it has read them.
-    fn begin_closing(&mut self) -> Result<(), CloseReason> {
-        self.closing = true;
-        let stream = self.stream.as_mut().expect("only a taken slot is advanced");
-        stream
-            .shutdown_write()
-            .map_err(|e| CloseReason::Io(e.kind()))
+    fn begin_reply(&mut self) {
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        link.out.begin(Chunk {
+            payload: self.frame.len(),
+            tail: b"",
+        });
+        self.picture = false;
+        self.sending = true;
     }
 
-    /// Whether a picture can begin now: to be asked before it is offered. What is begun while the kernel still holds the
-    /// rest of the picture before it would wait behind that, and grow old. The kernel would take it all the same: it fills
-    /// up the last buffer of its queue whatever TCP_NOTSENT_LOWAT says. If not, there will be an event.
-    pub fn ready(&mut self, now: Instant) -> Result<bool, CloseReason> {
-        if self.slow && !self.is_drained()? {
-            self.writable = false;
-            self.draining = self.stalled.is_none();
-            self.stalled.get_or_insert(now);
-            return Ok(false);
+    /// Sends what `write` makes of its session, in reply to what that referred.
+    ///
+    /// # Panics
+    /// If something is being sent.
+    pub fn reply(&mut self, write: impl FnOnce(&mut Protocol, Reply<'_>)) {
+        assert!(!self.sending, "a reply into a reply");
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
+        let reply = Reply {
+            head: &mut link.out.head,
+            body: &mut self.frame,
+        };
+        write(session, reply);
+        self.begin_reply();
+    }
+
+    /// The camera is in trouble: the live picture that the session waits for will not come, and the client is told why.
+    pub fn no_picture(&mut self, why: &str) {
+        self.reply(|session, reply| session.no_picture(why, reply));
+    }
+
+    /// Says something to the client when what is being sent is through. If there is no room for it, the connection ends
+    /// with the next turn: a client that does not take what it must know is as good as gone.
+    pub fn tell(&mut self, record: &[u8]) {
+        if self.outbox.capacity() - self.outbox.len() < record.len() {
+            self.overflowed = true;
+            return;
         }
-        self.slow = false;
-        Ok(true)
+        self.outbox
+            .write_all(record)
+            .expect("it was measured against the room");
+    }
+
+    /// The first `n` bytes of the input go back to where they came from.
+    pub fn echo(&mut self, n: usize) {
+        let input = std::mem::replace(&mut self.input, FrameBuf::new(0));
+        self.tell(&input.as_slice()[..n]);
+        self.input = input;
+    }
+
+    /// Whether a picture can begin now: to be asked before it is offered. See [`Link::ready`].
+    pub fn ready(&mut self, now: Instant) -> Result<bool, CloseReason> {
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        link.ready(now).map_err(io)
     }
 
     /// Lends a picture that goes out straight away as far as the socket takes it; what it does not take is copied.
@@ -717,469 +602,104 @@ impl<S: Stream> Slot<S> {
         assert!(
             self.wants_frame(),
             "a picture for a slot that is {:?}",
-            self.state
+            self.state()
         );
-        if let Protocol::Call(call) = &mut self.protocol
-            && let Some(partners) = &mut call.partners
-        {
-            let found = partners.turn_to(meta);
-            assert!(found, "a picture that is news to nobody");
-        }
-        let chunk = self
-            .protocol
-            .next_chunk(meta, jpeg.len(), Position::Start, &mut self.out.head);
-        self.out.begin(chunk);
-        let stream = self
-            .stream
-            .as_mut()
-            .expect("only a taken slot wants pictures");
-        let taken = match self.out.write(stream, jpeg) {
-            Ok(taken) => taken,
-            Err(e) => return Err(CloseReason::Io(e.kind())),
-        };
-        self.on_written(taken, now);
-        if taken == 0 {
-            self.out.reset();
-            self.check();
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
+        let chunk = session.begin(meta, jpeg.len(), &mut link.out.head);
+        let whole = session.whole(jpeg.len());
+        let lent = self.lend(chunk, jpeg, whole, now)?;
+        if lent == Lent::Nothing {
             return Ok(());
         }
-        self.stats.captured = Some(meta.captured);
-        if meta.live && self.is_adaptable() {
+        let session = &mut self.connected.as_mut().expect(TAKEN).session;
+        session.began(meta);
+        if meta.live && !self.refusal && session.follows() {
             self.adapter.begin(jpeg.len(), now);
         }
+        self.stats.captured = Some(meta.captured);
         if let Some(pace) = &mut self.pace {
             pace.kept(meta.captured);
-        }
-        if let Protocol::Call(call) = &mut self.protocol
-            && let Some(partners) = &mut call.partners
-        {
-            partners.kept(meta);
         }
         if self.sequence > 0 {
             self.stats.skipped += meta.sequence.saturating_sub(self.sequence + 1);
         }
         self.sequence = meta.sequence;
-        self.picture = true;
-        self.state = State::Sending;
-        let head_only = matches!(&self.protocol, Protocol::Http(http) if http.head_only);
-        let payload = if head_only { &jpeg[..0] } else { jpeg };
-        if self.out.left() == 0 && self.out.sent == payload.len() {
-            self.finish(now)?;
-        } else {
-            self.frame.copy_tail(payload, self.out.sent);
-        }
-        self.check();
-        Ok(())
+        self.settle(lent, now)
     }
 
-    /// call: says something to the user. If there is no room for it, the connection ends with the next turn: who does
-    /// not take what he must know is as good as gone.
-    pub fn tell(&mut self, record: &[u8]) {
-        if self.queue.capacity() - self.queue.len() < record.len() {
-            self.call_mut().overflowed = true;
-            return;
-        }
-        self.queue
-            .write_all(record)
-            .expect("it was measured against the room");
-    }
-
-    /// call: the login is refused. After the last of [`REFUSALS`] the connection ends.
-    pub fn refuse_login(&mut self, record: &[u8]) {
-        self.tell(record);
-        let refusal = self.refusal;
-        let call = self.call_mut();
-        call.refusals += 1;
-        call.ends |= call.refusals >= REFUSALS || refusal;
-    }
-
-    /// call: this is who it is.
-    pub fn set_user(&mut self, name: &Name) {
-        self.call_mut().name = Some(name.clone());
-    }
-
-    /// call: somebody behind the relay is in a call with the camera, with so many pictures per second at most.
-    pub fn add_partner(&mut self, name: &Name, max_fps: Option<u16>) {
-        self.partners_mut().add(name.clone(), max_fps);
-        if !self.call_mut().watching {
-            self.set_watching(true);
-        }
-    }
-
-    /// call: he has hung up, if he was in one.
-    pub fn remove_partner(&mut self, name: &Name) {
-        self.partners_mut().remove(name);
-        if self.partners_mut().is_empty() && self.call_mut().watching {
-            self.set_watching(false);
-        }
-    }
-
-    fn partners_mut(&mut self) -> &mut Partners {
-        let partners = self.call_mut().partners.as_mut();
-        partners.expect("the other end is a relay")
-    }
-
-    /// call: whether it gets the camera's pictures.
-    pub fn set_watching(&mut self, on: bool) {
-        self.call_mut().watching = on;
-        self.adapter = Adapter::new();
-        match (self.state, on) {
-            (State::Idle, true) => self.state = State::AnnouncePending,
-            (State::AnnouncePending, false) => self.state = State::Idle,
-            _ => {}
-        }
-        self.check();
-    }
-
-    /// call: the record that [`Slot::advance`] handed out.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub fn record(&self) -> Record<'_> {
-        let record = Record::parse(self.records.as_slice(), self.longest());
-        record.ok().flatten().expect("it has been found good")
-    }
-
-    pub fn consume_record(&mut self) {
-        let used = self.record().bytes.len();
-        self.records.consume(used);
-    }
-
-    /// call: the record goes back to where it came from.
-    pub fn echo(&mut self) {
-        let used = self.record().bytes.len();
-        let records = std::mem::replace(&mut self.records, FrameBuf::new(0));
-        self.tell(&records.as_slice()[..used]);
-        self.records = records;
-    }
-
-    fn longest(&self) -> Longest {
-        Longest {
-            picture: self.records.capacity(),
-            control: CONTROL_RECORD,
-        }
-    }
-
-    /// call: passes a picture of another user on, if it can go out at once. If not it is dropped: when there is room again,
+    /// Passes a picture of another client on, if it can go out at once. If not it is dropped: when there is room again,
     /// there will be a newer one.
     pub fn pass(&mut self, record: &[u8], now: Instant) -> Result<(), CloseReason> {
         // Nothing overtakes what was said before.
         self.write_own(now)?;
-        if self.state == State::Sending || !self.writable || self.closing {
-            self.slow |= self.out.left() > 0;
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        let is_free = !self.sending && link.is_writable() && !link.is_closing();
+        if !is_free {
+            link.outpace();
+        }
+        if !is_free || !self.ready(now)? {
             self.stats.skipped += 1;
             return Ok(());
         }
-        if !self.ready(now)? {
-            self.stats.skipped += 1;
-            return Ok(());
-        }
-        self.out.reset();
-        self.out.begin(Chunk {
+        let chunk = Chunk {
             payload: record.len(),
             tail: b"",
-        });
-        let stream = self
-            .stream
-            .as_mut()
-            .expect("only a taken slot is passed any");
-        let taken = self
-            .out
-            .write(stream, record)
-            .map_err(|e| CloseReason::Io(e.kind()))?;
-        self.on_written(taken, now);
-        if taken == 0 {
-            self.out.reset();
+        };
+        let lent = self.lend(chunk, record, record.len(), now)?;
+        if lent == Lent::Nothing {
             self.stats.skipped += 1;
-        } else {
-            self.picture = true;
-            self.state = State::Sending;
-            if self.out.left() == 0 {
-                self.finish(now)?;
-            } else {
-                self.frame.copy_tail(record, self.out.sent);
-            }
+            return Ok(());
+        }
+        self.settle(lent, now)
+    }
+
+    /// Writes the first chunk of `bytes`, of which `whole` go out in all, straight from there, and keeps what the stream
+    /// does not take.
+    fn lend(
+        &mut self,
+        chunk: Chunk,
+        bytes: &[u8],
+        whole: usize,
+        now: Instant,
+    ) -> Result<Lent, CloseReason> {
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        link.out.begin(chunk);
+        if link.write(bytes, now).map_err(io)? == 0 {
+            link.out.reset();
+            self.check();
+            return Ok(Lent::Nothing);
+        }
+        if link.out.left() == 0 {
+            self.since = now;
+        }
+        (self.sending, self.picture) = (true, true);
+        if link.out.left() == 0 && link.out.sent() == whole {
+            return Ok(Lent::Whole);
+        }
+        self.frame.copy_tail(&bytes[..whole], link.out.sent());
+        Ok(Lent::Part)
+    }
+
+    fn settle(&mut self, lent: Lent, now: Instant) -> Result<(), CloseReason> {
+        if lent == Lent::Whole {
+            self.finish(now)?;
         }
         self.check();
         Ok(())
     }
-
-    fn is_drained(&mut self) -> Result<bool, CloseReason> {
-        let stream = self
-            .stream
-            .as_mut()
-            .expect("only a taken slot wants pictures");
-        stream.drained().map_err(|e| CloseReason::Io(e.kind()))
-    }
-
-    /// Takes in what the buffered input says. Parts of a reply never mix: a request that means output is read only
-    /// when the one before it is through.
-    fn take_input(&mut self, now: Instant) -> Result<Input, CloseReason> {
-        if self.closing {
-            self.clear_input();
-            return Ok(Input::NeedsMore);
-        }
-        match &mut self.protocol {
-            Protocol::Push(_) => {
-                self.input.clear();
-                Ok(Input::NeedsMore)
-            }
-            Protocol::Pull(_) => self.take_tokens(),
-            Protocol::Http(http) if http.phase == Phase::Stream => {
-                self.input.clear();
-                Ok(Input::NeedsMore)
-            }
-            Protocol::Call(call) if call.ends => {
-                self.records.clear();
-                Ok(Input::NeedsMore)
-            }
-            Protocol::Call(call) => {
-                let longest = Longest {
-                    picture: self.records.capacity(),
-                    control: CONTROL_RECORD,
-                };
-                let record = Record::parse(self.records.as_slice(), longest)
-                    .map_err(CloseReason::Violation)?;
-                let passes = record.is_some_and(|record| {
-                    record.kind == call::Kind::VideoData || call.may_send(record.bytes.len(), now)
-                });
-                Ok(if passes {
-                    Input::Record
-                } else {
-                    Input::NeedsMore
-                })
-            }
-            Protocol::Http(_) if self.state != State::Idle => Ok(Input::NeedsMore),
-            Protocol::Http(http) => match http.parse(&self.input) {
-                Parsed::Incomplete => Ok(Input::NeedsMore),
-                Parsed::Call(call, used) => {
-                    consume(&mut self.input, used);
-                    Ok(self.on_call(call, now))
-                }
-                Parsed::Refused(refusal, used) => {
-                    consume(&mut self.input, used);
-                    self.refuse(refusal);
-                    Ok(Input::Acted)
-                }
-                Parsed::Broken(refusal) => {
-                    self.input.clear();
-                    self.refuse(refusal);
-                    Ok(Input::Acted)
-                }
-            },
-        }
-    }
-
-    /// Takes all whole tokens before anything is written in answer to them: an `ack` that came with the one before it
-    /// came too early.
-    fn take_tokens(&mut self) -> Result<Input, CloseReason> {
-        let mut came = Input::NeedsMore;
-        loop {
-            let Protocol::Pull(pull) = &mut self.protocol else {
-                unreachable!("only pull has tokens")
-            };
-            let (used, token) = pull::next_token(&self.input).map_err(CloseReason::Violation)?;
-            consume(&mut self.input, used);
-            let Some(token) = token else {
-                return Ok(came);
-            };
-            let moment = match self.state {
-                State::Idle => Moment::Idle,
-                State::AnnouncePending => Moment::AnnouncePending,
-                State::Sending if self.out.left() == 0 => Moment::AwaitingAck,
-                State::Sending => Moment::MidChunk,
-            };
-            match pull
-                .on_token(moment, token)
-                .map_err(CloseReason::Violation)?
-            {
-                Action::Nothing => {}
-                Action::Announce => self.state = State::AnnouncePending,
-                Action::NextPart => self.next_part(),
-            }
-            came = Input::Acted;
-        }
-    }
-
-    fn next_part(&mut self) {
-        self.out.head.clear();
-        let chunk = pull::next_chunk(
-            self.frame.len(),
-            Position::Sent(self.out.sent),
-            &mut self.out.head,
-        );
-        self.out.begin(chunk);
-    }
-
-    /// The requests that a slot can answer by itself: it knows how a picture gets to its client.
-    fn on_call(&mut self, call: Call, now: Instant) -> Input {
-        let Protocol::Http(http) = &mut self.protocol else {
-            unreachable!("only http has calls")
-        };
-        if self.refusal {
-            http.close = true;
-            self.refuse(Refusal::new(
-                Status::ServiceUnavailable,
-                "all client slots are taken",
-            ));
-            return Input::Acted;
-        }
-        match call {
-            Call::Get(Route::Stream) => {
-                http.stream_head(&mut self.out.head);
-                self.begin_reply();
-                Input::Acted
-            }
-            Call::Get(Route::Snapshot) => {
-                http.phase = Phase::Snapshot;
-                self.state = State::AnnouncePending;
-                self.since = now;
-                Input::Acted
-            }
-            Call::Options(route) => {
-                http.options_head(route, &mut self.out.head);
-                self.begin_reply();
-                Input::Acted
-            }
-            call => Input::Call(call),
-        }
-    }
-
-    /// Answers the request that [`Slot::advance`] handed out. What does not fit the slot's buffer is cut: pages are at
-    /// most [`crate::limits::PAGE`].
-    pub fn reply(&mut self, status: Status, content_type: &str, body: &[u8]) {
-        self.reply_with(status, content_type, body, None);
-    }
-
-    fn refuse(&mut self, refusal: Refusal) {
-        let mut body = heapless::String::<{ crate::limits::REFUSAL_BODY }>::new();
-        // Cut if too long: it is for a person's eyes.
-        let _ = fmt::write(
-            &mut body,
-            format_args!("{}: {}\n", refusal.status, refusal.reason),
-        );
-        self.reply_with(refusal.status, http::TEXT, body.as_bytes(), refusal.allow);
-    }
-
-    fn reply_with(&mut self, status: Status, content_type: &str, body: &[u8], allow: Option<&str>) {
-        let Protocol::Http(http) = &mut self.protocol else {
-            unreachable!("only http is replied to")
-        };
-        http.phase = Phase::Request;
-        self.out.reset();
-        let body = &body[..body.len().min(self.frame.capacity())];
-        http.reply_head(status, content_type, body.len(), allow, &mut self.out.head);
-        if !http.head_only {
-            self.frame.copy_tail(body, 0);
-        }
-        self.begin_reply();
-    }
-
-    fn begin_reply(&mut self) {
-        self.out.begin(Chunk {
-            payload: self.frame.len(),
-            tail: b"",
-        });
-        self.picture = false;
-        self.state = State::Sending;
-    }
-
-    /// A peer that will say no more is through, unless it is still being sent what it asked for.
-    fn ends_at_eof(&self) -> bool {
-        match &self.protocol {
-            _ if self.closing => true,
-            // Without further acks or requests nothing can follow.
-            Protocol::Pull(_) => true,
-            Protocol::Push(_) => false,
-            Protocol::Http(_) => self.state == State::Idle,
-            // What he said has been acted on: nothing, not even the end, is read while a record waits.
-            Protocol::Call(_) => true,
-        }
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        let stream = self.stream.as_mut().expect("only a taken slot is advanced");
-        if let Protocol::Call(_) = &self.protocol {
-            let len = self.records.len();
-            let room = &mut self.records.spare()[len..];
-            let most = room.len().min(RECORDS_READ);
-            loop {
-                match stream.read(&mut room[..most]) {
-                    Ok(0) => self.eof = true,
-                    Ok(n) => self.records.set_len(len + n),
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
-                    Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                    Err(e) => return Err(e),
-                }
-                return Ok(());
-            }
-        }
-        let mut chunk = [0; 4096];
-        let room = (self.input.capacity() - self.input.len()).min(chunk.len());
-        loop {
-            match stream.read(&mut chunk[..room]) {
-                Ok(0) => self.eof = true,
-                Ok(n) => self
-                    .input
-                    .extend_from_slice(&chunk[..n])
-                    .expect("no more was read than there is room for"),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            }
-            return Ok(());
-        }
-    }
-
-    fn on_deadline(&mut self, now: Instant, limits: &LimitsConfig) -> Option<CloseReason> {
-        if self
-            .stalled
-            .is_some_and(|since| since + limits.write_timeout <= now)
-        {
-            return Some(CloseReason::WriteTimeout);
-        }
-        match (&mut self.protocol, self.state) {
-            _ if self.closing => Some(CloseReason::Done),
-            (Protocol::Pull(_), _) => Some(CloseReason::AckTimeout),
-            (Protocol::Call(call), _) => {
-                let late = call.name.is_none() && self.since + LOGIN_WAIT <= now;
-                late.then_some(CloseReason::LoginTimeout)
-            }
-            (Protocol::Http(_), State::AnnouncePending) => {
-                self.refuse(Refusal::new(
-                    Status::ServiceUnavailable,
-                    "no picture within 2 s",
-                ));
-                None
-            }
-            (Protocol::Http(http), _) if !self.input.is_empty() => {
-                http.close = true;
-                self.input.clear();
-                self.refuse(Refusal::new(
-                    Status::RequestTimeout,
-                    "the request's head took too long",
-                ));
-                None
-            }
-            _ => Some(CloseReason::HeadTimeout),
-        }
-    }
 }
 
-/// What the input came to.
-enum Input {
-    /// Something has changed: look again.
-    Acted,
-    NeedsMore,
-    Call(Call),
-    Record,
+/// How much of a picture the stream took while it was lent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lent {
+    /// So that nothing has begun.
+    Nothing,
+    Part,
+    Whole,
 }
 
-fn consume(input: &mut heapless::Vec<u8, INPUT>, used: usize) {
-    if used > 0 {
-        input.copy_within(used.., 0);
-        input.truncate(input.len() - used);
-    }
+fn io(error: std::io::Error) -> CloseReason {
+    CloseReason::Io(error.kind())
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use std::io::{self, ErrorKind, IoSlice, Read};
+
 use super::*;
 use crate::config::Config;
-use crate::limits::{CONTROL_BURST, CONTROL_RATE};
-use crate::protocol::ProtocolKind;
-use crate::protocol::call::Kind;
-use crate::protocol::http::Policy;
+use crate::limits::{CONTROL_BURST, CONTROL_RATE, LOGIN_WAIT, REFUSALS, SNAPSHOT_WAIT};
+use crate::protocol::call::{self, Connection, Kind, Name, Record, note};
+use crate::protocol::setup::{Policy, Setup};
+use crate::protocol::{Head, ProtocolKind, Violation};
 
 /// What the stream does at its next read or write. Without an entry it would block.
 #[derive(Clone, Debug)]
@@ -108,11 +110,18 @@ impl Bench {
         let script = Scripted::default();
         let slot = Slot::new(64 * 1024, refusal, now);
         let mut slot = match kind {
-            ProtocolKind::Call => slot.for_calls(),
+            ProtocolKind::Call => slot.for_messages(),
             _ => slot,
         };
-        let camera = Name::new("camera").unwrap();
-        let protocol = Protocol::new(kind, &Rc::new(Policy::default()), &camera);
+        let setup = Setup {
+            policy: Rc::new(Policy::default()),
+            user: Rc::new(Name::new("camera").unwrap()),
+            to_relay: false,
+        };
+        let mut protocol = Protocol::new(kind, &setup);
+        if refusal {
+            assert!(slot.turn_away(&mut protocol), "it has words for that");
+        }
         slot.open(script.clone(), Peer::new(), 0, protocol, None, now);
         let limits = Config::default().limits;
         Bench {
@@ -173,6 +182,10 @@ impl Bench {
 
     fn text(&self) -> String {
         String::from_utf8(self.written()).expect("text")
+    }
+
+    fn link(&self) -> &Link<Scripted> {
+        &self.slot.connected.as_ref().expect("it is taken").link
     }
 
     fn state(&self) -> State {
@@ -612,7 +625,7 @@ fn input_waits_in_the_kernel_while_a_reply_is_on_its_way() {
         other => panic!("{other:?}"),
     };
     assert_eq!(left, 2 * INPUT);
-    assert!(!bench.slot.eof, "no room to read into is no end");
+    assert!(!bench.link().is_at_eof(), "no room to read into is no end");
 }
 
 #[test]
@@ -668,6 +681,37 @@ fn picture(len: usize) -> Vec<u8> {
     record("bob", &letters.collect::<String>(), Kind::VideoData)
 }
 
+/// What the calls do to their slots.
+impl Slot<Scripted> {
+    fn call(&mut self, act: impl FnOnce(&mut Connection)) {
+        self.with_session(|session| match session {
+            Protocol::Call(call) => act(call),
+            other => panic!("{other:?} is in no call"),
+        });
+    }
+
+    fn set_user(&mut self, name: &Name) {
+        self.call(|call| call.set_user(name));
+    }
+
+    fn set_watching(&mut self, on: bool) {
+        self.call(|call| call.set_watching(on));
+    }
+
+    fn refuse_login(&mut self, record: &[u8]) {
+        self.tell(record);
+        self.call(Connection::refused);
+    }
+
+    fn record(&self) -> Record<'_> {
+        Connection::record(self.input())
+    }
+
+    fn consume_record(&mut self) {
+        self.consume(self.record().bytes.len());
+    }
+}
+
 impl Bench {
     /// Somebody who has logged in.
     fn caller() -> Self {
@@ -682,7 +726,7 @@ impl Bench {
         let mut records = Vec::new();
         loop {
             match self.advance() {
-                Turn::Record => {
+                Turn::Refers => {
                     records.push(self.slot.record().bytes.to_vec());
                     self.slot.consume_record();
                 }
@@ -808,7 +852,7 @@ fn the_third_refused_login_is_the_last() {
     let mut bench = Bench::new(ProtocolKind::Call);
     for _ in 1..REFUSALS {
         bench.says(&login);
-        assert_turn!(bench.advance(), Turn::Record);
+        assert_turn!(bench.advance(), Turn::Refers);
         bench.slot.refuse_login(&refused);
         bench.slot.consume_record();
         bench.takes(&[ALL]);
@@ -816,7 +860,7 @@ fn the_third_refused_login_is_the_last() {
         assert_eq!(bench.written(), refused);
     }
     bench.says(&[&login[..], &login, b"more"].concat());
-    assert_turn!(bench.advance(), Turn::Record);
+    assert_turn!(bench.advance(), Turn::Refers);
     bench.slot.refuse_login(&refused);
     bench.slot.consume_record();
     bench.takes(&[Ok(9)]);
@@ -834,13 +878,12 @@ fn the_third_refused_login_is_the_last() {
 
 #[test]
 fn who_finds_no_room_for_calls_is_told_so() {
-    let refused = record("", "no room", Kind::LoginRefused);
+    let refused = note("", "", "no room", Kind::LoginRefused);
     let mut bench = Bench::with(ProtocolKind::Call, true);
-    bench.slot.refuse_login(&refused);
     bench.says(&record("", "", Kind::Login));
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::Wait);
-    assert_eq!(bench.written(), refused);
+    assert_eq!(bench.written(), refused[..]);
     bench.event(Read_::Eof);
     assert_turn!(bench.advance(), Turn::Closed(CloseReason::Done));
 }
@@ -990,10 +1033,10 @@ fn what_one_says_to_himself_comes_back() {
     let mut bench = Bench::caller();
     let (first, second) = (picture(5), record("bob", "b", Kind::Other(60)));
     bench.says(&[&first[..], &second].concat());
-    assert_turn!(bench.advance(), Turn::Record);
-    bench.slot.echo();
+    assert_turn!(bench.advance(), Turn::Refers);
+    bench.slot.echo(first.len());
     bench.slot.consume_record();
-    assert_turn!(bench.advance(), Turn::Record);
+    assert_turn!(bench.advance(), Turn::Refers);
     assert_eq!(bench.slot.record().bytes, second);
     bench.slot.consume_record();
     bench.takes(&[ALL]);

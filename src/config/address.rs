@@ -4,12 +4,22 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::{Bind, Dial};
 use crate::limits::ORIGIN;
 use crate::protocol::call::Name;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
 const UNIX_PATH_MAX: usize = 107;
+
+/// Where a listener takes connections from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Port 0 lets the kernel choose one.
+    Tcp(SocketAddr),
+    /// `unix:/absolute/path`
+    Unix(PathBuf),
+    /// `relay:host:port`. call: does not listen, but is a user of that relay.
+    Relay(Remote),
+}
 
 impl Bind {
     /// `IPv4:port`, `[IPv6]:port`, `unix:/absolute/path` or `relay:host:port`. Host names to listen on are not looked up:
@@ -31,6 +41,17 @@ impl Bind {
             (Bind::Unix(a), Bind::Unix(b)) => a == b,
             (Bind::Tcp(a), Bind::Tcp(b)) => collide(a, b),
             _ => false,
+        }
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Tcp(address) => address.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+            Bind::Relay(remote) => write!(f, "relay:{remote}"),
         }
     }
 }
@@ -180,6 +201,15 @@ impl fmt::Display for Address {
     }
 }
 
+/// Somebody at a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// The user to call.
+    pub user: Name,
+    /// Where that user is logged in.
+    pub relay: Remote,
+}
+
 impl Dial {
     /// `user@host:port`. The last `@` divides: names may have some.
     pub(super) fn parse(text: &str) -> Option<Dial> {
@@ -188,5 +218,12 @@ impl Dial {
             user: Name::new(user)?,
             relay: Remote::parse(relay)?,
         })
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.relay)
     }
 }

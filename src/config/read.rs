@@ -10,13 +10,16 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
-use super::{
-    Bind, CallConfig, CameraConfig, Config, ConfigError, EncoderKind, Flip, LimitsConfig,
-    ListenerConfig, ProtocolKind, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, line_at,
-    nearest,
+use super::address::Bind;
+use super::error::{ConfigError, line_at, nearest};
+use super::secret::Secret;
+use super::sections::{
+    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, SinkConfig,
+    SinkFormat, SinkKind, SourceKind,
 };
+use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, RUNGS};
+use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
 /// A file without `[[listener]]` sections has this one.

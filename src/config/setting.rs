@@ -4,10 +4,10 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::is_allow_origin;
-use super::{
-    Address, Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret,
-    SinkConfig, SinkFormat, SinkKind, SourceKind,
+use super::address::{Address, Bind, Dial, is_allow_origin};
+use super::secret::Secret;
+use super::sections::{
+    Config, EncoderKind, Flip, ListenerConfig, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
@@ -15,6 +15,7 @@ use crate::limits::{
     SINK_SLOTS_MIN,
 };
 use crate::picture::frame::PixelFormat;
+use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
 /// One key.

@@ -20,15 +20,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::client::hub::{ClientId, Hub};
+use crate::client::hub::Hub;
 use crate::client::slot::Peer;
+use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
 use crate::daemon::net::{Acceptor, Connection};
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::uplink::Uplink;
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, REARM,
-    REFUSAL_SLOTS, REGISTER_TRIES,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_LISTENERS, MAX_SINKS, REARM,
+    REGISTER_TRIES, SLOTS,
 };
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
@@ -43,9 +44,15 @@ const FIRST_ACCEPTOR: usize = FIRST_SINK + MAX_SINKS;
 const FIRST_CLIENT: usize = 1 << 8;
 const _: () = assert!(FIRST_ACCEPTOR + MAX_LISTENERS <= FIRST_CLIENT);
 
-/// A client's token: index and generation, behind the others' tokens. 25 bits, so that it fits a 32-bit word.
+/// Bits of a client's index.
+const INDEX_BITS: u32 = usize::BITS - SLOTS.leading_zeros();
+// Also where a word has 32 bits.
+const _: () = assert!(INDEX_BITS + u16::BITS < u32::BITS);
+
+/// A client's token: index and generation, behind the others' tokens.
 fn client_token(client: ClientId) -> Token {
-    Token((usize::from(client.generation) << 8 | usize::from(client.index)) + FIRST_CLIENT)
+    let generation = usize::from(client.generation) << INDEX_BITS;
+    Token((generation | usize::from(client.index)) + FIRST_CLIENT)
 }
 
 /// What an event is about.
@@ -67,10 +74,10 @@ impl From<Token> for Ready {
             Token(n) if n < FIRST_ACCEPTOR => Ready::Sink(n - FIRST_SINK),
             Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
             Token(n) => {
-                let [index, low, high, ..] = (n - FIRST_CLIENT).to_le_bytes();
+                let client = n - FIRST_CLIENT;
                 Ready::Client(ClientId {
-                    index,
-                    generation: u16::from_le_bytes([low, high]),
+                    index: (client & ((1 << INDEX_BITS) - 1)) as u16,
+                    generation: (client >> INDEX_BITS) as u16,
                 })
             }
         }
@@ -224,8 +231,7 @@ impl Daemon {
 
     fn run(&mut self) -> io::Result<()> {
         // Every client, listener, sink, encoder, camera and signal once is the most that one wait can tell.
-        let mut events =
-            Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + MAX_CLIENTS + REFUSAL_SLOTS);
+        let mut events = Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + SLOTS);
         let mut again = true;
         loop {
             let timeout = if again {

@@ -13,7 +13,8 @@ use mio::{Interest, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-use crate::client::slot::{Peer, Stream};
+use crate::client::link::Stream;
+use crate::client::slot::Peer;
 use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::source::dial::keep_alive;
@@ -241,6 +242,15 @@ impl Stream for Connection {
             .with_retries(PROBES);
         if let Err(error) = SockRef::from(&*stream).set_tcp_keepalive(&keepalive) {
             log::debug!("SO_KEEPALIVE: {error}");
+        }
+    }
+
+    /// By a reset, so that the kernel frees at once what it holds: its own tries to deliver that would go on for minutes.
+    fn abandon(&mut self) {
+        if let Connection::Tcp(stream) = self
+            && let Err(error) = SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+        {
+            log::debug!("SO_LINGER: {error}");
         }
     }
 

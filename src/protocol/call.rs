@@ -1,19 +1,35 @@
 //! call: messages between users who have logged in, and pictures among them; video calls are made of both.
 #![doc = include_str!("call.md")]
+//!
+//! # The session
+//!
+//! ```text
+//!              its first record, or a right LOGIN
+//!   unnamed ──────────────────────────────────────▶ a user ─────────────┐
+//!      │ 60 s, or the third LOGIN_REFUSED              ▲ END, REJECT    │ REQUEST, answered by ACCEPT
+//!      ▼                                               └── watching ◀───┘
+//!    closed                                          gets the camera's VIDEO_DATA
+//! ```
+//!
+//! Records are heard at any time, whatever is being sent: what they lead to waits in the slot's outbox, and a picture
+//! never overtakes it. Records without picture pass at [`CONTROL_RATE`]. Who is in a call with whom is the matter of
+//! [`crate::client::switchboard`]; with a relay at the other end, of [`Partners`].
 
-use std::fmt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::{Chunk, Head, Violation};
+pub use super::name::Name;
+use super::session::*;
+use super::setup::Setup;
 use crate::limits::{
-    CONTROL_BURST, CONTROL_RATE, MAX_CLIENTS, PASSWORD, PASSWORD_BYTES, REASON, USER_NAME,
-    USER_NAME_BYTES,
+    CONTROL_BURST, CONTROL_RATE, CONTROL_RECORD, LOGIN_WAIT, MAX_CLIENTS, PASSWORD, PASSWORD_BYTES,
+    REASON, REFUSALS, USER_NAME, USER_NAME_BYTES,
 };
 use crate::measure::decimate::Decimator;
-use crate::picture::frame::FrameMeta;
+use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// The length in front of a text, and the type at the end, in bytes.
 const LENGTH: usize = 4;
@@ -84,31 +100,6 @@ impl From<i32> for Kind {
     }
 }
 
-/// A user: 1 to [`USER_NAME`] UTF-16 units, no control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name(heapless::String<USER_NAME_BYTES>);
-
-impl Name {
-    /// `None`: it is not as a name must be.
-    pub fn new(text: &str) -> Option<Self> {
-        let fits = (1..=USER_NAME).contains(&text.encode_utf16().count());
-        let plain = !text.chars().any(char::is_control);
-        let name = || heapless::String::try_from(text).expect("64 units are 192 bytes at most");
-        (fits && plain).then(|| Name(name()))
-    }
-
-    /// The name itself.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// A whole record as it lies in the input. The texts are UTF-16BE, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -131,6 +122,16 @@ pub struct Longest {
     pub picture: usize,
     /// Any other.
     pub control: usize,
+}
+
+impl Longest {
+    /// What can ever be whole in this buffer.
+    fn within(input: &FrameBuf) -> Self {
+        Longest {
+            picture: input.capacity(),
+            control: CONTROL_RECORD,
+        }
+    }
 }
 
 impl<'a> Record<'a> {
@@ -301,74 +302,208 @@ pub fn write_content(jpeg: &[u8], out: &mut [u8]) -> Option<usize> {
     Some(out.len())
 }
 
+/// The longest record that camd writes itself, but for a LOGIN.
+pub type Note = heapless::Vec<u8, { 3 * 4 + 2 * (2 * USER_NAME + REASON) + 4 }>;
+
+/// A record of camd's own.
+///
+/// # Panics
+/// If the reason is longer than [`REASON`].
+pub fn note(sender: &str, receiver: &str, reason: &str, kind: Kind) -> Note {
+    let mut note = Note::new();
+    write(&mut note, sender, receiver, reason, kind);
+    note
+}
+
 /// The state of a connection to a call listener beyond its slot's.
 #[derive(Debug)]
 pub struct Connection {
     /// The camera's name.
-    pub camera: Name,
-    /// The user, once logged in; camd itself, once it has logged in at a relay.
-    pub name: Option<Name>,
-    /// The other end is a relay, and these users see the camera through it.
-    pub partners: Option<Partners>,
+    camera: Rc<Name>,
+    /// The user, once that is known; camd itself, once it has logged in at a relay.
+    name: Option<Box<Name>>,
+    /// The other end is a relay, and these see the camera through it.
+    partners: Option<Box<Partners>>,
     /// Logins refused so far.
-    pub refusals: u8,
+    refusals: u8,
     /// In a call with the camera, this user or somebody behind that relay.
-    pub watching: bool,
+    watching: bool,
     /// Nothing follows what waits to be sent.
-    pub ends: bool,
-    /// There was no room for a message to this user.
-    pub overflowed: bool,
+    ends: bool,
     budget: Budget,
 }
 
-impl Connection {
-    /// One that a user has opened, at a relay whose camera has this name.
-    pub fn new(camera: Name) -> Self {
+impl Session for Connection {
+    const NAME: &'static str = "call";
+    const QUALITY: u8 = 30;
+
+    fn open(setup: &Setup) -> Self {
         Connection {
-            camera,
+            camera: Rc::clone(&setup.user),
             name: None,
-            partners: None,
+            partners: setup.to_relay.then(Box::default),
             refusals: 0,
             watching: false,
             ends: false,
-            overflowed: false,
-            budget: Budget {
-                bytes: CONTROL_BURST,
-                at: None,
-                resume: None,
-            },
+            budget: Budget::default(),
         }
     }
 
-    /// A connection that camd has made: to somebody else's relay, where `camera` is a user's name.
-    pub fn to_relay(camera: Name) -> Self {
-        Connection {
-            partners: Some(Partners::default()),
-            ..Connection::new(camera)
+    fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
+        let note = note("", "", "no room", Kind::LoginRefused);
+        std::io::Write::write_all(outbox, &note).expect("an outbox has room for a note");
+        self.ends = true;
+        true
+    }
+
+    fn input_limit(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Finds out whether a whole record may pass. [`Connection::record`] has it then.
+    fn hear(
+        &mut self,
+        _: Moment,
+        now: Instant,
+        input: &mut FrameBuf,
+        _: Reply<'_>,
+    ) -> Result<Heard, Violation> {
+        if self.ends {
+            input.clear();
+            return Ok(Heard::Waits);
         }
+        let record = Record::parse(input.as_slice(), Longest::within(input))?;
+        let passes = record.is_some_and(|record| {
+            record.kind == Kind::VideoData || self.budget.take(record.bytes.len(), now)
+        });
+        Ok(if passes { Heard::Refers } else { Heard::Waits })
     }
 
-    /// Whether a record without picture, of so many bytes, may pass now. If not, when: [`Connection::resume`].
-    pub fn may_send(&mut self, bytes: usize, now: Instant) -> bool {
-        self.budget.take(bytes, now)
-    }
-
-    /// When the record that waits in the input may pass.
-    pub fn resume(&self) -> Option<Instant> {
+    /// The record that waits in the input may pass then.
+    fn paused(&self) -> Option<Instant> {
         self.budget.resume
     }
 
-    /// The camera's picture, whose content has so many bytes.
-    pub(super) fn next_chunk(&self, content: usize, head: &mut Head) -> Chunk {
-        let receiver = match &self.partners {
-            Some(partners) => partners.receiver(),
-            None => self.name.as_ref().expect("only users are in calls"),
+    fn wants(&self) -> Wants {
+        if self.watching {
+            Wants::Newest
+        } else {
+            Wants::Nothing
+        }
+    }
+
+    fn follows(&self) -> bool {
+        self.watching
+    }
+
+    fn watches(&self, _: State) -> bool {
+        self.watching
+    }
+
+    fn form(&self) -> Form {
+        Form::Text
+    }
+
+    fn news(&self, meta: &FrameMeta) -> Option<bool> {
+        let partners = self.partners.as_ref();
+        partners.map(|partners| partners.is_news(meta))
+    }
+
+    fn begin(&mut self, meta: &FrameMeta, content: usize, head: &mut Head) -> Chunk {
+        let receiver = match &mut self.partners {
+            Some(partners) => {
+                let found = partners.turn_to(meta);
+                assert!(found, "a picture that is news to nobody");
+                partners.receiver()
+            }
+            None => self.name.as_deref().expect("only users are in calls"),
         };
         picture_head(head, &self.camera, receiver, content);
         Chunk {
             payload: content,
             tail: VIDEO_DATA_TYPE,
         }
+    }
+
+    fn began(&mut self, meta: &FrameMeta) {
+        if let Some(partners) = &mut self.partners {
+            partners.kept(meta);
+        }
+    }
+
+    fn sent(&mut self) -> bool {
+        self.ends && !self.watching
+    }
+
+    fn patience(&self, _: Moment, _: Patience) -> Option<Duration> {
+        self.name.is_none().then_some(LOGIN_WAIT)
+    }
+
+    fn late(&mut self, _: Moment, _: &mut FrameBuf, _: Reply<'_>) -> Late {
+        Late::Close(CloseReason::LoginTimeout)
+    }
+
+    /// What it said has been acted on: nothing, not even the end, is read while a record waits.
+    fn ends_at_eof(&self, _: State) -> bool {
+        true
+    }
+
+    fn user(&self) -> Option<&Name> {
+        self.name.as_deref()
+    }
+}
+
+impl Connection {
+    /// The record behind a [`Heard::Refers`].
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn record(input: &FrameBuf) -> Record<'_> {
+        let record = Record::parse(input.as_slice(), Longest::within(input));
+        record.ok().flatten().expect("it has been found good")
+    }
+
+    /// A LOGIN was refused. After the last of [`REFUSALS`] the connection ends.
+    pub fn refused(&mut self) {
+        self.refusals += 1;
+        self.ends |= self.refusals >= REFUSALS;
+    }
+
+    /// This is the user.
+    pub fn set_user(&mut self, name: &Name) {
+        self.name = Some(Box::new(name.clone()));
+    }
+
+    /// Whether it gets the camera's pictures.
+    pub fn set_watching(&mut self, on: bool) {
+        self.watching = on;
+    }
+
+    /// Those who see the camera through this connection, if it is one to a relay.
+    pub fn partners(&self) -> Option<&Partners> {
+        self.partners.as_deref()
+    }
+
+    /// Somebody behind the relay is in a call with the camera, with so many pictures per second at most.
+    ///
+    /// # Panics
+    /// If the other end is no relay.
+    pub fn add_partner(&mut self, name: &Name, max_fps: Option<u16>) {
+        self.partners_mut().add(name.clone(), max_fps);
+        self.watching = true;
+    }
+
+    /// And has hung up, if there was a call.
+    ///
+    /// # Panics
+    /// If the other end is no relay.
+    pub fn remove_partner(&mut self, name: &Name) {
+        self.partners_mut().remove(name);
+        self.watching = !self.partners_mut().is_empty();
+    }
+
+    fn partners_mut(&mut self) -> &mut Partners {
+        self.partners.as_mut().expect("the other end is a relay")
     }
 }
 
@@ -473,7 +608,18 @@ struct Budget {
     resume: Option<Instant>,
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            bytes: CONTROL_BURST,
+            at: None,
+            resume: None,
+        }
+    }
+}
+
 impl Budget {
+    /// Whether a record of so many bytes may pass now. If not, `resume` is when.
     fn take(&mut self, bytes: usize, now: Instant) -> bool {
         let rate = CONTROL_RATE as u128;
         let since = now.saturating_duration_since(*self.at.get_or_insert(now));
@@ -748,14 +894,14 @@ mod tests {
     #[test]
     fn nobody_floods() {
         let mut now = Instant::now();
-        let mut connection = Connection::new(Name::new("camera").unwrap());
+        let mut budget = Budget::default();
         let mut passed = 0;
         let begin = now;
         while now < begin + Duration::from_secs(10) {
-            while connection.may_send(100, now) {
+            while budget.take(100, now) {
                 passed += 100;
             }
-            let resume = connection.resume().unwrap();
+            let resume = budget.resume.unwrap();
             assert!(now < resume && resume < now + Duration::from_millis(5));
             now = resume;
         }
@@ -766,8 +912,8 @@ mod tests {
         );
         // A pause gives back the burst, and no more.
         now += Duration::from_secs(1000);
-        assert!(connection.may_send(CONTROL_BURST, now) && connection.resume().is_none());
-        assert!(!connection.may_send(100, now));
+        assert!(budget.take(CONTROL_BURST, now) && budget.resume.is_none());
+        assert!(!budget.take(100, now));
     }
 
     #[test]

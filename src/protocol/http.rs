@@ -1,12 +1,38 @@
 //! http: a multipart stream, single pictures and state pages, as far as HTTP/1.1 (RFC 9110, RFC 9112) is needed for it.
 #![doc = include_str!("http.md")]
 
+//!
+//! # The session
+//!
+//! ```text
+//!        a request for anything else
+//!       ┌────────────┐                     GET /snapshot
+//!       │            ▼              ┌───────────────────────────┐
+//!  Sending ◀────── Idle ────────────┘                           ▼
+//!    reply ──────▶   │                                   AnnouncePending
+//!         ▲          │ GET /stream                        │          │ a picture
+//!         │          ▼                                    │ 2 s: 503 ▼
+//!         │    Sending: head ──▶ AnnouncePending ◀──┐     │       Sending ──▶ Idle
+//!         │                             │ a part    │     │
+//!         │                             ▼           │     │
+//!         │                          Sending ───────┘     │
+//!         └───────────────────────────────────────────────┘
+//! ```
+//!
+//! A stream goes on until the client goes. In `Idle` a request must be whole within limits.head_timeout_s: 408 for half
+//! a one, and the end for none. After a reply with `Connection: close` the connection ends.
+
 use std::fmt::{self, Write};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use super::{Chunk, Head};
-use crate::limits::{CONTROL_NAME, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS};
-use crate::picture::frame::FrameMeta;
+use super::session::*;
+pub use super::setup::Policy;
+use super::setup::Setup;
+use crate::limits::{
+    CONTROL_NAME, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS, SNAPSHOT_WAIT,
+};
+use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// Separates the parts of a stream.
 pub const BOUNDARY: &str = "camdframe";
@@ -159,15 +185,6 @@ impl Refusal {
     }
 }
 
-/// What a listener's configuration says about its requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Access-Control-Allow-Origin; `None`: CORS is off.
-    pub allow_origin: Option<String>,
-    /// POST `/controls` is allowed.
-    pub set_controls: bool,
-}
-
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -193,6 +210,122 @@ pub struct Http {
     say_keep_alive: bool,
     /// The current request is HEAD: the reply's head only.
     pub head_only: bool,
+    /// A request that is for the pages to answer.
+    asked: Option<Call>,
+    /// It is there to be told that there is no room.
+    turned_away: bool,
+}
+
+impl Session for Http {
+    const NAME: &'static str = "http";
+    const QUALITY: u8 = 80;
+
+    fn open(setup: &Setup) -> Self {
+        Http::new(Rc::clone(&setup.policy))
+    }
+
+    /// In reply to its request.
+    fn turn_away(&mut self, _: &mut FrameBuf) -> bool {
+        self.turned_away = true;
+        true
+    }
+
+    /// Parts of a reply never mix: a request is read only when the reply to the one before it is through.
+    fn hear(
+        &mut self,
+        at: Moment,
+        _: Instant,
+        input: &mut FrameBuf,
+        reply: Reply<'_>,
+    ) -> Result<Heard, Violation> {
+        if self.phase == Phase::Stream {
+            input.clear();
+            return Ok(Heard::Waits);
+        }
+        if at != Moment::Idle {
+            return Ok(Heard::Waits);
+        }
+        Ok(match self.parse(input.as_slice()) {
+            Parsed::Incomplete => Heard::Waits,
+            Parsed::Call(call, used) => {
+                input.consume(used);
+                self.on_call(call, reply)
+            }
+            Parsed::Refused(refusal, used) => {
+                input.consume(used);
+                self.refuse(refusal, reply)
+            }
+            Parsed::Broken(refusal) => {
+                input.clear();
+                self.refuse(refusal, reply)
+            }
+        })
+    }
+
+    fn wants(&self) -> Wants {
+        match self.phase {
+            Phase::Request => Wants::Nothing,
+            // The card that says that there is no picture would be taken for one.
+            Phase::Snapshot => Wants::Live,
+            Phase::Stream => Wants::Newest,
+        }
+    }
+
+    fn follows(&self) -> bool {
+        self.phase == Phase::Stream
+    }
+
+    fn watches(&self, _: State) -> bool {
+        self.phase != Phase::Request
+    }
+
+    /// A part of the stream, or the reply to a snapshot request.
+    fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+        self.next_chunk(meta, len, head)
+    }
+
+    fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
+        self.reply(Status::ServiceUnavailable, TEXT, why.as_bytes(), reply);
+    }
+
+    fn whole(&self, len: usize) -> usize {
+        if self.head_only { 0 } else { len }
+    }
+
+    fn sent(&mut self) -> bool {
+        if self.phase == Phase::Stream {
+            return false;
+        }
+        self.phase = Phase::Request;
+        self.close
+    }
+
+    fn patience(&self, at: Moment, patience: Patience) -> Option<Duration> {
+        match at {
+            Moment::Idle => Some(patience.head),
+            Moment::AnnouncePending if self.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
+            _ => None,
+        }
+    }
+
+    fn late(&mut self, at: Moment, input: &mut FrameBuf, reply: Reply<'_>) -> Late {
+        let refusal = if at == Moment::AnnouncePending {
+            Refusal::new(Status::ServiceUnavailable, "no picture within 2 s")
+        } else if input.is_empty() {
+            return Late::Close(CloseReason::HeadTimeout);
+        } else {
+            self.close = true;
+            input.clear();
+            Refusal::new(Status::RequestTimeout, "the request's head took too long")
+        };
+        self.refuse(refusal, reply);
+        Late::Reply
+    }
+
+    /// Unless it is still being sent what it asked for.
+    fn ends_at_eof(&self, state: State) -> bool {
+        state == State::Idle
+    }
 }
 
 /// What [`Http::parse`] found at the beginning of the input.
@@ -214,6 +347,67 @@ impl Http {
         Http {
             policy,
             ..Http::default()
+        }
+    }
+
+    /// The requests that need nothing but a picture or a few words are answered here.
+    fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
+        if self.turned_away {
+            self.close = true;
+            let full = Refusal::new(Status::ServiceUnavailable, "all client slots are taken");
+            return self.refuse(full, reply);
+        }
+        match call {
+            Call::Get(Route::Stream) => {
+                self.stream_head(reply.head);
+                Heard::Reply
+            }
+            Call::Get(Route::Snapshot) => {
+                self.phase = Phase::Snapshot;
+                Heard::Asked
+            }
+            Call::Options(route) => {
+                self.options_head(route, reply.head);
+                Heard::Reply
+            }
+            call => {
+                self.asked = Some(call);
+                Heard::Refers
+            }
+        }
+    }
+
+    /// The request behind a [`Heard::Refers`]. [`Http::reply`] answers it.
+    pub fn take_call(&mut self) -> Option<Call> {
+        self.asked.take()
+    }
+
+    fn refuse(&mut self, refusal: Refusal, reply: Reply<'_>) -> Heard {
+        let mut body = heapless::String::<REFUSAL_BODY>::new();
+        // Cut if too long: it is for a person's eyes.
+        let _ = writeln!(body, "{}: {}", refusal.status, refusal.reason);
+        self.reply_with(refusal.status, TEXT, body.as_bytes(), refusal.allow, reply);
+        Heard::Reply
+    }
+
+    /// Answers a request. What does not fit the slot's own copy is cut: pages are at most [`crate::limits::PAGE`].
+    pub fn reply(&mut self, status: Status, content_type: &str, body: &[u8], reply: Reply<'_>) {
+        self.reply_with(status, content_type, body, None, reply);
+    }
+
+    fn reply_with(
+        &mut self,
+        status: Status,
+        content_type: &str,
+        body: &[u8],
+        allow: Option<&str>,
+        reply: Reply<'_>,
+    ) {
+        self.phase = Phase::Request;
+        let body = &body[..body.len().min(reply.body.capacity())];
+        self.reply_head(status, content_type, body.len(), allow, reply.head);
+        if !self.head_only {
+            reply.body.copy_tail(body, 0);
         }
     }
 
@@ -439,13 +633,17 @@ impl Http {
     }
 
     /// Frames a picture: as a part of the stream, or as the reply to a snapshot request.
-    pub(super) fn next_chunk(&self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+    fn next_chunk(&self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
         match self.phase {
+            // Once for each client and picture: `fmt` would take thousands of instructions for it.
             Phase::Stream => {
-                line(head, format_args!("Content-Type: {JPEG}"));
-                line(head, format_args!("Content-Length: {len}"));
-                timestamp(meta, head);
-                line(head, format_args!(""));
+                put(head, b"Content-Type: image/jpeg\r\nContent-Length: ");
+                put_number(head, len as u64, 1);
+                put(head, b"\r\nX-Timestamp: ");
+                put_number(head, meta.wall.as_secs(), 1);
+                put(head, b".");
+                put_number(head, meta.wall.subsec_micros().into(), 6);
+                put(head, b"\r\n\r\n");
                 Chunk {
                     payload: len,
                     tail: PART_TAIL,
@@ -486,6 +684,33 @@ fn timestamp(meta: &FrameMeta, head: &mut Head) {
 fn line(head: &mut Head, text: fmt::Arguments<'_>) {
     append(head, text);
     append(head, format_args!("\r\n"));
+}
+
+fn put(head: &mut Head, bytes: &[u8]) {
+    head.extend_from_slice(bytes)
+        .expect("every head fits limits::HEAD");
+}
+
+/// In decimal, with so many digits at least.
+fn put_number(head: &mut Head, number: u64, least: usize) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    let mut put_digit = |digit: u32| {
+        at -= 1;
+        digits[at] = b'0' + digit as u8;
+    };
+    // Small boards divide 64 bits by a call.
+    let mut rest = number;
+    while rest > u32::MAX.into() {
+        put_digit((rest % 10) as u32);
+        rest /= 10;
+    }
+    let mut rest = rest as u32;
+    while rest > 0 {
+        put_digit(rest % 10);
+        rest /= 10;
+    }
+    put(head, &digits[at.min(digits.len() - least)..]);
 }
 
 fn append(head: &mut Head, text: fmt::Arguments<'_>) {
@@ -880,6 +1105,18 @@ mod tests {
             Access-Control-Expose-Headers: X-Timestamp\r\nVary: Origin\r\nConnection: keep-alive\r\n\r\n";
         assert_eq!(std::str::from_utf8(&head), Ok(expected));
         assert_eq!(chunk.payload, 0, "HEAD has no body");
+    }
+
+    #[test]
+    fn numbers_have_the_digits_of_fmt() {
+        let edges = [0, 1, 9, 10, 46_123, 999_999, u32::MAX.into()];
+        for number in edges.into_iter().chain([1 << 32, 10_u64.pow(19), u64::MAX]) {
+            for (least, expected) in [(1, format!("{number}")), (6, format!("{number:06}"))] {
+                let mut head = Head::new();
+                put_number(&mut head, number, least);
+                assert_eq!(std::str::from_utf8(&head), Ok(expected.as_str()));
+            }
+        }
     }
 
     #[test]

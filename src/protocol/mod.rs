@@ -3,189 +3,179 @@
 //! | protocol | a client asks | it gets |
 //! |---|---|---|
 //! | [`pull`] | for each picture, and for each part of it | `newImage:<size>`, then parts of at most 1380 bytes |
-//! | [`push`] | nothing | every picture behind two int32 lengths; as `raw`, every picture and nothing else |
+//! | [`push`] | nothing | every picture behind two int32 lengths |
+//! | [`raw`] | nothing | every picture and nothing else |
 //! | [`http`] | by GET | a multipart stream, single pictures, state pages |
 //! | [`call`] | by ringing up the camera, or each other | messages of other users, and pictures among them |
 //!
-//! To a [`crate::client::slot::Slot`] they differ in two things only: what their input means, and how a picture is framed, which
-//! is [`Chunk`]'s business. A new protocol is a file here and a variant in [`Protocol`]; the `match`es that then fail to
-//! compile are the places to fill in.
+//! To a [slot](crate::client::slot::Slot) each of them is a [`session::Session`]. A new protocol is a file here, which
+//! implements that, and a line in the list of `protocols!` below. [`raw`] is the shortest example.
 
 pub mod call;
 pub mod http;
+pub mod name;
 pub mod pull;
 pub mod push;
+pub mod raw;
+pub mod session;
+pub mod setup;
 
-use std::fmt;
-use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use crate::limits::HEAD;
-use crate::picture::frame::FrameMeta;
+pub use session::{Chunk, Head, State, Violation};
 
-/// Framing bytes in front of a piece of payload.
-pub type Head = heapless::Vec<u8, HEAD>;
+use crate::picture::frame::{FrameBuf, FrameMeta};
+use name::Name;
+use session::{Form, Heard, Late, Moment, Patience, Reply, Session, Wants};
+use setup::Setup;
 
-/// Where a client's slot stands with its picture (the original pull server's states 0, 2 and 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Wants nothing and holds nothing.
-    Idle,
-    /// Wants the newest picture and holds none.
-    AnnouncePending,
-    /// Holds a picture or a reply, frozen until its last byte is written.
-    Sending,
-}
+/// Makes the two enums of the list, and hands each call on to the session at hand.
+macro_rules! protocols {
+    ($($variant:ident: $session:ty,)+) => {
+        /// Which protocol a listener speaks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ProtocolKind {
+            $($variant,)+
+        }
 
-/// What goes out in one piece, without a word from the client in between: the head that was filled along with this,
-/// `payload` further bytes of the picture, then `tail`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    pub payload: usize,
-    pub tail: &'static [u8],
-}
+        impl ProtocolKind {
+            pub const ALL: [ProtocolKind; [$(ProtocolKind::$variant),+].len()] =
+                [$(ProtocolKind::$variant),+];
 
-/// Where in its picture a connection is when it asks for the next chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Position {
-    /// Nothing of it is out, neither framing nor payload.
-    Start,
-    /// The chunks before have been written, with so many bytes of payload.
-    Sent(usize),
-}
-
-/// A peer broke the protocol. It costs that peer its connection, and one line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// pull: bytes that begin neither `new_request` nor `ack`.
-    UnknownToken { first: u8 },
-    /// pull: a third `new_request` while one is being served and one is remembered.
-    TooManyRequests,
-    /// pull: `ack` for a part that is not written yet.
-    EarlyAck,
-    /// call: a text of UTF-16 has an even number of bytes.
-    OddText { bytes: usize },
-    /// call: a user's name of more than [`crate::limits::USER_NAME`] UTF-16 units.
-    LongName { bytes: usize },
-    /// call: a record that is longer than there is room for.
-    LongRecord,
-    /// call: a name that is empty, no text, or has control characters.
-    BadName,
-    /// call: a record whose sender is somebody else.
-    ForeignSender,
-    /// call: something else before LOGIN, where a password is needed.
-    NotLoggedIn,
-    /// call: a type that only the relay sends.
-    RelaysOnly { number: i32 },
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Violation::UnknownToken { first } => {
-                write!(
-                    f,
-                    "expected new_request or ack, got '{}'",
-                    first.escape_ascii()
-                )
+            /// See [`Session::NAME`].
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(ProtocolKind::$variant => <$session>::NAME,)+
+                }
             }
-            Violation::TooManyRequests => {
-                f.write_str("more than one new_request ahead of its picture")
-            }
-            Violation::EarlyAck => f.write_str("ack for a part that has not been sent whole"),
-            Violation::OddText { bytes } => write!(f, "a text of {bytes} bytes, which is odd"),
-            Violation::LongName { bytes } => write!(f, "a name of {bytes} bytes"),
-            Violation::LongRecord => f.write_str("a record that is too long"),
-            Violation::BadName => {
-                f.write_str("a user's name that is empty, no text, or has control characters")
-            }
-            Violation::ForeignSender => f.write_str("a message in the name of another user"),
-            Violation::NotLoggedIn => f.write_str("a message before LOGIN, which needs a password"),
-            Violation::RelaysOnly { number } => {
-                write!(f, "a message of type {number}, which only the relay sends")
+
+            /// See [`Session::QUALITY`].
+            pub fn default_quality(self) -> u8 {
+                match self {
+                    $(ProtocolKind::$variant => <$session>::QUALITY,)+
+                }
             }
         }
-    }
-}
 
-/// Which protocol a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProtocolKind {
-    Http,
-    Pull,
-    Push,
-    Raw,
-    Call,
-}
-
-impl ProtocolKind {
-    pub const ALL: [ProtocolKind; 5] = [
-        ProtocolKind::Http,
-        ProtocolKind::Pull,
-        ProtocolKind::Push,
-        ProtocolKind::Raw,
-        ProtocolKind::Call,
-    ];
-
-    /// The name in `listener.protocol` and in `/state`.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProtocolKind::Http => "http",
-            ProtocolKind::Pull => "pull",
-            ProtocolKind::Push => "push",
-            ProtocolKind::Raw => "raw",
-            ProtocolKind::Call => "call",
+        /// The session of one connection.
+        #[derive(Debug)]
+        pub enum Protocol {
+            $($variant($session),)+
         }
-    }
 
-    /// The JPEG quality for raw cameras when the listener names none: what the original systems used.
-    pub fn default_quality(self) -> u8 {
-        match self {
-            ProtocolKind::Pull => 50,
-            ProtocolKind::Push | ProtocolKind::Raw | ProtocolKind::Http => 80,
-            ProtocolKind::Call => 30,
+        impl Protocol {
+            /// The session of a connection that has just been made.
+            pub fn new(kind: ProtocolKind, setup: &Setup) -> Self {
+                match kind {
+                    $(ProtocolKind::$variant => Protocol::$variant(<$session>::open(setup)),)+
+                }
+            }
         }
-    }
+
+        /// Evaluates the expression for the session in a [`Protocol`].
+        macro_rules! each {
+            ($protocol:expr, $it:ident => $do:expr) => {
+                match $protocol {
+                    $(Protocol::$variant($it) => $do,)+
+                }
+            };
+        }
+    };
 }
 
-/// The protocol state of one connection.
-#[derive(Debug)]
-pub enum Protocol {
-    Pull(pull::Pull),
-    /// push and raw.
-    Push(push::Framing),
-    Http(http::Http),
-    Call(Box<call::Connection>),
+protocols! {
+    Http: http::Http,
+    Pull: pull::Pull,
+    Push: push::Push,
+    Raw: raw::Raw,
+    Call: call::Connection,
 }
 
+/// As in [`Session`], whose methods these are.
 impl Protocol {
-    /// `policy` is that of the listener, for http, and `camera` its name, for call.
-    pub fn new(kind: ProtocolKind, policy: &Rc<http::Policy>, camera: &call::Name) -> Self {
-        match kind {
-            ProtocolKind::Pull => Protocol::Pull(pull::Pull::default()),
-            ProtocolKind::Push => Protocol::Push(push::Framing::Lengths),
-            ProtocolKind::Raw => Protocol::Push(push::Framing::Bare),
-            ProtocolKind::Http => Protocol::Http(http::Http::new(Rc::clone(policy))),
-            ProtocolKind::Call => Protocol::Call(Box::new(call::Connection::new(camera.clone()))),
-        }
+    pub fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
+        each!(self, session => session.turn_away(outbox))
     }
 
-    /// The state of a connection that has just been accepted.
-    pub fn initial_state(&self) -> State {
-        match self {
-            Protocol::Pull(_) | Protocol::Http(_) | Protocol::Call(_) => State::Idle,
-            Protocol::Push(_) => State::AnnouncePending,
-        }
+    pub fn input_limit(&self) -> usize {
+        each!(self, session => session.input_limit())
     }
 
-    /// Writes the framing of the next chunk of a picture of `len` bytes into `head` (which is empty) and says what
-    /// follows it.
-    pub fn next_chunk(&self, meta: &FrameMeta, len: usize, at: Position, head: &mut Head) -> Chunk {
-        match self {
-            Protocol::Pull(_) => pull::next_chunk(len, at, head),
-            Protocol::Push(framing) => push::next_chunk(*framing, len, head),
-            Protocol::Http(http) => http.next_chunk(meta, len, head),
-            Protocol::Call(call) => call.next_chunk(len, head),
-        }
+    pub fn hear(
+        &mut self,
+        at: Moment,
+        now: Instant,
+        input: &mut FrameBuf,
+        reply: Reply<'_>,
+    ) -> Result<Heard, Violation> {
+        each!(self, session => session.hear(at, now, input, reply))
+    }
+
+    pub fn paused(&self) -> Option<Instant> {
+        each!(self, session => session.paused())
+    }
+
+    pub fn wants(&self) -> Wants {
+        each!(self, session => session.wants())
+    }
+
+    pub fn follows(&self) -> bool {
+        each!(self, session => session.follows())
+    }
+
+    pub fn watches(&self, state: State) -> bool {
+        each!(self, session => session.watches(state))
+    }
+
+    pub fn sets_the_pace(&self) -> bool {
+        each!(self, session => session.sets_the_pace())
+    }
+
+    pub fn form(&self) -> Form {
+        each!(self, session => session.form())
+    }
+
+    pub fn news(&self, meta: &FrameMeta) -> Option<bool> {
+        each!(self, session => session.news(meta))
+    }
+
+    pub fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+        each!(self, session => session.begin(meta, len, head))
+    }
+
+    pub fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
+        each!(self, session => session.no_picture(why, reply))
+    }
+
+    pub fn whole(&self, len: usize) -> usize {
+        each!(self, session => session.whole(len))
+    }
+
+    pub fn began(&mut self, meta: &FrameMeta) {
+        each!(self, session => session.began(meta))
+    }
+
+    pub fn next_part(&mut self, len: usize, sent: usize, head: &mut Head) -> Chunk {
+        each!(self, session => session.next_part(len, sent, head))
+    }
+
+    pub fn sent(&mut self) -> bool {
+        each!(self, session => session.sent())
+    }
+
+    pub fn patience(&self, at: Moment, patience: Patience) -> Option<Duration> {
+        each!(self, session => session.patience(at, patience))
+    }
+
+    pub fn late(&mut self, at: Moment, input: &mut FrameBuf, reply: Reply<'_>) -> Late {
+        each!(self, session => session.late(at, input, reply))
+    }
+
+    pub fn ends_at_eof(&self, state: State) -> bool {
+        each!(self, session => session.ends_at_eof(state))
+    }
+
+    pub fn user(&self) -> Option<&Name> {
+        each!(self, session => session.user())
     }
 }

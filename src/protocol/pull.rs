@@ -4,11 +4,27 @@
 //! # Where this comes from
 //! The original server answers a picture's last part without waiting for an `ack`, so that of the last part is optional.
 //! Ignored bytes between tokens are for clients that write lines or C strings. A client's error is a [`Violation`].
+//!
+//! # The session
+//!
+//! ```text
+//!         new_request                     newImage:N
+//!  Idle ─────────────▶ AnnouncePending ───────────────▶ Sending: MidChunk ◀──────────────┐
+//!   ▲                        ▲                             │ written                     │ ack: the
+//!   │ the last part          │ and a request               ▼                             │ next part
+//!   └────────────────────────┴── was remembered ─── Sending: AwaitingAck ────────────────┘
+//!                                                          │ limits.ack_timeout_s
+//!                                                          ▼
+//!                                                        closed
+//! ```
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
-use super::{Chunk, Head, Position, State, Violation};
+use super::session::*;
+use super::setup::Setup;
 use crate::limits::PULL_PART;
+use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// What the client says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +64,6 @@ pub fn next_token(input: &[u8]) -> Result<(usize, Option<Token>), Violation> {
     Err(Violation::UnknownToken { first })
 }
 
-/// Where a connection is when a token arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// No picture is wanted.
-    Idle,
-    /// A picture is wanted, and none is announced yet.
-    AnnouncePending,
-    /// Something of the announcement or of a part is still to be written.
-    MidChunk,
-    /// The announcement or a part is written whole, and more is to follow.
-    AwaitingAck,
-}
-
 /// What a token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -75,11 +78,110 @@ pub enum Action {
 /// The state of a pull connection beyond its slot's.
 #[derive(Debug, Default)]
 pub struct Pull {
+    /// A `new_request` that is being served.
+    wanted: bool,
     /// A `new_request` that waits for the picture before it.
     remembered: bool,
     /// The last part's optional `ack` may still come. It matters with a remembered request only: then that `ack` and
     /// the next announcement cross on the wire.
     spare_ack: bool,
+}
+
+impl Session for Pull {
+    const NAME: &'static str = "pull";
+    const QUALITY: u8 = 50;
+
+    fn open(_: &Setup) -> Self {
+        Pull::default()
+    }
+
+    /// Takes all whole tokens before anything is written in answer to them: an `ack` that came with the one before it
+    /// came too early.
+    fn hear(
+        &mut self,
+        mut at: Moment,
+        _: Instant,
+        input: &mut FrameBuf,
+        _: Reply<'_>,
+    ) -> Result<Heard, Violation> {
+        let mut heard = Heard::Waits;
+        loop {
+            let (used, token) = next_token(input.as_slice())?;
+            input.consume(used);
+            let Some(token) = token else {
+                return Ok(heard);
+            };
+            heard = match self.on_token(at, token)? {
+                Action::Nothing if heard == Heard::Waits => Heard::Acted,
+                Action::Nothing => heard,
+                Action::Announce => {
+                    self.wanted = true;
+                    at = Moment::AnnouncePending;
+                    Heard::Asked
+                }
+                Action::NextPart => {
+                    at = Moment::MidChunk;
+                    Heard::NextPart
+                }
+            };
+        }
+    }
+
+    fn wants(&self) -> Wants {
+        if self.wanted {
+            Wants::Newest
+        } else {
+            Wants::Nothing
+        }
+    }
+
+    fn follows(&self) -> bool {
+        true
+    }
+
+    fn watches(&self, state: State) -> bool {
+        state != State::Idle
+    }
+
+    fn sets_the_pace(&self) -> bool {
+        true
+    }
+
+    /// The announcement.
+    fn begin(&mut self, _: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
+        head.extend_from_slice(NEW_IMAGE)
+            .expect("9 bytes fit into an empty head");
+        write!(head, "{len}").expect("20 digits fit behind them");
+        Chunk {
+            payload: 0,
+            tail: b"",
+        }
+    }
+
+    fn next_part(&mut self, len: usize, sent: usize, _: &mut Head) -> Chunk {
+        Chunk {
+            payload: (len - sent).min(PULL_PART),
+            tail: b"",
+        }
+    }
+
+    fn sent(&mut self) -> bool {
+        self.wanted = self.on_frame_done() == State::AnnouncePending;
+        false
+    }
+
+    fn patience(&self, at: Moment, patience: Patience) -> Option<Duration> {
+        (at == Moment::AwaitingAck).then_some(patience.ack)
+    }
+
+    fn late(&mut self, _: Moment, _: &mut FrameBuf, _: Reply<'_>) -> Late {
+        Late::Close(CloseReason::AckTimeout)
+    }
+
+    /// Without further acks or requests nothing can follow.
+    fn ends_at_eof(&self, _: State) -> bool {
+        true
+    }
 }
 
 impl Pull {
@@ -113,24 +215,6 @@ impl Pull {
         } else {
             State::Idle
         }
-    }
-}
-
-pub(crate) fn next_chunk(len: usize, at: Position, head: &mut Head) -> Chunk {
-    match at {
-        Position::Start => {
-            head.extend_from_slice(NEW_IMAGE)
-                .expect("9 bytes fit into an empty head");
-            write!(head, "{len}").expect("20 digits fit behind them");
-            Chunk {
-                payload: 0,
-                tail: b"",
-            }
-        }
-        Position::Sent(sent) => Chunk {
-            payload: (len - sent).min(PULL_PART),
-            tail: b"",
-        },
     }
 }
 
@@ -254,9 +338,11 @@ mod tests {
 
     #[test]
     fn announcement_then_parts_of_1380() {
+        let mut pull = Pull::default();
         let mut head = Head::new();
+        let meta = FrameMeta::taken(Instant::now(), 64, 48);
         assert_eq!(
-            next_chunk(3000, Position::Start, &mut head),
+            pull.begin(&meta, 3000, &mut head),
             Chunk {
                 payload: 0,
                 tail: b""
@@ -265,10 +351,7 @@ mod tests {
         assert_eq!(head.as_slice(), b"newImage:3000");
         let mut head = Head::new();
         for (sent, part) in [(0, 1380), (1380, 1380), (2760, 240)] {
-            assert_eq!(
-                next_chunk(3000, Position::Sent(sent), &mut head).payload,
-                part
-            );
+            assert_eq!(pull.next_part(3000, sent, &mut head).payload, part);
             assert!(head.is_empty());
         }
     }

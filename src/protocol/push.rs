@@ -1,21 +1,25 @@
-//! push and raw: every picture, unasked, behind two lengths or behind nothing.
+//! push: every picture, unasked, each behind two lengths.
 #![doc = include_str!("push.md")]
 //!
 //! # Where this comes from
 //! The original server writes `struct.pack("ii", n, n)` in Python, then the JPEG. `struct`'s native order is little-endian on
 //! every machine that the original runs on; here it is little-endian by definition. The original client greets with a line
-//! of text, which is dropped. For raw, [`crate::picture::jpeg::Splitter`] finds where a picture ends.
+//! of text, which is dropped.
+//!
+//! # The session
+//!
+//! ```text
+//!             a picture
+//!  AnnouncePending ──────▶ Sending
+//!        ▲                    │
+//!        └────────────────────┘
+//! ```
+//!
+//! From the moment of connecting until one of the two closes.
 
-use super::{Chunk, Head};
-
-/// What stands in front of each JPEG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// push: its length, twice.
-    Lengths,
-    /// raw: nothing.
-    Bare,
-}
+use super::session::*;
+use super::setup::Setup;
+use crate::picture::frame::FrameMeta;
 
 /// push: bytes in front of each JPEG.
 pub const HEADER: usize = 8;
@@ -42,19 +46,32 @@ pub fn parse_header(bytes: [u8; HEADER], limit: usize) -> Option<usize> {
     (first == i32::from_le_bytes(rest) && (1..=limit).contains(&len)).then_some(len)
 }
 
-pub(super) fn next_chunk(framing: Framing, len: usize, head: &mut Head) -> Chunk {
-    if framing == Framing::Lengths {
+/// A connection to a push listener.
+#[derive(Debug)]
+pub struct Push;
+
+impl Session for Push {
+    const NAME: &'static str = "push";
+    const QUALITY: u8 = 80;
+
+    fn open(_: &Setup) -> Self {
+        Push
+    }
+
+    fn begin(&mut self, _: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
         head.extend_from_slice(&header(len))
             .expect("8 bytes fit into an empty head");
-    }
-    Chunk {
-        payload: len,
-        tail: b"",
+        Chunk {
+            payload: len,
+            tail: b"",
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -81,16 +98,15 @@ mod tests {
     #[test]
     fn one_chunk_carries_the_whole_picture() {
         let header = [0x2c, 1, 0, 0, 0x2c, 1, 0, 0];
-        for (framing, bytes) in [(Framing::Lengths, &header[..]), (Framing::Bare, &[])] {
-            let mut head = Head::new();
-            assert_eq!(
-                next_chunk(framing, 300, &mut head),
-                Chunk {
-                    payload: 300,
-                    tail: b""
-                }
-            );
-            assert_eq!(head.as_slice(), bytes, "{framing:?}");
-        }
+        let meta = FrameMeta::taken(Instant::now(), 64, 48);
+        let mut head = Head::new();
+        assert_eq!(
+            Push.begin(&meta, 300, &mut head),
+            Chunk {
+                payload: 300,
+                tail: b""
+            }
+        );
+        assert_eq!(head.as_slice(), &header[..]);
     }
 }

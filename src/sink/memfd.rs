@@ -29,7 +29,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Fault, Outcome, Sink};
+use super::interface::{Fault, Outcome, Sink};
 use crate::config::{Config, SinkConfig, SinkFormat};
 use crate::encode::codec::Rows;
 use crate::encode::renditions::{Profile, Renditions};

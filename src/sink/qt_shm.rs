@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use log::warn;
 
-use super::{Fault, Outcome, Sink};
+use super::interface::{Fault, Outcome, Sink};
 use crate::config::{Config, SinkConfig};
 use crate::encode::codec::Rows;
 use crate::encode::renditions::Renditions;

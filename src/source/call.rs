@@ -7,8 +7,8 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 use super::dial::Dialer;
+use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
-use super::{Captured, Fault, Negotiated, Source};
 use crate::config::{CallConfig, Dial, Secret};
 use crate::limits::{
     CALL_ANSWER, CAPTURE_STALL, CONTROL_RECORD, FIRST_PICTURE, LOGIN_ANSWER, PASSWORD, RECORD,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use super::{Captured, Control, ControlError, Fault, Negotiated, Source, no_picture};
+use super::control::{Control, ControlError};
+use super::interface::{Captured, Fault, Negotiated, Source};
+use super::no_picture;
 use crate::config::{CameraConfig, Config};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};

@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::Fault;
+use super::interface::Fault;
 use crate::config::{Address, Remote};
 use crate::limits::{
     ADDRESSES, CONNECT_WAIT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, LOOKUP_WAIT,

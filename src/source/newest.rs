@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Captured;
+use super::interface::Captured;
 use crate::measure::decimate::Decimator;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::picture::jpeg;

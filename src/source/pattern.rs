@@ -13,7 +13,7 @@ use crate::picture::font::CELL;
 use crate::picture::frame::{Frame, FrameMeta, Picture, PixelFormat, wall_clock};
 
 use super::canvas::{BLACK, Canvas, Color, WHITE};
-use super::{Captured, Fault, Negotiated, Source};
+use super::interface::{Captured, Fault, Negotiated, Source};
 
 /// 75 % colour bars (white, yellow, cyan, green, magenta, red, blue), BT.601 in full range.
 const BARS: [Color; 7] = [

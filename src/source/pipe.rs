@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 
+use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
-use super::{Captured, Fault, Negotiated, Source};
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::picture::frame::Frame;
 use crate::picture::jpeg::{SplitCounts, Splitter};

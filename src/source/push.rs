@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 use super::dial::Dialer;
+use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
-use super::{Captured, Fault, Negotiated, Source};
 use crate::config::Address;
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::picture::frame::Frame;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use png::{ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
-use super::{Captured, Fault, Negotiated, Source};
+use super::interface::{Captured, Fault, Negotiated, Source};
 use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
 use crate::picture::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::system::shm::{self, Found, Key, Reader, picture};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::{Captured, Fault, Negotiated, Source};
+use super::interface::{Captured, Fault, Negotiated, Source};
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
 use crate::picture::jpeg::{self, Splitter};
 

@@ -560,7 +560,23 @@ impl Memory {
             ptr::copy_nonoverlapping(self.start.as_ptr().add(place), to.as_mut_ptr(), to.len());
         }
         #[cfg(test)]
-        tests::after_copy();
+        after_copy();
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What a test lets happen each time a reader has copied something, and may have been stopped there.
+    static AFTER_COPY: std::cell::RefCell<Option<Box<dyn FnMut()>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(test)]
+fn after_copy() {
+    let hook = AFTER_COPY.with(std::cell::RefCell::take);
+    if let Some(mut hook) = hook {
+        hook();
+        AFTER_COPY.with(|place| *place.borrow_mut() = Some(hook));
     }
 }
 

@@ -187,19 +187,6 @@ fn rings_that_cannot_be_are_refused() {
     assert!(refused.contains("does not begin"), "{refused}");
 }
 
-thread_local! {
-    static AFTER_COPY: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
-}
-
-/// A reader has copied something, and may have been stopped there.
-pub(super) fn after_copy() {
-    let hook = AFTER_COPY.with(RefCell::take);
-    if let Some(mut hook) = hook {
-        hook();
-        AFTER_COPY.with(|place| *place.borrow_mut() = Some(hook));
-    }
-}
-
 /// However many pictures come between any two steps of a reader, it gets one of them as it was, and at last the newest.
 #[test]
 fn a_reader_that_is_overtaken_begins_anew() {

@@ -1,7 +1,9 @@
 """An armv7 machine in QEMU, and a shell inside it for the host."""
 
 import base64
+import contextlib
 import os
+import random
 import select
 import shutil
 import socket
@@ -19,11 +21,14 @@ class GuestError(Exception):
 
 
 def free_ports(count):
-    """TCP ports on 127.0.0.1 that nobody listens on. All are held at once, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    """TCP ports on 127.0.0.1 that nobody listens on. They are drawn from below those that the kernel gives to clients:
+    until QEMU takes them, no connection of another guest's can."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(10000, 32768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in ports:
+                ports.append(port)
     return ports
 
 

@@ -1,8 +1,9 @@
 //! The calling half of [`crate::protocol::call`]: logs in, calls a user, takes the pictures in, hangs up.
 
+use super::error::FetchError;
+use super::pictures::PICTURE_LIMIT;
 use super::url::Call;
 use super::wire::Wire;
-use super::{FetchError, PICTURE_LIMIT};
 use crate::limits::USER_NAME;
 use crate::protocol::call::{self, Kind, Longest, Record};
 
@@ -72,7 +73,7 @@ impl Receiver {
         Ok(let_in)
     }
 
-    /// As [`super::Receiver::next`].
+    /// As [`Pictures::next`](super::pictures::Pictures::next).
     pub(super) fn next(
         &mut self,
         wire: &mut Wire,

@@ -2,9 +2,10 @@
 
 use memchr::memmem;
 
+use super::error::{FetchError, one_line};
+use super::pictures::PICTURE_LIMIT;
 use super::url::Url;
 use super::wire::Wire;
-use super::{FetchError, PICTURE_LIMIT, one_line};
 
 /// Largest head of an answer or of a part, in bytes, and the most fields in it.
 const HEAD: usize = 8192;

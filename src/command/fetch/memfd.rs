@@ -11,7 +11,9 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{FetchError, PICTURE_LIMIT, Pictures, wire};
+use super::error::FetchError;
+use super::pictures::{PICTURE_LIMIT, Pictures};
+use super::wire;
 use crate::encode::codec::{Codec, Recipe};
 use crate::picture::frame::{FrameBuf, Orientation, Picture, Plane, RawPicture};
 use crate::protocol::ProtocolKind;

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::{FetchError, Kind};
+use super::error::FetchError;
+use super::pictures::Kind;
 
 /// The command line's `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The receiving half of [`crate::protocol::pull`].
 
+use super::error::{FetchError, one_line};
+use super::pictures::PICTURE_LIMIT;
 use super::wire::Wire;
-use super::{FetchError, PICTURE_LIMIT, one_line};
 use crate::limits::PULL_PART;
 use crate::protocol::pull::{ACK, NEW_IMAGE, NEW_REQUEST};
 

@@ -1,7 +1,8 @@
 //! The receiving half of [`crate::protocol::push`].
 
+use super::error::FetchError;
+use super::pictures::PICTURE_LIMIT;
 use super::wire::Wire;
-use super::{FetchError, PICTURE_LIMIT};
 use crate::protocol::push::{HEADER, parse_header};
 
 pub(super) fn next(wire: &mut Wire, picture: &mut Vec<u8>) -> Result<(), FetchError> {

@@ -1,7 +1,8 @@
 //! Bare JPEGs one behind the other, as a raw listener sends them ([`crate::protocol::push`]).
 
+use super::error::{FetchError, one_line};
+use super::pictures::PICTURE_LIMIT;
 use super::wire::Wire;
-use super::{FetchError, PICTURE_LIMIT, one_line};
 use crate::picture::jpeg::{SplitCounts, Splitter};
 
 const SOI: [u8; 2] = [0xFF, 0xD8];

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{FetchError, Pictures};
+use super::error::FetchError;
+use super::pictures::Pictures;
 use crate::limits::SHM_CONTENT;
 use crate::system::shm::{Error, Found, Key, Reader, picture};
 

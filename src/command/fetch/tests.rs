@@ -6,7 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use super::pictures::PICTURE_LIMIT;
 use super::*;
 
 /// A JPEG as far as a receiver looks: `size` bytes, SOI first, EOI last.

@@ -1,6 +1,6 @@
 //! The five kinds of URL, as far as a camera needs them (RFC 3986; user names only for call, queries only for HTTP).
 
-use super::{FetchError, one_line};
+use super::error::{FetchError, one_line};
 use crate::config::Secret;
 use crate::limits::{PASSWORD, USER_NAME};
 use crate::protocol::call::Name;

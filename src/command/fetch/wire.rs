@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::FetchError;
+use super::error::FetchError;
 use crate::limits::LINGER_CLOSE;
 
 /// Bytes asked of the kernel at once.

@@ -8,7 +8,7 @@ use v4l::v4l_sys::{
     V4L2_CID_JPEG_COMPRESSION_QUALITY,
 };
 
-use super::{Driver, Nodes};
+use super::driver::{Driver, Nodes};
 use crate::system::v4l2::device::{
     Device, Failure, Filled, Granted, Mapping, PLANES, Queue, Wanted, nodes,
 };

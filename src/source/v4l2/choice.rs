@@ -4,9 +4,9 @@ use std::cmp::{Ordering, Reverse};
 use std::fmt::Write;
 
 use super::cost::{Demand, Untouched};
-use super::device::{Interval, Rates, Sizes};
 use crate::limits::{DIMENSION_MAX, DIMENSION_MIN};
 use crate::picture::frame::{Orientation, PixelFormat, Size};
+use crate::system::v4l2::device::{Interval, Rates, Sizes};
 use crate::system::v4l2::formats::{CODES, Offer, code_name};
 
 /// What is wanted of a camera.

@@ -1,8 +1,8 @@
 //! Choices among the formats of cameras as there are.
 
-use super::super::formats::{fourcc, known};
 use super::*;
 use crate::config::{self, Config};
+use crate::system::v4l2::formats::{fourcc, known};
 
 /// A format: its code, and its sizes with the rates there; none: the driver does not say.
 type Row = (&'static [u8; 4], &'static [((u32, u32), &'static [u16])]);

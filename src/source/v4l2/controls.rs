@@ -12,7 +12,7 @@ use v4l::v4l_sys::{
     v4l2_ctrl_type_V4L2_CTRL_TYPE_MENU as MENU, v4l2_query_ext_ctrl,
 };
 
-use crate::source::{Control, ControlError};
+use crate::source::control::{Control, ControlError};
 use crate::system::v4l2::device::{Device, text};
 
 /// No driver has nearly as many; some never end the list.

@@ -26,11 +26,12 @@ use self::choice::{Choice, Wish};
 use self::cost::Demand;
 use self::ring::{Driver, Ring};
 use self::turning::Turning;
-use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
 use crate::config::{CameraConfig, Config};
 use crate::limits;
 use crate::measure::times::Epoch;
 use crate::picture::frame::{Frame, FrameBuf};
+use crate::source::control::{Control, ControlError};
+use crate::source::interface::{Captured, Fault, Negotiated, Source};
 use crate::system::v4l2::device::{
     self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
 };

@@ -14,7 +14,7 @@ use crate::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, wall_clock,
 };
 use crate::picture::jpeg;
-use crate::source::{Captured, Fault};
+use crate::source::interface::{Captured, Fault};
 use crate::system::v4l2::device::{Failure, Filled, PLANES};
 use crate::system::v4l2::formats::Layout;
 

@@ -10,9 +10,9 @@ use std::ops::Deref;
 use log::{debug, warn};
 
 use super::controls;
-use super::device::Device;
 use crate::picture::frame::Orientation;
-use crate::source::{Control, ControlError};
+use crate::source::control::{Control, ControlError};
+use crate::system::v4l2::device::Device;
 
 const HFLIP: &str = "horizontal_flip";
 const VFLIP: &str = "vertical_flip";

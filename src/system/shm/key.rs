@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
-use super::Error;
+use super::error::Error;
 use super::ipc::Key as IpcKey;
 
 /// The name of a key in those of its files: its ASCII letters, and the SHA-1 of its UTF-8 in hexadecimal digits

@@ -5,16 +5,18 @@
 //! A segment that no process has attached is removed if its creator is gone (`shm/process.rs`). One of camd's own ends with
 //! a mark that names its writer, so that camd recognises it while a reader still has it attached, and takes it over.
 
+mod error;
 mod ipc;
 mod key;
 pub mod picture;
 mod process;
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use error::Error;
+use error::failed;
 pub use ipc::Segment;
 use ipc::{Key as IpcKey, SemaphoreId, Stat};
 pub use key::{Key, id};
@@ -28,42 +30,6 @@ const ABANDONED: Duration = Duration::from_secs(1);
 /// How long a program that holds the lock is waited for when it is removed: readers take some milliseconds.
 const MOMENTS: u32 = 100;
 const MOMENT: Duration = Duration::from_millis(1);
-
-/// Why shared memory cannot be used: for a person, with the way out.
-#[derive(Debug)]
-pub enum Error {
-    /// There is no segment of this key.
-    Absent,
-    /// Anything else: what has failed, and why.
-    Other(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Absent => f.write_str("no program has created it"),
-            Error::Other(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-fn failed(what: &str) -> impl Fn(io::Error) -> Error {
-    move |error| {
-        let way_out = match error.raw_os_error() {
-            Some(libc::ENOSPC) => {
-                "; the system has no more of them (sysctl kernel.sem, kernel.shmmni; ipcs -u)"
-            }
-            Some(libc::ENOMEM) => "; not enough memory",
-            Some(libc::EACCES) => {
-                "; it is another user's: run both programs as the same user, or let its owner give it a wider mode"
-            }
-            _ => "",
-        };
-        Error::Other(format!("{what}: {error}{way_out}"))
-    }
-}
 
 /// What became of a try to take the lock.
 #[derive(Debug)]

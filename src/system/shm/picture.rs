@@ -1,10 +1,9 @@
 //! A `QImage` as `QDataStream` writes it. Its bytes are described in [`crate::system::shm`]. Qt reads no other kind of picture
 //! there, and ignores what comes behind the PNG.
 
+use super::ipc::Segment;
 use crate::limits::DIMENSION_MAX;
 use crate::picture::frame::Size;
-
-use super::Segment;
 
 /// What there is before the PNG: that there is a picture.
 pub const PRESENT: [u8; 4] = [0, 0, 0, 1];

@@ -1,11 +1,9 @@
 //! `[camera] source = "qt-shm"`: a Qt program's picture is the camera.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::qt::{BINDINGS, Place, Qt, wait};
-use common::{Camd, Folder, LISTENERS, PATIENCE, run};
+use crate::common::qt::{BINDINGS, Place, Qt, wait};
+use crate::common::{Camd, Folder, LISTENERS, PATIENCE, run};
 use nix::sys::signal::Signal;
 
 fn source() -> String {
@@ -178,7 +176,7 @@ fn what_a_killed_qt_program_left_does_not_keep_it_from_coming_back() {
 fn one_camd_feeds_another() {
     let place = Place::new();
     let sink = "[[sink]]\nkind = \"qt-shm\"\nkey = \"KEY\"\nfps = 30\n";
-    let first = place.camd(&format!("{}{sink}", common::pattern()));
+    let first = place.camd(&format!("{}{sink}", crate::common::pattern()));
     let second = place.camd(&source());
     second.wait_state("pictures come", |state| {
         state["camera"]["frames"].as_u64() > Some(10)

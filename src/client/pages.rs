@@ -3,19 +3,125 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use log::warn;
 use serde::{Serialize, Serializer};
 
-use super::Hub;
-use crate::client::slot::Stream;
-use crate::client::switchboard::Party;
+use super::calls::Calls;
+use super::config_errors::ConfigErrors;
+use super::link::Stream;
+use super::switchboard::Party;
+use super::table::Table;
+use crate::encode::renditions::Renditions;
+use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
-use crate::protocol::call::Name;
-use crate::sink::Entry;
-use crate::source::Source;
+use crate::picture::frame::FrameBuf;
+use crate::protocol::Protocol;
+use crate::protocol::call::Partners;
+use crate::protocol::http::{self, Call as Request, Route, Status};
+use crate::protocol::name::Name;
+use crate::sink::{Entry, Sinks};
 use crate::source::camera::{Camera, Condition};
+use crate::source::{ControlError, Source};
 
 /// The page at `/`.
 pub const INDEX: &[u8] = include_bytes!("index.html");
+
+/// All that the pages show, but for the camera.
+pub struct View<'a, S> {
+    pub table: &'a Table<S>,
+    pub calls: &'a Calls,
+    pub renditions: &'a Renditions,
+    pub sinks: &'a Sinks,
+    pub config_errors: &'a ConfigErrors,
+    pub started: Instant,
+}
+
+/// The request that the session of a slot has referred.
+///
+/// # Panics
+/// If there is none.
+pub fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request {
+    let call = table.slot_mut(index).with_session(|session| match session {
+        Protocol::Http(http) => http.take_call(),
+        other => unreachable!("{other:?} has no pages"),
+    });
+    call.expect("it has referred one")
+}
+
+/// Sends a page that was written to the client that asked for it.
+pub fn reply<S: Stream>(
+    table: &mut Table<S>,
+    index: usize,
+    (status, content_type): (Status, &str),
+    page: &FrameBuf,
+) {
+    table.slot_mut(index).reply(|session, reply| match session {
+        Protocol::Http(http) => http.reply(status, content_type, page.as_slice(), reply),
+        other => unreachable!("{other:?} has no pages"),
+    });
+}
+
+/// Writes what a request is answered with into `page`, and says what that is. Controls are set.
+pub fn write<S: Stream, C: Source>(
+    view: &View<'_, S>,
+    call: Request,
+    camera: &mut Camera<C>,
+    now: Instant,
+    page: &mut FrameBuf,
+) -> (Status, &'static str) {
+    page.clear();
+    let (status, content_type, written) = match call {
+        Request::Get(Route::State) => (Status::Ok, http::JSON, state(view, camera, now, page)),
+        Request::Get(Route::Metrics) => {
+            (Status::Ok, http::METRICS, metrics(view, camera, now, page))
+        }
+        Request::Get(Route::Healthz) => match camera.condition() {
+            Condition::Live | Condition::Idle => (Status::Ok, http::TEXT, page.write_all(b"ok\n")),
+            Condition::Starting => (
+                Status::ServiceUnavailable,
+                http::TEXT,
+                page.write_all(b"no picture yet\n"),
+            ),
+            Condition::Fault => (
+                Status::ServiceUnavailable,
+                http::TEXT,
+                writeln!(page, "no picture: {}", camera.reason()),
+            ),
+        },
+        Request::Get(Route::Controls) => (Status::Ok, http::JSON, controls(camera, page)),
+        Request::SetControls(settings) => {
+            let refused = settings.iter().find_map(|(name, value)| {
+                let error = camera.set_control(name, *value).err()?;
+                Some((name, value, error))
+            });
+            match refused {
+                None => (Status::Ok, http::JSON, controls(camera, page)),
+                Some((name, _, ControlError::Unknown)) => {
+                    let text = writeln!(page, "{name}: no such control; GET /controls lists them");
+                    (Status::NotFound, http::TEXT, text)
+                }
+                Some((name, value, ControlError::Refused(why))) => (
+                    Status::BadRequest,
+                    http::TEXT,
+                    writeln!(page, "{name} = {value}: {why}"),
+                ),
+            }
+        }
+        Request::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(INDEX)),
+        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) => {
+            unreachable!("sessions answer {call:?} by themselves")
+        }
+    };
+    match written {
+        Ok(()) => (status, content_type),
+        // A camera with hundreds of controls, say: half a JSON text would be worse than none.
+        Err(error) => {
+            warn!("page too long for {PAGE} bytes: {error}");
+            page.clear();
+            (Status::ServiceUnavailable, http::TEXT)
+        }
+    }
+}
 
 #[derive(Serialize)]
 struct State<'a, L, P, I, C, K, T>
@@ -127,7 +233,7 @@ impl Milliseconds {
 #[derive(Serialize)]
 struct Client<'a> {
     /// Slot and generation: tells two connections in one slot apart.
-    id: (u8, u16),
+    id: (u16, u16),
     peer: &'a str,
     /// call: its name among the users, once it has said that; else null.
     user: Option<&'a str>,
@@ -150,9 +256,9 @@ struct Client<'a> {
 #[derive(Serialize)]
 struct Call {
     /// The client's `id`.
-    caller: (u8, u16),
+    caller: (u16, u16),
     /// The same of who was rung up; null for the camera.
-    callee: Option<(u8, u16)>,
+    callee: Option<(u16, u16)>,
     /// Not answered yet.
     ringing: bool,
 }
@@ -182,8 +288,9 @@ fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
         .map(|age| age.as_millis() as u64)
 }
 
+/// `/state`: JSON.
 pub fn state<S: Stream, C: Source>(
-    hub: &Hub<S>,
+    view: &View<'_, S>,
     camera: &Camera<C>,
     now: Instant,
     page: &mut impl Write,
@@ -193,41 +300,42 @@ pub fn state<S: Stream, C: Source>(
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
-        uptime_s: now.saturating_duration_since(hub.started()).as_secs(),
-        config_errors: hub.config_errors.shown(),
+        uptime_s: now.saturating_duration_since(view.started).as_secs(),
+        config_errors: view.config_errors.shown(),
         camera: CameraState {
             state: camera.condition(),
             reason: camera.reason(),
             source: settings.source.name(),
             format: negotiated.map(|n| n.format.name()),
-            encoder: hub.encoder(),
+            encoder: view.renditions.encoder(),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),
             fps_wanted: settings.fps,
             fps: camera.fps(now),
             frames: counters.frames,
             dropped: counters.dropped,
-            bad: counters.bad + hub.encode_failures(),
+            bad: counters.bad + view.renditions.failed,
             reopens: counters.reopens,
             age_ms: ms(camera.captured(), now),
         },
-        listeners: hub
-            .listeners()
+        listeners: view
+            .table
+            .listeners
             .iter()
             .enumerate()
             .map(|(index, listener)| Listener {
                 protocol: listener.config.protocol.name(),
                 bind: &listener.address,
-                clients: hub.connected(index),
+                clients: view.table.connected(index),
                 limit: listener.config.clients,
                 adaptive: listener.config.adaptive,
-                frames: hub.frames_sent(index),
+                frames: view.table.frames_sent(index),
                 refused: listener.refused,
                 violations: listener.violations,
             }),
-        profiles: hub.renditions().all().iter().map(|rendition| {
+        profiles: view.renditions.all().iter().map(|rendition| {
             let times = rendition.times();
-            let listeners = hub.listeners().iter().enumerate();
+            let listeners = view.table.listeners.iter().enumerate();
             Profile {
                 quality: rendition.quality(),
                 width: rendition.size().map(|size| size.width),
@@ -241,15 +349,17 @@ pub fn state<S: Stream, C: Source>(
                 encode_ms: Milliseconds::of(times, Phase::Encode),
             }
         }),
-        clients: hub.clients().map(|(id, slot)| {
-            let listener = &hub.listeners()[slot.listener];
+        clients: view.table.clients().map(|(id, slot)| {
+            let listener = &view.table.listeners[slot.listener];
             Client {
                 id: (id.index, id.generation),
                 peer: &slot.peer,
                 user: slot.user().map(Name::as_str),
-                calls: match slot.partners() {
-                    Some(partners) => partners.len(),
-                    None => hub.switchboard().calls_of(id.index),
+                calls: match slot.session() {
+                    Some(Protocol::Call(call)) if call.partners().is_some() => {
+                        call.partners().map_or(0, Partners::len)
+                    }
+                    _ => view.calls.switchboard().calls_of(id.index),
                 },
                 protocol: listener.config.protocol.name(),
                 listener: &listener.address,
@@ -259,11 +369,14 @@ pub fn state<S: Stream, C: Source>(
                 fps: slot.stats.rate.per_second(now),
                 age_ms: ms(slot.stats.captured, now),
                 unsent_bytes: slot.unsent(),
-                rung: hub.rung(slot),
+                rung: view.table.rung(slot),
             }
         }),
-        calls: hub.switchboard().calls().iter().map(|call| {
-            let id = |client| hub.id(client);
+        calls: view.calls.switchboard().calls().iter().map(|call| {
+            let id = |client| {
+                let id = view.table.id(usize::from(client));
+                (id.index, id.generation)
+            };
             Call {
                 caller: id(call.caller),
                 callee: match call.callee {
@@ -273,7 +386,7 @@ pub fn state<S: Stream, C: Source>(
                 ringing: call.ringing.is_some(),
             }
         }),
-        sinks: hub.sinks().entries().iter().map(|sink| Sink {
+        sinks: view.sinks.entries().iter().map(|sink| Sink {
             kind: sink.config().kind.name(),
             place: sink.place(),
             reason: sink.reason(),
@@ -288,21 +401,21 @@ pub fn state<S: Stream, C: Source>(
     page.write_all(b"\n")
 }
 
-pub fn controls<C: Source>(camera: &Camera<C>, page: &mut impl Write) -> io::Result<()> {
+fn controls<C: Source>(camera: &Camera<C>, page: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *page, &camera.controls())?;
     page.write_all(b"\n")
 }
 
 /// Prometheus text format 0.0.4: names end in their unit, counters in `_total`.
-pub fn metrics<S: Stream, C: Source>(
-    hub: &Hub<S>,
+fn metrics<S: Stream, C: Source>(
+    view: &View<'_, S>,
     camera: &Camera<C>,
     now: Instant,
     page: &mut impl Write,
 ) -> io::Result<()> {
     let counters = camera.counters();
     let live = camera.condition() == Condition::Live;
-    let uptime = now.saturating_duration_since(hub.started());
+    let uptime = now.saturating_duration_since(view.started);
     metric(
         page,
         "camd_uptime_seconds",
@@ -315,7 +428,7 @@ pub fn metrics<S: Stream, C: Source>(
         "camd_config_errors",
         "gauge",
         "What is wrong with the configuration file, which is not in force then.",
-        hub.config_errors.count(),
+        view.config_errors.count(),
     )?;
     metric(
         page,
@@ -346,7 +459,7 @@ pub fn metrics<S: Stream, C: Source>(
         dropped,
         counters.dropped,
     )?;
-    let bad = counters.bad + hub.encode_failures();
+    let bad = counters.bad + view.renditions.failed;
     metric(
         page,
         "camd_camera_bad_total",
@@ -372,7 +485,7 @@ pub fn metrics<S: Stream, C: Source>(
         age.as_secs_f64(),
     )?;
 
-    let calls = hub.switchboard().calls().len();
+    let calls = view.calls.switchboard().calls().len();
     metric(
         page,
         "camd_calls",
@@ -381,38 +494,38 @@ pub fn metrics<S: Stream, C: Source>(
         calls,
     )?;
 
-    type Value<S> = fn(&Hub<S>, usize) -> u64;
+    type Value<S> = fn(&View<'_, S>, usize) -> u64;
     let per_listener: [(&str, &str, &str, Value<S>); 4] = [
-        ("camd_clients", "gauge", "Connections.", |hub, index| {
-            hub.connected(index) as u64
+        ("camd_clients", "gauge", "Connections.", |view, index| {
+            view.table.connected(index) as u64
         }),
         (
             "camd_frames_sent_total",
             "counter",
             "Pictures sent whole.",
-            |hub, index| hub.frames_sent(index),
+            |view, index| view.table.frames_sent(index),
         ),
         (
             "camd_refused_total",
             "counter",
             "Connections that found no slot.",
-            |hub, index| hub.listeners()[index].refused,
+            |view, index| view.table.listeners[index].refused,
         ),
         (
             "camd_violations_total",
             "counter",
             "Connections that broke the protocol.",
-            |hub, index| hub.listeners()[index].violations,
+            |view, index| view.table.listeners[index].violations,
         ),
     ];
     for (name, kind, help, value) in per_listener {
         describe(page, name, kind, help)?;
-        for (index, listener) in hub.listeners().iter().enumerate() {
+        for (index, listener) in view.table.listeners.iter().enumerate() {
             let (protocol, bind) = (listener.config.protocol.name(), Label(&listener.address));
             writeln!(
                 page,
                 "{name}{{protocol=\"{protocol}\",listener=\"{bind}\"}} {}",
-                value(hub, index)
+                value(view, index)
             )?;
         }
     }
@@ -439,14 +552,14 @@ pub fn metrics<S: Stream, C: Source>(
     ];
     for (name, kind, help, value) in per_sink {
         describe(page, name, kind, help)?;
-        for sink in hub.sinks().entries() {
+        for sink in view.sinks.entries() {
             let (kind, place) = (sink.config().kind.name(), Label(sink.place()));
             let value = value(sink);
             writeln!(page, "{name}{{kind=\"{kind}\",place=\"{place}\"}} {value}")?;
         }
     }
     let profiles = || {
-        let renditions = hub.renditions().all().iter().enumerate();
+        let renditions = view.renditions.all().iter().enumerate();
         renditions.map(|(index, rendition)| (index, rendition.quality(), rendition.times()))
     };
     let name = "camd_pictures_total";
@@ -588,7 +701,7 @@ mod tests {
                 encode_ms: longest(),
             }),
             clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
-                id: (index as u8, u16::MAX),
+                id: (index as u16, u16::MAX),
                 peer: &peer,
                 user: Some(&user),
                 calls: MAX_CLIENTS,
@@ -603,8 +716,8 @@ mod tests {
                 rung: Some(6),
             }),
             calls: (0..MAX_CLIENTS * CALLS_PLACED).map(|_| Call {
-                caller: (u8::MAX, u16::MAX),
-                callee: Some((u8::MAX, u16::MAX)),
+                caller: (u16::MAX, u16::MAX),
+                callee: Some((u16::MAX, u16::MAX)),
                 ringing: false,
             }),
             sinks: (0..MAX_SINKS).map(|_| Sink {

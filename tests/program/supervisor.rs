@@ -1,14 +1,12 @@
 //! Processes around camd: the service manager that is told how it goes and watches, and a program as camera.
 
-mod common;
-
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Camd, Folder, PATIENCE, Stream};
+use crate::common::{Camd, Folder, PATIENCE, Stream};
 use nix::sys::signal::Signal;
 
 const CAMERA: &str = "[camera]\nsource = \"pattern\"\nwidth = 64\nheight = 48\nlinger_s = 0\n";
@@ -237,7 +235,10 @@ fn a_missing_file_gives_way_too_but_a_bad_fallback_does_not_help() {
 fn a_program_is_the_camera_and_dies_with_camd() {
     let folder = Folder::new();
     for number in 0..3 {
-        folder.file(&format!("{number}.jpg"), common::jpeg(number, 20_000));
+        folder.file(
+            &format!("{number}.jpg"),
+            crate::common::jpeg(number, 20_000),
+        );
     }
     let pids = folder.path().join("pids");
     // A grandchild, as of a shell script around a camera program.
@@ -253,7 +254,7 @@ fn a_program_is_the_camera_and_dies_with_camd() {
     let mut camd = Camd::start(&config);
     let mut stream = Stream::open(camd.http(), "/stream");
     let picture = stream.next().jpeg;
-    assert!((0..3).any(|number| picture == common::jpeg(number, 20_000)));
+    assert!((0..3).any(|number| picture == crate::common::jpeg(number, 20_000)));
     // Its death is noticed, told on the same connection, and mended.
     let alive = |pid: &str| {
         fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
@@ -266,7 +267,7 @@ fn a_program_is_the_camera_and_dies_with_camd() {
     let mut card = false;
     loop {
         let jpeg = stream.next().jpeg;
-        let camera = (0..3).any(|number| jpeg == common::jpeg(number, 20_000));
+        let camera = (0..3).any(|number| jpeg == crate::common::jpeg(number, 20_000));
         card |= !camera;
         if card && camera {
             break;

@@ -1,14 +1,12 @@
 //! A camd whose camera is a push server.
 
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     Camd, Folder, LISTENERS, PATIENCE, RAW, Stream, connect, jpeg, pattern, push_next, push_wire,
     python, raw_next, replay,
 };
@@ -144,7 +142,7 @@ fn another_camd_is_the_camera() {
         let mut raw = connect(second.raw());
         for _ in 0..10 {
             for jpeg in [push_next(&mut push), raw_next(&mut raw, 20_000)] {
-                let known = (0..10).any(|number| jpeg == common::jpeg(number, 20_000));
+                let known = (0..10).any(|number| jpeg == crate::common::jpeg(number, 20_000));
                 assert!(known, "byte for byte");
             }
         }

@@ -1,7 +1,5 @@
 //! Where camd listens: IPv6, Unix sockets, and sockets that the supervisor has opened.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -10,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Camd, Folder, PATIENCE, Stream, push_next};
+use crate::common::{Camd, Folder, PATIENCE, Stream, push_next};
 use nix::sys::signal::Signal;
 
 const PATTERN: &str = "[camera]\nsource = \"pattern\"\nwidth = 320\nheight = 240\nlinger_s = 0\n";
@@ -29,7 +27,7 @@ fn ipv6() {
     assert!(camd.http().is_ipv6());
     Stream::open(camd.http(), "/stream").next();
     // The address that means all of them takes IPv4 clients, too.
-    let mut push = common::connect(([127, 0, 0, 1], camd.push().port()).into());
+    let mut push = crate::common::connect(([127, 0, 0, 1], camd.push().port()).into());
     push_next(&mut push);
     let state = camd.state();
     let push = push.local_addr().expect("its address").to_string();

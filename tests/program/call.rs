@@ -1,7 +1,5 @@
 //! call: the records as Qt writes and reads them, and conversations of Qt's programs with the camera and each other.
 
-mod common;
-
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
@@ -11,7 +9,7 @@ use std::time::{Duration, Instant};
 use camd::protocol::call::{self, Kind, Longest, Record, content_len, write_content};
 use serde_json::{Value, json};
 
-use common::{Camd, PATIENCE, python, run};
+use crate::common::{Camd, PATIENCE, python, run};
 
 // --- the records ---
 
@@ -127,7 +125,7 @@ fn qt_writes_pictures_as_camd_does() {
     let record = Record::parse(&qt, LONGEST).unwrap().expect("a record");
     let (mut scratch, mut jpeg) = (vec![0; qt.len()], vec![0; qt.len()]);
     let len = record.picture(&mut scratch, &mut jpeg).expect("Base64");
-    common::assert_jpeg(&jpeg[..len]);
+    crate::common::assert_jpeg(&jpeg[..len]);
 
     let mut content = vec![0; content_len(len)];
     assert_eq!(

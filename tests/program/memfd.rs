@@ -1,8 +1,6 @@
 //! Sinks of kind "memfd": the memory byte by byte, readers in processes of their own that are killed and stopped, and
 //! readers that mean no good.
 
-mod common;
-
 use std::collections::HashSet;
 use std::env;
 use std::fs;
@@ -14,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::memfd::{Reader, connect, receive, sink};
+use crate::common::{Camd, Folder, LISTENERS, PATIENCE, pattern, python, replay, run};
 use camd::encode::codec::Codec;
 use camd::picture::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
 use camd::system::ring::{flags, parse_hello};
-use common::memfd::{Reader, connect, receive, sink};
-use common::{Camd, Folder, LISTENERS, PATIENCE, pattern, python, replay, run};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
@@ -159,7 +157,7 @@ fn a_killed_and_a_stopped_reader_cost_nobody_anything() {
     );
     let camd = Camd::start(&config);
     let start = || {
-        let test = "a_killed_and_a_stopped_reader_cost_nobody_anything";
+        let test = "memfd::a_killed_and_a_stopped_reader_cost_nobody_anything";
         Other::start(test, &socket, pictures.path())
     };
     let [mut killed, mut stopped, mut well] = [(); 3].map(|()| start());
@@ -367,7 +365,7 @@ fn the_message_and_the_memory_byte_for_byte() {
         sink(&socket, "slots = 2")
     );
     let _camd = Camd::start(&config);
-    let before = common::since_epoch();
+    let before = crate::common::since_epoch();
     let connection = connect(&socket);
     let (hello, fds) = receive(&connection);
     // 4096 + 2 * (128 + 131072, in pages)
@@ -413,7 +411,7 @@ fn the_message_and_the_memory_byte_for_byte() {
     let long = |at: usize| u64::from_le_bytes(slot[at..][..8].try_into().expect("eight bytes"));
     assert!((2..10_000).contains(&long(8)), "sequence {}", long(8));
     let wall = Duration::from_nanos(long(16));
-    let late = common::since_epoch() + Duration::from_secs(1);
+    let late = crate::common::since_epoch() + Duration::from_secs(1);
     assert!(
         before - Duration::from_secs(1) < wall && wall < late,
         "{wall:?}"
@@ -649,7 +647,9 @@ fn fetch_takes_pictures_from_the_memory() {
     let out = folder.path().join("out/");
     run(fetch(&socket, &["-n", "5", "-o"]).arg(&out));
     let got = |number| fs::read(out.join(format!("camd-{number:06}.jpg"))).expect("a picture");
-    let sent: Vec<_> = (0..10).map(|number| common::jpeg(number, 5000)).collect();
+    let sent: Vec<_> = (0..10)
+        .map(|number| crate::common::jpeg(number, 5000))
+        .collect();
     let numbers: Vec<_> = (1..=5)
         .map(|number| {
             sent.iter()

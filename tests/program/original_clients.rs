@@ -1,13 +1,11 @@
 //! The clients that camd's two oldest protocols were made for, and every way in which their bytes may arrive.
 
-mod common;
-
 use std::collections::HashSet;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Camd, LISTENERS, assert_closed, connect, pattern, pull_announcement, pull_next, pull_parts,
     push_next, python, replay, run, send,
 };
@@ -57,7 +55,7 @@ fn several_original_clients_at_once() {
 }
 
 /// A camera of ten pictures, none a multiple of the part size; fast, so that no test waits for a picture.
-fn fast_camera(size: u32) -> (common::Folder, Camd) {
+fn fast_camera(size: u32) -> (crate::common::Folder, Camd) {
     let (folder, camera) = replay(10, size as usize, 60);
     let camd = Camd::start(&format!("{camera}{LISTENERS}"));
     (folder, camd)
@@ -78,7 +76,7 @@ fn push_sends_exactly_the_cameras_pictures() {
     for _ in 0..30 {
         let picture = push_next(&mut stream);
         let number = (0..10)
-            .find(|&number| picture == common::jpeg(number, 5000))
+            .find(|&number| picture == crate::common::jpeg(number, 5000))
             .expect("one of the camera's pictures, byte for byte");
         assert_ne!(Some(number), last, "the same picture twice");
         last = Some(number);
@@ -128,14 +126,14 @@ fn pull_parts_wait_for_their_ack() {
                 .expect_err("nothing comes without an ack");
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
             stream
-                .set_read_timeout(Some(common::PATIENCE))
+                .set_read_timeout(Some(crate::common::PATIENCE))
                 .expect("SO_RCVTIMEO");
             send(&mut stream, "ack");
             let mut part = vec![0; (size - picture.len()).min(1380)];
             stream.read_exact(&mut part).expect("a part");
             picture.extend(part);
         }
-        assert!((0..10).any(|number| picture == common::jpeg(number, 5000)));
+        assert!((0..10).any(|number| picture == crate::common::jpeg(number, 5000)));
     }
 }
 
@@ -163,7 +161,7 @@ fn pull_tokens_split_at_every_point() {
             send_split(&mut stream, b"ack", 1 + at % 2);
             stream.read_exact(part).expect("a part");
         }
-        common::assert_jpeg(&picture);
+        crate::common::assert_jpeg(&picture);
     }
 }
 
@@ -187,7 +185,7 @@ fn pull_tokens_glued_and_separated() {
         stream
             .read_exact(&mut picture)
             .expect("a picture of one part");
-        common::assert_jpeg(&picture);
+        crate::common::assert_jpeg(&picture);
         // The optional ack of the last part, glued to what follows: the next round's request, or another such ack.
         send(&mut stream, ack);
     }
@@ -222,7 +220,7 @@ fn pull_remembers_one_request_during_a_transfer() {
             }
             stream.read_exact(part).expect("a part");
         }
-        common::assert_jpeg(&picture);
+        crate::common::assert_jpeg(&picture);
         // It is served without being repeated.
         let size = pull_announcement(&mut stream);
         let next = pull_parts(&mut stream, size);

@@ -1,11 +1,9 @@
 //! Listeners with a size, a quality and a rate of their own.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::{Camd, Stream, connect, pull_next, push_next, replay};
 use camd::picture::jpeg::inspect;
-use common::{Camd, Stream, connect, pull_next, push_next, replay};
 
 fn listener(protocol: &str, more: &str) -> String {
     format!("[[listener]]\nprotocol = \"{protocol}\"\nbind = \"127.0.0.1:0\"\n{more}")
@@ -54,7 +52,7 @@ fn a_cameras_own_jpegs_are_made_smaller_only_where_that_is_asked_for() {
     let mut push = connect(camd.push());
     let picture = push_next(&mut push);
     assert!(
-        (0..3).any(|number| picture == common::jpeg(number, 4000)),
+        (0..3).any(|number| picture == crate::common::jpeg(number, 4000)),
         "what fits already goes out untouched"
     );
 }

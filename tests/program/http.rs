@@ -1,16 +1,14 @@
 //! HTTP on the wire: every route, every refusal, byte by byte.
 
-mod common;
-
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use camd::protocol::call::Kind;
-use common::user::{CALLS, User};
-use common::{
+use crate::common::user::{CALLS, User};
+use crate::common::{
     Camd, LISTENERS, Stream, assert_closed, assert_jpeg, connect, pattern, push_next,
     read_response, replay, request, send,
 };
+use camd::protocol::call::Kind;
 
 const STREAMS: [&str; 4] = [
     "/stream",
@@ -50,9 +48,12 @@ fn streams_are_exact() {
         let mut last = Duration::ZERO;
         for _ in 0..5 {
             let part = stream.next();
-            assert!((0..10).any(|number| part.jpeg == common::jpeg(number, 5000)));
+            assert!((0..10).any(|number| part.jpeg == crate::common::jpeg(number, 5000)));
             assert!(part.captured > last, "capture times rise");
-            assert!(part.age() < common::PATIENCE, "a capture time of now");
+            assert!(
+                part.age() < crate::common::PATIENCE,
+                "a capture time of now"
+            );
             last = part.captured;
         }
         // Nothing between may keep a picture back.
@@ -90,13 +91,13 @@ fn snapshots_are_exact() {
         assert_eq!(snapshot.status, 200);
         assert_eq!(snapshot.field("Content-Type"), Some("image/jpeg"));
         assert_eq!(snapshot.field("Content-Length"), Some("5000"));
-        assert!((0..10).any(|number| snapshot.body == common::jpeg(number, 5000)));
+        assert!((0..10).any(|number| snapshot.body == crate::common::jpeg(number, 5000)));
         let timestamp: f64 = snapshot
             .field("X-Timestamp")
             .expect("the capture time")
             .parse()
             .expect("seconds");
-        let age = common::since_epoch().as_secs_f64() - timestamp;
+        let age = crate::common::since_epoch().as_secs_f64() - timestamp;
         assert!((-1.0..20.0).contains(&age), "a picture of now: {age}");
     }
 }
@@ -408,7 +409,7 @@ fn connections_are_kept_and_pipelined() {
          GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n\
          GET /state HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
     );
-    let kind = |response: &common::Response| {
+    let kind = |response: &crate::common::Response| {
         let kind = response.field("Content-Type").unwrap_or_default();
         (
             response.status,
@@ -575,7 +576,7 @@ fn wrong_places_and_methods_keep_the_connection() {
 }
 
 /// The answer to `POST /controls` with this body and these further fields.
-fn post(camd: &Camd, body: &str, more: &str) -> common::Response {
+fn post(camd: &Camd, body: &str, more: &str) -> crate::common::Response {
     request(
         camd.http(),
         &format!(
@@ -648,7 +649,7 @@ fn slow_heads_end_by_the_deadline() {
             Err(error) => panic!("{error}"),
         }
         assert!(
-            started.elapsed() < common::PATIENCE,
+            started.elapsed() < crate::common::PATIENCE,
             "no answer to a slow head"
         );
         // May fail when the server has just given up.
@@ -704,7 +705,7 @@ fn a_full_table_refuses_honestly() {
         pushes.iter_mut().for_each(|push| drop(push_next(push)));
         pulls
             .iter_mut()
-            .for_each(|pull| drop(common::pull_next(pull)));
+            .for_each(|pull| drop(crate::common::pull_next(pull)));
         for _ in 0..4 {
             let mut third = connect(camd.http());
             send(&mut third, "GET /state HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -720,7 +721,7 @@ fn a_full_table_refuses_honestly() {
     // A place that becomes free is given again.
     let [stream, _other] = streams;
     drop(stream);
-    let deadline = Instant::now() + common::PATIENCE;
+    let deadline = Instant::now() + crate::common::PATIENCE;
     let state = loop {
         let mut third = connect(camd.http());
         send(

@@ -1,12 +1,10 @@
 //! A camd that rings somebody up at a relay and shows what it sends.
 
-mod common;
-
 use std::thread;
 
+use crate::common::relay::{CALLEE, Relay, USER};
+use crate::common::{Camd, Folder, LISTENERS, PATIENCE, Stream, jpeg};
 use camd::protocol::call::Kind;
-use common::relay::{CALLEE, Relay, USER};
-use common::{Camd, Folder, LISTENERS, PATIENCE, Stream, jpeg};
 use nix::sys::signal::Signal;
 
 fn start(relay: &Relay, linger: u32) -> Camd {

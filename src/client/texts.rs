@@ -18,14 +18,14 @@ struct Text {
 }
 
 /// One for each profile of the call listeners, in memory taken at start.
-pub(super) struct Texts {
+pub struct Texts {
     all: heapless::Vec<Text, { MAX_LISTENERS * RUNGS }>,
     /// Pictures that were too large.
     failed: u64,
 }
 
 impl Texts {
-    pub(super) fn new(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Self {
         let mut all = heapless::Vec::new();
         // Together with what is around it, a content is to be a record that anybody may send.
         let capacity = RECORD.min(config.limits.frame_bytes) - HEAD;
@@ -45,7 +45,7 @@ impl Texts {
     }
 
     /// The content of a VIDEO_DATA with this JPEG of a profile; `None` if that is too long for a record.
-    pub(super) fn of(&mut self, profile: Profile, meta: &FrameMeta, jpeg: &[u8]) -> Option<&[u8]> {
+    pub fn of(&mut self, profile: Profile, meta: &FrameMeta, jpeg: &[u8]) -> Option<&[u8]> {
         let text = self
             .all
             .iter_mut()

@@ -1,14 +1,14 @@
 //! The programs that people will point at camd, each with its own idea of HTTP, and camd's own receiving half.
 
-mod common;
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use common::user::CALLS;
-use common::{Camd, Folder, LISTENERS, PATIENCE, RAW, assert_jpeg, pattern, python, replay, run};
+use crate::common::user::CALLS;
+use crate::common::{
+    Camd, Folder, LISTENERS, PATIENCE, RAW, assert_jpeg, pattern, python, replay, run,
+};
 
 fn url(camd: &Camd, target: &str) -> String {
     format!("http://{}{target}", camd.http())
@@ -104,7 +104,7 @@ fn curl_takes_snapshots_and_state() {
         .arg(&file)
         .arg(url(&camd, "/snapshot")));
     let snapshot = fs::read(&file).expect("what curl wrote");
-    assert!((0..3).any(|number| snapshot == common::jpeg(number, 5000)));
+    assert!((0..3).any(|number| snapshot == crate::common::jpeg(number, 5000)));
     // Two on one connection, and a HEAD.
     let output = run(Command::new("curl")
         .args(["-fsS", "--noproxy", "*", "-w", "%{num_connects} "])
@@ -182,7 +182,7 @@ fn fetch_from_each_kind_of_url() {
             let picture =
                 fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             assert!(
-                (0..10).any(|number| picture == common::jpeg(number, 5000)),
+                (0..10).any(|number| picture == crate::common::jpeg(number, 5000)),
                 "{url}"
             );
         }

@@ -1,12 +1,10 @@
 //! The process between its pictures: an idle one does nothing, and signals do what they should.
 
-mod common;
-
 use std::fs;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     Camd, LISTENERS, PATIENCE, Stream, assert_closed, connect, pattern, pull_announcement,
     pull_next, push_next, replay, send,
 };
@@ -67,7 +65,7 @@ fn idles(camera: &str) {
             push_next(&mut push);
             pull_next(&mut pull);
         }
-        common::assert_jpeg(&camd.get("/snapshot").body);
+        crate::common::assert_jpeg(&camd.get("/snapshot").body);
         drop((stream, push, pull));
         assert_idle(&camd);
     }

@@ -1,15 +1,13 @@
 //! Bare JPEGs, one behind the other.
 
-mod common;
-
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use camd::picture::jpeg::{Splitter, inspect};
-use common::{
+use crate::common::{
     Camd, PATIENCE, RAW, assert_closed, connect, jpeg, pattern, push_next, raw_next, replay, send,
 };
+use camd::picture::jpeg::{Splitter, inspect};
 
 const SIZE: usize = 5000;
 
@@ -33,7 +31,7 @@ fn split(stream: &mut TcpStream, count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn exactly_the_cameras_pictures_and_nothing_between() {
     let (_folder, camera) = replay(10, SIZE, 60);
-    let camd = Camd::start(&format!("{camera}{RAW}{}", common::LISTENERS));
+    let camd = Camd::start(&format!("{camera}{RAW}{}", crate::common::LISTENERS));
     let mut stream = connect(camd.raw());
     let mut last = None;
     for _ in 0..30 {
@@ -124,8 +122,8 @@ fn no_more_pictures_than_max_fps() {
 fn an_adaptive_listener_makes_them_smaller_for_the_slow() {
     let keys = "adaptive = true\nmin_fps = 20\n";
     let camd = Camd::start(&format!("{}{RAW}{keys}", pattern()));
-    let stream = common::connect_as_over_a_slow_line(camd.raw());
-    let mut paced = common::Paced::new(stream, 50e3);
+    let stream = crate::common::connect_as_over_a_slow_line(camd.raw());
+    let mut paced = crate::common::Paced::new(stream, 50e3);
     let start = Instant::now();
     let rung = |camd: &Camd| {
         let state = camd.state();

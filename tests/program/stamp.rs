@@ -1,12 +1,10 @@
 //! Date, time and name in the pictures, through the real program: read back letter by letter.
 
-mod common;
-
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::common::{Camd, Folder, PATIENCE, Response, Stream, connect, push_next, run};
 use camd::picture::font::{CELL, Glyph, glyph};
-use common::{Camd, Folder, PATIENCE, Response, Stream, connect, push_next, run};
 use nix::sys::signal::Signal;
 
 /// What ffmpeg shows of a JPEG, brightness only.
@@ -196,7 +194,7 @@ fn a_reload_switches_the_stamp_and_changes_its_name_in_a_running_stream() {
 
 #[test]
 fn state_and_metrics_tell_what_pictures_take() {
-    let (_folder, replay) = common::replay(3, 4000, 30);
+    let (_folder, replay) = crate::common::replay(3, 4000, 30);
     let pattern = pattern("");
     for (camera, decoded) in [(&pattern, false), (&replay, true)] {
         let config = [

@@ -1,13 +1,11 @@
 //! `[[sink]] kind = "qt-shm"`: Qt programs read camd's picture.
 
-mod common;
-
 use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
 
-use common::qt::{BINDINGS, Place, Qt, wait};
-use common::{Camd, Folder, LISTENERS, PATIENCE, pattern, run};
+use crate::common::qt::{BINDINGS, Place, Qt, wait};
+use crate::common::{Camd, Folder, LISTENERS, PATIENCE, pattern, run};
 use nix::sys::signal::Signal;
 
 /// The built-in moving picture, as often as it comes.

@@ -1,13 +1,11 @@
 //! A camd whose camera is a user of somebody else's relay.
 
-mod common;
-
 use std::collections::BTreeMap;
 
+use crate::common::relay::{Caller, Relay, USER};
+use crate::common::{Camd, assert_jpeg, pattern};
 use camd::limits::RECORD;
 use camd::protocol::call::{Kind, Longest, Record};
-use common::relay::{Caller, Relay, USER};
-use common::{Camd, assert_jpeg, pattern};
 
 const LONGEST: Longest = Longest {
     picture: RECORD,

@@ -1,0 +1,287 @@
+//! What the records of call clients lead to: who is let in, who hears what, and who sees whom.
+
+use std::time::Instant;
+
+use log::{debug, info};
+
+use super::link::Stream;
+use super::slot::Slot;
+use super::switchboard::{BUSY, Client, Effect, Route, Switchboard};
+use super::table::Table;
+use super::texts::Texts;
+use crate::config::{Config, ListenerConfig, Secret};
+use crate::encode::renditions::Profile;
+use crate::limits::{PASSWORD, USER_NAME};
+use crate::picture::frame::FrameMeta;
+use crate::protocol::Protocol;
+use crate::protocol::call::{self, Connection, Kind, Name, note};
+use crate::protocol::session::{CloseReason, Violation};
+
+/// The longest LOGIN.
+const LOGIN_RECORD: usize = 3 * 4 + 2 * (USER_NAME + PASSWORD) + 4;
+
+/// The switchboard, and the pictures as its users get them.
+pub struct Calls {
+    switchboard: Switchboard,
+    texts: Texts,
+}
+
+impl Calls {
+    pub fn new(config: &Config) -> Self {
+        Calls {
+            switchboard: Switchboard::new(&config.listeners),
+            texts: Texts::new(config),
+        }
+    }
+
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.switchboard.reconfigure(&config.listeners);
+        self.texts = Texts::new(config);
+    }
+
+    pub fn switchboard(&self) -> &Switchboard {
+        &self.switchboard
+    }
+
+    /// See [`Texts::of`].
+    pub fn text(&mut self, profile: Profile, meta: &FrameMeta, jpeg: &[u8]) -> Option<&[u8]> {
+        self.texts.of(profile, meta, jpeg)
+    }
+
+    /// When [`Calls::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.switchboard.deadline()
+    }
+
+    /// Ends what has rung for too long.
+    pub fn expire<S: Stream>(&mut self, table: &mut Table<S>, now: Instant) {
+        self.switchboard.expire(now, |effect| happen(table, effect));
+    }
+
+    /// Ends a client's connection, and with that its calls.
+    pub fn close<S: Stream>(&mut self, table: &mut Table<S>, index: usize, reason: CloseReason) {
+        self.switchboard
+            .leave(client(index), |effect| happen(table, effect));
+        table.close(index, reason);
+    }
+
+    /// camd has connected to a relay, where it is a user.
+    pub fn log_in_at_relay<S: Stream>(&self, table: &mut Table<S>, index: usize) {
+        let (slot, listener) = table.with_listener(index);
+        let password = listener.config.password.as_ref();
+        let password = password.map_or("", Secret::expose);
+        let mut login = heapless::Vec::<u8, LOGIN_RECORD>::new();
+        let user = listener.config.user.as_str();
+        call::write(&mut login, user, "", password, Kind::Login);
+        slot.tell(&login);
+    }
+
+    /// Acts on the record that a slot's session has referred, and takes it away.
+    pub fn act<S: Stream>(
+        &mut self,
+        table: &mut Table<S>,
+        index: usize,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let (slot, listener) = table.with_listener(index);
+        let used = Connection::record(slot.input()).bytes.len();
+        if listener.is_user() {
+            act_as_user(table, index)?;
+        } else {
+            self.act_as_relay(table, index, now)?;
+        }
+        table.slot_mut(index).consume(used);
+        Ok(())
+    }
+
+    fn act_as_relay<S: Stream>(
+        &mut self,
+        table: &mut Table<S>,
+        index: usize,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let (slot, listener) = table.with_listener(index);
+        let record = Connection::record(slot.input());
+        let (kind, sender) = (record.kind, record.sender()?);
+        if let Kind::LoginOk | Kind::LoginRefused | Kind::Unavailable = kind {
+            let number = kind.number();
+            return Err(Violation::RelaysOnly { number }.into());
+        }
+        match slot.user() {
+            Some(name) if *name != sender => return Err(Violation::ForeignSender.into()),
+            Some(_) => {}
+            None => {
+                let wrong = match &listener.config.password {
+                    Some(_) if kind != Kind::Login => return Err(Violation::NotLoggedIn.into()),
+                    Some(password) => !password.is(&record.password()),
+                    None => false,
+                };
+                if !self.log_in(table, index, &sender, wrong) {
+                    return Ok(());
+                }
+            }
+        }
+        let slot = table.slot_mut(index);
+        if kind == Kind::Login {
+            slot.tell(&note("", sender.as_str(), "", Kind::LoginOk));
+            return Ok(());
+        }
+        let record = Connection::record(slot.input());
+        if record.receiver.is_empty() {
+            if kind != Kind::VideoData {
+                let note = note("", sender.as_str(), "to nobody", Kind::Unavailable);
+                slot.tell(&note);
+            }
+            return Ok(());
+        }
+        let (client, receiver) = (client(index), record.receiver()?);
+        if kind == Kind::VideoData {
+            if let Some(to) = self.switchboard.picture(client, &receiver) {
+                self.pass(table, index, to.into(), now);
+            }
+            return Ok(());
+        }
+        let effect = |effect: Effect<'_>| happen(table, effect);
+        let way = self.switchboard.route(client, &receiver, kind, now, effect);
+        match way {
+            Route::Forward(to) if to == client => {
+                let slot = table.slot_mut(index);
+                slot.echo(Connection::record(slot.input()).bytes.len());
+            }
+            Route::Forward(to) => {
+                let to = usize::from(to);
+                let [from, receiver] = table.two(index, to);
+                receiver.tell(Connection::record(from.input()).bytes);
+                table.mark(to);
+            }
+            Route::Nowhere => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a user is let in. If not, the client is told.
+    fn log_in<S: Stream>(
+        &mut self,
+        table: &mut Table<S>,
+        index: usize,
+        name: &Name,
+        wrong_password: bool,
+    ) -> bool {
+        let (slot, listener) = table.with_listener(index);
+        let number = u8::try_from(slot.listener).expect("limits has few listeners");
+        let address = &listener.address;
+        let reason = if wrong_password {
+            "wrong password"
+        } else {
+            match self.switchboard.log_in(number, client(index), name) {
+                Ok(()) => {
+                    debug!("{address}: {name} is there, from {}", slot.peer);
+                    connection(slot, |call| call.set_user(name));
+                    return true;
+                }
+                Err(holder) => {
+                    // It may have lost its power, and want to come again.
+                    if let Some(holder) = holder.map(usize::from)
+                        && let Some(stream) = table.slot_mut(holder).stream()
+                    {
+                        stream.probe();
+                    }
+                    "this name is in use"
+                }
+            }
+        };
+        let (slot, listener) = table.with_listener(index);
+        let address = &listener.address;
+        info!("{address}: {name} from {} not let in: {reason}", slot.peer);
+        slot.tell(&note("", name.as_str(), reason, Kind::LoginRefused));
+        connection(slot, Connection::refused);
+        false
+    }
+
+    /// Passes a picture on from one user to another.
+    fn pass<S: Stream>(&mut self, table: &mut Table<S>, from: usize, to: usize, now: Instant) {
+        let [sender, receiver] = table.two(from, to);
+        let record = Connection::record(sender.input());
+        if let Err(reason) = receiver.pass(record.bytes, now) {
+            self.close(table, to, reason);
+        }
+    }
+}
+
+/// Acts on a record from the relay where the camera is a user.
+fn act_as_user<S: Stream>(table: &mut Table<S>, index: usize) -> Result<(), CloseReason> {
+    let (slot, listener) = table.with_listener(index);
+    let ListenerConfig {
+        user,
+        calls,
+        max_fps,
+        ..
+    } = &listener.config;
+    let record = Connection::record(slot.input());
+    match record.kind {
+        Kind::LoginOk if slot.user().is_none() => {
+            info!("{}: logged in as {user}", listener.address);
+            listener.ended = None;
+            connection(slot, |call| call.set_user(user));
+        }
+        Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
+        Kind::Request => {
+            let caller = record.sender()?;
+            let (kind, reason) = connection(slot, |call| {
+                let partners = call.partners().expect("the other end is a relay");
+                match partners.contains(&caller) {
+                    true => (Kind::Accept, ""),
+                    false if partners.len() >= *calls => (Kind::Reject, BUSY),
+                    false => {
+                        call.add_partner(&caller, *max_fps);
+                        (Kind::Accept, "")
+                    }
+                }
+            });
+            slot.tell(&note(user.as_str(), caller.as_str(), reason, kind));
+        }
+        Kind::End | Kind::Reject | Kind::Unavailable => {
+            let caller = record.sender()?;
+            connection(slot, |call| call.remove_partner(&caller));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Lets something happen to the session of a call client.
+fn connection<S: Stream, R>(slot: &mut Slot<S>, act: impl FnOnce(&mut Connection) -> R) -> R {
+    slot.with_session(|session| match session {
+        Protocol::Call(call) => act(call),
+        other => unreachable!("{other:?} is in no call"),
+    })
+}
+
+/// The client in a slot, to the switchboard.
+fn client(index: usize) -> Client {
+    Client::try_from(index).expect("limits asserts that slot indices fit")
+}
+
+/// Lets something happen to the clients.
+fn happen<S: Stream>(table: &mut Table<S>, effect: Effect<'_>) {
+    let client = match effect {
+        Effect::Tell {
+            to,
+            sender,
+            kind,
+            reason,
+        } => {
+            let slot = table.slot_mut(to.into());
+            let receiver = slot.user();
+            let receiver = receiver.expect("only users are told");
+            let note = note(sender.as_str(), receiver.as_str(), reason, kind);
+            slot.tell(&note);
+            to
+        }
+        Effect::Watch { client, on } => {
+            connection(table.slot_mut(client.into()), |call| call.set_watching(on));
+            client
+        }
+    };
+    table.mark(client.into());
+}

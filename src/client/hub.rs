@@ -1,0 +1,362 @@
+//! Admits clients, hands each new picture to those who wait for one, lets what they refer be acted on, and closes those
+//! who are late. Knows neither mio nor the clock, so that a simulation can drive it (`tests/simulation.rs`).
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+use super::calls::Calls;
+use super::config_errors::ConfigErrors;
+use super::link::Stream;
+use super::listener::Listener;
+use super::pages::{self, View};
+use super::slot::{Peer, Slot, Turn};
+use super::switchboard::Switchboard;
+use super::table::{ClientId, Table};
+use crate::config::{Config, ConfigError, LimitsConfig};
+use crate::encode::m2m::{self, Nodes};
+use crate::encode::renditions::Renditions;
+use crate::limits::{PAGE, SLOTS};
+use crate::picture::frame::{FrameBuf, FrameMeta};
+use crate::protocol::Protocol;
+use crate::protocol::session::{CloseReason, Form, State};
+use crate::sink::Sinks;
+use crate::source::Source;
+use crate::source::camera::{Camera, Condition};
+
+/// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
+const CALLS_PER_TURN: usize = 8;
+
+/// All clients of the process, and what they are served from.
+pub struct Hub<S> {
+    table: Table<S>,
+    limits: LimitsConfig,
+    renditions: Renditions,
+    sinks: Sinks,
+    calls: Calls,
+    page: FrameBuf,
+    started: Instant,
+    config_errors: ConfigErrors,
+    /// When somebody was last told that there is no picture.
+    sent_away: Option<Instant>,
+}
+
+impl<S: Stream> Hub<S> {
+    /// Takes all memory that serving will need. `clock` is asked only to measure what pictures take.
+    pub fn new(config: &Config, now: Instant, clock: fn() -> Instant) -> Self {
+        Hub::with_nodes(config, Box::new(m2m::System), now, clock)
+    }
+
+    /// As [`Hub::new`], with the video nodes among which a hardware encoder is looked for.
+    pub fn with_nodes(
+        config: &Config,
+        nodes: Box<dyn Nodes>,
+        now: Instant,
+        clock: fn() -> Instant,
+    ) -> Self {
+        Hub {
+            table: Table::new(config, now),
+            limits: config.limits.clone(),
+            renditions: Renditions::new(config, nodes, clock),
+            sinks: Sinks::new(config, now),
+            calls: Calls::new(config),
+            page: FrameBuf::new(PAGE),
+            started: now,
+            config_errors: ConfigErrors::default(),
+            sent_away: None,
+        }
+    }
+
+    pub fn set_address(&mut self, listener: usize, address: String) {
+        self.table.listeners[listener].address = address;
+    }
+
+    /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
+    /// the listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
+    /// and set_controls under which they came.
+    pub fn reconfigure(&mut self, config: &Config, now: Instant) {
+        assert_eq!(
+            self.limits.frame_bytes, config.limits.frame_bytes,
+            "buffers are taken at start"
+        );
+        self.table.reconfigure(config);
+        self.limits = config.limits.clone();
+        self.renditions.reconfigure(config);
+        self.sinks.reconfigure(config, now);
+        self.calls.reconfigure(config);
+        // Those who wait for the device's contexts of before wait for nothing.
+        self.table.mark_waiting();
+    }
+
+    /// What is wrong with the configuration that should be in force, for the pages.
+    pub fn set_config_errors(&mut self, errors: &[ConfigError]) {
+        self.config_errors = ConfigErrors::new(errors);
+    }
+
+    pub fn listeners(&self) -> &[Listener] {
+        &self.table.listeners
+    }
+
+    /// The taken slots.
+    pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Slot<S>)> + Clone {
+        self.table.clients()
+    }
+
+    /// See [`Table::connected`].
+    pub fn connected(&self, listener: usize) -> usize {
+        self.table.connected(listener)
+    }
+
+    /// See [`Table::frames_sent`].
+    pub fn frames_sent(&self, listener: usize) -> u64 {
+        self.table.frames_sent(listener)
+    }
+
+    /// See [`Table::rung`].
+    pub fn rung(&self, slot: &Slot<S>) -> Option<u8> {
+        self.table.rung(slot)
+    }
+
+    pub fn switchboard(&self) -> &Switchboard {
+        self.calls.switchboard()
+    }
+
+    pub fn renditions(&self) -> &Renditions {
+        &self.renditions
+    }
+
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
+    }
+
+    /// Clients and sinks for whom the camera must run.
+    pub fn viewers(&self) -> usize {
+        let clients = self.table.clients();
+        clients.filter(|(_, slot)| slot.is_viewer()).count() + self.sinks.viewers()
+    }
+
+    /// When a client that wanted one picture was last told that there is none. It is no viewer any more.
+    pub fn sent_away(&self) -> Option<Instant> {
+        self.sent_away
+    }
+
+    /// See [`Table::admit`].
+    pub fn admit(
+        &mut self,
+        stream: S,
+        peer: Peer,
+        listener: usize,
+        now: Instant,
+    ) -> Result<ClientId, S> {
+        let index = self.table.admit(stream, peer, listener, now)?;
+        if self.table.listeners[listener].is_user() {
+            self.calls.log_in_at_relay(&mut self.table, index);
+        }
+        Ok(self.table.id(index))
+    }
+
+    pub fn stream(&mut self, client: ClientId) -> Option<&mut S> {
+        self.table.find(client)?.stream()
+    }
+
+    /// A readiness event for a client; one for a client that is gone is nothing.
+    pub fn mark(&mut self, client: ClientId, readable: bool, writable: bool) {
+        self.table.on_event(client, readable, writable);
+    }
+
+    /// The camera has a new picture: everyone who waits for one is served in the next [`Hub::turn`].
+    pub fn on_frame(&mut self) {
+        self.table.on_frame();
+    }
+
+    /// Hands out the descriptors of hardware encoders that have been opened in a turn, with a number below
+    /// [`crate::limits::ENCODER_CONTEXTS`] each: to be polled, edge-triggered, readable and writable. Closing ends that.
+    /// True if there was one, and the next turn must follow at once.
+    pub fn arm_encoders(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        let any = self.renditions.arm(register);
+        if any {
+            self.table.mark_waiting();
+        }
+        any
+    }
+
+    /// A readiness event for a hardware encoder. `broken`: an error or a hang-up.
+    pub fn mark_encoder(&mut self, index: usize, broken: bool) {
+        self.renditions.mark(index, broken);
+    }
+
+    /// See [`Sinks::arm`].
+    pub fn arm_sinks(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.sinks.arm(register)
+    }
+
+    /// A readiness event for a sink's descriptor.
+    pub fn mark_sink(&mut self, index: usize) {
+        self.sinks.mark(index);
+    }
+
+    /// When a client, or a hardware encoder, will be late.
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.table.deadline(&self.limits),
+            self.renditions.deadline(),
+            self.calls.deadline(),
+            self.sinks.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
+    /// once, and only give way to the others.
+    pub fn turn<C: Source>(&mut self, now: Instant, camera: &mut Camera<C>) -> bool {
+        self.renditions.follow(camera.opening());
+        if self.renditions.is_undecided()
+            && let Some(frame) = camera.newest()
+        {
+            self.renditions.decide(&frame);
+        }
+        if self.renditions.collect(now) {
+            self.table.mark_waiting();
+        }
+        self.calls.expire(&mut self.table, now);
+        // The table can shrink meanwhile, but not grow.
+        for index in 0..self.table.used() {
+            if self.table.is_due(index, now, &self.limits) {
+                self.serve(index, now, camera);
+            }
+        }
+        self.sinks.turn(camera, &mut self.renditions, now);
+        // Some gave way to others, or were told something by those behind them.
+        self.table.is_any_marked()
+    }
+
+    fn serve<C: Source>(&mut self, index: usize, now: Instant, camera: &mut Camera<C>) {
+        for _ in 0..CALLS_PER_TURN {
+            let slot = self.table.slot_mut(index);
+            if slot.is_free() {
+                return;
+            }
+            let acted = match slot.advance(now, &self.limits) {
+                Turn::Wait => return,
+                Turn::Again => break,
+                Turn::WantsFrame if self.send_away(index, now, camera) => Ok(()),
+                Turn::WantsFrame => match self.offer(index, now, camera) {
+                    // A request may wait behind the one that is answered now.
+                    Ok(true) if self.table.slot(index).state() == State::Idle => Ok(()),
+                    Ok(_) => return,
+                    Err(reason) => Err(reason),
+                },
+                Turn::Refers => self.act(index, now, camera),
+                Turn::Closed(reason) => Err(reason),
+            };
+            if let Err(reason) = acted {
+                return self.close(index, reason);
+            }
+        }
+        self.table.mark(index);
+    }
+
+    /// A client that wants one live picture is told at once that the camera has none. True if that is so.
+    fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
+        let slot = self.table.slot_mut(index);
+        let is_vain = slot.wants_live() && camera.condition() == Condition::Fault;
+        if is_vain {
+            slot.no_picture(camera.reason());
+            self.sent_away = Some(now);
+        }
+        is_vain
+    }
+
+    /// Hands the picture that there is to a slot that wants one. False: there is none for it now.
+    fn offer<C: Source>(
+        &mut self,
+        index: usize,
+        now: Instant,
+        camera: &mut Camera<C>,
+    ) -> Result<bool, CloseReason> {
+        let (slot, listener) = self.table.with_listener(index);
+        let newest = camera.newest();
+        let is_news = |meta: &FrameMeta| slot.is_news(meta);
+        let Some(news) = self.renditions.news(newest.as_ref(), is_news) else {
+            return Ok(false);
+        };
+        if !slot.ready(now)? {
+            return Ok(false);
+        }
+        let profile = match &listener.goal {
+            Some(goal) if slot.is_adaptable() => {
+                let rung = slot.choose_rung(goal, &news, now);
+                listener.profile.rung(rung)
+            }
+            _ => listener.profile,
+        };
+        if self.renditions.stamps()
+            && let Some(frame) = &newest
+        {
+            listener.tell_unstamped(frame, profile);
+        }
+        let is_news = |meta: &FrameMeta| slot.is_news(meta);
+        let made = self.renditions.get(newest, profile, now, is_news);
+        let made = made.and_then(|(meta, jpeg)| {
+            let payload = match slot.form() {
+                Form::Jpeg => jpeg,
+                Form::Text => self.calls.text(profile, &meta, jpeg)?,
+            };
+            Some((meta, payload))
+        });
+        let Some((meta, payload)) = made else {
+            slot.unserved();
+            return Ok(false);
+        };
+        slot.offer(&meta, payload, now)?;
+        Ok(true)
+    }
+
+    /// Acts on what a slot's session has referred.
+    fn act<C: Source>(
+        &mut self,
+        index: usize,
+        now: Instant,
+        camera: &mut Camera<C>,
+    ) -> Result<(), CloseReason> {
+        match self.table.slot(index).session() {
+            Some(Protocol::Call(_)) => return self.calls.act(&mut self.table, index, now),
+            Some(Protocol::Http(_)) => {}
+            other => unreachable!("{other:?} refers nothing"),
+        }
+        let request = pages::request(&mut self.table, index);
+        // The page is written while all slots can be seen, and then copied to the one that asked.
+        let mut page = std::mem::replace(&mut self.page, FrameBuf::new(0));
+        let what = pages::write(&self.view(), request, camera, now, &mut page);
+        pages::reply(&mut self.table, index, what, &page);
+        self.page = page;
+        Ok(())
+    }
+
+    /// What the pages show of it.
+    pub fn view(&self) -> View<'_, S> {
+        View {
+            table: &self.table,
+            calls: &self.calls,
+            renditions: &self.renditions,
+            sinks: &self.sinks,
+            config_errors: &self.config_errors,
+            started: self.started,
+        }
+    }
+
+    fn close(&mut self, index: usize, reason: CloseReason) {
+        self.calls.close(&mut self.table, index, reason);
+    }
+
+    /// Closes all connections, at the end.
+    pub fn shutdown(&mut self) {
+        for index in 0..SLOTS {
+            if !self.table.slot(index).is_free() {
+                self.close(index, CloseReason::Shutdown);
+            }
+        }
+        self.renditions.follow(None);
+        self.sinks.shutdown();
+    }
+}

@@ -1,0 +1,107 @@
+//! A listener, as far as its clients are concerned.
+
+use std::rc::Rc;
+
+use log::info;
+
+use super::adapt::Goal;
+use crate::config::{Bind, ListenerConfig};
+use crate::encode::renditions::{Profile, Rendition};
+use crate::picture::frame::Frame;
+use crate::protocol::Protocol;
+use crate::protocol::session::CloseReason;
+use crate::protocol::setup::{Policy, Setup};
+
+/// A listener as far as its clients are concerned.
+#[derive(Debug)]
+pub struct Listener {
+    pub config: ListenerConfig,
+    /// Where it really listens: with port 0 the system picks one.
+    pub address: String,
+    /// What its clients get.
+    pub profile: Profile,
+    /// If its clients get what their link can carry.
+    pub goal: Option<Goal>,
+    setup: Setup,
+    /// Connections that found no slot.
+    pub refused: u64,
+    /// Connections that broke the protocol.
+    pub violations: u64,
+    /// Pictures that were sent whole over connections that have ended.
+    pub past_frames: u64,
+    /// Why the last connection that camd has made ended.
+    pub ended: Option<CloseReason>,
+    /// That its pictures get no time stamp was said in the log.
+    told_unstamped: bool,
+}
+
+impl Listener {
+    pub fn new(config: &ListenerConfig) -> Self {
+        let profile = Profile::of(config);
+        Listener {
+            config: config.clone(),
+            address: String::new(),
+            profile,
+            goal: goal(config, &profile),
+            setup: setup(config),
+            refused: 0,
+            violations: 0,
+            past_frames: 0,
+            ended: None,
+            told_unstamped: false,
+        }
+    }
+
+    /// Takes over a changed configuration. Connections keep the sessions with which they came.
+    pub fn reconfigure(&mut self, config: &ListenerConfig) {
+        self.config = config.clone();
+        self.profile = Profile::of(config);
+        self.goal = goal(config, &self.profile);
+        self.setup = setup(config);
+        self.told_unstamped = false;
+    }
+
+    /// Whether its clients, on whichever rung, can get this.
+    pub fn wants(&self, rendition: &Rendition) -> bool {
+        Profile::all(&self.config).any(|profile| rendition.is_for(profile))
+    }
+
+    /// Says once where pictures go out without the time stamp that the configuration asks for.
+    pub fn tell_unstamped(&mut self, frame: &Frame<'_>, profile: Profile) {
+        if !self.told_unstamped && frame.meta.live && profile.leaves_untouched(frame) {
+            self.told_unstamped = true;
+            info!(
+                "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
+                self.address
+            );
+        }
+    }
+
+    /// It does not listen: its one connection is one that camd has made, to somebody else's relay.
+    pub fn is_user(&self) -> bool {
+        self.setup.to_relay
+    }
+
+    /// The session of a new connection.
+    pub fn session(&self) -> Protocol {
+        Protocol::new(self.config.protocol, &self.setup)
+    }
+}
+
+fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {
+    listener.adaptive.then(|| Goal {
+        ladder: profile.ladder(),
+        min_fps: listener.min_fps,
+    })
+}
+
+fn setup(listener: &ListenerConfig) -> Setup {
+    Setup {
+        policy: Rc::new(Policy {
+            allow_origin: listener.allow_origin.clone(),
+            set_controls: listener.set_controls,
+        }),
+        user: Rc::new(listener.user.clone()),
+        to_relay: matches!(listener.bind, Bind::Relay(_)),
+    }
+}

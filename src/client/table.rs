@@ -1,0 +1,285 @@
+//! All clients of the process: who is let in, who has something to do, and the end.
+
+use std::time::Instant;
+
+use log::{debug, info, warn};
+
+use super::link::Stream;
+use super::listener::Listener;
+use super::slot::{Peer, Slot};
+use crate::config::{Config, LimitsConfig};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, REFUSAL_BODY, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::protocol::ProtocolKind;
+use crate::protocol::session::CloseReason;
+
+/// Names a connection: an event for one that is gone must not reach the next in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId {
+    pub index: u16,
+    pub generation: u16,
+}
+
+/// The slots and the listeners.
+///
+/// Invariant: the first [`MAX_CLIENTS`] slots hold pictures, the refusal slots behind them do not; the number of
+/// taken picture slots of a listener never exceeds its `clients` at the time of admission. All taken slots are below
+/// `used`, and the last of these is taken: what is done for each picture looks at no more than that.
+pub struct Table<S> {
+    slots: Box<[Slot<S>]>,
+    used: usize,
+    /// Slots to be advanced in this turn.
+    marked: [bool; SLOTS],
+    pub listeners: heapless::Vec<Listener, MAX_LISTENERS>,
+}
+
+impl<S: Stream> Table<S> {
+    /// Takes the memory of all slots.
+    pub fn new(config: &Config, now: Instant) -> Self {
+        let mut listeners = config.listeners.iter();
+        let calls = listeners.any(|listener| listener.protocol == ProtocolKind::Call);
+        let slot = |index| {
+            let refusal = index >= MAX_CLIENTS;
+            let capacity = if refusal {
+                REFUSAL_BODY
+            } else {
+                config.limits.frame_bytes
+            };
+            let slot = Slot::new(capacity, refusal, now);
+            if calls { slot.for_messages() } else { slot }
+        };
+        Table {
+            slots: (0..SLOTS).map(slot).collect(),
+            used: 0,
+            marked: [false; SLOTS],
+            listeners: config.listeners.iter().map(Listener::new).collect(),
+        }
+    }
+
+    /// The slots below which all taken ones are.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub fn slot(&self, index: usize) -> &Slot<S> {
+        &self.slots[index]
+    }
+
+    pub fn slot_mut(&mut self, index: usize) -> &mut Slot<S> {
+        &mut self.slots[index]
+    }
+
+    /// A slot and its listener.
+    pub fn with_listener(&mut self, index: usize) -> (&mut Slot<S>, &mut Listener) {
+        let slot = &mut self.slots[index];
+        let listener = &mut self.listeners[slot.listener];
+        (slot, listener)
+    }
+
+    /// Two slots.
+    ///
+    /// # Panics
+    /// If they are the same.
+    pub fn two(&mut self, a: usize, b: usize) -> [&mut Slot<S>; 2] {
+        let two = self.slots.get_disjoint_mut([a, b]);
+        two.expect("two slots of the table")
+    }
+
+    /// Takes over a changed configuration, in which the listeners are the same.
+    pub fn reconfigure(&mut self, config: &Config) {
+        assert_eq!(
+            self.listeners.len(),
+            config.listeners.len(),
+            "listeners are opened at start"
+        );
+        for (listener, config) in self.listeners.iter_mut().zip(&config.listeners) {
+            listener.reconfigure(config);
+        }
+        for slot in self.slots.iter_mut().filter(|slot| !slot.is_free()) {
+            slot.reconfigure(self.listeners[slot.listener].goal.is_some());
+        }
+    }
+
+    /// The taken slots.
+    pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Slot<S>)> + Clone {
+        self.slots[..self.used]
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| !slot.is_free())
+            .map(|(index, slot)| (id(index, slot), slot))
+    }
+
+    /// The slot of a connection; `None` if that is gone.
+    pub fn find(&mut self, client: ClientId) -> Option<&mut Slot<S>> {
+        let slot = self.slots.get_mut(usize::from(client.index))?;
+        (slot.generation == client.generation && !slot.is_free()).then_some(slot)
+    }
+
+    /// Connections of a listener that hold a picture slot.
+    pub fn connected(&self, listener: usize) -> usize {
+        self.clients()
+            .filter(|(_, slot)| !slot.refusal && slot.listener == listener)
+            .count()
+    }
+
+    /// Pictures sent whole to all clients of a listener.
+    pub fn frames_sent(&self, listener: usize) -> u64 {
+        let current = self
+            .clients()
+            .filter(|(_, slot)| slot.listener == listener)
+            .map(|(_, slot)| slot.stats.frames);
+        self.listeners[listener].past_frames + current.sum::<u64>()
+    }
+
+    /// The rung of a client's pictures; `None` if they are not adapted to its link.
+    pub fn rung(&self, slot: &Slot<S>) -> Option<u8> {
+        let goal = self.listeners[slot.listener].goal.as_ref();
+        goal.filter(|_| slot.is_adaptable())
+            .map(|goal| slot.rung(goal))
+    }
+
+    /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
+    /// is possible, or where the protocol has no words for it.
+    pub fn admit(
+        &mut self,
+        stream: S,
+        peer: Peer,
+        listener: usize,
+        now: Instant,
+    ) -> Result<usize, S> {
+        let room = self.connected(listener) < self.listeners[listener].config.clients;
+        let info = &mut self.listeners[listener];
+        let mut session = info.session();
+        let (places, refusals) = self.slots.split_at_mut(MAX_CLIENTS);
+        let place = places.iter().position(Slot::is_free);
+        let index = match place.filter(|_| room) {
+            Some(index) => index,
+            None => {
+                info.refused += 1;
+                if info.refused.is_power_of_two() {
+                    let (limit, refused) = (info.config.clients, info.refused);
+                    warn!(
+                        "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
+                        info.address
+                    );
+                }
+                let Some(index) = refusals.iter().position(Slot::is_free) else {
+                    return Err(stream);
+                };
+                if !refusals[index].turn_away(&mut session) {
+                    return Err(stream);
+                }
+                MAX_CLIENTS + index
+            }
+        };
+        debug!("{}: {peer} connected", info.address);
+        // Where there are several behind it, each of them has a pace of its own.
+        let max_fps = info.config.max_fps.filter(|_| !info.is_user());
+        self.slots[index].open(stream, peer, listener, session, max_fps, now);
+        self.marked[index] = true;
+        self.used = self.used.max(index + 1);
+        Ok(index)
+    }
+
+    /// The name of the connection in a slot.
+    pub fn id(&self, index: usize) -> ClientId {
+        id(index, &self.slots[index])
+    }
+
+    /// A readiness event for a client; one for a client that is gone is nothing.
+    pub fn on_event(&mut self, client: ClientId, readable: bool, writable: bool) {
+        if let Some(slot) = self.find(client) {
+            slot.mark(readable, writable);
+            self.marked[usize::from(client.index)] = true;
+        }
+    }
+
+    /// The slot is to be advanced in this turn, or in the next if its place in this one is over.
+    pub fn mark(&mut self, index: usize) {
+        self.marked[index] = true;
+    }
+
+    /// The camera has a new picture: marks all who wait for one.
+    pub fn on_frame(&mut self) {
+        let slots = &mut self.slots[..self.used];
+        for (slot, marked) in slots.iter_mut().zip(&mut self.marked) {
+            *marked |= slot.on_frame();
+        }
+    }
+
+    /// Marks all who wait for a picture.
+    pub fn mark_waiting(&mut self) {
+        let slots = &self.slots[..self.used];
+        for (slot, marked) in slots.iter().zip(&mut self.marked) {
+            *marked |= slot.wants_frame();
+        }
+    }
+
+    /// Whether the slot has something to do: it is marked, which this ends, or a deadline has passed.
+    pub fn is_due(&mut self, index: usize, now: Instant, limits: &LimitsConfig) -> bool {
+        let slot = &self.slots[index];
+        std::mem::take(&mut self.marked[index])
+            || slot
+                .deadline(limits)
+                .is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Whether some slots are to be advanced.
+    pub fn is_any_marked(&self) -> bool {
+        self.marked[..self.used].contains(&true)
+    }
+
+    /// When a client will be late.
+    pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
+        let slots = self.slots[..self.used].iter();
+        slots.filter_map(|slot| slot.deadline(limits)).min()
+    }
+
+    /// Ends a connection, and says so in the log.
+    pub fn close(&mut self, index: usize, reason: CloseReason) {
+        let (slot, listener) = self.with_listener(index);
+        listener.past_frames += slot.stats.frames;
+        match &reason {
+            CloseReason::Violation(_) if !listener.is_user() => {
+                listener.violations += 1;
+                warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
+            // Said once, and again only when it changes: it is tried for ever.
+            _ if listener.is_user() && listener.ended.as_ref() == Some(&reason) => {
+                debug!("{}: {} again: {reason}", listener.address, slot.peer);
+            }
+            _ if listener.is_user() => {
+                warn!(
+                    "{}: {} has ended: {reason}; trying again every {} to {} s",
+                    listener.address,
+                    slot.peer,
+                    REOPEN_FIRST.as_secs(),
+                    REOPEN_MAX.as_secs()
+                );
+            }
+            CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow => {
+                info!("{}: {} closed: {reason}", listener.address, slot.peer);
+            }
+            _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
+        }
+        if let CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow = reason
+            && let Some(stream) = slot.stream()
+        {
+            stream.abandon();
+        }
+        if listener.is_user() {
+            listener.ended = Some(reason);
+        }
+        slot.close();
+        let free = self.slots[..self.used].iter().rev();
+        self.used -= free.take_while(|slot| slot.is_free()).count();
+    }
+}
+
+fn id<S: Stream>(index: usize, slot: &Slot<S>) -> ClientId {
+    let index = u16::try_from(index).expect("limits asserts that slot indices fit");
+    ClientId {
+        index,
+        generation: slot.generation,
+    }
+}

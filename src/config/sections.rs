@@ -1,0 +1,372 @@
+//! The checked configuration: one structure for each section of the file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::{Address, Bind, Dial};
+use super::secret::Secret;
+use crate::limits::{RENDITIONS_BYTES, RUNGS};
+use crate::picture::frame::{Orientation, PixelFormat};
+use crate::protocol::ProtocolKind;
+use crate::protocol::call::Name;
+use crate::protocol::session::Patience;
+
+/// A whole configuration, with defaults in place of what the file leaves out, and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[camera]`
+    pub camera: CameraConfig,
+    /// `[call]`
+    pub call: CallConfig,
+    /// 1 to [`crate::limits::MAX_LISTENERS`].
+    pub listeners: Vec<ListenerConfig>,
+    /// At most [`crate::limits::MAX_SINKS`].
+    pub sinks: Vec<SinkConfig>,
+    /// `[limits]`
+    pub limits: LimitsConfig,
+}
+
+impl Config {
+    /// JPEGs of one picture that there may be at the same time: one for each listener, and for each rung of an adaptive
+    /// one, and one for each sink of JPEGs.
+    pub fn renditions(&self) -> usize {
+        let of = |listener: &ListenerConfig| if listener.adaptive { RUNGS } else { 1 };
+        let sinks = self.sinks.iter().filter(|sink| sink.takes_jpegs());
+        self.listeners.iter().map(of).sum::<usize>() + sinks.count()
+    }
+
+    /// `frame_bytes` at most, so that all of these find room.
+    pub fn frame_bytes_max(&self) -> usize {
+        RENDITIONS_BYTES / self.renditions().max(1)
+    }
+}
+
+/// `[camera]`: where pictures come from, and how they are to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraConfig {
+    /// As viewers see it; 1 to [`crate::limits::CAMERA_NAME`] characters.
+    pub name: String,
+    /// Where pictures come from.
+    pub source: SourceKind,
+    /// v4l2
+    pub device: PathBuf,
+    /// pipe; the program and its arguments, no shell.
+    pub command: Vec<String>,
+    /// replay
+    pub path: Option<PathBuf>,
+    /// qt-shm: what its program gives its `QSharedMemory`.
+    pub key: String,
+    /// push
+    pub address: Option<Address>,
+    /// In pixels, before turning.
+    pub width: u16,
+    /// In pixels, before turning.
+    pub height: u16,
+    /// Pictures per second at most.
+    pub fps: u16,
+    /// `None`: "auto".
+    pub format: Option<PixelFormat>,
+    /// v4l2: capture buffers that the driver is asked for.
+    pub buffers: u32,
+    /// `None`: the stream stays on without viewers.
+    pub linger: Option<Duration>,
+    /// Degrees clockwise: 0, 90, 180 or 270.
+    pub rotate: u16,
+    /// After turning.
+    pub flip: Flip,
+    /// Date, time and name in every picture that camd encodes.
+    pub timestamp: bool,
+    /// What makes JPEGs of raw pictures.
+    pub encoder: EncoderKind,
+    /// In the order of the file, as some controls unlock others (auto off first).
+    pub controls: Vec<(String, i64)>,
+}
+
+impl CameraConfig {
+    /// How the camera's picture is to be laid down for viewers.
+    pub fn orientation(&self) -> Orientation {
+        let (x, y) = (self.flip == Flip::Horizontal, self.flip == Flip::Vertical);
+        Orientation::quarters((self.rotate / 90) as u8).mirrored(x, y)
+    }
+}
+
+/// What changes places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flip {
+    /// Not mirrored.
+    None,
+    /// Left and right.
+    Horizontal,
+    /// Top and bottom.
+    Vertical,
+}
+
+impl Flip {
+    /// All of them, in the order of the error messages.
+    pub const ALL: [Flip; 3] = [Flip::None, Flip::Horizontal, Flip::Vertical];
+
+    /// The name in `camera.flip`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flip::None => "none",
+            Flip::Horizontal => "horizontal",
+            Flip::Vertical => "vertical",
+        }
+    }
+}
+
+/// Who makes JPEGs of raw pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderKind {
+    /// A V4L2 memory-to-memory device if there is one, else the processor.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// As `Auto`, with a warning if there is none.
+    M2m,
+}
+
+impl EncoderKind {
+    /// All of them, in the order of the error messages.
+    pub const ALL: [EncoderKind; 3] = [EncoderKind::Auto, EncoderKind::Cpu, EncoderKind::M2m];
+
+    /// The name in `camera.encoder`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::Auto => "auto",
+            EncoderKind::Cpu => "cpu",
+            EncoderKind::M2m => "m2m",
+        }
+    }
+}
+
+/// The kinds of sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A V4L2 device.
+    V4l2,
+    /// The output of a program.
+    Pipe,
+    /// Files.
+    Replay,
+    /// A built-in moving picture.
+    Pattern,
+    /// What the other side of a video call sends.
+    Call,
+    /// A push server.
+    Push,
+    /// A Qt program's shared memory.
+    QtShm,
+}
+
+impl SourceKind {
+    /// All of them, in the order of the error messages.
+    pub const ALL: [SourceKind; 7] = [
+        SourceKind::V4l2,
+        SourceKind::Pipe,
+        SourceKind::Replay,
+        SourceKind::Pattern,
+        SourceKind::Call,
+        SourceKind::Push,
+        SourceKind::QtShm,
+    ];
+
+    /// The name in `camera.source` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SourceKind::V4l2 => "v4l2",
+            SourceKind::Pipe => "pipe",
+            SourceKind::Replay => "replay",
+            SourceKind::Pattern => "pattern",
+            SourceKind::Call => "call",
+            SourceKind::Push => "push",
+            SourceKind::QtShm => "qt-shm",
+        }
+    }
+}
+
+/// camd as a user of somebody else's relay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallConfig {
+    /// Whom to ring up; what source "call" shows.
+    pub dial: Option<Dial>,
+    /// Its own name there; `None`: the host name.
+    pub user: Option<Name>,
+    /// To log in with, from `password` or `password_file`; `None`: an empty one.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
+}
+
+/// `[[listener]]`: an address where viewers connect, and what they get there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerConfig {
+    /// What is spoken there.
+    pub protocol: ProtocolKind,
+    /// Where it listens.
+    pub bind: Bind,
+    /// Connections at the same time on this listener.
+    pub clients: usize,
+    /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
+    /// default ([`ProtocolKind::default_quality`]).
+    pub quality: Option<u8>,
+    /// What the picture is to fit, in pixels; it keeps its aspect ratio and is never made larger. `None`: any width.
+    pub width: Option<u16>,
+    /// As `width`.
+    pub height: Option<u16>,
+    /// Pictures per second for each client at most (call: `fps`); `None`: as many as there are.
+    pub max_fps: Option<u16>,
+    /// Whether clients that cannot take `min_fps` get smaller pictures.
+    pub adaptive: bool,
+    /// adaptive: pictures per second that each client is to get.
+    pub min_fps: u16,
+    /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
+    pub allow_origin: Option<String>,
+    /// HTTP: whether `POST /controls` is allowed.
+    pub set_controls: bool,
+    /// call: the camera's name.
+    pub user: Name,
+    /// call; `None`: nobody needs one.
+    pub password: Option<Secret>,
+    /// call: where `password` came from.
+    pub password_file: Option<PathBuf>,
+    /// call: with the camera, at the same time.
+    pub calls: usize,
+}
+
+impl ListenerConfig {
+    /// The quality of pictures that are no JPEGs yet.
+    pub fn raw_quality(&self) -> u8 {
+        self.quality.unwrap_or(self.protocol.default_quality())
+    }
+}
+
+/// Where programs on the same board read pictures from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkConfig {
+    /// What programs read.
+    pub kind: SinkKind,
+    /// qt-shm: what programs give their `QSharedMemory`.
+    pub key: String,
+    /// memfd: where readers are handed the memory.
+    pub socket: PathBuf,
+    /// Permissions of segment and semaphore, or of the socket.
+    pub mode: u32,
+    /// memfd
+    pub format: SinkFormat,
+    /// memfd, JPEGs: as [`ListenerConfig::quality`].
+    pub quality: Option<u8>,
+    /// As [`ListenerConfig::width`].
+    pub width: Option<u16>,
+    /// As `width`.
+    pub height: Option<u16>,
+    /// Pictures per second at most; `None`: as many as there are.
+    pub fps: Option<u16>,
+    /// memfd: pictures in the memory.
+    pub slots: usize,
+    /// memfd: at the same time.
+    pub readers: usize,
+}
+
+impl SinkConfig {
+    /// Whether it wants a rendition of its own.
+    pub fn takes_jpegs(&self) -> bool {
+        self.kind == SinkKind::Memfd && self.format == SinkFormat::Jpeg
+    }
+
+    /// As [`ListenerConfig::raw_quality`]; by default that of programs on the network.
+    pub fn raw_quality(&self) -> u8 {
+        let default = ProtocolKind::Push.default_quality();
+        self.quality.unwrap_or(default)
+    }
+
+    /// Where it is, for the log and `/state`.
+    pub fn place(&self) -> String {
+        match self.kind {
+            SinkKind::QtShm => format!("shm:{}", self.key),
+            SinkKind::Memfd => format!("memfd:{}", self.socket.display()),
+        }
+    }
+}
+
+/// The kinds of sinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// A `QImage` in a `QSharedMemory`.
+    QtShm,
+    /// A ring of pictures in a memfd.
+    Memfd,
+}
+
+impl SinkKind {
+    /// All of them, in the order of the error messages.
+    pub const ALL: [SinkKind; 2] = [SinkKind::QtShm, SinkKind::Memfd];
+
+    /// The name in `sink.kind` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkKind::QtShm => "qt-shm",
+            SinkKind::Memfd => "memfd",
+        }
+    }
+}
+
+/// What a memfd sink holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkFormat {
+    /// JPEGs.
+    Jpeg,
+    /// As the camera gives it.
+    Raw,
+    /// 3 bytes a pixel: red, green, blue.
+    Rgb24,
+    /// 3 bytes a pixel: blue, green, red.
+    Bgr24,
+    /// 1 byte a pixel.
+    Grey,
+}
+
+impl SinkFormat {
+    /// All of them, in the order of the error messages.
+    pub const ALL: [SinkFormat; 5] = [
+        SinkFormat::Jpeg,
+        SinkFormat::Raw,
+        SinkFormat::Rgb24,
+        SinkFormat::Bgr24,
+        SinkFormat::Grey,
+    ];
+
+    /// The name in `sink.format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkFormat::Jpeg => "jpeg",
+            SinkFormat::Raw => "raw",
+            SinkFormat::Rgb24 => PixelFormat::Rgb24.name(),
+            SinkFormat::Bgr24 => PixelFormat::Bgr24.name(),
+            SinkFormat::Grey => PixelFormat::Grey.name(),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitsConfig {
+    /// The largest JPEG, in bytes.
+    pub frame_bytes: usize,
+    /// pull: how long a client may take to acknowledge a part.
+    pub ack_timeout: Duration,
+    /// How long a client may take no byte of its picture.
+    pub write_timeout: Duration,
+    /// http: how long a client may take to send a request's head.
+    pub head_timeout: Duration,
+}
+
+impl LimitsConfig {
+    /// As far as it is a session's.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            ack: self.ack_timeout,
+            head: self.head_timeout,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The real program, as its users meet it: camd as a process, and clients of every kind that look at every byte.
+//!
+//! One program with a module for each matter, not a program for each: they are linked once, and tests that wait, for a
+//! deadline or for a peer, wait at the same time. A test that wants the machine or its process to itself is a
+//! file of its own beside this folder. `cargo test --test program http::` runs one module.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod call;
+mod call_source;
+mod http;
+mod idle;
+mod listeners;
+mod memfd;
+mod original_clients;
+mod peers;
+mod profiles;
+mod push_source;
+mod qt_sink;
+mod qt_source;
+mod raw;
+mod stamp;
+mod supervisor;
+mod uplink;
