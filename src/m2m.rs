@@ -3,7 +3,7 @@
 //! cost for the processor.
 //!
 //! [`find`] looks for such a device among all video nodes. An [`Encoder`] is one context of it (one open descriptor with
-//! queues of its own) for one picture size and one quality. It has one picture at a time, and never waits: the owner
+//! queues of its own) for one picture size, one quality and, where the device leaves a choice, one sampling. It has one picture at a time, and never waits: the owner
 //! polls its descriptor. Whatever goes wrong is a [`Trouble`], and the end of that encoder.
 //!
 //! # What has been tried
@@ -18,13 +18,14 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use log::debug;
 use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_COPY, V4L2_BUF_FLAG_TIMESTAMP_MASK,
     v4l2_colorspace_V4L2_COLORSPACE_JPEG as COLORSPACE_JPEG,
 };
 
 pub use self::node::System;
-use crate::frame::{FrameBuf, FrameMeta, PixelFormat, RawPicture, Size};
+use crate::frame::{Chroma, FrameBuf, FrameMeta, PixelFormat, RawPicture, Size};
 use crate::jpeg;
 use crate::limits::{BUFFERS_MAX, ENCODER_STALL};
 use crate::v4l2::device::{Extent, Failure, Filled, Granted, PLANES, Queue, Wanted};
@@ -59,6 +60,11 @@ pub trait Driver {
     fn has_quality(&self) -> bool;
 
     fn set_quality(&mut self, quality: u8) -> Result<(), Failure>;
+
+    /// Whether there is a V4L2_CID_JPEG_CHROMA_SUBSAMPLING.
+    fn has_chroma(&self) -> bool;
+
+    fn set_chroma(&mut self, chroma: Chroma) -> Result<(), Failure>;
 
     fn set_format(&mut self, queue: Queue, wanted: &Wanted) -> Result<Granted, Failure>;
 
@@ -145,6 +151,17 @@ pub struct Found {
     /// V4L2's codes of what goes in and of what comes out.
     pub raw: u32,
     pub coded: u32,
+    /// Whether it can be told the sampling of its JPEGs.
+    pub chroma: bool,
+}
+
+/// How pictures are to be coded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// JPEG quality, 1 to 100.
+    pub quality: Option<u8>,
+    /// How fine colours are to be; `None`: as the device has it.
+    pub chroma: Option<Chroma>,
 }
 
 /// Looks for a device that codes pictures of this format: the first one, by the numbers of the nodes. Opens all of them,
@@ -211,6 +228,7 @@ fn judge(
         card: driver.card().to_owned(),
         raw,
         coded: *coded,
+        chroma: driver.has_chroma(),
     }))
 }
 
@@ -237,12 +255,12 @@ struct Prepared {
     count: u32,
 }
 
-/// Sets formats and quality, maps the buffers and begins to stream.
+/// Sets formats, quality and sampling, maps the buffers and begins to stream.
 fn prepare(
     driver: &mut dyn Driver,
     found: &Found,
     raw: &RawPicture<'_>,
-    quality: Option<u8>,
+    settings: &Settings,
     most: usize,
 ) -> Result<Prepared, Why> {
     let [width, height] = [raw.width, raw.height].map(u32::from);
@@ -289,8 +307,19 @@ fn prepare(
             granted.planes
         )));
     }
-    if let Some(quality) = quality {
+    if let Some(quality) = settings.quality {
         driver.set_quality(quality)?;
+    }
+    if let Some(chroma) = settings.chroma
+        && let Err(failure) = driver.set_chroma(chroma)
+    {
+        // Drivers have a few of the menu's values, for some formats fewer (s5p-jpeg). Its own is a good JPEG, too.
+        debug!(
+            "{}: chroma {:?} is not for it: {}",
+            driver.card(),
+            chroma.name(),
+            failure.explain(driver.path())
+        );
     }
     map(driver, Queue::Output)?;
     for (plane, &bytes) in bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
@@ -377,13 +406,13 @@ impl Encoder {
         found: &Found,
         coding: Coding,
         raw: &RawPicture<'_>,
-        quality: Option<u8>,
+        settings: &Settings,
         most: usize,
     ) -> Result<Encoder, Trouble> {
         let mut driver = nodes.open(&found.path).map_err(|failure| {
             Trouble(format!("{}: {}", found.card, failure.explain(&found.path)))
         })?;
-        match prepare(&mut *driver, found, raw, quality, most) {
+        match prepare(&mut *driver, found, raw, settings, most) {
             Ok(prepared) => Ok(Encoder {
                 driver,
                 coding,

@@ -1,4 +1,4 @@
-//! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
+//! The JPEGs that clients get of one frame: each wanted size, quality and sampling made once, and only when somebody wants it.
 //!
 //! The processor makes them on the spot. A memory-to-memory device ([`crate::m2m`]) takes its time: those who ask are
 //! told to wait, and to ask again when it is done ([`Renditions::collect`]). Then they get the picture that was the
@@ -17,7 +17,9 @@ use log::{info, warn};
 use crate::adapt::{Ladder, Step};
 use crate::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
 use crate::config::{Config, ListenerConfig, SinkConfig};
-use crate::frame::{Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size};
+use crate::frame::{
+    Bounds, Chroma, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
+};
 #[cfg(doc)]
 use crate::limits::ENCODER_CONTEXTS;
 use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
@@ -33,6 +35,8 @@ pub struct Profile {
     pub quality: Option<u8>,
     /// The quality where there is no JPEG to leave untouched, or none that can be turned without loss.
     pub raw_quality: u8,
+    /// How fine the colours are of what is encoded. `None`: as its quality has it ([`Profile::chroma`]).
+    pub asked_chroma: Option<Chroma>,
     pub bounds: Bounds,
 }
 
@@ -41,6 +45,7 @@ impl Profile {
         Profile {
             quality: listener.quality,
             raw_quality: listener.raw_quality(),
+            asked_chroma: listener.chroma,
             bounds: Bounds::within(listener.width, listener.height),
         }
     }
@@ -50,8 +55,14 @@ impl Profile {
         Profile {
             quality: sink.quality,
             raw_quality: sink.raw_quality(),
+            asked_chroma: sink.chroma,
             bounds: Bounds::within(sink.width, sink.height),
         }
+    }
+
+    /// How fine the colours are of what is encoded.
+    pub fn chroma(&self) -> Chroma {
+        self.asked_chroma.unwrap_or(Chroma::at(self.raw_quality))
     }
 
     /// The pictures that a listener has for clients whose link cannot carry its own.
@@ -72,6 +83,7 @@ impl Profile {
                 eighths,
                 ..self.bounds
             },
+            ..*self
         }
     }
 
@@ -109,9 +121,10 @@ fn shown(meta: &FrameMeta) -> Size {
     })
 }
 
-/// The JPEGs of one quality and size.
+/// The JPEGs of one quality, sampling and size.
 pub struct Rendition {
     quality: u8,
+    chroma: Chroma,
     bounds: Bounds,
     /// Of which frame.
     meta: Option<FrameMeta>,
@@ -130,6 +143,10 @@ impl Rendition {
         self.quality
     }
 
+    pub fn chroma(&self) -> Chroma {
+        self.chroma
+    }
+
     /// Of the newest picture; `None` before the first.
     pub fn size(&self) -> Option<Size> {
         self.size
@@ -141,7 +158,8 @@ impl Rendition {
     }
 
     pub fn is_for(&self, profile: Profile) -> bool {
-        (self.quality, self.bounds) == (profile.raw_quality, profile.bounds)
+        (self.quality, self.chroma, self.bounds)
+            == (profile.raw_quality, profile.chroma(), profile.bounds)
     }
 }
 
@@ -279,8 +297,12 @@ impl Renditions {
         if self.hardware.serves(profile.bounds) {
             // Bounds that leave this picture as it is are all the same to the device.
             let hardware = &self.hardware;
-            let fits =
-                |r: &Rendition| r.quality == profile.raw_quality && hardware.serves(r.bounds);
+            let chroma = hardware.chroma(profile.chroma());
+            let fits = |r: &Rendition| {
+                r.quality == profile.raw_quality
+                    && hardware.chroma(r.chroma) == chroma
+                    && hardware.serves(r.bounds)
+            };
             let index = self.made.iter().position(fits).expect(FOR_EACH);
             let rendition = &self.made[index];
             let ready = rendition.meta.filter(|meta| {
@@ -293,7 +315,7 @@ impl Renditions {
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
                 .hardware
-                .encode(newest.as_ref()?, index, quality, most, now)
+                .encode(newest.as_ref()?, index, (quality, chroma), most, now)
             {
                 return None;
             }
@@ -319,11 +341,17 @@ impl Renditions {
             .iter_mut()
             .find(|r| r.is_for(profile))
             .expect(FOR_EACH);
-        let (quality, bounds) = (rendition.quality, rendition.bounds);
+        let &mut Rendition {
+            quality,
+            chroma,
+            bounds,
+            ..
+        } = rendition;
         if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
             rendition.meta = Some(frame.meta);
             let recipe = Recipe {
                 quality,
+                chroma,
                 bounds,
                 orientation: frame.meta.orientation,
                 stamp: set(&mut self.stamp, &frame.meta),
@@ -407,8 +435,7 @@ fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> 
     Some(stamp)
 }
 
-const FOR_EACH: &str =
-    "there is a rendition for each rung of each listener's size and quality, and for each sink's";
+const FOR_EACH: &str = "there is a rendition for each rung of each listener's size, quality and sampling, and for each sink's";
 
 /// # Panics
 /// As [`Renditions::new`].
@@ -421,6 +448,7 @@ fn room_for(
         if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
             let rendition = Rendition {
                 quality: profile.raw_quality,
+                chroma: profile.chroma(),
                 bounds: profile.bounds,
                 meta: None,
                 jpeg: FrameBuf::new(frame_bytes),
@@ -453,6 +481,7 @@ mod tests {
         Profile {
             quality,
             raw_quality: quality.unwrap_or(80),
+            asked_chroma: None,
             bounds: Bounds {
                 within: bounds.map_or(Bounds::NONE.within, |(width, height)| Size {
                     width,

@@ -5,7 +5,7 @@
 
 use crate::frame::Size;
 use crate::limits::DIMENSION_MAX;
-use crate::samples::{add_weighed, halve, weigh};
+use crate::samples::{add_weighed, halve, round, weigh};
 
 /// A whole, in the weights of lines. A sum of one whole of bytes fits `u16`, which makes for twice the samples in a
 /// vector.
@@ -49,6 +49,8 @@ impl Area {
 
 /// Makes one plane smaller, of one sample a pixel, or of three (RGB).
 pub struct Shrink {
+    /// What comes, and what it is taken for: the same, or with the last sample and line once more.
+    given: Size,
     from: Size,
     to: Size,
     channels: usize,
@@ -72,6 +74,7 @@ impl Shrink {
             height: 0,
         };
         Shrink {
+            given: none,
             from: none,
             to: none,
             channels: 1,
@@ -87,6 +90,21 @@ impl Shrink {
     /// # Panics
     /// If a side of `to` is 0 or larger than that of `from`, or one of `from` larger than [`DIMENSION_MAX`].
     pub fn start(&mut self, from: Size, to: Size, channels: usize) {
+        self.start_padded(from, from, to, channels);
+    }
+
+    /// As [`Shrink::start`], for a picture whose edges are to count once more: `from` is as large as what is `given`, or
+    /// larger by a column, a line or both.
+    ///
+    /// # Panics
+    /// As [`Shrink::start`], and if `from` is neither.
+    pub fn start_padded(&mut self, given: Size, from: Size, to: Size, channels: usize) {
+        let once_more = |given: u16, from: u16| given > 0 && (given..=given + 1).contains(&from);
+        assert!(
+            once_more(given.width, from.width) && once_more(given.height, from.height),
+            "{given:?} as {from:?}"
+        );
+        self.given = given;
         let sides = |from, to| (1..=from).contains(&to) && from <= DIMENSION_MAX;
         assert!(
             sides(from.width, to.width) && sides(from.height, to.height) && channels <= CHANNELS,
@@ -116,12 +134,21 @@ impl Shrink {
     /// # Panics
     /// If the picture has no more lines, or `line` or `row` is too short.
     pub fn push(&mut self, line: &[u8], row: &mut [u8]) -> bool {
-        let line = &line[..usize::from(self.from.width) * self.channels];
+        let complete = self.take(line, row);
+        if self.line == u32::from(self.given.height) && self.given.height < self.from.height {
+            return self.take(line, row) || complete;
+        }
+        complete
+    }
+
+    fn take(&mut self, line: &[u8], row: &mut [u8]) -> bool {
+        let line = &line[..usize::from(self.given.width) * self.channels];
         let row = &mut row[..usize::from(self.to.width) * self.channels];
         let (from, to) = (u32::from(self.from.height), u32::from(self.to.height));
         assert!(self.line < from, "{from} lines, and no more");
         if self.from == self.to {
-            row.copy_from_slice(line);
+            row[..line.len()].copy_from_slice(line);
+            repeat_last(row, line.len(), self.channels);
             self.line += 1;
             self.row += 1;
             return true;
@@ -132,21 +159,21 @@ impl Shrink {
         let end = (self.line + 1) * to - offset;
         self.line += 1;
         // Differences of rounded sums: the weights of a row add up to exactly one whole.
-        let sums = &mut self.sums[..line.len()];
+        let sums = &mut self.sums[..usize::from(self.from.width) * self.channels];
         let weight = (LINES * end.min(from) / from - LINES * begin / from) as u16;
         if begin == 0 {
             weigh(sums, line, weight);
         } else {
             add_weighed(sums, line, weight);
         }
+        repeat_last(sums, line.len(), self.channels);
         if end < from {
             return false;
         }
         let areas = &self.areas[..self.to.width.into()];
         if self.from.width == self.to.width {
-            for (to, &sum) in row.iter_mut().zip(&*sums) {
-                *to = ((u32::from(sum) + LINES / 2) / LINES) as u8;
-            }
+            const { assert!(LINES == 256) };
+            round(sums, row);
         } else if self.channels == 1 && self.from.width == 2 * self.to.width {
             // The most frequent case of `narrow`, which comes to the same.
             const { assert!(LINES == 256) };
@@ -167,6 +194,13 @@ impl Shrink {
 impl Default for Shrink {
     fn default() -> Self {
         Shrink::new()
+    }
+}
+
+/// Makes the pixel that follows the first `count` samples, if there is one, the same as the last of them.
+fn repeat_last<T: Copy>(samples: &mut [T], count: usize, channels: usize) {
+    if count < samples.len() {
+        samples.copy_within(count - channels..count, count);
     }
 }
 

@@ -5,7 +5,7 @@
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
 use crate::config::{Config, SinkFormat, SinkKind};
-use crate::frame::{Bounds, Orientation, PixelFormat, Size};
+use crate::frame::{Bounds, Chroma, Orientation, PixelFormat, Size};
 
 /// To encode: DCT, quantisation and Huffman codes.
 const ENCODE: f64 = 18.2;
@@ -23,22 +23,25 @@ const SHRINK: f64 = 4.0;
 /// If not, and then as much for each sample of the result.
 const SHRINK_UNEVEN: f64 = 3.9;
 const SHRINK_TO: f64 = 24.0;
+/// To average lines of samples that become half as many.
+const AVERAGE: f64 = 2.0;
 /// To make a pixel of red, green and blue from one of luma and chroma.
 const COLOUR: f64 = 5.6;
 
 /// Instructions to make a JPEG of size `to` from a picture of size `from`.
-pub fn making(format: PixelFormat, from: Size, to: Size) -> f64 {
+pub fn making(format: PixelFormat, from: Size, to: Size, chroma: Chroma) -> f64 {
     let Work {
         before,
         convert,
         encoded,
-    } = work(format, from, to);
+    } = work(format, from, to, chroma);
     before + convert + encoded * ENCODE
 }
 
 /// The same for pixels in place of a JPEG.
 fn unpacking(format: PixelFormat, from: Size, to: Size) -> f64 {
-    let Work { before, .. } = work(format, from, to);
+    // Where lines share their colours they are not averaged.
+    let Work { before, .. } = work(format, from, to, Chroma::Yuv422);
     let colour = match format {
         PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Grey => 0.0,
         _ => COLOUR,
@@ -56,16 +59,21 @@ struct Work {
     encoded: f64,
 }
 
-fn work(format: PixelFormat, from: Size, to: Size) -> Work {
+fn work(format: PixelFormat, from: Size, to: Size, chroma: Chroma) -> Work {
     let area = |size: Size| f64::from(size.width) * f64::from(size.height);
     let (all, made) = (area(from), area(to));
-    let shrink = |from: Size, samples: f64| {
+    // Of so many samples a pixel, which become so many.
+    let shrink = |from: Size, samples: f64, encoded: f64| {
         let even = from.width.is_multiple_of(to.width) && from.height.is_multiple_of(to.height);
         match (from == to, even) {
-            (true, _) => 0.0,
+            (true, _) => (samples - encoded) * AVERAGE * made,
             (false, true) => samples * SHRINK * area(from),
-            (false, false) => samples * (SHRINK_UNEVEN * area(from) + SHRINK_TO * made),
+            (false, false) => samples * SHRINK_UNEVEN * area(from) + encoded * SHRINK_TO * made,
         }
+    };
+    let (colours, rgb_convert) = match chroma {
+        Chroma::Yuv420 => (1.5, 5.6),
+        Chroma::Yuv422 => (2.0, 5.6),
     };
     // Samples a pixel as they come in, those that are encoded, and what it takes to get from one to the other.
     let (samples, encoded, convert) = match format {
@@ -78,20 +86,20 @@ fn work(format: PixelFormat, from: Size, to: Size) -> Work {
                 _ => ENTROPY * all + IDCT_SLOW * area(decoded),
             };
             return Work {
-                before: 2.0 * back + shrink(decoded, 2.0),
+                before: 2.0 * back + shrink(decoded, 2.0, colours),
                 convert: 0.0,
-                encoded: 2.0 * made,
+                encoded: colours * made,
             };
         }
         PixelFormat::Yu12 => (1.5, 1.5, 0.0),
         PixelFormat::Nv12 => (1.5, 1.5, 0.2 * all),
-        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, 2.0, all),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, 1.5, 5.6 * made),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 1.5, 15.6 * made),
+        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, colours, all),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, colours, rgb_convert * made),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, colours, (rgb_convert + 10.0) * made),
         PixelFormat::Grey => (1.0, 1.0, 0.0),
     };
     Work {
-        before: shrink(from, samples),
+        before: shrink(from, samples, encoded),
         convert,
         encoded: encoded * made,
     }
@@ -117,6 +125,7 @@ struct Want {
     quality: Option<u8>,
     /// For pictures that are no JPEGs yet.
     raw_quality: u8,
+    chroma: Chroma,
     bounds: Bounds,
     max_fps: Option<u16>,
     /// No JPEG, but pixels.
@@ -146,6 +155,7 @@ impl Demand {
             let want = Want {
                 quality: listener.quality,
                 raw_quality,
+                chroma: listener.chroma.unwrap_or(Chroma::at(raw_quality)),
                 bounds: Bounds::within(listener.width, listener.height),
                 max_fps: listener.max_fps,
                 pixels: false,
@@ -168,9 +178,11 @@ impl Demand {
                 // It takes whatever there is.
                 continue;
             }
+            let raw_quality = sink.raw_quality();
             wants.push(Want {
                 quality: sink.quality,
-                raw_quality: sink.raw_quality(),
+                raw_quality,
+                chroma: sink.chroma.unwrap_or(Chroma::at(raw_quality)),
                 bounds: Bounds::within(sink.width, sink.height),
                 max_fps: sink.fps,
                 pixels: !sink.takes_jpegs(),
@@ -185,7 +197,9 @@ impl Demand {
         let seen = left.turn(stored);
         // Pixels are made for each sink anew.
         let same = |a: &Want, b: &Want| {
-            !a.pixels && !b.pixels && (a.raw_quality, a.bounds) == (b.raw_quality, b.bounds)
+            !a.pixels
+                && !b.pixels
+                && (a.raw_quality, a.chroma, a.bounds) == (b.raw_quality, b.chroma, b.bounds)
         };
         let made: Vec<&Want> = self
             .wants
@@ -207,7 +221,7 @@ impl Demand {
             let to = left.turn(want.bounds.fit(seen));
             let one = match want.pixels {
                 true => unpacking(format, stored, to),
-                false => making(format, stored, to),
+                false => making(format, stored, to, want.chroma),
             };
             sum += one * rate;
         }
@@ -362,6 +376,7 @@ mod tests {
             width: 320,
             height: 240,
         };
-        assert_eq!(turned, making(PixelFormat::Yu12, VGA, half));
+        let alone = making(PixelFormat::Yu12, VGA, half, Chroma::Yuv420);
+        assert_eq!(turned, alone);
     }
 }
