@@ -626,6 +626,60 @@ mod tests {
     }
 
     #[test]
+    fn listeners_share_a_picture_only_if_its_colours_are_as_fine() {
+        let config = |quality, chroma, adaptive| ListenerConfig {
+            quality,
+            chroma,
+            adaptive,
+            ..Config::default().listeners[0].clone()
+        };
+        let (coarse, fine) = (Some(Chroma::Yuv420), Some(Chroma::Yuv422));
+        let made = |listeners: &[ListenerConfig]| {
+            let made = by_listeners(listeners).made;
+            let all = made.iter().map(|r| (r.quality(), r.chroma().name()));
+            all.collect::<Vec<_>>()
+        };
+        // "auto" is the one or the other, and for a raw picture by its default quality.
+        let three = |quality| [None, coarse, fine].map(|chroma| config(quality, chroma, false));
+        assert_eq!(made(&three(Some(80))), [(80, "420"), (80, "422")]);
+        assert_eq!(made(&three(Some(95))), [(95, "422"), (95, "420")]);
+        assert_eq!(made(&three(None)), [(80, "420"), (80, "422")]);
+        // Down the ladder, too, unless the listener says what it wants.
+        let rungs = made(&[config(Some(95), None, true)]);
+        assert_eq!(rungs[..3], [(95, "422"), (60, "420"), (40, "420")]);
+        assert!(rungs[1..].iter().all(|(_, chroma)| *chroma == "420"));
+        assert_eq!(rungs.len(), RUNGS);
+        for (chroma, name) in [(coarse, "420"), (fine, "422")] {
+            let rungs = made(&[config(Some(95), chroma, true)]);
+            assert!(rungs.iter().all(|(_, chroma)| *chroma == name), "{rungs:?}");
+        }
+        // Those of "420" are the same, but for the first.
+        let both = [config(Some(95), None, true), config(Some(95), coarse, true)];
+        assert_eq!(made(&both).len(), RUNGS + 1);
+
+        let data: Vec<u8> = (0..4 * 64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let packed = RawPicture {
+            format: PixelFormat::Yuyv,
+            planes: [128, 0, 0].map(|stride| Plane {
+                data: &data[..stride * 48],
+                stride,
+            }),
+            ..grey(&[])
+        };
+        let mut renditions = by_listeners(&three(Some(80)));
+        let frame = Frame {
+            meta: meta(1, true),
+            picture: Picture::Raw(packed),
+        };
+        let [auto, low, high] = three(Some(80)).map(|listener| {
+            let jpeg = renditions.make(&frame, Profile::of(&listener));
+            jpeg.expect("a picture").to_vec()
+        });
+        assert!(auto == low && low.len() < high.len());
+        assert_eq!(renditions.made[0].times().pictures(), 1);
+    }
+
+    #[test]
     fn a_frame_is_encoded_once_for_a_profile() {
         let (bright, dark) = ([200; 64 * 48], [20; 64 * 48]);
         let small = profile(Some(50), Some((32, 32)));

@@ -1,7 +1,7 @@
 //! What a format costs the processor, given what listeners and sinks want: a rough model, to compare formats with.
 //!
 //! It counts instructions per sample, as the codec needs them on ARMv7 with NEON at quality 80 (`tests/lab/run estimates` holds
-//! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A JPEG is taken
+//! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A camera's JPEG is taken
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
 use crate::config::{Config, SinkFormat, SinkKind};
@@ -20,11 +20,13 @@ const IDCT: f64 = 3.7;
 const IDCT_SLOW: f64 = 14.0;
 /// To make a sample's line and column part of a smaller picture, if so many make one exactly.
 const SHRINK: f64 = 4.0;
+/// If it is half a line, which there is vector code for.
+const HALVE: f64 = 2.3;
 /// If not, and then as much for each sample of the result.
 const SHRINK_UNEVEN: f64 = 3.9;
 const SHRINK_TO: f64 = 24.0;
-/// To average lines of samples that become half as many.
-const AVERAGE: f64 = 2.0;
+/// To average two lines of samples that share their colours in 4:2:0, for each sample that is saved.
+const AVERAGE: f64 = 1.2;
 /// To make a pixel of red, green and blue from one of luma and chroma.
 const COLOUR: f64 = 5.6;
 
@@ -34,14 +36,13 @@ pub fn making(format: PixelFormat, from: Size, to: Size, chroma: Chroma) -> f64 
         before,
         convert,
         encoded,
-    } = work(format, from, to, chroma);
+    } = work(format, from, to, Some(chroma));
     before + convert + encoded * ENCODE
 }
 
 /// The same for pixels in place of a JPEG.
 fn unpacking(format: PixelFormat, from: Size, to: Size) -> f64 {
-    // Where lines share their colours they are not averaged.
-    let Work { before, .. } = work(format, from, to, Chroma::Yuv422);
+    let Work { before, .. } = work(format, from, to, None);
     let colour = match format {
         PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Grey => 0.0,
         _ => COLOUR,
@@ -59,24 +60,28 @@ struct Work {
     encoded: f64,
 }
 
-fn work(format: PixelFormat, from: Size, to: Size, chroma: Chroma) -> Work {
+/// `chroma`: of a JPEG; `None` for pixels.
+fn work(format: PixelFormat, from: Size, to: Size, chroma: Option<Chroma>) -> Work {
     let area = |size: Size| f64::from(size.width) * f64::from(size.height);
     let (all, made) = (area(from), area(to));
     // Of so many samples a pixel, which become so many.
-    let shrink = |from: Size, samples: f64, encoded: f64| {
+    let shrink = |from: Size, samples: f64, shrunk: f64| {
         let even = from.width.is_multiple_of(to.width) && from.height.is_multiple_of(to.height);
+        let planar = samples <= 2.0 && chroma.is_some();
         match (from == to, even) {
-            (true, _) => (samples - encoded) * AVERAGE * made,
+            (true, _) => (samples - shrunk) * AVERAGE * made,
+            (false, true) if planar && from.width == 2 * to.width => samples * HALVE * area(from),
             (false, true) => samples * SHRINK * area(from),
-            (false, false) => samples * SHRINK_UNEVEN * area(from) + encoded * SHRINK_TO * made,
+            (false, false) => samples * SHRINK_UNEVEN * area(from) + shrunk * SHRINK_TO * made,
         }
     };
-    let (colours, rgb_convert) = match chroma {
-        Chroma::Yuv420 => (1.5, 5.6),
-        Chroma::Yuv422 => (2.0, 5.6),
+    let coloured = match chroma {
+        Some(Chroma::Yuv420) => 1.5,
+        Some(Chroma::Yuv422) | None => 2.0,
     };
-    // Samples a pixel as they come in, those that are encoded, and what it takes to get from one to the other.
-    let (samples, encoded, convert) = match format {
+    // Samples a pixel as they come in, those that are left of them in a picture of the size that is made, those that are
+    // encoded, and what it takes to get from the former to these.
+    let (samples, shrunk, encoded, convert) = match format {
         PixelFormat::Mjpeg => {
             let (scale, decoded) = decoded(from, to);
             let back = match scale {
@@ -86,20 +91,20 @@ fn work(format: PixelFormat, from: Size, to: Size, chroma: Chroma) -> Work {
                 _ => ENTROPY * all + IDCT_SLOW * area(decoded),
             };
             return Work {
-                before: 2.0 * back + shrink(decoded, 2.0, colours),
+                before: 2.0 * back + shrink(decoded, 2.0, coloured),
                 convert: 0.0,
-                encoded: colours * made,
+                encoded: coloured * made,
             };
         }
-        PixelFormat::Yu12 => (1.5, 1.5, 0.0),
-        PixelFormat::Nv12 => (1.5, 1.5, 0.2 * all),
-        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, colours, all),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, colours, rgb_convert * made),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, colours, (rgb_convert + 10.0) * made),
-        PixelFormat::Grey => (1.0, 1.0, 0.0),
+        PixelFormat::Yu12 => (1.5, 1.5, 1.5, 0.0),
+        PixelFormat::Nv12 => (1.5, 1.5, 1.5, 0.2 * all),
+        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, coloured, coloured, all),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, 3.0, coloured, 5.6 * made),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 3.0, coloured, 15.6 * made),
+        PixelFormat::Grey => (1.0, 1.0, 1.0, 0.0),
     };
     Work {
-        before: shrink(from, samples, encoded),
+        before: shrink(from, samples, shrunk),
         convert,
         encoded: encoded * made,
     }
