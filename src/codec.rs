@@ -2,12 +2,11 @@
 //! fast profile). The only module that knows libjpeg.
 //!
 //! Cameras speak YCbCr and so does JPEG: 4:2:0 and 4:2:2 pictures go in as they are ("raw data" in libjpeg's terms),
-//! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in, unless its colours are to
-//! be coarser ([`Recipe::chroma`]): then lines of them are averaged on the way. Numbers are taken as
-//! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
-//! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
-//! [`crate::scale`] does the rest, component by component. At 1/8 and 2/8 even most of the decoding is left out
-//! (`codec/reduced.rs`).
+//! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Where its colours are to
+//! be coarser ([`Recipe::chroma`]), lines of them are averaged on the way. Numbers are taken as JFIF means them (full
+//! range): what a camera sends in limited range stays so. The same holds for smaller pictures: a JPEG is decoded in the
+//! next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and [`crate::scale`] does the rest,
+//! component by component. At 1/8 and 2/8 even most of the decoding is left out (`codec/reduced.rs`).
 //!
 //! # Turned pictures
 //! A JPEG can be turned on its coefficients, without loss ([`Codec::turn`]). What is encoded is turned between scaling
@@ -132,7 +131,7 @@ impl std::error::Error for CodecError {}
 pub struct Recipe<'a> {
     /// 1 to 100; what is outside is taken as the nearest.
     pub quality: u8,
-    /// How fine the colours are at most.
+    /// How fine the colours are to be.
     pub chroma: Chroma,
     /// Of the picture as viewers see it.
     pub bounds: Bounds,
@@ -231,8 +230,8 @@ impl Codec {
     /// The sampling is that of the picture, and RGB becomes 4:2:2, unless the recipe wants 4:2:0: 4:2:2, 4:4:0, 4:4:4 and
     /// RGB then become that, while what is 4:2:0 or coarser stays as it is. A JPEG's RGB stays RGB in 4:4:4, and
     /// samplings that only exist in theory become 4:4:4 in place of their own. 4:2:2 becomes 4:4:0 where rows become
-    /// columns. A JPEG loses its metadata. Damage within it is passed on as libjpeg shows it (many UVC cameras leave extra bytes before a marker,
-    /// in every frame); a damaged header, or an end before EOI, is an error.
+    /// columns. A JPEG loses its metadata. Damage within it is passed on as libjpeg shows it (many UVC cameras leave extra
+    /// bytes before a marker, in every frame); a damaged header, or an end before EOI, is an error.
     pub fn make(
         &mut self,
         picture: &Picture<'_>,

@@ -2,9 +2,10 @@
 //! into its OUTPUT queue and comes back, as a JPEG, out of its CAPTURE queue, some milliseconds later and at next to no
 //! cost for the processor.
 //!
-//! [`find`] looks for such a device among all video nodes. An [`Encoder`] is one context of it (one open descriptor with
-//! queues of its own) for one picture size, one quality and, where the device leaves a choice, one sampling. It has one picture at a time, and never waits: the owner
-//! polls its descriptor. Whatever goes wrong is a [`Trouble`], and the end of that encoder.
+//! [`find`] looks for such a device among all video nodes. An [`Encoder`] is one context of it (one open descriptor
+//! with queues of its own) for one picture size, one quality and, where the device leaves a choice, one sampling. It
+//! has one picture at a time, and never waits: the owner polls its descriptor. Whatever goes wrong is a [`Trouble`],
+//! and the end of that encoder.
 //!
 //! # What has been tried
 //! The queue handling is proven on the kernel's vicodec driver, a real memory-to-memory device that codes FWHT in place

@@ -1,4 +1,5 @@
-//! The JPEGs that clients get of one frame: each wanted size, quality and sampling made once, and only when somebody wants it.
+//! The JPEGs that clients get of one frame: each wanted size, quality and sampling made once, and only when somebody
+//! wants it.
 //!
 //! The processor makes them on the spot. A memory-to-memory device ([`crate::m2m`]) takes its time: those who ask are
 //! told to wait, and to ask again when it is done ([`Renditions::collect`]). Then they get the picture that was the
@@ -435,7 +436,7 @@ fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> 
     Some(stamp)
 }
 
-const FOR_EACH: &str = "there is a rendition for each rung of each listener's size, quality and sampling, and for each sink's";
+const FOR_EACH: &str = "each rung of a listener, and each sink of JPEGs, has a rendition";
 
 /// # Panics
 /// As [`Renditions::new`].

@@ -94,16 +94,17 @@ impl Shrink {
     }
 
     /// As [`Shrink::start`], for a picture whose edges are to count once more: `from` is as large as what is `given`, or
-    /// larger by a column, a line or both.
+    /// larger by a column, a line or both. Rows of the result have two lines then, or more.
     ///
     /// # Panics
-    /// As [`Shrink::start`], and if `from` is neither.
+    /// As [`Shrink::start`], and if `from` is neither, or the last line would complete two rows.
     pub fn start_padded(&mut self, given: Size, from: Size, to: Size, channels: usize) {
         let once_more = |given: u16, from: u16| given > 0 && (given..=given + 1).contains(&from);
         assert!(
             once_more(given.width, from.width) && once_more(given.height, from.height),
             "{given:?} as {from:?}"
         );
+        assert!(given.height == from.height || 2 * to.height <= from.height);
         self.given = given;
         let sides = |from, to| (1..=from).contains(&to) && from <= DIMENSION_MAX;
         assert!(
@@ -250,6 +251,48 @@ mod tests {
         let rgb = [0, 100, 200, 10, 110, 210, 20, 120, 220, 30, 130, 230];
         let expected = [15, 115, 215];
         assert_eq!(shrink(&mut s, size(2, 2), size(1, 1), 3, &rgb), expected);
+    }
+
+    #[test]
+    fn an_edge_that_counts_once_more_is_repeated() {
+        let mut s = Shrink::new();
+        let mut random = fastrand::Rng::with_seed(8);
+        for (width, height) in [(5, 3), (5, 4), (6, 3), (1, 3), (1, 1), (33, 17)] {
+            for channels in [1, 3] {
+                let (given, from) = (
+                    size(width, height),
+                    size(width + width % 2, height + height % 2),
+                );
+                let mut data = vec![0; usize::from(width) * usize::from(height) * channels];
+                random.fill(&mut data);
+                let at = |x: u16, y: u16, channel: usize| {
+                    let (x, y) = (x.min(width - 1), y.min(height - 1));
+                    data[(usize::from(y) * usize::from(width) + usize::from(x)) * channels
+                        + channel]
+                };
+                let padded: Vec<u8> = (0..from.height)
+                    .flat_map(|y| (0..from.width).map(move |x| (x, y)))
+                    .flat_map(|(x, y)| (0..channels).map(move |channel| (x, y, channel)))
+                    .map(|(x, y, channel)| at(x, y, channel))
+                    .collect();
+                for to in [
+                    size(from.width / 2, from.height / 2),
+                    size(from.width, from.height / 2),
+                ] {
+                    let expected = shrink(&mut s, from, to, channels, &padded);
+                    s.start_padded(given, from, to, channels);
+                    let mut row = vec![0; usize::from(to.width) * channels];
+                    let mut got: Vec<u8> = Vec::new();
+                    for line in data.chunks_exact(usize::from(width) * channels) {
+                        if s.push(line, &mut row) {
+                            got.extend(&row);
+                        }
+                    }
+                    assert_eq!(got, expected, "{given:?} to {to:?}");
+                    assert_eq!(s.rows(), usize::from(to.height));
+                }
+            }
+        }
     }
 
     #[test]

@@ -250,7 +250,7 @@ fn averaged(planes: &[Samples]) -> Vec<Samples> {
     let halved = colours.iter().map(|plane| {
         Samples::new(plane.width, plane.height.div_ceil(2), |x, y| {
             let at = |y: usize| u16::from(plane.data[y.min(plane.height - 1) * plane.width + x]);
-            ((at(2 * y) + at(2 * y + 1) + 1) / 2) as u8
+            (at(2 * y) + at(2 * y + 1)).div_ceil(2) as u8
         })
     });
     let y = Samples::new(y.width, y.height, |x, line| y.data[line * y.width + x]);
@@ -1361,6 +1361,35 @@ fn coarser_colours_are_fewer_bytes_of_the_same_brightness() {
             let (coarse, fine) = (decode(&coarse, "yuvj444p"), decode(&fine, "yuvj444p"));
             let db = psnr(&coarse, &fine);
             assert!(db >= 30.0, "{what}: {db:.1} dB");
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_in_422_becomes_one_of_averaged_colours() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (width, height) in [(640, 480), (149, 107), (33, 17), (16, 1)] {
+        // Colours that change from line to line, which half a line's shift would show.
+        let (_, planes) = picture(PixelFormat::Yuyv, width, height, 0);
+        let recipe = Recipe::at(98).coloured(Chroma::Yuv422);
+        let raw = Picture::Raw(raw(PixelFormat::Yuyv, width, height, &planes));
+        codec.make(&raw, &recipe, &mut out).unwrap();
+        let camera = out.as_slice().to_vec();
+        let expected = averaged(&planes_of(&camera, "yuvj422p"));
+        let recipe = recipe.coloured(Chroma::Yuv420);
+        codec
+            .make(&Picture::Jpeg(&camera), &recipe, &mut out)
+            .unwrap();
+        let got = planes_of(out.as_slice(), "yuvj420p");
+        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let last = expected.height - 1;
+            let all = psnr(&got.data, &expected.data);
+            let lowest = psnr(&got.line(last), &expected.line(last));
+            assert!(
+                all >= 40.0 && lowest >= 40.0,
+                "{width}x{height}, plane {i}: {all:.1} dB, the last line {lowest:.1} dB"
+            );
         }
     }
 }
