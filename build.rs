@@ -3,14 +3,14 @@
 use std::env;
 
 fn main() {
-    println!("cargo::rerun-if-changed=src/codec");
+    println!("cargo::rerun-if-changed=src/encode/codec");
     let include = env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys tells where its headers are");
     let mut build = cc::Build::new();
     build
         .files([
-            "src/codec/guard.c",
-            "src/codec/memory.c",
-            "src/codec/samples.c",
+            "src/encode/codec/guard.c",
+            "src/encode/codec/memory.c",
+            "src/picture/samples.c",
         ])
         .includes(env::split_paths(&include))
         .std("c99")

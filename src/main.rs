@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use camd::cli::{self, Command, Exit};
+use camd::command::cli::{self, Command, Exit};
+use camd::command::devices;
+use camd::command::fetch::{self, FetchOptions};
 use camd::config::{self, Config, ListenerConfig};
+use camd::daemon;
 use camd::daemon::Options;
-use camd::fetch::{self, FetchOptions};
 use camd::protocol::ProtocolKind;
-use camd::{daemon, devices};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {

@@ -11,12 +11,14 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use camd::client::hub::{ClientId, Hub};
+use camd::client::slot::{Peer, Stream};
 use camd::config::{Config, ListenerConfig};
-use camd::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture};
-use camd::hub::{ClientId, Hub};
-use camd::jpeg::{Splitter, inspect};
+use camd::picture::frame::{
+    Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
+};
+use camd::picture::jpeg::{Splitter, inspect};
 use camd::protocol::ProtocolKind;
-use camd::slot::{Peer, Stream};
 use camd::source::camera::Camera;
 use camd::source::{Captured, Fault, Negotiated, Source};
 use common::{Camd, PATIENCE, Paced};

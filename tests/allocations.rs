@@ -8,8 +8,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use camd::codec::{Codec, Recipe};
-use camd::frame::{Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
+use camd::encode::codec::{Codec, Recipe};
+use camd::picture::frame::{
+    Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture,
+};
 use camd::protocol::call::Kind;
 use common::qt::Place;
 use common::relay::Relay;
@@ -138,7 +140,8 @@ fn smaller_pictures_cost_no_allocation() {
             allocations(&config, |camd| {
                 let mut push = connect(camd.push());
                 for _ in 0..count {
-                    let found = camd::jpeg::inspect(&push_next(&mut push)).expect("a JPEG");
+                    let found =
+                        camd::picture::jpeg::inspect(&push_next(&mut push)).expect("a JPEG");
                     assert_eq!(found.width, 42);
                 }
             })

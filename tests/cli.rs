@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use camd::cli::{Command, Exit, Topic, VERSION, check, help, parse};
+use camd::command::cli::{Command, Exit, Topic, VERSION, check, help, parse};
+use camd::command::fetch::{FetchOptions, Output};
 use camd::config::setting::SETTINGS;
-use camd::fetch::{FetchOptions, Output};
 
 /// Arguments as a shell splits them, without quoting.
 fn command(line: &str) -> Command {

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use camd::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
-use camd::frame::{
+use camd::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
+use camd::measure::times::Phase;
+use camd::picture::frame::{
     Bounds, Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size,
 };
-use camd::jpeg;
-use camd::stamp::Stamp;
-use camd::times::Phase;
+use camd::picture::jpeg;
+use camd::picture::stamp::Stamp;
 use mozjpeg_sys::*;
 
 /// Runs ffmpeg with `input` on its stdin and returns its stdout.

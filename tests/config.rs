@@ -10,10 +10,10 @@ use camd::config::{
     ListenerConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config,
     load, parse,
 };
-use camd::frame::{Chroma, PixelFormat};
+use camd::encode::renditions::Profile;
+use camd::picture::frame::{Chroma, PixelFormat};
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Name;
-use camd::renditions::Profile;
 
 const SHIPPED: &str = include_str!("../config/camd.toml");
 

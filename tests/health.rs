@@ -8,15 +8,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use camd::client::hub::Hub;
+use camd::client::slot::Stream;
 use camd::config::{self, Config};
-use camd::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
-use camd::hub::Hub;
+use camd::daemon::supervisor::Supervisor;
 use camd::limits::HUNG;
-use camd::slot::Stream;
+use camd::picture::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
 use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source};
-use camd::supervisor::Supervisor;
-use camd::watchdog::{Support, Timer, WDIOF_MAGICCLOSE, Watchdog};
+use camd::system::watchdog::{Support, Timer, WDIOF_MAGICCLOSE, Watchdog};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Of the scripted timer, in seconds; it is fed three times as often.

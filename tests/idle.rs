@@ -175,7 +175,7 @@ fn sighup_changes_the_quality_of_living_streams() {
 fn sighup_puts_another_camera_before_living_streams() {
     let mut camd = Camd::start(&pattern());
     let size = |jpeg: &[u8]| {
-        let found = camd::jpeg::inspect(jpeg).expect("a whole JPEG");
+        let found = camd::picture::jpeg::inspect(jpeg).expect("a whole JPEG");
         (found.width, found.height)
     };
     let mut stream = Stream::open(camd.http(), "/stream");

@@ -15,20 +15,20 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use camd::codec::{Codec, Recipe};
+use camd::client::hub::Hub;
+use camd::client::hub::pages;
+use camd::client::slot::{Peer, Stream};
 use camd::config::{Config, EncoderKind, ListenerConfig};
-use camd::frame::{
+use camd::encode::codec::{Codec, Recipe};
+use camd::encode::m2m::{self, Encoder, Found, Settings, Trouble};
+use camd::limits::{ENCODER_CONTEXTS, ENCODER_STALL, NO_PICTURE_INTERVAL};
+use camd::picture::frame::{
     Chroma, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, RawPicture,
 };
-use camd::hub::Hub;
-use camd::hub::pages;
-use camd::limits::{ENCODER_CONTEXTS, ENCODER_STALL, NO_PICTURE_INTERVAL};
-use camd::m2m::{self, Encoder, Found, Settings, Trouble};
 use camd::protocol::ProtocolKind;
-use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source};
-use camd::v4l2::formats::fourcc;
+use camd::system::v4l2::formats::fourcc;
 use common::{Camd, PATIENCE, connect, pattern, push_next};
 use raw::Raw;
 use resources::allocations;
@@ -748,7 +748,7 @@ fn each_quality_has_a_context_and_the_rest_is_the_processors() {
     assert_eq!(b.machine.world().submitted, 4);
     // The small one and the fifth quality are there at once.
     let jpeg = clients[2].take();
-    let found = camd::jpeg::inspect(&jpeg[8..]).expect("a JPEG");
+    let found = camd::picture::jpeg::inspect(&jpeg[8..]).expect("a JPEG");
     assert_eq!((found.width, found.height), (32, 24));
     clients[6].got(&[(1, 20)]);
     // The others as the device comes to it, in any order.
@@ -1017,7 +1017,7 @@ fn contexts_come_and_go_with_the_camera_and_the_configuration() {
     assert_eq!(b.machine.world().open(), 0);
     assert_eq!(b.shown(), serde_json::Value::Null);
     let card = client.take();
-    assert!(camd::jpeg::inspect(&card[8..]).is_ok());
+    assert!(camd::picture::jpeg::inspect(&card[8..]).is_ok());
     b.wait(Duration::from_secs(1));
     client.take();
     b.shoot();

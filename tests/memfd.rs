@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use camd::codec::Codec;
-use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
-use camd::ring::{flags, parse_hello};
+use camd::encode::codec::Codec;
+use camd::picture::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
+use camd::system::ring::{flags, parse_hello};
 use common::memfd::{Reader, connect, receive, sink};
 use common::{Camd, Folder, LISTENERS, PATIENCE, pattern, python, replay, run};
 use nix::errno::Errno;
@@ -706,7 +706,7 @@ fn fetch_encodes_what_is_no_jpeg() {
         let mut camd = Camd::start(&format!("{}{sink}", pattern()));
         drop(connect(&socket));
         let output = run(&mut fetch(&socket, &["-n", "2", "-o", "-"]));
-        let found = camd::jpeg::inspect(&output.stdout).expect("a JPEG");
+        let found = camd::picture::jpeg::inspect(&output.stdout).expect("a JPEG");
         assert_eq!((found.width, found.height), (320, 240), "{format}");
         camd.wait_state("it has gone", has_readers(0));
         // The end of the stream in good order.

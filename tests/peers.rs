@@ -210,7 +210,7 @@ fn fetch_rings_up_the_camera() {
     let mut pictures = HashSet::new();
     for file in files {
         let picture = fs::read(&file).expect("a picture");
-        let found = camd::jpeg::inspect(&picture).expect("a JPEG");
+        let found = camd::picture::jpeg::inspect(&picture).expect("a JPEG");
         assert_eq!((found.width, found.height), (160, 120));
         // Another program's opinion.
         run(Command::new("ffmpeg")

@@ -4,9 +4,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use camd::codec::Codec;
-use camd::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
-use camd::jpeg::inspect;
+use camd::encode::codec::Codec;
+use camd::picture::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
+use camd::picture::jpeg::inspect;
 use common::{Camd, Folder, PATIENCE, Stream, connect, pull_next, push_next, raw_next, replay};
 use nix::sys::signal::Signal;
 

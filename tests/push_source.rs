@@ -103,7 +103,7 @@ fn the_original_server_is_killed_and_comes_back() {
         let mut before = Vec::new();
         for _ in 0..20 {
             let jpeg = stream.next().jpeg;
-            let found = camd::jpeg::inspect(&jpeg).expect("a JPEG");
+            let found = camd::picture::jpeg::inspect(&jpeg).expect("a JPEG");
             assert_eq!((found.width, found.height), (320, 240));
             assert_ne!(jpeg, before, "it moves");
             before = jpeg;
@@ -113,7 +113,7 @@ fn the_original_server_is_killed_and_comes_back() {
         let reason = state["camera"]["reason"].as_str().expect("a text");
         assert!(reason.starts_with(&format!("{address} ")), "{reason}");
         // The viewer stays, and is told.
-        while camd::jpeg::inspect(&stream.next().jpeg)
+        while camd::picture::jpeg::inspect(&stream.next().jpeg)
             .expect("a JPEG")
             .width
             == 320
@@ -171,7 +171,7 @@ fn a_raw_picture_goes_through_two_boxes_and_a_third_makes_it_smaller() {
     let third = Camd::start(&format!("{}{LISTENERS}", camera(second.push(), 0)));
     let mut stream = Stream::open(third.http(), "/stream");
     for _ in 0..5 {
-        let found = camd::jpeg::inspect(&stream.next().jpeg).expect("a JPEG");
+        let found = camd::picture::jpeg::inspect(&stream.next().jpeg).expect("a JPEG");
         assert_eq!((found.width, found.height), (160, 120));
     }
 }

@@ -21,7 +21,7 @@ fn ppm(folder: &Folder, name: &str, width: usize, height: usize, rgb: [u8; 3]) -
 
 /// The size, and the colour in the middle, of a JPEG.
 fn shows(jpeg: &[u8]) -> (u16, u16, [u8; 3]) {
-    let found = camd::jpeg::inspect(jpeg).expect("a JPEG");
+    let found = camd::picture::jpeg::inspect(jpeg).expect("a JPEG");
     let folder = Folder::new();
     let output = run(std::process::Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use camd::jpeg::{Splitter, inspect};
+use camd::picture::jpeg::{Splitter, inspect};
 use common::{
     Camd, PATIENCE, RAW, assert_closed, connect, jpeg, pattern, push_next, raw_next, replay, send,
 };

@@ -30,21 +30,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use callers::{CAMERA, Caller, Log, PASSWORD};
-use camd::codec::{Codec, Recipe};
+use camd::client::hub::{ClientId, Hub};
+use camd::client::slot::{Peer, Stream};
+use camd::client::switchboard::Party;
 use camd::config::{Config, ListenerConfig, Secret, SourceKind};
-use camd::frame::{
+use camd::encode::codec::{Codec, Recipe};
+use camd::encode::renditions::Profile;
+use camd::limits::{MAX_CLIENTS, NO_PICTURE_QUALITY, RINGING};
+use camd::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
-use camd::hub::{ClientId, Hub};
-use camd::jpeg::Splitter;
-use camd::limits::{MAX_CLIENTS, NO_PICTURE_QUALITY, RINGING};
+use camd::picture::jpeg::Splitter;
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::{self, Longest, Record};
-use camd::renditions::Profile;
-use camd::slot::{Peer, Stream};
 use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
-use camd::switchboard::Party;
 use fastrand::Rng;
 
 const SEEDS: u64 = 1000;

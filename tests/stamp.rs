@@ -5,7 +5,7 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use camd::font::{CELL, Glyph, glyph};
+use camd::picture::font::{CELL, Glyph, glyph};
 use common::{Camd, Folder, PATIENCE, Response, Stream, connect, push_next, run};
 use nix::sys::signal::Signal;
 
@@ -22,7 +22,7 @@ impl Shown {
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-v", "error", "-f", "mjpeg", "-i"]).arg(file);
         let output = run(ffmpeg.args(["-f", "rawvideo", "-pix_fmt", "gray", "-"]));
-        let found = camd::jpeg::inspect(jpeg).expect("a JPEG");
+        let found = camd::picture::jpeg::inspect(jpeg).expect("a JPEG");
         assert_eq!(
             output.stdout.len(),
             usize::from(found.width) * usize::from(found.height)

@@ -9,12 +9,12 @@ use super::{
     Address, Bind, Config, Dial, EncoderKind, Flip, ListenerConfig, ProtocolKind, Secret,
     SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
-use crate::frame::{Chroma, PixelFormat};
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
     FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD, SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX,
     SINK_SLOTS_MIN,
 };
+use crate::picture::frame::{Chroma, PixelFormat};
 use crate::protocol::call::Name;
 
 /// One key.

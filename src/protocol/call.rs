@@ -36,12 +36,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::{Chunk, Head, Violation};
-use crate::decimate::Decimator;
-use crate::frame::FrameMeta;
 use crate::limits::{
     CONTROL_BURST, CONTROL_RATE, MAX_CLIENTS, PASSWORD, PASSWORD_BYTES, REASON, USER_NAME,
     USER_NAME_BYTES,
 };
+use crate::measure::decimate::Decimator;
+use crate::picture::frame::FrameMeta;
 
 /// The length in front of a text, and the type at the end, in bytes.
 const LENGTH: usize = 4;

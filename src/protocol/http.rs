@@ -35,8 +35,8 @@ use std::fmt::{self, Write};
 use std::rc::Rc;
 
 use super::{Chunk, Head};
-use crate::frame::FrameMeta;
 use crate::limits::{CONTROL_NAME, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS};
+use crate::picture::frame::FrameMeta;
 
 /// Separates the parts of a stream.
 pub const BOUNDARY: &str = "camdframe";
@@ -829,7 +829,7 @@ mod tests {
             wall,
             width: 64,
             height: 48,
-            orientation: crate::frame::Orientation::UPRIGHT,
+            orientation: crate::picture::frame::Orientation::UPRIGHT,
             live: true,
         }
     }

@@ -7,7 +7,7 @@
 //! | [`http`] | by GET | a multipart stream, single pictures, state pages |
 //! | [`call`] | by ringing up the camera, or each other | messages of other users, and pictures among them |
 //!
-//! To a [`crate::slot::Slot`] they differ in two things only: what their input means, and how a picture is framed, which
+//! To a [`crate::client::slot::Slot`] they differ in two things only: what their input means, and how a picture is framed, which
 //! is [`Chunk`]'s business. A new protocol is a file here and a variant in [`Protocol`]; the `match`es that then fail to
 //! compile are the places to fill in.
 
@@ -19,8 +19,8 @@ pub mod push;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::frame::FrameMeta;
 use crate::limits::HEAD;
+use crate::picture::frame::FrameMeta;
 
 /// Framing bytes in front of a piece of payload.
 pub type Head = heapless::Vec<u8, HEAD>;

@@ -15,7 +15,7 @@
 //! speaks to something else. A client may close its sending half and go on receiving.
 //!
 //! raw is the same without the lengths: bare JPEGs, one behind the other. A receiver finds their ends by their markers, as
-//! [`crate::jpeg::Splitter`] does, and ffmpeg and OpenCV (`tcp://box:8084`).
+//! [`crate::picture::jpeg::Splitter`] does, and ffmpeg and OpenCV (`tcp://box:8084`).
 
 use super::{Chunk, Head};
 

@@ -1,4 +1,4 @@
-//! A ring of pictures in shared memory ([`crate::ring`]), for programs that want them without copying.
+//! A ring of pictures in shared memory ([`crate::system::ring`]), for programs that want them without copying.
 //!
 //! # Handing over
 //! A reader connects to a Unix socket of type SOCK_SEQPACKET: a message comes whole, with its descriptors, or not at all,
@@ -38,15 +38,15 @@ use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Fault, Outcome, Sink};
-use crate::codec::Rows;
 use crate::config::{Config, SinkConfig, SinkFormat};
-use crate::frame::{Bounds, Frame, FrameMeta, Picture, PixelFormat, RawPicture, Size};
+use crate::encode::codec::Rows;
+use crate::encode::renditions::{Profile, Renditions};
 use crate::limits::{ACCEPTS_PER_TURN, SINK_READERS_MAX};
-use crate::renditions::{Profile, Renditions};
-use crate::ring::{Description, Ring, flags, hello};
-use crate::times::Epoch;
-use crate::unix_socket::remove_stale;
-use crate::v4l2::formats;
+use crate::measure::times::Epoch;
+use crate::picture::frame::{Bounds, Frame, FrameMeta, Picture, PixelFormat, RawPicture, Size};
+use crate::system::ring::{Description, Ring, flags, hello};
+use crate::system::unix_socket::remove_stale;
+use crate::system::v4l2::formats;
 
 /// What the events of the listening socket carry; those of readers carry their place.
 const DOOR: u64 = u64::MAX;

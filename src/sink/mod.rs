@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::config::{Config, SinkConfig, SinkKind};
-use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameMeta};
+use crate::encode::renditions::Renditions;
 use crate::limits::{ACCEPT_RETRY, MAX_SINKS, REOPEN_FIRST, REOPEN_MAX};
-use crate::rate::Rate;
-use crate::renditions::Renditions;
+use crate::measure::decimate::Decimator;
+use crate::measure::rate::Rate;
+use crate::picture::frame::{Frame, FrameMeta};
 use crate::source::Source;
 use crate::source::camera::Camera;
 

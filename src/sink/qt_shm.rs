@@ -1,4 +1,4 @@
-//! A `QImage` in a `QSharedMemory` (see [`crate::shm`]): for Qt programs, which attach, lock, read, unlock and detach.
+//! A `QImage` in a `QSharedMemory` (see [`crate::system::shm`]): for Qt programs, which attach, lock, read, unlock and detach.
 //!
 //! The segment is created once, for the largest picture that there can be, and stays attached: whoever detaches as the
 //! last one would remove it. Readers come and go without a word, so the camera runs as long as this is open.
@@ -12,11 +12,11 @@ use std::time::Instant;
 use log::warn;
 
 use super::{Fault, Outcome, Sink};
-use crate::codec::Rows;
 use crate::config::{Config, SinkConfig};
-use crate::frame::{Bounds, Frame, FrameMeta, PixelFormat, Size};
-use crate::renditions::Renditions;
-use crate::shm::{self, Key, Segment, picture};
+use crate::encode::codec::Rows;
+use crate::encode::renditions::Renditions;
+use crate::picture::frame::{Bounds, Frame, FrameMeta, PixelFormat, Size};
+use crate::system::shm::{self, Key, Segment, picture};
 
 pub struct QtShm {
     key: Key,

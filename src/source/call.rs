@@ -9,11 +9,11 @@ use super::dial::Dialer;
 use super::newest::Newest;
 use super::{Captured, Fault, Negotiated, Source};
 use crate::config::{CallConfig, Dial, Secret};
-use crate::frame::Frame;
 use crate::limits::{
     CALL_ANSWER, CAPTURE_STALL, CONTROL_RECORD, FIRST_PICTURE, LOGIN_ANSWER, PASSWORD, RECORD,
     USER_NAME,
 };
+use crate::picture::frame::Frame;
 use crate::protocol::Violation;
 use crate::protocol::call::{self, Kind, Longest, Name, Record};
 

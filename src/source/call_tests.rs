@@ -10,8 +10,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::super::newest::jpeg_of;
 use super::*;
 use crate::config::Remote;
-use crate::frame::Picture;
 use crate::limits::CONNECT_WAIT;
+use crate::picture::frame::Picture;
 
 const FRAME_BYTES: usize = 65536;
 /// Pictures per second: no test sends some too early.
@@ -242,7 +242,7 @@ fn a_call_byte_for_byte() {
     let negotiated = world.start();
     assert_eq!(
         (negotiated.format, negotiated.width, negotiated.height),
-        (crate::frame::PixelFormat::Mjpeg, 0, 0)
+        (crate::picture::frame::PixelFormat::Mjpeg, 0, 0)
     );
     let dial = world.callee.strip_suffix(" (call.dial)").unwrap();
     assert_eq!(negotiated.description, format!("call of hall to {dial}"));

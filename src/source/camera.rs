@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source, no_picture};
-use crate::codec::Codec;
 use crate::config::{CameraConfig, Config};
-use crate::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
+use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
-use crate::rate::Rate;
+use crate::measure::rate::Rate;
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
 
 /// As `/state` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

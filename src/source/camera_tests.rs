@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::config;
-use crate::frame::PixelFormat;
+use crate::picture::frame::PixelFormat;
 
 /// What the source does at its next `start` or `capture`; nothing, successfully, without an entry.
 #[derive(Default)]
@@ -209,7 +209,7 @@ fn a_card_says_why_there_is_no_picture() {
     let Picture::Jpeg(jpeg) = card.picture else {
         panic!("{card:?}")
     };
-    let inspected = crate::jpeg::inspect(jpeg).expect("a JPEG");
+    let inspected = crate::picture::jpeg::inspect(jpeg).expect("a JPEG");
     assert_eq!((inspected.width, inspected.height), (64, 48));
     let sequence = card.meta.sequence;
     assert!(!camera.run(false, now + SECOND / 2));
@@ -325,7 +325,7 @@ fn the_card_is_upright_and_as_large_as_the_turned_picture() {
     let Picture::Jpeg(jpeg) = card.picture else {
         panic!("{card:?}")
     };
-    let inspected = crate::jpeg::inspect(jpeg).expect("a JPEG");
+    let inspected = crate::picture::jpeg::inspect(jpeg).expect("a JPEG");
     assert_eq!((inspected.width, inspected.height), (48, 64));
 }
 

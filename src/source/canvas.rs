@@ -1,7 +1,7 @@
 //! Rectangles and text in a 4:2:0 picture: all that the test pattern and the "no picture" card need.
 
-use crate::font::{CELL, glyph};
-use crate::frame::{PixelFormat, Plane, RawPicture};
+use crate::picture::font::{CELL, glyph};
+use crate::picture::frame::{PixelFormat, Plane, RawPicture};
 
 /// Y, Cb, Cr as JFIF has them (full range).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub mod tests {
     /// Reads back a line of text, as bright pixels on a darker ground; trailing spaces are left out.
     pub fn read(canvas: &Canvas, x: usize, y: usize, scale: usize, ground: u8) -> String {
         let columns = (canvas.width() - x) / (CELL * scale);
-        crate::font::tests::read(columns, scale, |dx, dy| {
+        crate::picture::font::tests::read(columns, scale, |dx, dy| {
             canvas.planes[0][(y + dy) * canvas.width() + x + dx] > ground
         })
     }

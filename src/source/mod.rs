@@ -18,7 +18,7 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 use crate::config::{Config, SourceKind};
-use crate::frame::{Frame, Orientation, PixelFormat};
+use crate::picture::frame::{Frame, Orientation, PixelFormat};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::Captured;
-use crate::decimate::Decimator;
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture};
-use crate::jpeg;
+use crate::measure::decimate::Decimator;
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
+use crate::picture::jpeg;
 
 /// Holds one picture, in a buffer that is taken once.
 pub(super) struct Newest {

@@ -1,8 +1,8 @@
 //! The card that viewers see while the camera gives no picture: it says so, and why.
 
-use crate::codec::{Codec, CodecError};
-use crate::font::CELL;
-use crate::frame::FrameBuf;
+use crate::encode::codec::{Codec, CodecError};
+use crate::picture::font::CELL;
+use crate::picture::frame::FrameBuf;
 
 use super::canvas::{Canvas, Color};
 
@@ -96,7 +96,7 @@ fn wrap(text: &str, columns: usize) -> impl Iterator<Item = &str> {
 mod tests {
     use super::super::canvas::tests::read;
     use super::*;
-    use crate::jpeg;
+    use crate::picture::jpeg;
 
     #[test]
     fn lines_break_at_spaces() {

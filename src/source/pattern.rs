@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use heapless::String;
 
-use crate::font::CELL;
-use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, wall_clock};
+use crate::picture::font::CELL;
+use crate::picture::frame::{Frame, FrameMeta, Picture, PixelFormat, wall_clock};
 
 use super::canvas::{BLACK, Canvas, Color, WHITE};
 use super::{Captured, Fault, Negotiated, Source};
@@ -217,9 +217,9 @@ impl Source for Pattern {
 mod tests {
     use super::super::canvas::tests::read;
     use super::*;
-    use crate::codec::Codec;
-    use crate::frame::FrameBuf;
+    use crate::encode::codec::Codec;
     use crate::limits::FPS_MAX;
+    use crate::picture::frame::FrameBuf;
 
     /// What the two lines of text say: the number, and the time.
     fn texts(pattern: &Pattern) -> [std::string::String; 2] {

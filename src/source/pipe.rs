@@ -20,9 +20,9 @@ use nix::unistd::{Pid, getpid, getppid};
 
 use super::newest::Newest;
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::Frame;
-use crate::jpeg::{SplitCounts, Splitter};
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
+use crate::picture::frame::Frame;
+use crate::picture::jpeg::{SplitCounts, Splitter};
 
 /// Between the end of a program's output and that of the program itself: it closes its files before it can be waited
 /// for.

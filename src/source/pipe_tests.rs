@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::kill;
 
 use super::*;
-use crate::frame::Picture;
-use crate::jpeg;
+use crate::picture::frame::Picture;
+use crate::picture::jpeg;
 
 const FRAME_BYTES: usize = 4096;
 /// No test waits that long unless it fails.
@@ -130,7 +130,7 @@ fn pictures_with_thumbnails_and_garbage_around_them_come_out_whole() {
     let negotiated = pipe.start(Instant::now()).unwrap();
     assert_eq!(
         (negotiated.format, negotiated.width),
-        (crate::frame::PixelFormat::Mjpeg, 0)
+        (crate::picture::frame::PixelFormat::Mjpeg, 0)
     );
     assert!(pipe.newest().is_none());
     assert_eq!(next_picture(&mut pipe).0, jpeg_of(1));

@@ -8,8 +8,8 @@ use super::dial::Dialer;
 use super::newest::Newest;
 use super::{Captured, Fault, Negotiated, Source};
 use crate::config::Address;
-use crate::frame::Frame;
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
+use crate::picture::frame::Frame;
 use crate::protocol::push::{HEADER, parse_header};
 
 /// Where the configuration has the server.

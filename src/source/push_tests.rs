@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::super::newest::jpeg_of;
 use super::*;
 use crate::config::Remote;
-use crate::frame::Picture;
+use crate::picture::frame::Picture;
 
 const FRAME_BYTES: usize = 65536;
 /// Pictures per second: no test sends some too early.

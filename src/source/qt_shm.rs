@@ -1,4 +1,4 @@
-//! Pictures of a Qt program: a `QImage` in a `QSharedMemory` (see [`crate::shm`]), looked at `camera.fps` times a second.
+//! Pictures of a Qt program: a `QImage` in a `QSharedMemory` (see [`crate::system::shm`]), looked at `camera.fps` times a second.
 //!
 //! A picture that stays as it is, is one picture, and no fault however long it stays: a program may share one at the push
 //! of a button. There is a fault where nobody has created the segment; for a moment it may be gone, as programs
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use png::{ColorType, DecodeOptions, Decoder, Limits, Transformations};
 
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
-use crate::shm::{self, Found, Key, Reader, picture};
+use crate::picture::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
+use crate::system::shm::{self, Found, Key, Reader, picture};
 
 /// While somebody has the lock, it is tried again so soon: those who read or write one picture take some milliseconds.
 const AGAIN: Duration = Duration::from_millis(10);

@@ -13,8 +13,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::{Captured, Fault, Negotiated, Source};
-use crate::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
-use crate::jpeg::{self, Splitter};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
+use crate::picture::jpeg::{self, Splitter};
 
 /// Recorded pictures.
 pub struct Replay {

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 use std::{fs, mem, ptr};
 
-use camd::codec::{Codec, Recipe};
-use camd::frame::{Chroma, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
+use camd::encode::codec::{Codec, Recipe};
+use camd::picture::frame::{Chroma, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use mozjpeg_sys::*;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::getppid;

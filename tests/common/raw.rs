@@ -1,6 +1,6 @@
 //! A raw picture and the memory that it lies in.
 
-use camd::frame::{PixelFormat, Plane, RawPicture};
+use camd::picture::frame::{PixelFormat, Plane, RawPicture};
 
 /// Planes whose lines lie further apart than they are long.
 pub struct Raw {

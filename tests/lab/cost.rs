@@ -6,8 +6,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use camd::codec::{Codec, Recipe};
-use camd::frame::{Chroma, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
+use camd::encode::codec::{Codec, Recipe};
+use camd::picture::frame::{Chroma, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use camd::source::v4l2::cost;
 use nix::time::{ClockId, clock_gettime};
 

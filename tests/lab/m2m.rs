@@ -15,10 +15,9 @@ mod resources;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use camd::frame::{FrameBuf, FrameMeta, Orientation, PixelFormat, Size};
+use camd::encode::m2m::{self, Coding, Encoder, Found, Settings};
 use camd::limits::ENCODER_STALL;
-use camd::m2m::{self, Coding, Encoder, Found, Settings};
-use camd::v4l2::formats::fourcc;
+use camd::system::v4l2::formats::fourcc;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use raw::Raw;

@@ -7,8 +7,8 @@ mod work;
 use std::fs;
 use std::time::Instant;
 
-use camd::codec::{Codec, Recipe};
-use camd::frame::{FrameBuf, Picture, Size};
+use camd::encode::codec::{Codec, Recipe};
+use camd::picture::frame::{FrameBuf, Picture, Size};
 use camd::protocol::call;
 
 /// As a call listener has them by default.

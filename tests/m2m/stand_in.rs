@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use camd::frame::{Chroma, FrameBuf, PixelFormat, Plane, RawPicture};
-use camd::m2m::{Driver, Nodes};
-use camd::v4l2::device::{Failure, Filled, Granted, PLANES, Queue, Wanted};
-use camd::v4l2::formats::{Layout, fourcc, known};
+use camd::encode::m2m::{Driver, Nodes};
+use camd::picture::frame::{Chroma, FrameBuf, PixelFormat, Plane, RawPicture};
+use camd::system::v4l2::device::{Failure, Filled, Granted, PLANES, Queue, Wanted};
+use camd::system::v4l2::formats::{Layout, fourcc, known};
 use nix::libc;
 use v4l::v4l_sys::{V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_COPY};
 

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use super::cost::{Demand, Untouched};
 use super::device::{Interval, Rates, Sizes};
-use crate::frame::{Orientation, PixelFormat, Size};
 use crate::limits::{DIMENSION_MAX, DIMENSION_MIN};
-use crate::v4l2::formats::{CODES, Offer, code_name};
+use crate::picture::frame::{Orientation, PixelFormat, Size};
+use crate::system::v4l2::formats::{CODES, Offer, code_name};
 
 /// What is wanted of a camera.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use v4l::v4l_sys::{
 };
 
 use crate::source::{Control, ControlError};
-use crate::v4l2::device::{Device, text};
+use crate::system::v4l2::device::{Device, text};
 
 /// No driver has nearly as many; some never end the list.
 const MOST: usize = 1024;

@@ -5,7 +5,7 @@
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
 use crate::config::{Config, SinkFormat, SinkKind};
-use crate::frame::{Bounds, Chroma, Orientation, PixelFormat, Size};
+use crate::picture::frame::{Bounds, Chroma, Orientation, PixelFormat, Size};
 
 /// To encode: DCT, quantisation and Huffman codes.
 const ENCODE: f64 = 18.2;

@@ -7,7 +7,7 @@
 //! | `controls.rs` | brightness and its like, by name |
 //! | `turning.rs` | turning by the camera's own controls |
 //!
-//! The system calls and the pixel formats are in [`crate::v4l2`].
+//! The system calls and the pixel formats are in [`crate::system::v4l2`].
 
 pub mod choice;
 pub mod controls;
@@ -28,13 +28,13 @@ use self::ring::{Driver, Ring};
 use self::turning::Turning;
 use super::{Captured, Control, ControlError, Fault, Negotiated, Source};
 use crate::config::{CameraConfig, Config};
-use crate::frame::{Frame, FrameBuf};
 use crate::limits;
-use crate::times::Epoch;
-use crate::v4l2::device::{
+use crate::measure::times::Epoch;
+use crate::picture::frame::{Frame, FrameBuf};
+use crate::system::v4l2::device::{
     self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
 };
-use crate::v4l2::formats::{self, Layout};
+use crate::system::v4l2::formats::{self, Layout};
 
 /// A V4L2 camera.
 pub struct V4l2 {

@@ -7,16 +7,16 @@ use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC,
 };
 
-use crate::decimate::Decimator;
-use crate::frame::{
+use crate::limits;
+use crate::measure::decimate::Decimator;
+use crate::measure::times::Epoch;
+use crate::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, wall_clock,
 };
-use crate::jpeg;
-use crate::limits;
+use crate::picture::jpeg;
 use crate::source::{Captured, Fault};
-use crate::times::Epoch;
-use crate::v4l2::device::{Failure, Filled, PLANES};
-use crate::v4l2::formats::Layout;
+use crate::system::v4l2::device::{Failure, Filled, PLANES};
+use crate::system::v4l2::formats::Layout;
 
 /// The driver's side of the ring: the kernel, or a scripted one in tests.
 pub trait Driver {

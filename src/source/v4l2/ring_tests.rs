@@ -8,7 +8,7 @@ use std::io;
 use nix::libc;
 
 use super::*;
-use crate::v4l2::device::{Extent, Granted};
+use crate::system::v4l2::device::{Extent, Granted};
 
 const SOI_TO_SOS: &[u8] = &[
     0xFF, 0xD8, // SOI

@@ -11,7 +11,7 @@ use log::{debug, warn};
 
 use super::controls;
 use super::device::Device;
-use crate::frame::Orientation;
+use crate::picture::frame::Orientation;
 use crate::source::{Control, ControlError};
 
 const HFLIP: &str = "horizontal_flip";

@@ -1,0 +1,629 @@
+//! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+
+use super::Hub;
+use crate::client::slot::Stream;
+use crate::client::switchboard::Party;
+use crate::measure::times::{Phase, Times};
+use crate::protocol::call::Name;
+use crate::sink::Entry;
+use crate::source::Source;
+use crate::source::camera::{Camera, Condition};
+
+/// The page at `/`.
+pub const INDEX: &[u8] = include_bytes!("index.html");
+
+#[derive(Serialize)]
+struct State<'a, L, P, I, C, K, T>
+where
+    L: Iterator<Item = Listener<'a>> + Clone,
+    P: Iterator<Item = Profile<I>> + Clone,
+    I: Iterator<Item = usize> + Clone,
+    C: Iterator<Item = Client<'a>> + Clone,
+    K: Iterator<Item = Call> + Clone,
+    T: Iterator<Item = Sink<'a>> + Clone,
+{
+    name: &'a str,
+    version: &'static str,
+    uptime_s: u64,
+    /// What is wrong with the configuration that should be in force; another one is.
+    config_errors: &'a [String],
+    camera: CameraState<'a>,
+    #[serde(serialize_with = "sequence")]
+    listeners: L,
+    #[serde(serialize_with = "sequence")]
+    profiles: P,
+    #[serde(serialize_with = "sequence")]
+    clients: C,
+    #[serde(serialize_with = "sequence")]
+    calls: K,
+    #[serde(serialize_with = "sequence")]
+    sinks: T,
+}
+
+fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
+where
+    I: Iterator + Clone,
+    I::Item: Serialize,
+    S: Serializer,
+{
+    serializer.collect_seq(items.clone())
+}
+
+#[derive(Serialize)]
+struct CameraState<'a> {
+    state: Condition,
+    /// Why there is no picture; empty otherwise.
+    reason: &'a str,
+    source: &'static str,
+    /// What the source delivers; null while it is off.
+    format: Option<&'static str>,
+    /// What makes JPEGs of raw pictures: "cpu" or the name of a hardware encoder; null where the camera makes them, and
+    /// before the first picture.
+    encoder: Option<&'a str>,
+    /// As viewers see it: turned.
+    width: Option<u16>,
+    height: Option<u16>,
+    fps_wanted: u16,
+    fps: f32,
+    frames: u64,
+    dropped: u64,
+    bad: u64,
+    reopens: u64,
+    /// Since the newest picture came in.
+    age_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Listener<'a> {
+    protocol: &'static str,
+    bind: &'a str,
+    clients: usize,
+    limit: usize,
+    adaptive: bool,
+    frames: u64,
+    refused: u64,
+    violations: u64,
+}
+
+/// A quality, sampling and size in which pictures are encoded.
+#[derive(Serialize)]
+struct Profile<I: Iterator<Item = usize> + Clone> {
+    quality: u8,
+    /// How fine the colours are, as the configuration has it: "420" or "422". A hardware encoder may have its own way.
+    chroma: &'static str,
+    /// Of the newest picture; null before the first.
+    width: Option<u16>,
+    height: Option<u16>,
+    /// Places in `listeners` above.
+    #[serde(serialize_with = "sequence")]
+    listeners: I,
+    /// Made since the start or the last reload.
+    pictures: u64,
+    decode_ms: Option<Milliseconds>,
+    scale_ms: Option<Milliseconds>,
+    encode_ms: Option<Milliseconds>,
+}
+
+/// Of the last pictures ([`Times`]), to the microsecond.
+#[derive(Serialize)]
+struct Milliseconds {
+    mean: f64,
+    p99: f64,
+}
+
+impl Milliseconds {
+    fn of(times: &Times, phase: Phase) -> Option<Self> {
+        let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
+        times.summary(phase).map(|summary| Milliseconds {
+            mean: ms(summary.mean),
+            p99: ms(summary.p99),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Client<'a> {
+    /// Slot and generation: tells two connections in one slot apart.
+    id: (u8, u16),
+    peer: &'a str,
+    /// call: its name among the users, once it has said that; else null.
+    user: Option<&'a str>,
+    /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
+    calls: usize,
+    protocol: &'static str,
+    listener: &'a str,
+    state: crate::protocol::State,
+    frames: u64,
+    skipped: u64,
+    fps: f32,
+    /// Since the capture of the picture it got last or is getting.
+    age_ms: Option<u64>,
+    unsent_bytes: usize,
+    /// 0: the listener's own picture; the higher, the smaller. Null where the listener is not adaptive, and for requests.
+    rung: Option<u8>,
+}
+
+/// A call between users of one listener, or with its camera.
+#[derive(Serialize)]
+struct Call {
+    /// The client's `id`.
+    caller: (u8, u16),
+    /// The same of who was rung up; null for the camera.
+    callee: Option<(u8, u16)>,
+    /// Not answered yet.
+    ringing: bool,
+}
+
+/// Where programs on the same board get pictures.
+#[derive(Serialize)]
+struct Sink<'a> {
+    kind: &'static str,
+    /// "shm:" and the key, or "memfd:" and the socket.
+    place: &'a str,
+    /// Why nobody can read it; empty if they can.
+    reason: &'a str,
+    /// Programs that have it attached now.
+    readers: usize,
+    /// Written since the start.
+    frames: u64,
+    /// Left out, as a reader had the lock or they were too large.
+    skipped: u64,
+    fps: f32,
+    /// Since the capture of the picture in it.
+    age_ms: Option<u64>,
+}
+
+fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
+    since
+        .map(|since| now.saturating_duration_since(since))
+        .map(|age| age.as_millis() as u64)
+}
+
+pub fn state<S: Stream, C: Source>(
+    hub: &Hub<S>,
+    camera: &Camera<C>,
+    now: Instant,
+    page: &mut impl Write,
+) -> io::Result<()> {
+    let (settings, negotiated, counters) =
+        (camera.settings(), camera.negotiated(), camera.counters());
+    let state = State {
+        name: &settings.name,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: now.saturating_duration_since(hub.started()).as_secs(),
+        config_errors: hub.config_errors.shown(),
+        camera: CameraState {
+            state: camera.condition(),
+            reason: camera.reason(),
+            source: settings.source.name(),
+            format: negotiated.map(|n| n.format.name()),
+            encoder: hub.encoder(),
+            width: camera.size().map(|size| size.width),
+            height: camera.size().map(|size| size.height),
+            fps_wanted: settings.fps,
+            fps: camera.fps(now),
+            frames: counters.frames,
+            dropped: counters.dropped,
+            bad: counters.bad + hub.encode_failures(),
+            reopens: counters.reopens,
+            age_ms: ms(camera.captured(), now),
+        },
+        listeners: hub
+            .listeners()
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| Listener {
+                protocol: listener.config.protocol.name(),
+                bind: &listener.address,
+                clients: hub.connected(index),
+                limit: listener.config.clients,
+                adaptive: listener.config.adaptive,
+                frames: hub.frames_sent(index),
+                refused: listener.refused,
+                violations: listener.violations,
+            }),
+        profiles: hub.renditions().all().iter().map(|rendition| {
+            let times = rendition.times();
+            let listeners = hub.listeners().iter().enumerate();
+            Profile {
+                quality: rendition.quality(),
+                chroma: rendition.chroma().name(),
+                width: rendition.size().map(|size| size.width),
+                height: rendition.size().map(|size| size.height),
+                listeners: listeners
+                    .filter(|(_, listener)| listener.wants(rendition))
+                    .map(|(index, _)| index),
+                pictures: times.pictures(),
+                decode_ms: Milliseconds::of(times, Phase::Decode),
+                scale_ms: Milliseconds::of(times, Phase::Scale),
+                encode_ms: Milliseconds::of(times, Phase::Encode),
+            }
+        }),
+        clients: hub.clients().map(|(id, slot)| {
+            let listener = &hub.listeners()[slot.listener];
+            Client {
+                id: (id.index, id.generation),
+                peer: &slot.peer,
+                user: slot.user().map(Name::as_str),
+                calls: match slot.partners() {
+                    Some(partners) => partners.len(),
+                    None => hub.switchboard().calls_of(id.index),
+                },
+                protocol: listener.config.protocol.name(),
+                listener: &listener.address,
+                state: slot.state(),
+                frames: slot.stats.frames,
+                skipped: slot.stats.skipped,
+                fps: slot.stats.rate.per_second(now),
+                age_ms: ms(slot.stats.captured, now),
+                unsent_bytes: slot.unsent(),
+                rung: hub.rung(slot),
+            }
+        }),
+        calls: hub.switchboard().calls().iter().map(|call| {
+            let id = |client| hub.id(client);
+            Call {
+                caller: id(call.caller),
+                callee: match call.callee {
+                    Party::Client(client) => Some(id(client)),
+                    Party::Camera => None,
+                },
+                ringing: call.ringing.is_some(),
+            }
+        }),
+        sinks: hub.sinks().entries().iter().map(|sink| Sink {
+            kind: sink.config().kind.name(),
+            place: sink.place(),
+            reason: sink.reason(),
+            readers: sink.readers(),
+            frames: sink.frames(),
+            skipped: sink.skipped(),
+            fps: sink.fps(now),
+            age_ms: ms(sink.captured(), now),
+        }),
+    };
+    serde_json::to_writer(&mut *page, &state)?;
+    page.write_all(b"\n")
+}
+
+pub fn controls<C: Source>(camera: &Camera<C>, page: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *page, &camera.controls())?;
+    page.write_all(b"\n")
+}
+
+/// Prometheus text format 0.0.4: names end in their unit, counters in `_total`.
+pub fn metrics<S: Stream, C: Source>(
+    hub: &Hub<S>,
+    camera: &Camera<C>,
+    now: Instant,
+    page: &mut impl Write,
+) -> io::Result<()> {
+    let counters = camera.counters();
+    let live = camera.condition() == Condition::Live;
+    let uptime = now.saturating_duration_since(hub.started());
+    metric(
+        page,
+        "camd_uptime_seconds",
+        "gauge",
+        "Time since the start.",
+        uptime.as_secs_f64(),
+    )?;
+    metric(
+        page,
+        "camd_config_errors",
+        "gauge",
+        "What is wrong with the configuration file, which is not in force then.",
+        hub.config_errors.count(),
+    )?;
+    metric(
+        page,
+        "camd_camera_up",
+        "gauge",
+        "1 while pictures come.",
+        u8::from(live),
+    )?;
+    metric(
+        page,
+        "camd_camera_fps",
+        "gauge",
+        "Pictures per second, lately.",
+        camera.fps(now),
+    )?;
+    metric(
+        page,
+        "camd_camera_frames_total",
+        "counter",
+        "Pictures taken in.",
+        counters.frames,
+    )?;
+    let dropped = "Good pictures replaced by a newer one, or lost by the driver.";
+    metric(
+        page,
+        "camd_camera_dropped_total",
+        "counter",
+        dropped,
+        counters.dropped,
+    )?;
+    let bad = counters.bad + hub.encode_failures();
+    metric(
+        page,
+        "camd_camera_bad_total",
+        "counter",
+        "Damaged or oversized pictures.",
+        bad,
+    )?;
+    metric(
+        page,
+        "camd_camera_reopens_total",
+        "counter",
+        "Openings after a fault.",
+        counters.reopens,
+    )?;
+    let age = camera
+        .captured()
+        .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+    metric(
+        page,
+        "camd_camera_age_seconds",
+        "gauge",
+        "Since the newest picture came in.",
+        age.as_secs_f64(),
+    )?;
+
+    let calls = hub.switchboard().calls().len();
+    metric(
+        page,
+        "camd_calls",
+        "gauge",
+        "Calls, those that ring among them.",
+        calls,
+    )?;
+
+    type Value<S> = fn(&Hub<S>, usize) -> u64;
+    let per_listener: [(&str, &str, &str, Value<S>); 4] = [
+        ("camd_clients", "gauge", "Connections.", |hub, index| {
+            hub.connected(index) as u64
+        }),
+        (
+            "camd_frames_sent_total",
+            "counter",
+            "Pictures sent whole.",
+            |hub, index| hub.frames_sent(index),
+        ),
+        (
+            "camd_refused_total",
+            "counter",
+            "Connections that found no slot.",
+            |hub, index| hub.listeners()[index].refused,
+        ),
+        (
+            "camd_violations_total",
+            "counter",
+            "Connections that broke the protocol.",
+            |hub, index| hub.listeners()[index].violations,
+        ),
+    ];
+    for (name, kind, help, value) in per_listener {
+        describe(page, name, kind, help)?;
+        for (index, listener) in hub.listeners().iter().enumerate() {
+            let (protocol, bind) = (listener.config.protocol.name(), Label(&listener.address));
+            writeln!(
+                page,
+                "{name}{{protocol=\"{protocol}\",listener=\"{bind}\"}} {}",
+                value(hub, index)
+            )?;
+        }
+    }
+    type SinkValue = fn(&Entry) -> u64;
+    let per_sink: [(&str, &str, &str, SinkValue); 3] = [
+        (
+            "camd_sink_frames_total",
+            "counter",
+            "Pictures written.",
+            Entry::frames,
+        ),
+        (
+            "camd_sink_skipped_total",
+            "counter",
+            "Pictures left out: a reader had the lock, or too large.",
+            Entry::skipped,
+        ),
+        (
+            "camd_sink_readers",
+            "gauge",
+            "Programs that have it attached.",
+            |sink| sink.readers() as u64,
+        ),
+    ];
+    for (name, kind, help, value) in per_sink {
+        describe(page, name, kind, help)?;
+        for sink in hub.sinks().entries() {
+            let (kind, place) = (sink.config().kind.name(), Label(sink.place()));
+            let value = value(sink);
+            writeln!(page, "{name}{{kind=\"{kind}\",place=\"{place}\"}} {value}")?;
+        }
+    }
+    let profiles = || {
+        let renditions = hub.renditions().all().iter().enumerate();
+        renditions.map(|(index, rendition)| (index, rendition.quality(), rendition.times()))
+    };
+    let name = "camd_pictures_total";
+    describe(page, name, "counter", "Pictures encoded.")?;
+    for (index, quality, times) in profiles() {
+        let count = times.pictures();
+        writeln!(
+            page,
+            "{name}{{profile=\"{index}\",quality=\"{quality}\"}} {count}"
+        )?;
+    }
+    for (phase, name, help) in [
+        (
+            Phase::Decode,
+            "camd_decode_seconds_total",
+            "Time taken to decode JPEGs for them.",
+        ),
+        (
+            Phase::Scale,
+            "camd_scale_seconds_total",
+            "Time taken to unpack and scale them.",
+        ),
+        (
+            Phase::Encode,
+            "camd_encode_seconds_total",
+            "Time taken to encode them.",
+        ),
+    ] {
+        describe(page, name, "counter", help)?;
+        for (index, quality, times) in profiles() {
+            let seconds = times.total(phase).as_secs_f64();
+            writeln!(
+                page,
+                "{name}{{profile=\"{index}\",quality=\"{quality}\"}} {seconds}"
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(page: &mut impl Write, name: &str, kind: &str, help: &str) -> io::Result<()> {
+    writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+fn metric(
+    page: &mut impl Write,
+    name: &str,
+    kind: &str,
+    help: &str,
+    value: impl std::fmt::Display,
+) -> io::Result<()> {
+    describe(page, name, kind, help)?;
+    writeln!(page, "{name} {value}")
+}
+
+/// A label's value with the format's escapes; the path of a Unix socket can hold anything.
+struct Label<'a>(&'a str);
+
+impl std::fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use std::fmt::Write;
+        for c in self.0.chars() {
+            match c {
+                '\\' | '"' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{
+        CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, REFUSAL_SLOTS, RUNGS,
+        SINK_READERS_MAX,
+    };
+    use crate::protocol;
+
+    #[test]
+    fn the_fullest_state_fits_its_page() {
+        // The longest path of a Unix socket, and the longest peer.
+        let bind = format!("unix:{}", "p".repeat(107));
+        let peer = "6".repeat(64);
+        let name = "\u{10ffff}".repeat(crate::limits::CAMERA_NAME);
+        let user = "\u{ffff}".repeat(crate::limits::USER_NAME);
+        let reason = "r".repeat(1000);
+        // JSON escapes each of them.
+        let errors =
+            vec!["\"".repeat(crate::limits::CONFIG_ERROR); crate::limits::CONFIG_ERRORS + 1];
+        let longest = || {
+            Some(Milliseconds {
+                mean: f64::from(u32::MAX) / 1000.0,
+                p99: f64::from(u32::MAX) / 1000.0,
+            })
+        };
+        let state = State {
+            name: &name,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: u64::MAX,
+            config_errors: &errors,
+            camera: CameraState {
+                state: Condition::Starting,
+                reason: &reason,
+                source: "pattern",
+                format: Some("mjpeg"),
+                // As long as V4L2 lets a card's name be.
+                encoder: Some("a memory-to-memory JPEG encoder"),
+                width: Some(u16::MAX),
+                height: Some(u16::MAX),
+                fps_wanted: u16::MAX,
+                fps: 239.99,
+                frames: u64::MAX,
+                dropped: u64::MAX,
+                bad: u64::MAX,
+                reopens: u64::MAX,
+                age_ms: Some(u64::MAX),
+            },
+            listeners: (0..MAX_LISTENERS).map(|_| Listener {
+                protocol: "push",
+                bind: &bind,
+                clients: MAX_CLIENTS,
+                limit: MAX_CLIENTS,
+                adaptive: false,
+                frames: u64::MAX,
+                refused: u64::MAX,
+                violations: u64::MAX,
+            }),
+            profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS).map(|_| Profile {
+                quality: 100,
+                chroma: "422",
+                width: Some(8192),
+                height: Some(8192),
+                listeners: 15..16,
+                pictures: u64::MAX,
+                decode_ms: longest(),
+                scale_ms: longest(),
+                encode_ms: longest(),
+            }),
+            clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
+                id: (index as u8, u16::MAX),
+                peer: &peer,
+                user: Some(&user),
+                calls: MAX_CLIENTS,
+                protocol: "push",
+                listener: &bind,
+                state: protocol::State::Sending,
+                frames: u64::MAX,
+                skipped: u64::MAX,
+                fps: 239.99,
+                age_ms: Some(u64::MAX),
+                unsent_bytes: u32::MAX as usize,
+                rung: Some(6),
+            }),
+            calls: (0..MAX_CLIENTS * CALLS_PLACED).map(|_| Call {
+                caller: (u8::MAX, u16::MAX),
+                callee: Some((u8::MAX, u16::MAX)),
+                ringing: false,
+            }),
+            sinks: (0..MAX_SINKS).map(|_| Sink {
+                kind: "qt-shm",
+                place: &bind,
+                reason: &reason,
+                readers: SINK_READERS_MAX,
+                frames: u64::MAX,
+                skipped: u64::MAX,
+                fps: 239.99,
+                age_ms: Some(u64::MAX),
+            }),
+        };
+        let json = serde_json::to_vec(&state).unwrap();
+        println!("{} bytes", json.len());
+        assert!(json.len() < PAGE, "{} bytes", json.len());
+    }
+}

@@ -1,0 +1,555 @@
+//! The command line: what was asked for ([`parse`]), the help, and the exit codes.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use crate::command::fetch::{self, FetchError, FetchOptions, Output};
+use crate::config::{self, DEFAULT_PATH, nearest};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Serve {
+        config: PathBuf,
+        /// What to take in its place if it has errors.
+        fallback: Option<PathBuf>,
+        /// See [`crate::system::watchdog`].
+        watchdog: Option<PathBuf>,
+    },
+    /// Serve [`config::demo_config`].
+    Demo,
+    /// See [`check`].
+    Check {
+        config: PathBuf,
+    },
+    Devices {
+        json: bool,
+    },
+    /// See [`crate::command::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
+    Fetch(FetchOptions),
+    /// Print [`help`].
+    Help(Topic),
+    /// Print [`VERSION`].
+    Version,
+}
+
+/// Without `-o`: one picture goes to this file, several are numbered in the working directory.
+const SNAPSHOT: &str = "snapshot.jpg";
+/// The same from shared memory, where pictures are PNGs.
+const SNAPSHOT_PNG: &str = "snapshot.png";
+
+/// What a URL given to `camd fetch` begins with.
+pub const SCHEMES: [&str; 7] = [
+    "pull://", "push://", "raw://", "http://", "call://", "memfd:", "shm:",
+];
+
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// `--timeout`, in seconds.
+const FETCH_TIMEOUT_MIN: f64 = 0.1;
+const FETCH_TIMEOUT_MAX: f64 = 86400.0;
+
+/// What help is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    Camd,
+    Check,
+    Devices,
+    Fetch,
+}
+
+impl Topic {
+    const COMMANDS: [Topic; 3] = [Topic::Check, Topic::Devices, Topic::Fetch];
+
+    /// As it is typed after `camd`.
+    fn word(self) -> &'static str {
+        match self {
+            Topic::Camd => "",
+            Topic::Check => "check",
+            Topic::Devices => "devices",
+            Topic::Fetch => "fetch",
+        }
+    }
+
+    /// Its long options, for guessing what a wrong one should have been.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Topic::Camd => &["config", "fallback", "watchdog", "demo", "help", "version"],
+            Topic::Check => &["config", "help"],
+            Topic::Devices => &["json", "help"],
+            Topic::Fetch => &["count", "output", "timeout", "help"],
+        }
+    }
+}
+
+/// How the process ends. A panic, which is a bug of camd's, ends it by SIGABRT, in a debug build with 101.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Success = 0,
+    /// Something failed that worked or should have: an address in use, a lost connection, a full disk.
+    Failure = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Nothing went wrong, but there is nothing: no camera, no picture in time.
+    Nothing = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+impl From<&FetchError> for Exit {
+    fn from(error: &FetchError) -> Exit {
+        match error {
+            FetchError::Url(_) => Exit::Usage,
+            FetchError::NoPicture(_) => Exit::Nothing,
+            FetchError::Connection(_) | FetchError::Protocol(_) | FetchError::File(_) => {
+                Exit::Failure
+            }
+        }
+    }
+}
+
+/// A command line that makes no sense: what is wrong with it, and where the way out is described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError {
+    pub message: String,
+    pub topic: Topic,
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { message, topic } = self;
+        match topic {
+            Topic::Camd => write!(f, "{message}\nTry `camd --help`."),
+            _ => write!(f, "{message}\nTry `camd {} --help`.", topic.word()),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+pub const VERSION: &str = concat!("camd ", env!("CARGO_PKG_VERSION"));
+
+const HELP: &str = "\
+camd serves a camera to many viewers over the network.
+
+Usage:
+  camd [--config PATH] [--fallback PATH] [--watchdog DEVICE]
+                               serve the camera, as /etc/camd.toml says
+  camd --demo                  serve a built-in moving picture to this machine
+  camd check [--config PATH]   say what is wrong with the configuration
+  camd devices [--json]        list cameras: formats, sizes, rates, controls
+  camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
+                               get pictures from a camd or another MJPEG server
+  camd COMMAND --help          more on a command; `check` lists all keys
+  camd --version
+
+Options:
+  --config PATH    the configuration [default: /etc/camd.toml]
+  --fallback PATH  the configuration to take if that one has errors; these are
+                   then on the status page, in /state and in the log
+  --watchdog DEVICE
+                   feed the board's watchdog (/dev/watchdog), which resets the
+                   board if camd hangs or crashes, or if the camera hangs
+  --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
+                   call on :8083, raw on :8084
+  -h, --help       this text
+  -V, --version
+
+To see it work:
+  camd --demo                                  then open http://127.0.0.1:8080/
+  camd fetch push://127.0.0.1:8081             then look at snapshot.jpg
+  camd fetch pull://127.0.0.1:8082 -n 0 -o - | ffplay -
+  ffplay -f mjpeg tcp://127.0.0.1:8084
+  curl -o snapshot.jpg http://127.0.0.1:8080/snapshot
+
+To put it on a box:
+  camd devices                                 which camera, which sizes
+  editor /etc/camd.toml && camd check          choose
+  systemctl reload camd                        use
+
+Exit codes:
+  0    done; camd was told to stop
+  1    failed while running: address in use, connection lost, disk full
+  2    wrong command line or configuration
+  3    nothing there: devices found no camera, fetch got no picture in time
+  134  a bug in camd (it aborts; the log says where): please report it
+
+Signals:
+  SIGHUP           read the configuration again; with errors the old one stays
+  SIGTERM, SIGINT  close the camera and all connections, stop the board's
+                   watchdog, and end within a second
+
+Watchdogs, systemd's (WatchdogSec=) and the board's, are fed from the event
+loop, but not while a V4L2 camera hangs: it is there, nobody else has it,
+somebody watches, and no picture came for 60 s. An unplugged camera, and
+pictures that come over the network or from a program, are no reason. Two
+restarts for a hung camera are at least 60 s apart.
+
+Environment:
+  RUST_LOG       what to log on standard error: error, warn, info (default),
+                 debug, trace, or by module (camd::source=debug)
+  NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS
+                 set by systemd: readiness, watchdog, sockets it has opened
+
+Files:
+  /etc/camd.toml   the configuration; without it, camd ends with code 2
+  /dev/video*      cameras; who may open them is in the group `video`
+  /dev/watchdog    the board's watchdog, for root
+";
+
+const HELP_CHECK: &str = "\
+camd check reads the configuration and says everything that is wrong with it, one
+line each: file:line: key: what is wrong; allowed: what is.
+
+Usage: camd check [--config PATH]     [default: /etc/camd.toml]
+
+Exit codes: 0 it is good, 1 the answer could not be written, 2 it is not.
+
+The keys, with their defaults:
+
+";
+
+const HELP_DEVICES: &str = "\
+camd devices lists the cameras of this machine with their formats, sizes, rates
+and controls, in the words of /etc/camd.toml.
+
+Usage: camd devices [--json]
+
+Options:
+      --json   for programs
+  -h, --help
+
+Examples:
+  camd devices
+  camd devices --json | jq '.cameras[].controls'
+
+Exit codes: 0 there is a camera, 1 the devices could not be read, 2 wrong
+command line, 3 there is no camera. Not allowed to open one? Join the group
+`video`: usermod -aG video $USER
+";
+
+const HELP_FETCH: &str = "\
+camd fetch gets whole JPEGs from a server, or from a sink on this machine.
+
+Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
+
+URL:
+  pull://HOST:PORT           ask for each picture (camd's pull listener)
+  push://HOST:PORT           take each picture (camd's push listener)
+  raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
+  http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
+  http://HOST:PORT/snapshot  one picture
+  call://USER:PASSWORD@HOST:PORT/CAMERA
+                             ring up CAMERA at a relay (camd's call listener),
+                             and hang up when done. All but HOST may be left
+                             out: CAMERA is then `camera`, and USER a new name.
+                             In names and passwords : / ? # @ % and what is not
+                             ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
+                             Others on this machine may see a command line.
+  memfd:PATH                 the shared memory of a sink on this machine, by its
+                             socket; what is no JPEG there is made one
+  shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
+                             shares on this machine in a QSharedMemory: a PNG,
+                             as it is; run as the same user, with its TMPDIR
+
+Options:
+  -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
+  -o, --output PATH   FILE: each picture takes the place of the one before, as a
+                      whole; DIR (a folder, or a name that ends with /, which is
+                      created): camd-000001.jpg, camd-000002.jpg, …, after those
+                      that are there; -: standard output, one after another
+                      [default: snapshot.jpg for one picture, else DIR is .]
+                      PNGs: the same with .png
+      --timeout S     give up when no picture came for S seconds, 0.1 to 86400
+                      [default: 10]
+  -h, --help
+
+Examples:
+  camd fetch http://box:8080/snapshot -o now.jpg
+  camd fetch pull://box:8082 -n 100 -o pictures/
+  camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
+  camd fetch push://box:8081 -n 0 -o - | ffplay -
+  camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
+  camd fetch memfd:/run/camd/frames.sock -o now.jpg
+  camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
+
+Progress is shown on standard error if that is a terminal.
+
+Exit codes:
+  0  all COUNT pictures are written, or the reader of standard output is gone;
+     with -n 0: the server has ended the stream in good order
+  1  not connected or not let in, connection lost, not a picture, could not be
+     written
+  2  wrong command line
+  3  connected, but no picture within the timeout, or the server has none, or
+     whoever is rung up is not there or declines
+";
+
+/// What `--help` prints.
+pub fn help(topic: Topic) -> String {
+    match topic {
+        Topic::Camd => HELP.to_owned(),
+        Topic::Check => HELP_CHECK.to_owned() + &config::setting::reference(),
+        Topic::Devices => HELP_DEVICES.to_owned(),
+        Topic::Fetch => HELP_FETCH.to_owned(),
+    }
+}
+
+/// From the arguments, without the program's name, to what they ask for. Prints nothing, opens nothing.
+pub fn parse<I>(args: I) -> Result<Command, UsageError>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut config = None;
+    let mut fallback = None;
+    let mut watchdog = None;
+    let mut demo = false;
+    let topic = Topic::Camd;
+    let asked = loop {
+        match parser.next().map_err(|e| topic.error(e))? {
+            None => break None,
+            Some(Arg::Long("config")) => {
+                config = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("fallback")) => {
+                fallback = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("watchdog")) => {
+                watchdog = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("demo")) => demo = true,
+            Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(topic)),
+            Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
+            Some(Arg::Value(word)) => break Some(word),
+            Some(other) => return Err(topic.unknown(other)),
+        }
+    };
+    if demo && config.is_some() {
+        return Err(topic.error("--demo reads no configuration: leave out --config"));
+    }
+    for (option, given) in [
+        ("--fallback", fallback.is_some()),
+        ("--watchdog", watchdog.is_some()),
+    ] {
+        let other = match &asked {
+            Some(word) if Topic::COMMANDS.iter().any(|topic| word == topic.word()) => {
+                word.display().to_string()
+            }
+            None if demo => "--demo".to_owned(),
+            _ => continue,
+        };
+        if given {
+            return Err(topic.error(format!("{option} does not go with `{other}`")));
+        }
+    }
+    let Some(word) = asked else {
+        return Ok(match demo {
+            true => Command::Demo,
+            false => Command::Serve {
+                config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
+                fallback,
+                watchdog,
+            },
+        });
+    };
+    let Some(topic) = Topic::COMMANDS
+        .into_iter()
+        .find(|topic| word == topic.word())
+    else {
+        return Err(unknown_command(&word));
+    };
+    if demo {
+        return Err(topic.error(format!("--demo does not go with `{}`", topic.word())));
+    }
+    if config.is_some() && topic != Topic::Check {
+        return Err(topic.error(format!(
+            "`{}` reads no configuration: leave out --config",
+            topic.word()
+        )));
+    }
+    match topic {
+        Topic::Check => parse_check(&mut parser, config),
+        Topic::Devices => parse_devices(&mut parser),
+        Topic::Fetch => parse_fetch(&mut parser),
+        Topic::Camd => unreachable!("it is none of Topic::COMMANDS"),
+    }
+}
+
+fn parse_check(
+    parser: &mut lexopt::Parser,
+    mut config: Option<PathBuf>,
+) -> Result<Command, UsageError> {
+    let topic = Topic::Check;
+    while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
+        match arg {
+            Arg::Long("config") => config = Some(PathBuf::from(value(parser, topic)?)),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(topic)),
+            // A likely slip, and not to be taken for the default file being good.
+            Arg::Value(path) => {
+                let path = path.display();
+                return Err(topic.error(format!(
+                    "unexpected \"{path}\": did you mean --config {path}?"
+                )));
+            }
+            other => return Err(topic.unknown(other)),
+        }
+    }
+    Ok(Command::Check {
+        config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
+    })
+}
+
+fn parse_devices(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let topic = Topic::Devices;
+    let mut json = false;
+    while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
+        match arg {
+            Arg::Long("json") => json = true,
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(topic)),
+            other => return Err(topic.unknown(other)),
+        }
+    }
+    Ok(Command::Devices { json })
+}
+
+fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let topic = Topic::Fetch;
+    let mut url = None;
+    let mut count = 1;
+    let mut output = None;
+    let mut timeout = FETCH_TIMEOUT;
+    while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
+        match arg {
+            Arg::Short('n') | Arg::Long("count") => {
+                let value = value(parser, topic)?;
+                count = value.to_str().and_then(|v| v.parse().ok()).ok_or_else(|| {
+                    let value = value.display();
+                    topic.error(format!(
+                        "-n \"{value}\": allowed: a number of pictures, or 0: until stopped"
+                    ))
+                })?;
+            }
+            Arg::Short('o') | Arg::Long("output") => {
+                let value = value(parser, topic)?;
+                if value.is_empty() {
+                    return Err(
+                        topic.error("-o \"\": allowed: a file, a folder, or - for standard output")
+                    );
+                }
+                output = Some(Output::from_arg(&value));
+            }
+            Arg::Long("timeout") => {
+                let value = value(parser, topic)?;
+                timeout = value
+                    .to_str()
+                    .and_then(|v| v.parse().ok())
+                    .filter(|seconds| (FETCH_TIMEOUT_MIN..=FETCH_TIMEOUT_MAX).contains(seconds))
+                    .map(Duration::from_secs_f64)
+                    .ok_or_else(|| {
+                        let value = value.display();
+                        topic.error(format!(
+                            "--timeout \"{value}\": allowed: seconds from {FETCH_TIMEOUT_MIN} to {FETCH_TIMEOUT_MAX}"
+                        ))
+                    })?;
+            }
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(topic)),
+            Arg::Value(word) if url.is_none() => url = Some(fetch_url(word)?),
+            other => return Err(topic.unknown(other)),
+        }
+    }
+    let Some(url) = url else {
+        return Err(topic.error("no URL given, such as http://127.0.0.1:8080/snapshot"));
+    };
+    let output = match (output, count) {
+        (Some(output), _) => output,
+        (None, 1) if url.starts_with("shm:") => Output::File(SNAPSHOT_PNG.into()),
+        (None, 1) => Output::File(SNAPSHOT.into()),
+        // Nobody wants a folder to fill up because an option was forgotten.
+        (None, 0) => {
+            return Err(topic.error("-n 0 needs -o: a file, a folder, or - for standard output"));
+        }
+        (None, _) => Output::Dir(".".into()),
+    };
+    Ok(Command::Fetch(FetchOptions {
+        url,
+        count,
+        output,
+        timeout,
+    }))
+}
+
+fn fetch_url(word: OsString) -> Result<String, UsageError> {
+    let known = |url: &str| {
+        SCHEMES
+            .iter()
+            .any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+    };
+    match word.into_string() {
+        Ok(url) if known(&url) => Ok(url),
+        Ok(url) => Err(Topic::Fetch.error(format!(
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
+            fetch::without_password(&url)
+        ))),
+        Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),
+    }
+}
+
+fn value(parser: &mut lexopt::Parser, topic: Topic) -> Result<OsString, UsageError> {
+    parser.value().map_err(|e| topic.error(e))
+}
+
+fn unknown_command(word: &OsString) -> UsageError {
+    let words = Topic::COMMANDS.map(Topic::word);
+    let word = word.to_string_lossy();
+    let way_out = match nearest(&word, words) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("allowed: {}", words.join(", ")),
+    };
+    Topic::Camd.error(format!("unknown command \"{word}\"; {way_out}"))
+}
+
+impl Topic {
+    fn error(self, message: impl ToString) -> UsageError {
+        UsageError {
+            message: message.to_string(),
+            topic: self,
+        }
+    }
+
+    fn unknown(self, arg: Arg<'_>) -> UsageError {
+        let Arg::Long(name) = arg else {
+            return self.error(arg.unexpected());
+        };
+        match nearest(name, self.options().iter().copied()) {
+            Some(near) => self.error(format!("unknown option --{name}; did you mean --{near}?")),
+            None => self.error(format!("unknown option --{name}")),
+        }
+    }
+}
+
+/// `camd check`: says on `out` whether the configuration at `path` is good, or everything that is wrong with it.
+pub fn check(path: &Path, out: &mut impl Write) -> io::Result<Exit> {
+    match config::load(path) {
+        Ok(_) => {
+            writeln!(out, "{}: good", path.display())?;
+            Ok(Exit::Success)
+        }
+        Err(errors) => {
+            for error in errors {
+                writeln!(out, "{error}")?;
+            }
+            Ok(Exit::Usage)
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! `/etc/camd.toml`: from TOML to a checked [`Config`].
+//!
+//! Each key is one row of [`setting::SETTINGS`]: its name, meaning, range, default and the field it sets. `read` walks
+//! the file along these rows and then checks what concerns several keys. A new key is a field here, a row there and a
+//! line in `config/camd.toml`, which ships every key; `tests/config.rs` holds the three together.
+
+mod address;
+mod read;
+mod secret;
+pub mod setting;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::limits::{RENDITIONS_BYTES, RUNGS};
+use crate::picture::frame::{Chroma, Orientation, PixelFormat};
+use crate::protocol::ProtocolKind;
+use crate::protocol::call::Name;
+
+pub use address::{Address, Remote};
+pub use secret::Secret;
+
+/// Where `camd` looks for its configuration unless `--config` names another file.
+pub const DEFAULT_PATH: &str = "/etc/camd.toml";
+
+/// What `camd --demo` serves: pictures without a camera, reachable from this machine only.
+const DEMO: &str = r#"
+[camera]
+name = "camd demo"
+source = "pattern"
+
+[[listener]]
+protocol = "http"
+bind = "127.0.0.1:8080"
+
+[[listener]]
+protocol = "push"
+bind = "127.0.0.1:8081"
+clients = 12
+
+[[listener]]
+protocol = "pull"
+bind = "127.0.0.1:8082"
+clients = 12
+
+[[listener]]
+protocol = "call"
+bind = "127.0.0.1:8083"
+clients = 12
+
+[[listener]]
+protocol = "raw"
+bind = "127.0.0.1:8084"
+clients = 12
+"#;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub camera: CameraConfig,
+    pub call: CallConfig,
+    /// 1 to [`crate::limits::MAX_LISTENERS`].
+    pub listeners: Vec<ListenerConfig>,
+    /// At most [`crate::limits::MAX_SINKS`].
+    pub sinks: Vec<SinkConfig>,
+    pub limits: LimitsConfig,
+}
+
+impl Config {
+    /// JPEGs of one picture that there may be at the same time: one for each listener, and for each rung of an adaptive
+    /// one, and one for each sink of JPEGs.
+    pub fn renditions(&self) -> usize {
+        let of = |listener: &ListenerConfig| if listener.adaptive { RUNGS } else { 1 };
+        let sinks = self.sinks.iter().filter(|sink| sink.takes_jpegs());
+        self.listeners.iter().map(of).sum::<usize>() + sinks.count()
+    }
+
+    /// `frame_bytes` at most, so that all of these find room.
+    pub fn frame_bytes_max(&self) -> usize {
+        RENDITIONS_BYTES / self.renditions().max(1)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraConfig {
+    pub name: String,
+    pub source: SourceKind,
+    /// v4l2
+    pub device: PathBuf,
+    /// pipe; the program and its arguments, no shell.
+    pub command: Vec<String>,
+    /// replay
+    pub path: Option<PathBuf>,
+    /// qt-shm: what its program gives its `QSharedMemory`.
+    pub key: String,
+    /// push
+    pub address: Option<Address>,
+    pub width: u16,
+    pub height: u16,
+    pub fps: u16,
+    /// `None`: "auto".
+    pub format: Option<PixelFormat>,
+    pub buffers: u32,
+    /// `None`: the stream stays on without viewers.
+    pub linger: Option<Duration>,
+    /// Degrees clockwise: 0, 90, 180 or 270.
+    pub rotate: u16,
+    /// After turning.
+    pub flip: Flip,
+    /// Date, time and name in every picture that camd encodes.
+    pub timestamp: bool,
+    pub encoder: EncoderKind,
+    /// In the order of the file, as some controls unlock others (auto off first).
+    pub controls: Vec<(String, i64)>,
+}
+
+impl CameraConfig {
+    /// How the camera's picture is to be laid down for viewers.
+    pub fn orientation(&self) -> Orientation {
+        let (x, y) = (self.flip == Flip::Horizontal, self.flip == Flip::Vertical);
+        Orientation::quarters((self.rotate / 90) as u8).mirrored(x, y)
+    }
+}
+
+/// What changes places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flip {
+    None,
+    /// Left and right.
+    Horizontal,
+    /// Top and bottom.
+    Vertical,
+}
+
+impl Flip {
+    pub const ALL: [Flip; 3] = [Flip::None, Flip::Horizontal, Flip::Vertical];
+
+    /// The name in `camera.flip`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flip::None => "none",
+            Flip::Horizontal => "horizontal",
+            Flip::Vertical => "vertical",
+        }
+    }
+}
+
+/// Who makes JPEGs of raw pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderKind {
+    /// A V4L2 memory-to-memory device if there is one, else the processor.
+    Auto,
+    Cpu,
+    /// As `Auto`, with a warning if there is none.
+    M2m,
+}
+
+impl EncoderKind {
+    pub const ALL: [EncoderKind; 3] = [EncoderKind::Auto, EncoderKind::Cpu, EncoderKind::M2m];
+
+    /// The name in `camera.encoder`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::Auto => "auto",
+            EncoderKind::Cpu => "cpu",
+            EncoderKind::M2m => "m2m",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    V4l2,
+    Pipe,
+    Replay,
+    Pattern,
+    Call,
+    Push,
+    /// A Qt program's shared memory.
+    QtShm,
+}
+
+impl SourceKind {
+    pub const ALL: [SourceKind; 7] = [
+        SourceKind::V4l2,
+        SourceKind::Pipe,
+        SourceKind::Replay,
+        SourceKind::Pattern,
+        SourceKind::Call,
+        SourceKind::Push,
+        SourceKind::QtShm,
+    ];
+
+    /// The name in `camera.source` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SourceKind::V4l2 => "v4l2",
+            SourceKind::Pipe => "pipe",
+            SourceKind::Replay => "replay",
+            SourceKind::Pattern => "pattern",
+            SourceKind::Call => "call",
+            SourceKind::Push => "push",
+            SourceKind::QtShm => "qt-shm",
+        }
+    }
+}
+
+/// camd as a user of somebody else's relay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallConfig {
+    /// Whom to ring up; what source "call" shows.
+    pub dial: Option<Dial>,
+    /// Its own name there; `None`: the host name.
+    pub user: Option<Name>,
+    /// To log in with, from `password` or `password_file`; `None`: an empty one.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Somebody at a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub user: Name,
+    pub relay: Remote,
+}
+
+/// As it is written in the file.
+impl fmt::Display for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.relay)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerConfig {
+    pub protocol: ProtocolKind,
+    pub bind: Bind,
+    /// Connections at the same time on this listener.
+    pub clients: usize,
+    /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
+    /// default ([`ProtocolKind::default_quality`]).
+    pub quality: Option<u8>,
+    /// How fine the colours of JPEGs are that camd makes. `None`: "auto", as their quality has it ([`Chroma::at`]).
+    pub chroma: Option<Chroma>,
+    /// What the picture is to fit, in pixels; it keeps its aspect ratio and is never made larger. `None`: any width.
+    pub width: Option<u16>,
+    /// As `width`.
+    pub height: Option<u16>,
+    /// Pictures per second for each client at most (call: `fps`); `None`: as many as there are.
+    pub max_fps: Option<u16>,
+    /// Whether clients that cannot take `min_fps` get smaller pictures.
+    pub adaptive: bool,
+    pub min_fps: u16,
+    /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
+    pub allow_origin: Option<String>,
+    /// HTTP: whether `POST /controls` is allowed.
+    pub set_controls: bool,
+    /// call: the camera's name.
+    pub user: Name,
+    /// call; `None`: nobody needs one.
+    pub password: Option<Secret>,
+    /// call: where `password` came from.
+    pub password_file: Option<PathBuf>,
+    /// call: with the camera, at the same time.
+    pub calls: usize,
+}
+
+impl ListenerConfig {
+    /// The quality of pictures that are no JPEGs yet.
+    pub fn raw_quality(&self) -> u8 {
+        self.quality.unwrap_or(self.protocol.default_quality())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Port 0 lets the kernel choose one.
+    Tcp(SocketAddr),
+    /// `unix:/absolute/path`
+    Unix(PathBuf),
+    /// `relay:host:port`. call: does not listen, but is a user of that relay.
+    Relay(Remote),
+}
+
+/// As it is written in the file.
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Tcp(address) => address.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+            Bind::Relay(remote) => write!(f, "relay:{remote}"),
+        }
+    }
+}
+
+/// Where programs on the same board read pictures from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkConfig {
+    pub kind: SinkKind,
+    /// qt-shm: what programs give their `QSharedMemory`.
+    pub key: String,
+    /// memfd: where readers are handed the memory.
+    pub socket: PathBuf,
+    /// Permissions of segment and semaphore, or of the socket.
+    pub mode: u32,
+    /// memfd
+    pub format: SinkFormat,
+    /// memfd, JPEGs: as [`ListenerConfig::quality`].
+    pub quality: Option<u8>,
+    /// memfd, JPEGs: as [`ListenerConfig::chroma`].
+    pub chroma: Option<Chroma>,
+    /// As [`ListenerConfig::width`].
+    pub width: Option<u16>,
+    pub height: Option<u16>,
+    /// Pictures per second at most; `None`: as many as there are.
+    pub fps: Option<u16>,
+    /// memfd: pictures in the memory.
+    pub slots: usize,
+    /// memfd: at the same time.
+    pub readers: usize,
+}
+
+impl SinkConfig {
+    /// Whether it wants a rendition of its own.
+    pub fn takes_jpegs(&self) -> bool {
+        self.kind == SinkKind::Memfd && self.format == SinkFormat::Jpeg
+    }
+
+    /// As [`ListenerConfig::raw_quality`]; by default that of programs on the network.
+    pub fn raw_quality(&self) -> u8 {
+        let default = ProtocolKind::Push.default_quality();
+        self.quality.unwrap_or(default)
+    }
+
+    /// Where it is, for the log and `/state`.
+    pub fn place(&self) -> String {
+        match self.kind {
+            SinkKind::QtShm => format!("shm:{}", self.key),
+            SinkKind::Memfd => format!("memfd:{}", self.socket.display()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// A `QImage` in a `QSharedMemory`.
+    QtShm,
+    /// A ring of pictures in a memfd.
+    Memfd,
+}
+
+impl SinkKind {
+    pub const ALL: [SinkKind; 2] = [SinkKind::QtShm, SinkKind::Memfd];
+
+    /// The name in `sink.kind` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkKind::QtShm => "qt-shm",
+            SinkKind::Memfd => "memfd",
+        }
+    }
+}
+
+/// What a memfd sink holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkFormat {
+    Jpeg,
+    /// As the camera gives it.
+    Raw,
+    Rgb24,
+    Bgr24,
+    Grey,
+}
+
+impl SinkFormat {
+    pub const ALL: [SinkFormat; 5] = [
+        SinkFormat::Jpeg,
+        SinkFormat::Raw,
+        SinkFormat::Rgb24,
+        SinkFormat::Bgr24,
+        SinkFormat::Grey,
+    ];
+
+    /// The name in `sink.format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkFormat::Jpeg => "jpeg",
+            SinkFormat::Raw => "raw",
+            SinkFormat::Rgb24 => PixelFormat::Rgb24.name(),
+            SinkFormat::Bgr24 => PixelFormat::Bgr24.name(),
+            SinkFormat::Grey => PixelFormat::Grey.name(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitsConfig {
+    pub frame_bytes: usize,
+    pub ack_timeout: Duration,
+    pub write_timeout: Duration,
+    pub head_timeout: Duration,
+}
+
+/// One thing wrong with a configuration; displayed as `file:line: key: what is wrong; allowed: what is`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: String,
+    /// From 1. `None`: the file as a whole, which could not be read.
+    pub line: Option<usize>,
+    /// The key's full name ("camera.width"). `None`: the text is no TOML there.
+    pub key: Option<String>,
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The configuration of an empty file.
+impl Default for Config {
+    fn default() -> Self {
+        built_in("", "defaults")
+    }
+}
+
+/// Reads the file at `path`; see [`parse`].
+pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    let file = path.display().to_string();
+    let error = |line, message| {
+        vec![ConfigError {
+            file: file.clone(),
+            line,
+            key: None,
+            message,
+        }]
+    };
+    let bytes = std::fs::read(path).map_err(|e| error(None, format!("cannot be read: {e}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        let line = line_at(&bytes, e.valid_up_to());
+        error(
+            Some(line),
+            "not valid UTF-8; save the file in that encoding".to_owned(),
+        )
+    })?;
+    parse(text, &file)
+}
+
+/// What [`load_or`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    /// Where it came from.
+    pub file: PathBuf,
+    /// What is wrong with the file that was asked for; empty if it is this one.
+    pub errors: Vec<ConfigError>,
+}
+
+/// Reads the file at `path` or, if that has errors, the one at `fallback`. Fails if there is none, or it has errors, too:
+/// with those of both.
+pub fn load_or(path: &Path, fallback: Option<&Path>) -> Result<Loaded, Vec<ConfigError>> {
+    let mut errors = match (load(path), fallback) {
+        (Ok(config), _) => {
+            return Ok(Loaded {
+                config,
+                file: path.to_owned(),
+                errors: Vec::new(),
+            });
+        }
+        (Err(errors), None) => return Err(errors),
+        (Err(errors), Some(_)) => errors,
+    };
+    let file = fallback.expect("the match has seen it").to_owned();
+    match load(&file) {
+        Ok(config) => Ok(Loaded {
+            config,
+            file,
+            errors,
+        }),
+        Err(more) => {
+            errors.extend(more);
+            Err(errors)
+        }
+    }
+}
+
+/// From TOML text to a checked configuration, or to everything that is wrong with it, in the order of the lines.
+/// `file` is the name that the errors carry.
+pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
+    read::read(text, file)
+}
+
+/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
+/// on 8082, call on 8083, raw on 8084.
+pub fn demo_config() -> Config {
+    built_in(DEMO, "demo")
+}
+
+/// # Panics
+/// If the text is wrong, which is camd's own: tests read every text given here.
+fn built_in(text: &str, name: &str) -> Config {
+    parse(text, name).unwrap_or_else(|errors| panic!("built-in configuration: {errors:?}"))
+}
+
+/// The one of `known` that `name` is most likely a slip of.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        // One slip in every three characters at most: beyond that it is another word.
+        .filter(|(distance, _)| distance * 3 <= name.chars().count())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// The line, from 1, that holds the byte at `offset`.
+fn line_at(text: &[u8], offset: usize) -> usize {
+    1 + memchr::memchr_iter(b'\n', &text[..offset]).count()
+}

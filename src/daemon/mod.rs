@@ -1,0 +1,642 @@
+//! The event loop: mio, listeners, signals, timers and those who watch camd. The only reader of the clock.
+//!
+//! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
+//! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
+
+pub mod health;
+pub mod net;
+pub mod supervisor;
+pub mod uplink;
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::client::hub::{ClientId, Hub};
+use crate::client::slot::Peer;
+use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
+use crate::daemon::net::{Acceptor, Connection};
+use crate::daemon::supervisor::Supervisor;
+use crate::daemon::uplink::Uplink;
+use crate::limits::{
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, REARM,
+    REFUSAL_SLOTS, REGISTER_TRIES,
+};
+use crate::protocol::ProtocolKind;
+use crate::source::AnySource;
+use crate::source::camera::Camera;
+use crate::system::watchdog::Watchdog;
+
+const SIGNALS: Token = Token(0);
+const CAMERA: Token = Token(1);
+const FIRST_ENCODER: usize = 2;
+const FIRST_SINK: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
+const FIRST_ACCEPTOR: usize = FIRST_SINK + MAX_SINKS;
+const FIRST_CLIENT: usize = 1 << 8;
+const _: () = assert!(FIRST_ACCEPTOR + MAX_LISTENERS <= FIRST_CLIENT);
+
+/// A client's token: index and generation, behind the others' tokens. 25 bits, so that it fits a 32-bit word.
+fn client_token(client: ClientId) -> Token {
+    Token((usize::from(client.generation) << 8 | usize::from(client.index)) + FIRST_CLIENT)
+}
+
+/// What an event is about.
+enum Ready {
+    Signals,
+    Camera,
+    Encoder(usize),
+    Sink(usize),
+    Acceptor(usize),
+    Client(ClientId),
+}
+
+impl From<Token> for Ready {
+    fn from(token: Token) -> Self {
+        match token {
+            SIGNALS => Ready::Signals,
+            CAMERA => Ready::Camera,
+            Token(n) if n < FIRST_SINK => Ready::Encoder(n - FIRST_ENCODER),
+            Token(n) if n < FIRST_ACCEPTOR => Ready::Sink(n - FIRST_SINK),
+            Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
+            Token(n) => {
+                let [index, low, high, ..] = (n - FIRST_CLIENT).to_le_bytes();
+                Ready::Client(ClientId {
+                    index,
+                    generation: u16::from_le_bytes([low, high]),
+                })
+            }
+        }
+    }
+}
+
+/// A listening socket, or what takes its place, and whether it may have connections for us.
+struct Listening {
+    door: Door,
+    ready: bool,
+}
+
+enum Door {
+    Acceptor(Acceptor),
+    /// With what of it is in the poll.
+    Uplink(Box<Uplink>, Option<(RawFd, u64)>),
+}
+
+impl Door {
+    fn accept(&self) -> io::Result<(Connection, Peer)> {
+        match self {
+            Door::Acceptor(acceptor) => acceptor.accept(),
+            Door::Uplink(..) => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+struct Daemon {
+    poll: Poll,
+    signals: SignalFd,
+    hub: Hub<Connection>,
+    camera: Camera<AnySource>,
+    listening: Vec<Listening>,
+    config: Config,
+    /// Where `config` came from; `None` in the demo.
+    path: Option<PathBuf>,
+    /// The camera's descriptor in the poll, and which opening of it.
+    registered: Option<(RawFd, u64)>,
+    camera_ready: bool,
+    /// When the camera is registered anew unless it shows a sign of life before.
+    rearm: Instant,
+    accept_retry: Option<Instant>,
+    supervisor: Supervisor,
+}
+
+/// What there is to a configuration and is not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The file that is read again at SIGHUP.
+    pub path: Option<PathBuf>,
+    /// The file that the configuration came from: this one, or another in its place.
+    pub file: Option<PathBuf>,
+    /// Then, what is wrong with it.
+    pub errors: Vec<ConfigError>,
+    /// The board's watchdog, see [`crate::system::watchdog`].
+    pub watchdog: Option<PathBuf>,
+}
+
+/// Serves until SIGTERM or SIGINT. `ready` is called with the listeners' addresses once all are open.
+pub fn run(
+    config: Config,
+    options: Options,
+    ready: impl FnOnce(&[(ListenerConfig, String)]),
+) -> io::Result<()> {
+    let mut daemon = Daemon::new(config, options)?;
+    let addresses: Vec<_> = daemon
+        .hub
+        .listeners()
+        .iter()
+        .map(|listener| (listener.config.clone(), listener.address.clone()))
+        .collect();
+    ready(&addresses);
+    daemon.supervisor.ready();
+    daemon.run()?;
+    // What ends with an error, or not at all, is for the board's watchdog.
+    daemon.supervisor.stopped();
+    Ok(())
+}
+
+impl Daemon {
+    fn new(config: Config, options: Options) -> io::Result<Self> {
+        let now = Instant::now();
+        let Options {
+            path,
+            file,
+            errors,
+            watchdog,
+        } = options;
+        for error in &errors {
+            error!("{error}");
+        }
+        if let (false, Some(file)) = (errors.is_empty(), &file) {
+            error!("{} is in force in its place", file.display());
+        }
+        // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
+        let doors = open_listeners(&config, now)?;
+        let poll = Poll::new()?;
+        let signals = open_signals()?;
+        poll.registry().register(
+            &mut SourceFd(&signals.as_raw_fd()),
+            SIGNALS,
+            Interest::READABLE,
+        )?;
+        let mut hub = Hub::new(&config, now, Instant::now);
+        let mut listening = Vec::new();
+        for (index, mut door) in doors.into_iter().enumerate() {
+            let ListenerConfig {
+                protocol,
+                password,
+                bind,
+                ..
+            } = &config.listeners[index];
+            let address = match &mut door {
+                Door::Acceptor(acceptor) => {
+                    acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
+                    let address = acceptor.address();
+                    info!("listening: {} on {address}", protocol.name());
+                    address
+                }
+                Door::Uplink(..) => bind.to_string(),
+            };
+            let open = matches!(door, Door::Acceptor(_)) && password.is_none();
+            if open && *protocol == ProtocolKind::Call {
+                warn!(
+                    "{address}: calls without a password: whoever can connect may ring up the camera, and take any free \
+                     name; set password or password_file"
+                );
+            }
+            hub.set_address(index, address);
+            listening.push(Listening { door, ready: true });
+        }
+        hub.set_config_errors(&errors);
+        let source = AnySource::new(&config);
+        // Last of all that may fail: once it runs, whoever does not feed it is reset.
+        let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
+        Ok(Daemon {
+            poll,
+            signals,
+            hub,
+            camera: Camera::new(source, &config, now),
+            listening,
+            config,
+            path,
+            registered: None,
+            camera_ready: false,
+            rearm: now,
+            accept_retry: None,
+            supervisor: Supervisor::new(board, now),
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        // Every client, listener, sink, encoder, camera and signal once is the most that one wait can tell.
+        let mut events =
+            Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + MAX_CLIENTS + REFUSAL_SLOTS);
+        let mut again = true;
+        loop {
+            let timeout = if again {
+                Some(Duration::ZERO)
+            } else {
+                self.timeout()
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+            let now = Instant::now();
+            let mut signalled = false;
+            for event in &events {
+                match Ready::from(event.token()) {
+                    Ready::Signals => signalled = true,
+                    Ready::Camera => self.camera_ready = true,
+                    Ready::Encoder(index) => {
+                        // mio tells EPOLLERR and EPOLLHUP apart from what V4L2 means by room: both come alone.
+                        let broken = event.is_error() || event.is_write_closed();
+                        self.hub.mark_encoder(index, broken);
+                    }
+                    Ready::Sink(index) => self.hub.mark_sink(index),
+                    Ready::Acceptor(index) => self.listening[index].ready = true,
+                    Ready::Client(client) => {
+                        // A broken connection is told by the next read or write, whatever it was waiting for.
+                        let broken =
+                            event.is_error() || (event.is_read_closed() && event.is_write_closed());
+                        let (readable, writable) = (event.is_readable(), event.is_writable());
+                        self.hub
+                            .mark(client, readable || broken, writable || broken);
+                    }
+                }
+            }
+            if signalled && self.handle_signals(now)? {
+                info!("ending");
+                self.supervisor.stopping();
+                self.camera.shutdown();
+                self.hub.shutdown();
+                return Ok(());
+            }
+            again = self.turn(now);
+        }
+    }
+
+    /// One turn of everything that is not waiting. True if the next one must follow at once.
+    fn turn(&mut self, now: Instant) -> bool {
+        let event = std::mem::take(&mut self.camera_ready);
+        if event {
+            self.rearm = now + REARM;
+        }
+        // A silent camera's descriptor may be deaf, see `register_camera`: look without being called.
+        let silent = self.registered.is_some() && self.rearm <= now;
+        let fresh = self.camera.run(event || silent, now);
+        if fresh {
+            self.hub.on_frame();
+        }
+        let more_to_accept = self.accept(now);
+        let mut again = self.hub.turn(now, &mut self.camera);
+        // A connection to a relay that has just ended waits for the next one.
+        again |= (0..self.listening.len()).any(|index| self.is_lost(index));
+        let registry = self.poll.registry();
+        again |= self.hub.arm_encoders(|index, fd| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut SourceFd(&fd), Token(FIRST_ENCODER + index), interest)
+        });
+        again |= self.hub.arm_sinks(|index, fd| {
+            let (token, interest) = (Token(FIRST_SINK + index), Interest::READABLE);
+            match registry.register(&mut SourceFd(&fd), token, interest) {
+                // The table has moved up, after a reload.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    registry.reregister(&mut SourceFd(&fd), token, interest)
+                }
+                registered => registered,
+            }
+        });
+        if fresh {
+            self.camera.release();
+        }
+        let viewers = self.hub.viewers();
+        self.camera.set_viewers(viewers, now);
+        again |= self.register_camera(silent, now);
+        let sent_away = self.hub.sent_away();
+        self.supervisor.turn(viewers, sent_away, &self.camera, now);
+        again || more_to_accept
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let rearm = self.registered.map(|_| self.rearm);
+        let dialling = self.listening.iter().filter_map(|l| match &l.door {
+            Door::Uplink(uplink, _) => uplink.deadline(),
+            Door::Acceptor(_) => None,
+        });
+        let next = [
+            self.camera.deadline(),
+            self.hub.deadline(),
+            self.accept_retry,
+            rearm,
+            self.supervisor.deadline(),
+            dialling.min(),
+        ];
+        let next = next.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
+    ///
+    /// v4l2loopback 0.12 joins epoll's wait queue only if no frame is readable at the time of registration; once it has
+    /// missed that, it never wakes us. So a camera that has a frame when it is registered is emptied and registered
+    /// again, and so is one that is silent, which [`Daemon::turn`] has just emptied.
+    fn register_camera(&mut self, silent: bool, now: Instant) -> bool {
+        let current = self.camera.fd();
+        if current == self.registered && !silent {
+            return false;
+        }
+        if current == self.registered {
+            self.deregister_camera();
+        }
+        // A closed descriptor has left the poll by itself. Its number may be somebody else's by now.
+        self.registered = current;
+        self.rearm = now + REARM;
+        let Some((fd, _)) = current else { return false };
+        for attempt in 1.. {
+            let interest = Interest::READABLE | Interest::PRIORITY;
+            let registry = self.poll.registry();
+            if let Err(error) = registry.register(&mut SourceFd(&fd), CAMERA, interest) {
+                warn!("camera: poll: {error}");
+            }
+            if attempt == REGISTER_TRIES || !is_readable(fd) {
+                break;
+            }
+            if self.camera.run(true, now) {
+                self.hub.on_frame();
+            }
+            if self.camera.fd() != current {
+                // It failed, and the descriptor is closed.
+                self.registered = None;
+                return true;
+            }
+            self.deregister_camera();
+        }
+        // What came before the registration is not told.
+        self.camera_ready = true;
+        true
+    }
+
+    fn deregister_camera(&mut self) {
+        let Some((fd, _)) = self.registered else {
+            return;
+        };
+        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd)) {
+            warn!("camera: poll: {error}");
+        }
+    }
+
+    /// Accepts what has come. True if there is more.
+    fn accept(&mut self, now: Instant) -> bool {
+        if self.accept_retry.is_some_and(|at| at <= now) {
+            self.accept_retry = None;
+            self.listening
+                .iter_mut()
+                .for_each(|listening| listening.ready = true);
+        }
+        let mut more = false;
+        for index in 0..self.listening.len() {
+            self.dial(index, now);
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.listening[index].ready {
+                    break;
+                }
+                match self.listening[index].door.accept() {
+                    Ok((connection, peer)) => match self.hub.admit(connection, peer, index, now) {
+                        Ok(client) => self.register_client(client),
+                        Err(connection) => drop(connection),
+                    },
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        self.listening[index].ready = false
+                    }
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    // The peer was quicker than we were.
+                    Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(e) => {
+                        // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the
+                        // queue, and no new event will tell.
+                        error!("{}: accept: {e}", self.hub.listeners()[index].address);
+                        self.listening[index].ready = false;
+                        self.accept_retry = Some(now + ACCEPT_RETRY);
+                    }
+                }
+            }
+            more |= self.listening[index].ready;
+        }
+        more
+    }
+
+    fn is_lost(&self, index: usize) -> bool {
+        match &self.listening[index].door {
+            Door::Uplink(uplink, _) => uplink.is_connected() && self.hub.connected(index) == 0,
+            Door::Acceptor(_) => false,
+        }
+    }
+
+    /// Goes on with the connection that camd makes by itself, where this is one.
+    fn dial(&mut self, index: usize, now: Instant) {
+        let connected = self.hub.connected(index) > 0;
+        let Door::Uplink(uplink, registered) = &mut self.listening[index].door else {
+            return;
+        };
+        // What came before the registration is not told, and it may have come to an end at once.
+        loop {
+            if let Some((connection, peer)) = uplink.run(connected, now) {
+                match self.hub.admit(connection, peer, index, now) {
+                    Ok(client) => self.register_client(client),
+                    Err(connection) => drop(connection),
+                }
+                return;
+            }
+            let current = uplink.fd();
+            if current == *registered {
+                return;
+            }
+            *registered = current;
+            if let Some((fd, _)) = current {
+                let (token, interest) = (Token(FIRST_ACCEPTOR + index), Interest::READABLE);
+                let registry = self.poll.registry();
+                if let Err(error) = registry.register(&mut SourceFd(&fd), token, interest) {
+                    warn!("relay: poll: {error}");
+                }
+            }
+        }
+    }
+
+    fn register_client(&mut self, client: ClientId) {
+        let Some(stream) = self.hub.stream(client) else {
+            return;
+        };
+        if let Err(error) = stream.register(self.poll.registry(), client_token(client)) {
+            // Only a lack of kernel memory or of epoll watches; without events its deadlines end it.
+            warn!("client: poll: {error}");
+        }
+    }
+
+    /// True if it is time to end.
+    fn handle_signals(&mut self, now: Instant) -> io::Result<bool> {
+        while let Some(info) = self.signals.read_signal().map_err(io::Error::from)? {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(Signal::SIGHUP) => self.reload(now),
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes over from the file what can change while clients are connected, and says what cannot.
+    fn reload(&mut self, now: Instant) {
+        let Some(path) = &self.path else {
+            return info!("the demo has no configuration to read again");
+        };
+        let mut config = match config::load(path) {
+            Ok(config) => config,
+            Err(errors) => {
+                errors.iter().for_each(|error| error!("{error}"));
+                self.hub.set_config_errors(&errors);
+                return error!("{}: the settings of before stay in force", path.display());
+            }
+        };
+        if config.limits.frame_bytes != self.config.limits.frame_bytes {
+            warn!(
+                "limits.frame_bytes changes with the next start only: buffers are taken at start"
+            );
+            config.limits.frame_bytes = self.config.limits.frame_bytes;
+        }
+        let places = |config: &Config| -> Vec<_> {
+            config
+                .listeners
+                .iter()
+                .map(|listener| {
+                    (
+                        listener.protocol,
+                        listener.bind.clone(),
+                        listener.user.clone(),
+                    )
+                })
+                .collect()
+        };
+        if places(&config) != places(&self.config) {
+            warn!(
+                "[[listener]]: all of them stay as they are until the next start: number, protocol, bind or user changed"
+            );
+            config.listeners = self.config.listeners.clone();
+        }
+        if config.limits.frame_bytes > config.frame_bytes_max() {
+            warn!(
+                "[[listener]]: all of them stay as they are: with frame_bytes as it was at the start, there is no room for the \
+                 pictures of so many adaptive ones"
+            );
+            config.listeners = self.config.listeners.clone();
+        }
+        self.hub.reconfigure(&config, now);
+        self.camera.reconfigure(&config);
+        if !same_source(&config, &self.config) {
+            info!("the camera is opened anew");
+            let source = AnySource::new(&config);
+            self.camera.replace(source, now);
+        }
+        self.config = config;
+        self.hub.set_config_errors(&[]);
+        info!("{}: read again", path.display());
+    }
+}
+
+/// Whether there is something to take from the camera. An error counts: taking it tells what it is.
+fn is_readable(fd: RawFd) -> bool {
+    // SAFETY: the camera is open, and lives in the caller for as long as this call takes.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether the two differ at most in what the source itself does not know.
+fn same_source(a: &Config, b: &Config) -> bool {
+    let CameraConfig {
+        name,
+        linger,
+        timestamp,
+        ..
+    } = a.camera.clone();
+    let same_camera = a.camera
+        == CameraConfig {
+            name,
+            linger,
+            timestamp,
+            ..b.camera.clone()
+        };
+    same_camera && (a.camera.source != SourceKind::Call || a.call == b.call)
+}
+
+/// Signals become events; children are started with their own mask, see [`crate::source::pipe`].
+fn open_signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
+}
+
+/// Opens all listeners of the configuration, in its order. A socket that the supervisor passes is used in place of
+/// the listener that has its address, or else its protocol as name (`FileDescriptorName=` in the socket unit).
+fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
+    let mut opened: Vec<Option<Acceptor>> = config.listeners.iter().map(|_| None).collect();
+    for (fd, name) in sd_notify::listen_fds_with_names()? {
+        // SAFETY: sd_notify has seen that they are open, and nothing that could own them was opened before: they were
+        // passed for us to own.
+        let (acceptor, bind) = match unsafe { Acceptor::from_fd(fd) } {
+            Ok(passed) => passed,
+            Err(error) => {
+                error!("socket {fd} ({name}) from the supervisor: {error}");
+                continue;
+            }
+        };
+        let is_free = |index: &usize| opened[*index].is_none();
+        let by_address =
+            (0..opened.len()).find(|i| is_free(i) && same_place(&config.listeners[*i].bind, &bind));
+        let by_name =
+            || (0..opened.len()).find(|i| is_free(i) && is_named(&config.listeners[*i], &name));
+        match by_address.or_else(by_name) {
+            Some(index) => opened[index] = Some(acceptor),
+            None => error!(
+                "socket {fd} ({name}, {}) from the supervisor fits no [[listener]] by bind or by FileDescriptorName=",
+                acceptor.address()
+            ),
+        }
+    }
+    let mut doors = Vec::new();
+    for (passed, listener) in opened.into_iter().zip(&config.listeners) {
+        if let Bind::Relay(remote) = &listener.bind {
+            doors.push(Door::Uplink(
+                Box::new(Uplink::new(remote.clone(), now)),
+                None,
+            ));
+            continue;
+        }
+        let acceptor = match passed {
+            Some(acceptor) => acceptor,
+            None => Acceptor::bind(&listener.bind).map_err(|error| {
+                let (protocol, bind) = (listener.protocol.name(), &listener.bind);
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {bind} for {protocol}: {error}"),
+                )
+            })?,
+        };
+        doors.push(Door::Acceptor(acceptor));
+    }
+    Ok(doors)
+}
+
+/// Whether a socket of this name is meant for this listener.
+fn is_named(listener: &ListenerConfig, name: &str) -> bool {
+    listener.protocol.name() == name && !matches!(listener.bind, Bind::Relay(_))
+}
+
+fn same_place(wanted: &Bind, passed: &Bind) -> bool {
+    match (wanted, passed) {
+        (Bind::Tcp(wanted), Bind::Tcp(passed)) => wanted == passed,
+        (Bind::Unix(wanted), Bind::Unix(passed)) => wanted.as_path() == Path::new(passed),
+        _ => false,
+    }
+}

@@ -1,0 +1,5 @@
+//! How often, how long, and how many of them: small instruments that allocate nothing.
+
+pub mod decimate;
+pub mod rate;
+pub mod times;

@@ -1,0 +1,905 @@
+//! JPEG as a sequence of markers (ITU-T T.81, Annex B): what must be known of a picture without decoding it, and how to
+//! find pictures in a stream of bytes.
+//!
+//! Nothing here allocates per picture, and [`inspect`] reads only the header and the last bytes, as it runs for every
+//! frame of an MJPEG camera.
+
+use std::fmt;
+use std::ops::Range;
+
+use memchr::{memchr, memrchr};
+
+use crate::picture::frame::FrameBuf;
+
+const PREFIX: u8 = 0xFF;
+const SOF0: u8 = 0xC0;
+const SOF1: u8 = 0xC1;
+const DHT: u8 = 0xC4;
+const JPG: u8 = 0xC8;
+const DAC: u8 = 0xCC;
+const SOF15: u8 = 0xCF;
+const RST0: u8 = 0xD0;
+const RST7: u8 = 0xD7;
+const SOI: u8 = 0xD8;
+const EOI: u8 = 0xD9;
+const SOS: u8 = 0xDA;
+const DQT: u8 = 0xDB;
+const DNL: u8 = 0xDC;
+const DRI: u8 = 0xDD;
+const APP0: u8 = 0xE0;
+const APP15: u8 = 0xEF;
+const COM: u8 = 0xFE;
+
+/// What [`inspect`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    pub width: u16,
+    pub height: u16,
+    /// The picture is `bytes[..end]`; what follows is padding.
+    pub end: usize,
+    /// Where [`insert_tables`] has to put the Huffman tables that the picture relies on but does not carry.
+    pub tables: Option<usize>,
+}
+
+/// Why some bytes are not a JPEG that a viewer could show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// No SOI at the start.
+    NotJpeg,
+    /// The bytes end within the header, or there is no EOI behind it.
+    Truncated,
+    /// At this offset of the header there is no marker, or one that cannot be there.
+    BadMarker(usize),
+    /// The header tells no frame size, or one of zero.
+    NoSize,
+    /// More bytes than the buffer for them holds.
+    TooBig { needed: usize, capacity: usize },
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Defect::NotJpeg => f.write_str("not a JPEG: no SOI marker at the start"),
+            Defect::Truncated => f.write_str("truncated JPEG: no EOI marker at the end"),
+            Defect::BadMarker(at) => write!(f, "damaged JPEG header at byte {at}"),
+            Defect::NoSize => f.write_str("damaged JPEG header: no frame size"),
+            Defect::TooBig { needed, capacity } => {
+                write!(
+                    f,
+                    "JPEG of {needed} bytes, the limit is {capacity} (limits.frame_bytes)"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Defect {}
+
+/// Walks the header of the JPEG that starts at `bytes[0]`, from SOI to the first SOS, and looks for the last EOI from
+/// the end backwards: some UVC cameras pad their frames. The entropy-coded data is not looked at.
+pub fn inspect(bytes: &[u8]) -> Result<Inspected, Defect> {
+    if bytes.len() < 2 || bytes[0] != PREFIX || bytes[1] != SOI {
+        return Err(Defect::NotJpeg);
+    }
+    let mut at = 2;
+    let mut size = None;
+    let mut tables = false;
+    let mut sequential_huffman = false;
+    loop {
+        let marker_at = at;
+        if *bytes.get(at).ok_or(Defect::Truncated)? != PREFIX {
+            return Err(Defect::BadMarker(marker_at));
+        }
+        // Any number of 0xFF may come before a marker (B.1.1.2).
+        while *bytes.get(at).ok_or(Defect::Truncated)? == PREFIX {
+            at += 1;
+        }
+        let marker = bytes[at];
+        at += 1;
+        if !starts_segment(marker) {
+            return Err(Defect::BadMarker(marker_at));
+        }
+        let length = be16(bytes, at)? as usize;
+        if length < 2 {
+            return Err(Defect::BadMarker(marker_at));
+        }
+        match marker {
+            SOS => {
+                let (width, height) = size.ok_or(Defect::NoSize)?;
+                return Ok(Inspected {
+                    width,
+                    height,
+                    end: last_eoi(bytes, at + length)?,
+                    // The standard tables fit the sequential processes only.
+                    tables: (sequential_huffman && !tables).then_some(marker_at),
+                });
+            }
+            DHT => tables = true,
+            JPG | DAC => {}
+            SOF0..=SOF15 => {
+                // Length, sample precision, then lines and samples per line (B.2.2).
+                let (width, height) = (be16(bytes, at + 5)?, be16(bytes, at + 3)?);
+                // Zero lines would mean that a DNL segment behind the first scan says how many; no camera does that.
+                if length < 8 || width == 0 || height == 0 {
+                    return Err(Defect::NoSize);
+                }
+                size = Some((width, height));
+                sequential_huffman = marker == SOF0 || marker == SOF1;
+            }
+            _ => {}
+        }
+        at += length;
+    }
+}
+
+/// Copies `jpeg` into `out` with the standard Huffman tables put in at `at`, which [`inspect`] gave. AVI's MJPEG, and
+/// with it UVC, allows frames to leave them out.
+pub fn insert_tables(jpeg: &[u8], at: usize, out: &mut FrameBuf) -> Result<(), Defect> {
+    let needed = jpeg.len() + STANDARD_TABLES.len();
+    let capacity = out.capacity();
+    if needed > capacity {
+        return Err(Defect::TooBig { needed, capacity });
+    }
+    let (head, tail) = jpeg.split_at(at);
+    let behind = at + STANDARD_TABLES.len();
+    let spare = out.spare();
+    spare[..at].copy_from_slice(head);
+    spare[at..behind].copy_from_slice(&STANDARD_TABLES);
+    spare[behind..needed].copy_from_slice(tail);
+    out.set_len(needed);
+    Ok(())
+}
+
+/// Whether a marker that may stand in a header is followed by a length.
+fn starts_segment(marker: u8) -> bool {
+    matches!(marker, SOF0..=SOF15 | SOS..=COM)
+}
+
+fn be16(bytes: &[u8], at: usize) -> Result<u16, Defect> {
+    match bytes.get(at..at + 2) {
+        Some(&[high, low]) => Ok(u16::from_be_bytes([high, low])),
+        _ => Err(Defect::Truncated),
+    }
+}
+
+/// The offset just behind the last EOI in `bytes[from..]`.
+fn last_eoi(bytes: &[u8], from: usize) -> Result<usize, Defect> {
+    let mut rest = bytes.get(from..).ok_or(Defect::Truncated)?;
+    while let Some(at) = memrchr(EOI, rest) {
+        if at > 0 && rest[at - 1] == PREFIX {
+            return Ok(from + at + 1);
+        }
+        rest = &rest[..at];
+    }
+    Err(Defect::Truncated)
+}
+
+/// What a [`Splitter`] came across, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SplitCounts {
+    /// Whole pictures.
+    pub frames: u64,
+    /// Pictures that did not fit the buffer.
+    pub oversized: u64,
+    /// Pictures that broke off before their EOI, or whose markers make no sense.
+    pub bad: u64,
+    /// Bytes between pictures.
+    pub garbage: u64,
+}
+
+/// Finds whole JPEGs in a stream of bytes: the output of a program, or an MJPEG file.
+///
+/// Bytes go into [`Splitter::spare`], [`Splitter::filled`] says how many, and [`Splitter::next_frame`] or
+/// [`Splitter::newest`] gives the pictures. Segments are skipped by their length, so the SOI and EOI of a thumbnail
+/// inside APP1 do not split a picture, and every byte is looked at once only, however the stream is cut into reads.
+///
+/// Invariant: `start <= end <= buf.len()`, `start <= at`. `buf[start..end]` is kept: the picture being walked, from its
+/// SOI, unless it is `oversized`. `at` is where the walk goes on; it lies beyond `end` while a segment is skipped whose
+/// end has not arrived.
+pub struct Splitter {
+    buf: Box<[u8]>,
+    start: usize,
+    end: usize,
+    at: usize,
+    state: Walk,
+    /// The beginning of the picture being walked is gone, as it does not fit the buffer.
+    oversized: bool,
+    counts: SplitCounts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    /// Between pictures; `at` is where an SOI may be.
+    Hunt,
+    /// `at` is where a marker must be. A picture may end only once a scan was seen.
+    Marker { scan: bool },
+    /// `at` is within entropy-coded data.
+    Entropy,
+}
+
+impl Splitter {
+    /// `capacity` is the largest picture in bytes; the buffer for it is taken here, once.
+    ///
+    /// # Panics
+    /// If `capacity` is below 4: not even an empty picture would fit.
+    pub fn new(capacity: usize) -> Self {
+        assert!(capacity >= 4, "a splitter for pictures of {capacity} bytes");
+        Splitter {
+            buf: vec![0; capacity].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            at: 0,
+            state: Walk::Hunt,
+            oversized: false,
+            counts: SplitCounts::default(),
+        }
+    }
+
+    pub fn counts(&self) -> SplitCounts {
+        self.counts
+    }
+
+    /// The stream ended or begins anew: an unfinished picture counts as bad and is forgotten.
+    pub fn reset(&mut self) {
+        match self.state {
+            Walk::Hunt => self.counts.garbage += (self.end - self.start) as u64,
+            _ if self.oversized => self.counts.oversized += 1,
+            _ => self.counts.bad += 1,
+        }
+        (self.start, self.end, self.at) = (0, 0, 0);
+        self.state = Walk::Hunt;
+        self.oversized = false;
+    }
+
+    /// Room for more of the stream, at least one byte.
+    ///
+    /// # Panics
+    /// If whole pictures may still be in the full buffer: [`Splitter::next_frame`] was not called until `None`.
+    pub fn spare(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.at -= self.start;
+            self.start = 0;
+        }
+        assert!(
+            self.end < self.buf.len(),
+            "the splitter's pictures were not taken before more input"
+        );
+        &mut self.buf[self.end..]
+    }
+
+    /// `n` bytes were put at the start of what [`Splitter::spare`] gave.
+    ///
+    /// # Panics
+    /// If there was no room for that many.
+    pub fn filled(&mut self, n: usize) {
+        assert!(n <= self.buf.len() - self.end, "filled past the spare room");
+        self.end += n;
+    }
+
+    /// The next whole picture, from SOI to EOI; `None`: more input is needed. Not an iterator, as the picture lies in
+    /// the buffer that the next call changes.
+    pub fn next_frame(&mut self) -> Option<&[u8]> {
+        let range = self.next_range()?;
+        Some(&self.buf[range])
+    }
+
+    /// The last whole picture that has arrived, and the number of whole ones before it that it replaces.
+    pub fn newest(&mut self) -> Option<(&[u8], u32)> {
+        let mut last = self.next_range()?;
+        let mut replaced = 0;
+        while let Some(range) = self.next_range() {
+            last = range;
+            replaced += 1;
+        }
+        Some((&self.buf[last], replaced))
+    }
+
+    fn next_range(&mut self) -> Option<Range<usize>> {
+        loop {
+            let step = match self.state {
+                Walk::Hunt => self.hunt(),
+                Walk::Marker { scan } => self.marker(scan),
+                Walk::Entropy => self.entropy(),
+            };
+            match step {
+                Step::On => {}
+                Step::Whole => {
+                    let range = self.start..self.at;
+                    self.start = self.at;
+                    self.state = Walk::Hunt;
+                    if std::mem::take(&mut self.oversized) {
+                        self.counts.oversized += 1;
+                    } else {
+                        self.counts.frames += 1;
+                        return Some(range);
+                    }
+                }
+                Step::Starved => {
+                    if self.state != Walk::Hunt && self.end - self.start == self.buf.len() {
+                        self.oversized = true;
+                    }
+                    if self.oversized {
+                        self.start = self.at.min(self.end);
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn hunt(&mut self) -> Step {
+        let from = self.at;
+        let step = loop {
+            let rest = &self.buf[self.at..self.end];
+            let Some(prefix) = memchr(PREFIX, rest) else {
+                self.at = self.end;
+                break Step::Starved;
+            };
+            self.at += prefix;
+            match rest[prefix..] {
+                // The third byte begins the next marker; asking for it makes a chance hit in other data unlikely.
+                [_, SOI, PREFIX, ..] => break Step::On,
+                [_] | [_, SOI] => break Step::Starved,
+                _ => self.at += 1,
+            }
+        };
+        self.counts.garbage += (self.at - from) as u64;
+        self.start = self.at;
+        if step == Step::On {
+            self.begin();
+        }
+        step
+    }
+
+    /// A picture begins at `at`.
+    fn begin(&mut self) {
+        self.start = self.at;
+        self.at += 2;
+        self.state = Walk::Marker { scan: false };
+        self.oversized = false;
+    }
+
+    /// The picture being walked makes no sense at `at`; another may begin there.
+    fn give_up(&mut self) -> Step {
+        if std::mem::take(&mut self.oversized) {
+            self.counts.oversized += 1;
+        } else {
+            self.counts.bad += 1;
+        }
+        self.start = self.at;
+        self.state = Walk::Hunt;
+        Step::On
+    }
+
+    fn marker(&mut self, scan: bool) -> Step {
+        // `get`: a segment that is being skipped may end beyond what has arrived.
+        match self.buf[..self.end].get(self.at..).unwrap_or(&[]) {
+            [] | [PREFIX] => Step::Starved,
+            [PREFIX, PREFIX, ..] => {
+                self.at += 1;
+                Step::On
+            }
+            [PREFIX, EOI, ..] if scan => {
+                self.at += 2;
+                Step::Whole
+            }
+            // The rest of the last picture was lost.
+            [PREFIX, SOI, ..] => self.give_up(),
+            [PREFIX, marker, rest @ ..] if starts_segment(*marker) => {
+                let &[high, low, ..] = rest else {
+                    return Step::Starved;
+                };
+                let length = u16::from_be_bytes([high, low]) as usize;
+                if length < 2 {
+                    return self.give_up();
+                }
+                self.state = match *marker {
+                    SOS => Walk::Entropy,
+                    _ => Walk::Marker { scan },
+                };
+                self.at += 2 + length;
+                Step::On
+            }
+            _ => self.give_up(),
+        }
+    }
+
+    fn entropy(&mut self) -> Step {
+        loop {
+            let Some(rest) = self.buf[..self.end].get(self.at..) else {
+                // The SOS segment itself has not arrived whole.
+                return Step::Starved;
+            };
+            let Some(prefix) = memchr(PREFIX, rest) else {
+                self.at = self.end;
+                return Step::Starved;
+            };
+            self.at += prefix;
+            match rest[prefix..] {
+                [_, 0 | RST0..=RST7, ..] => self.at += 2,
+                [_, PREFIX, ..] => self.at += 1,
+                [_, EOI, ..] => {
+                    self.at += 2;
+                    return Step::Whole;
+                }
+                // Between two scans, or DNL behind the first.
+                [
+                    _,
+                    DHT | SOS | DQT | DNL | DRI | DAC | APP0..=APP15 | COM,
+                    ..,
+                ] => {
+                    self.state = Walk::Marker { scan: true };
+                    return Step::On;
+                }
+                [_, _, ..] => return self.give_up(),
+                _ => return Step::Starved,
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    On,
+    /// `buf[start..at]` is a picture.
+    Whole,
+    /// Nothing to do before more input.
+    Starved,
+}
+
+/// One DHT segment with the four tables of ITU-T T.81, K.3: 2 bytes of marker, 2 of length, then for luminance DC and
+/// AC, chrominance DC and AC each a class and number, the count of codes per length, and the values.
+#[rustfmt::skip]
+const STANDARD_TABLES: [u8; 420] = [
+    0xFF, DHT, 0x01, 0xA2,
+    // K.3.1, table K.3: DC, luminance.
+    0x00,
+    0x00, 0x01, 0x05, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B,
+    // K.3.2, table K.5: AC, luminance.
+    0x10,
+    0x00, 0x02, 0x01, 0x03, 0x03, 0x02, 0x04, 0x03, 0x05, 0x05, 0x04, 0x04, 0x00, 0x00, 0x01, 0x7D,
+    0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61, 0x07,
+    0x22, 0x71, 0x14, 0x32, 0x81, 0x91, 0xA1, 0x08, 0x23, 0x42, 0xB1, 0xC1, 0x15, 0x52, 0xD1, 0xF0,
+    0x24, 0x33, 0x62, 0x72, 0x82, 0x09, 0x0A, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x25, 0x26, 0x27, 0x28,
+    0x29, 0x2A, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49,
+    0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69,
+    0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89,
+    0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7,
+    0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3, 0xC4, 0xC5,
+    0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA, 0xE1, 0xE2,
+    0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8,
+    0xF9, 0xFA,
+    // K.3.1, table K.4: DC, chrominance.
+    0x01,
+    0x00, 0x03, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B,
+    // K.3.2, table K.6: AC, chrominance.
+    0x11,
+    0x00, 0x02, 0x01, 0x02, 0x04, 0x04, 0x03, 0x04, 0x07, 0x05, 0x04, 0x04, 0x00, 0x01, 0x02, 0x77,
+    0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61, 0x71,
+    0x13, 0x22, 0x32, 0x81, 0x08, 0x14, 0x42, 0x91, 0xA1, 0xB1, 0xC1, 0x09, 0x23, 0x33, 0x52, 0xF0,
+    0x15, 0x62, 0x72, 0xD1, 0x0A, 0x16, 0x24, 0x34, 0xE1, 0x25, 0xF1, 0x17, 0x18, 0x19, 0x1A, 0x26,
+    0x27, 0x28, 0x29, 0x2A, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48,
+    0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68,
+    0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87,
+    0x88, 0x89, 0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3, 0xA4, 0xA5,
+    0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3,
+    0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA,
+    0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8,
+    0xF9, 0xFA,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment: marker, length, content.
+    fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len() + 2).unwrap();
+        [&[PREFIX, marker], &length.to_be_bytes()[..], content].concat()
+    }
+
+    fn sof(marker: u8, width: u16, height: u16) -> Vec<u8> {
+        let [w1, w0] = width.to_be_bytes();
+        let [h1, h0] = height.to_be_bytes();
+        segment(marker, &[8, h1, h0, w1, w0, 1, 1, 0x11, 0])
+    }
+
+    fn scan(entropy: &[u8]) -> Vec<u8> {
+        [&segment(SOS, &[1, 1, 0, 0, 63, 0]), entropy].concat()
+    }
+
+    /// Not decodable, but with the markers of a picture of 640x480.
+    fn picture(parts: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = vec![PREFIX, SOI];
+        bytes.extend(parts.concat());
+        bytes.extend([PREFIX, EOI]);
+        bytes
+    }
+
+    fn plain() -> Vec<u8> {
+        picture(&[
+            &segment(APP0, b"JFIF\0"),
+            &segment(DQT, &[0; 65]),
+            &sof(SOF0, 640, 480),
+            &segment(DHT, &[0; 17]),
+            &scan(&[1, 2, 3, 0xFF, 0, 4]),
+        ])
+    }
+
+    #[test]
+    fn inspect_finds_size_and_end() {
+        let bytes = plain();
+        assert_eq!(
+            inspect(&bytes),
+            Ok(Inspected {
+                width: 640,
+                height: 480,
+                end: bytes.len(),
+                tables: None
+            })
+        );
+    }
+
+    #[test]
+    fn inspect_cuts_padding() {
+        let bytes = plain();
+        for padding in [&[0; 100][..], &[0xFF; 3], &[0xD9; 3], &[0xFF, 0, 0xD9]] {
+            let padded = [&bytes, padding].concat();
+            assert_eq!(inspect(&padded).unwrap().end, bytes.len(), "{padding:?}");
+        }
+    }
+
+    #[test]
+    fn inspect_passes_fill_bytes_and_a_thumbnail() {
+        let thumbnail = plain();
+        let bytes = picture(&[
+            &segment(0xE1, &thumbnail),
+            &[0xFF, 0xFF, 0xFF],
+            &sof(SOF0, 1280, 720),
+            &segment(DHT, &[0; 17]),
+            &scan(&[7]),
+        ]);
+        let found = inspect(&bytes).unwrap();
+        assert_eq!(
+            (found.width, found.height, found.end),
+            (1280, 720, bytes.len())
+        );
+    }
+
+    #[test]
+    fn inspect_does_not_read_the_scan() {
+        // A second SOI and a marker that cannot be: only a walk through the entropy-coded data would stumble.
+        let bytes = picture(&[
+            &sof(SOF0, 16, 16),
+            &segment(DHT, &[0; 17]),
+            &scan(&[0xFF, SOI, 0xFF, 0x02]),
+        ]);
+        assert_eq!(inspect(&bytes).unwrap().end, bytes.len());
+    }
+
+    #[test]
+    fn every_beginning_of_a_picture_is_an_error() {
+        // With a thumbnail: its EOI is not the picture's.
+        let plain = plain();
+        let bytes = picture(&[&segment(0xE1, &plain), &plain[2..plain.len() - 2]]);
+        for n in 0..2 {
+            assert_eq!(inspect(&bytes[..n]), Err(Defect::NotJpeg));
+        }
+        for n in 2..bytes.len() {
+            assert_eq!(
+                inspect(&bytes[..n]),
+                Err(Defect::Truncated),
+                "{n} bytes of {}",
+                bytes.len()
+            );
+        }
+    }
+
+    #[test]
+    fn inspect_names_the_defect() {
+        assert_eq!(inspect(b"GIF89a"), Err(Defect::NotJpeg));
+        let sos = scan(&[1]);
+        let cases: [(&[&[u8]], Defect); 7] = [
+            (&[&sos], Defect::NoSize),
+            (&[&sof(SOF0, 0, 480), &sos], Defect::NoSize),
+            (&[&sof(SOF0, 640, 0), &sos], Defect::NoSize),
+            (&[&segment(SOF0, &[8, 1, 1, 1]), &sos], Defect::NoSize),
+            // No marker, EOI before a scan, a length below its own two bytes.
+            (&[&[0x12, 0x34], &sos], Defect::BadMarker(2)),
+            (&[], Defect::BadMarker(2)),
+            (&[&[0xFF, DQT, 0, 1], &sos], Defect::BadMarker(2)),
+        ];
+        for (parts, defect) in cases {
+            assert_eq!(inspect(&picture(parts)), Err(defect), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn missing_tables_are_seen_and_put_in() {
+        let (sof, sos) = (sof(SOF0, 640, 480), scan(&[1, 2, 3]));
+        let bare = picture(&[&sof, &sos]);
+        let at = 2 + sof.len();
+        assert_eq!(inspect(&bare).unwrap().tables, Some(at));
+
+        let mut out = FrameBuf::new(bare.len() + 420);
+        insert_tables(&bare, at, &mut out).unwrap();
+        assert_eq!(
+            out.as_slice(),
+            picture(&[&sof, &STANDARD_TABLES, &sos]).as_slice()
+        );
+        let found = inspect(out.as_slice()).unwrap();
+        assert_eq!((found.tables, found.end), (None, out.len()));
+
+        let mut small = FrameBuf::new(bare.len() + 419);
+        assert_eq!(
+            insert_tables(&bare, at, &mut small),
+            Err(Defect::TooBig {
+                needed: bare.len() + 420,
+                capacity: bare.len() + 419
+            })
+        );
+    }
+
+    #[test]
+    fn the_standard_tables_are_no_help_to_a_progressive_picture() {
+        let bytes = picture(&[&sof(0xC2, 640, 480), &scan(&[1])]);
+        assert_eq!(inspect(&bytes).unwrap().tables, None);
+    }
+
+    #[test]
+    fn the_standard_tables_are_well_formed() {
+        let mut rest = &STANDARD_TABLES[4..];
+        assert_eq!(STANDARD_TABLES[2..4], 418u16.to_be_bytes());
+        for class_and_number in [0x00, 0x10, 0x01, 0x11] {
+            assert_eq!(rest[0], class_and_number);
+            let counts = &rest[1..17];
+            // Kraft: the codes of a table, with the one of all ones kept free, fill the code space (C.2).
+            let used: u32 = (1..=16)
+                .map(|len| u32::from(counts[len - 1]) << (16 - len))
+                .sum();
+            assert!(used < 1 << 16);
+            let values: usize = counts.iter().map(|&n| usize::from(n)).sum();
+            let mut seen = rest[17..17 + values].to_vec();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), values, "a value twice");
+            rest = &rest[17 + values..];
+        }
+        assert!(rest.is_empty());
+    }
+
+    /// xorshift64*: reproducible from the seed.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+
+        fn below(&mut self, n: usize) -> usize {
+            (self.next() % n as u64) as usize
+        }
+
+        fn bytes(&mut self, n: usize) -> Vec<u8> {
+            (0..n).map(|_| self.next() as u8).collect()
+        }
+
+        /// Entropy-coded data as an encoder writes it: stuffed, with restart markers.
+        fn entropy(&mut self) -> Vec<u8> {
+            let mut out = Vec::new();
+            for _ in 0..self.below(300) {
+                match self.below(20) {
+                    0 => out.extend([0xFF, 0]),
+                    1 => out.extend([0xFF, RST0 + self.below(8) as u8]),
+                    _ => out.push(self.below(0xFF) as u8),
+                }
+            }
+            out
+        }
+
+        fn picture(&mut self) -> Vec<u8> {
+            let mut parts = vec![segment(APP0, b"JFIF\0")];
+            if self.below(2) == 0 {
+                let thumbnail = plain();
+                parts.push(segment(0xE1, &thumbnail));
+            }
+            parts.push(vec![0xFF; self.below(3)]);
+            let content = self.below(200);
+            parts.push(segment(COM, &self.bytes(content)));
+            parts.push(sof(SOF0, 640, 480));
+            for _ in 0..1 + self.below(3) {
+                parts.push(segment(DHT, &[0; 17]));
+                parts.push(scan(&self.entropy()));
+                parts.push(vec![0xFF; self.below(3)]);
+                // Between two scans, too, what is in a segment is no marker.
+                if self.below(3) == 0 {
+                    parts.push(segment(COM, &[0xFF, EOI, 0xFF, SOI, 0xFF, 0x02]));
+                    parts.push(scan(&self.entropy()));
+                }
+            }
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            picture(&parts)
+        }
+
+        /// Bytes between pictures, without an SOI, and not ending with what could begin one.
+        fn garbage(&mut self) -> Vec<u8> {
+            let n = self.below(60);
+            let mut out = self.bytes(n);
+            out.iter_mut()
+                .filter(|byte| **byte == SOI)
+                .for_each(|byte| *byte = 0);
+            out.extend([0xFF, 0x00, 0xFF, SOI, 0x00]);
+            out
+        }
+    }
+
+    /// Feeds `stream` in pieces whose sizes `piece` says, and collects the pictures.
+    fn split(
+        splitter: &mut Splitter,
+        stream: &[u8],
+        mut piece: impl FnMut() -> usize,
+    ) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut rest = stream;
+        while !rest.is_empty() {
+            let spare = splitter.spare();
+            let n = piece().min(spare.len()).min(rest.len());
+            spare[..n].copy_from_slice(&rest[..n]);
+            splitter.filled(n);
+            rest = &rest[n..];
+            while let Some(frame) = splitter.next_frame() {
+                frames.push(frame.to_vec());
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn however_the_stream_is_cut_the_pictures_are_the_same() {
+        for seed in 1..=500 {
+            let mut random = Random(seed);
+            let pictures: Vec<_> = (0..8).map(|_| random.picture()).collect();
+            let mut stream = Vec::new();
+            let mut garbage = 0;
+            for picture in &pictures {
+                if random.below(2) == 0 {
+                    let noise = random.garbage();
+                    garbage += noise.len() as u64;
+                    stream.extend(noise);
+                }
+                stream.extend(picture);
+            }
+            let largest = pictures.iter().map(Vec::len).max().unwrap();
+            // Exactly the room that is needed, or plenty.
+            let mut splitter = Splitter::new(largest + random.below(2) * 5000);
+            let limit = [1, 3, 50, 5000][random.below(4)];
+            let found = split(&mut splitter, &stream, || 1 + random.below(limit));
+            assert!(found == pictures, "seed {seed}");
+            let expected = SplitCounts {
+                frames: 8,
+                garbage,
+                ..SplitCounts::default()
+            };
+            assert_eq!(splitter.counts(), expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn noise_never_breaks_the_splitter_and_it_finds_the_next_picture() {
+        for seed in 1..=500 {
+            let mut random = Random(seed);
+            let mut splitter = Splitter::new(4000);
+            for _ in 0..20 {
+                let mut damaged = random.picture();
+                for _ in 0..1 + random.below(5) {
+                    let at = random.below(damaged.len());
+                    damaged[at] = [0xFF, EOI, SOI, random.next() as u8][random.below(4)];
+                }
+                damaged.truncate(1 + random.below(damaged.len()));
+                split(&mut splitter, &damaged, || 1 + random.below(100));
+            }
+            // A damaged length may swallow up to 64 KiB, and an oversized picture ends at the next SOI.
+            split(&mut splitter, &[0; 65536], || 4000);
+            let picture = plain();
+            split(&mut splitter, &picture, || 4000);
+            let found = split(&mut splitter, &picture, || 1 + random.below(100));
+            assert_eq!(found, [picture], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_oversized_picture_is_passed_over() {
+        let small = plain();
+        let large = picture(&[
+            &segment(0xE1, &[&small[..], &[0; 5000]].concat()),
+            &sof(SOF0, 640, 480),
+            &scan(&vec![7; 10_000]),
+        ]);
+        let stream = [&small[..], &large, &small].concat();
+        for piece in [1, 7, 1000] {
+            let mut splitter = Splitter::new(1000);
+            let found = split(&mut splitter, &stream, || piece);
+            assert_eq!(found, [small.clone(), small.clone()]);
+            let expected = SplitCounts {
+                frames: 2,
+                oversized: 1,
+                ..SplitCounts::default()
+            };
+            assert_eq!(splitter.counts(), expected);
+        }
+    }
+
+    #[test]
+    fn one_byte_more_than_the_buffer_is_oversized() {
+        let bytes = plain();
+        let mut splitter = Splitter::new(bytes.len());
+        assert_eq!(split(&mut splitter, &bytes, || 10).len(), 1);
+        let mut splitter = Splitter::new(bytes.len() - 1);
+        assert_eq!(split(&mut splitter, &bytes, || 10).len(), 0);
+        assert_eq!(splitter.counts().oversized, 1);
+    }
+
+    #[test]
+    fn a_picture_cut_off_by_the_next_is_bad() {
+        let bytes = plain();
+        // Within the scan, and between two segments.
+        let in_header = 2 + segment(APP0, b"JFIF\0").len();
+        for cut in [bytes.len() - 4, in_header] {
+            let stream = [&bytes[..cut], &bytes].concat();
+            let mut splitter = Splitter::new(1000);
+            assert_eq!(
+                split(&mut splitter, &stream, || 5),
+                std::slice::from_ref(&bytes)
+            );
+            assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
+        }
+    }
+
+    #[test]
+    fn tables_alone_are_no_picture() {
+        let bytes = plain();
+        let tables = picture(&[&segment(DQT, &[0; 65]), &segment(DHT, &[0; 17])]);
+        let mut splitter = Splitter::new(1000);
+        assert_eq!(
+            split(&mut splitter, &[&tables[..], &bytes].concat(), || 9),
+            std::slice::from_ref(&bytes)
+        );
+        assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
+    }
+
+    #[test]
+    fn a_new_stream_does_not_go_on_with_the_old_picture() {
+        let bytes = plain();
+        let mut splitter = Splitter::new(1000);
+        split(&mut splitter, &bytes[..30], || 30);
+        splitter.reset();
+        assert_eq!(
+            split(&mut splitter, &bytes, || 7),
+            std::slice::from_ref(&bytes)
+        );
+        assert_eq!((splitter.counts().bad, splitter.counts().frames), (1, 1));
+    }
+
+    #[test]
+    fn newest_is_the_last_whole_picture() {
+        let (first, last) = (plain(), picture(&[&sof(SOF0, 1, 1), &scan(&[9])]));
+        let stream = [&first[..], &first, &last, &first[..20]].concat();
+        let mut splitter = Splitter::new(1000);
+        assert_eq!(splitter.newest(), None);
+        splitter.spare()[..stream.len()].copy_from_slice(&stream);
+        splitter.filled(stream.len());
+        assert_eq!(splitter.newest(), Some((&last[..], 2)));
+        assert_eq!(splitter.newest(), None);
+        assert_eq!(
+            split(&mut splitter, &first[20..], || 1000),
+            std::slice::from_ref(&first)
+        );
+    }
+}

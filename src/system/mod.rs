@@ -1,0 +1,7 @@
+//! The kernel's edges: system calls that no crate wraps the way camd needs them.
+
+pub mod ring;
+pub mod shm;
+pub mod unix_socket;
+pub mod v4l2;
+pub mod watchdog;

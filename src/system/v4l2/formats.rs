@@ -1,0 +1,277 @@
+//! Pixel formats: V4L2's codes for them, those that a device has, and where the planes lie in a buffer.
+
+use std::fmt::Write;
+
+use super::device::{Device, Granted, PLANES, Queue, Sizes};
+use crate::limits;
+use crate::picture::frame::PixelFormat;
+
+pub const fn fourcc(code: &[u8; 4]) -> u32 {
+    u32::from_le_bytes(*code)
+}
+
+/// The V4L2 codes that camd knows, in the order in which it prefers them where a device has several of one format.
+pub const CODES: [(u32, PixelFormat); 11] = [
+    (fourcc(b"MJPG"), PixelFormat::Mjpeg),
+    // The same to us. Drivers differ in which of the two they call a Motion-JPEG.
+    (fourcc(b"JPEG"), PixelFormat::Mjpeg),
+    (fourcc(b"YU12"), PixelFormat::Yu12),
+    // With a memory plane of its own for each colour plane (V4L2_PIX_FMT_YUV420M).
+    (fourcc(b"YM12"), PixelFormat::Yu12),
+    (fourcc(b"NV12"), PixelFormat::Nv12),
+    (fourcc(b"NM12"), PixelFormat::Nv12),
+    (fourcc(b"YUYV"), PixelFormat::Yuyv),
+    (fourcc(b"UYVY"), PixelFormat::Uyvy),
+    (fourcc(b"RGB3"), PixelFormat::Rgb24),
+    (fourcc(b"BGR3"), PixelFormat::Bgr24),
+    (fourcc(b"GREY"), PixelFormat::Grey),
+];
+
+/// The format with this V4L2 code, if camd can serve it.
+pub fn known(code: u32) -> Option<PixelFormat> {
+    CODES
+        .iter()
+        .find(|(c, _)| *c == code)
+        .map(|&(_, format)| format)
+}
+
+/// The V4L2 codes of a format, the preferred one first.
+pub fn codes(format: PixelFormat) -> impl Iterator<Item = u32> {
+    let all = CODES.iter().filter(move |(_, known)| *known == format);
+    all.map(|&(code, _)| code)
+}
+
+/// A V4L2 code as text.
+pub fn code_name(code: u32) -> String {
+    code.to_le_bytes().escape_ascii().to_string()
+}
+
+/// What a device offers, as far as camd can use it, in the device's order.
+pub struct Offer {
+    pub code: u32,
+    pub format: PixelFormat,
+    pub sizes: Sizes,
+}
+
+pub fn offers(device: &Device) -> Vec<Offer> {
+    device
+        .formats(Queue::Capture)
+        .into_iter()
+        .filter_map(|one| {
+            Some(Offer {
+                code: one.fourcc,
+                format: known(one.fourcc)?,
+                sizes: device.sizes(one.fourcc),
+            })
+        })
+        .collect()
+}
+
+/// "mjpeg 640x480 1280x720, yuyv 640x480", for a person.
+pub fn describe(offers: &[Offer]) -> String {
+    let mut text = String::new();
+    for (i, offer) in offers.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "{}{}",
+            if i > 0 { ", " } else { "" },
+            offer.format.name()
+        );
+        let _ = match &offer.sizes {
+            Sizes::Discrete(all) => all.iter().try_for_each(|(w, h)| write!(text, " {w}x{h}")),
+            Sizes::Range { min, max, .. } => {
+                write!(text, " {}x{} to {}x{}", min.0, min.1, max.0, max.1)
+            }
+            Sizes::Unknown => Ok(()),
+        };
+    }
+    text
+}
+
+/// One plane of a picture within a buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlaneLayout {
+    /// Which of the buffer's memory planes it is in, and where.
+    pub memory: usize,
+    pub offset: usize,
+    pub stride: usize,
+    /// Up to the last pixel of the last line.
+    pub length: usize,
+}
+
+/// Where a picture lies in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub format: PixelFormat,
+    pub width: u16,
+    pub height: u16,
+    /// Unused ones have length 0; all of them for MJPEG.
+    pub planes: [PlaneLayout; PLANES],
+    /// The least number of bytes for a whole picture in each memory plane.
+    pub needed: [usize; PLANES],
+}
+
+impl Layout {
+    /// Errors say what the driver got wrong.
+    pub fn new(granted: &Granted) -> Result<Layout, String> {
+        let code = code_name(granted.fourcc);
+        let format = known(granted.fourcc)
+            .ok_or_else(|| format!("pixel format {code} is not one camd can serve"))?;
+        let side = |value: u32| {
+            u16::try_from(value)
+                .ok()
+                .filter(|v| (limits::DIMENSION_MIN..=limits::DIMENSION_MAX).contains(v))
+                .ok_or_else(|| {
+                    format!(
+                        "{}x{} is not within {} to {} pixels a side",
+                        granted.width,
+                        granted.height,
+                        limits::DIMENSION_MIN,
+                        limits::DIMENSION_MAX
+                    )
+                })
+        };
+        let (width, height) = (side(granted.width)?, side(granted.height)?);
+        let shape: [(usize, usize); PLANES] = format.planes(width, height);
+        let colour_planes = shape.iter().filter(|(line, _)| *line > 0).count().max(1);
+        if granted.planes != 1 && granted.planes != colour_planes {
+            return Err(format!("{code} in {} memory planes", granted.planes));
+        }
+        let mut planes = [PlaneLayout::default(); PLANES];
+        let mut needed = [0; PLANES];
+        let mut next = 0;
+        for (i, &(line, lines)) in shape.iter().enumerate().filter(|(_, shape)| shape.0 > 0) {
+            let memory = if granted.planes == 1 { 0 } else { i };
+            let stride = match granted.bytesperline[memory] as usize {
+                // Some drivers leave it out where lines are not padded.
+                0 => line,
+                // In one memory plane V4L2 tells the stride of Y; that of Cb and Cr is half of it in YUV420.
+                y if i > 0 && memory == 0 && format == PixelFormat::Yu12 => y / 2,
+                stride => stride,
+            };
+            if stride < line {
+                return Err(format!(
+                    "{code} with {stride} bytes per line for {width} pixels"
+                ));
+            }
+            let offset = if memory == i { 0 } else { next };
+            planes[i] = PlaneLayout {
+                memory,
+                offset,
+                stride,
+                length: stride * (lines - 1) + line,
+            };
+            needed[memory] = offset + planes[i].length;
+            next = offset + stride * lines;
+        }
+        Ok(Layout {
+            format,
+            width,
+            height,
+            planes,
+            needed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(code: &[u8; 4], width: u32, height: u32, bytesperline: &[u32]) -> Granted {
+        let mut granted = Granted {
+            fourcc: fourcc(code),
+            width,
+            height,
+            planes: bytesperline.len(),
+            ..Default::default()
+        };
+        granted.bytesperline[..bytesperline.len()].copy_from_slice(bytesperline);
+        granted
+    }
+
+    #[test]
+    fn every_format_has_a_code() {
+        for format in PixelFormat::ALL {
+            assert!(
+                CODES.iter().any(|&(_, known)| known == format),
+                "{}",
+                format.name()
+            );
+        }
+    }
+
+    #[test]
+    fn offers_for_a_person() {
+        let offer = |code: &[u8; 4], sizes| {
+            let code = fourcc(code);
+            Offer {
+                code,
+                format: known(code).unwrap(),
+                sizes,
+            }
+        };
+        let range = Sizes::Range {
+            min: (32, 32),
+            max: (3840, 2160),
+            step: (16, 2),
+        };
+        let camera = [
+            offer(b"YUYV", Sizes::Discrete(vec![(640, 480), (320, 240)])),
+            offer(b"MJPG", range),
+            offer(b"GREY", Sizes::Unknown),
+        ];
+        assert_eq!(
+            describe(&camera),
+            "yuyv 640x480 320x240, mjpeg 32x32 to 3840x2160, grey"
+        );
+    }
+
+    #[test]
+    fn padded_lines_shift_the_chroma_planes() {
+        let layout = Layout::new(&granted(b"YU12", 100, 50, &[128])).unwrap();
+        let plane = |memory, offset, stride, length| PlaneLayout {
+            memory,
+            offset,
+            stride,
+            length,
+        };
+        assert_eq!(layout.planes[0], plane(0, 0, 128, 128 * 49 + 100));
+        assert_eq!(layout.planes[1], plane(0, 6400, 64, 64 * 24 + 50));
+        assert_eq!(layout.planes[2], plane(0, 8000, 64, 64 * 24 + 50));
+        assert_eq!(layout.needed, [8000 + 64 * 24 + 50, 0, 0]);
+    }
+
+    #[test]
+    fn colour_planes_in_memory_of_their_own() {
+        let layout = Layout::new(&granted(b"NM12", 64, 48, &[64, 96])).unwrap();
+        assert_eq!(
+            layout.planes[1],
+            PlaneLayout {
+                memory: 1,
+                offset: 0,
+                stride: 96,
+                length: 96 * 23 + 64
+            }
+        );
+        assert_eq!(layout.needed, [64 * 48, 96 * 23 + 64, 0]);
+        assert!(Layout::new(&granted(b"NM12", 64, 48, &[64, 64, 64])).is_err());
+    }
+
+    #[test]
+    fn odd_sizes_round_chroma_up_and_lines_may_be_unpadded() {
+        let layout = Layout::new(&granted(b"YUYV", 33, 17, &[0])).unwrap();
+        assert_eq!(layout.needed, [68 * 17, 0, 0]);
+        let layout = Layout::new(&granted(b"NV12", 33, 17, &[34])).unwrap();
+        assert_eq!(layout.needed, [34 * 17 + 34 * 8 + 34, 0, 0]);
+    }
+
+    #[test]
+    fn what_a_driver_must_not_say() {
+        assert!(Layout::new(&granted(b"YUYV", 640, 480, &[640])).is_err());
+        assert!(Layout::new(&granted(b"H264", 640, 480, &[0])).is_err());
+        assert!(Layout::new(&granted(b"GREY", 70_000, 480, &[0])).is_err());
+        assert!(Layout::new(&granted(b"GREY", 640, 0, &[0])).is_err());
+    }
+}
