@@ -5,7 +5,7 @@
 //! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Where its colours are to
 //! be coarser ([`Recipe::chroma`]), lines of them are averaged on the way. Numbers are taken as JFIF means them (full
 //! range): what a camera sends in limited range stays so. The same holds for smaller pictures: a JPEG is decoded in the
-//! next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and [`crate::scale`] does the rest,
+//! next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and [`crate::picture::scale`] does the rest,
 //! component by component. At 1/8 and 2/8 even most of the decoding is left out (`codec/reduced.rs`).
 //!
 //! # Turned pictures
