@@ -46,12 +46,12 @@
 //!
 //! # Adding to it
 //!
-//! - A **protocol** is a file in [`protocol`] and a variant in `ProtocolKind` and `Protocol`; the `match`es that then
-//!   do not compile are the rest.
+//! - A **protocol** is a file in [`protocol`], its wire format in an `.md` beside it, a line in the list there, and its
+//!   keys. README shows it with the raw protocol.
 //! - A **source** is a file in [`source`], a variant in `AnySource` and its keys.
 //! - A **sink** is a file in [`sink`], a variant in `AnySink` and `SinkKind`, and its keys.
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
-//!   hold the three together.
+//!   hold the three together. `cargo run --example man` brings it into the manual page.
 
 pub mod client;
 pub mod command;

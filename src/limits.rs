@@ -1,5 +1,5 @@
 //! Every capacity and every constant of the wire formats, in one place, with the relations between them checked at
-//! compile time. What an administrator may change is in [`crate::config`]; what is here is a property of the program.
+//! compile time. What a user may change is in [`crate::config`]; what is here is a property of the program.
 
 use std::time::Duration;
 
@@ -19,9 +19,11 @@ pub const SINK_KEY: usize = 64;
 /// source = "qt-shm": bytes of a QImage that are read, a PNG in whatever way it is written; and bytes of the pixels that it
 /// becomes, also on the way there: 3840x2160 with alpha.
 pub const SHM_CONTENT: usize = 64 << 20;
+/// See [`SHM_CONTENT`]; in bytes.
 pub const SHM_PIXELS: usize = 34 << 20;
 /// memfd: pictures in the memory. With one, a reader could never look at it in peace.
 pub const SINK_SLOTS_MIN: usize = 2;
+/// See [`SINK_SLOTS_MIN`].
 pub const SINK_SLOTS_MAX: usize = 32;
 /// memfd: readers of one sink.
 pub const SINK_READERS_MAX: usize = 32;
@@ -31,10 +33,12 @@ pub const CAMERA_NAME: usize = 64;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
 pub const FRAME_BYTES_MIN: usize = 128 * 1024;
+/// See [`FRAME_BYTES_MIN`].
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Capture buffers asked of the driver; V4L2's own limit is 32 (`VIDEO_MAX_FRAME`).
 pub const BUFFERS_MIN: u32 = 2;
+/// See [`BUFFERS_MIN`].
 pub const BUFFERS_MAX: u32 = 32;
 /// With fewer buffers than this in the ring none is kept for late askers: two stay with the driver, as many drivers
 /// need that number queued to run at all.
@@ -42,7 +46,9 @@ pub const BUFFERS_TO_HOLD_ONE: u32 = 3;
 
 /// Picture sizes, in pixels. JPEG itself ends at 65535.
 pub const DIMENSION_MIN: u16 = 16;
+/// See [`DIMENSION_MIN`].
 pub const DIMENSION_MAX: u16 = 8192;
+/// Pictures per second, wherever a rate can be set.
 pub const FPS_MAX: u16 = 240;
 /// Samples of a picture that is turned when it is encoded, and must be kept whole for that: 4096x3072 fits in 4:2:2 and
 /// 4:2:0, 3840x2160 in RGB. Resident as far as pictures need it, and most is left to a 32-bit board of 512 MB.
@@ -64,14 +70,17 @@ pub const REQUEST_FIELDS: usize = 64;
 pub const REQUEST_BODY: usize = 1024;
 /// HTTP: controls set by one request, and bytes in a control's name.
 pub const SETTINGS: usize = 16;
+/// See [`SETTINGS`].
 pub const CONTROL_NAME: usize = 64;
 /// HTTP: bytes in `allow_origin`.
 pub const ORIGIN: usize = 256;
 /// call: a user's name, in UTF-16 units, and in bytes as UTF-8.
 pub const USER_NAME: usize = 64;
+/// See [`USER_NAME`].
 pub const USER_NAME_BYTES: usize = 3 * USER_NAME;
 /// call: a password, in UTF-16 units, and in bytes as UTF-8.
 pub const PASSWORD: usize = 256;
+/// See [`PASSWORD`].
 pub const PASSWORD_BYTES: usize = 3 * PASSWORD;
 /// call: the content of a record that camd writes itself, in UTF-16 units: a reason, for a person's eyes.
 pub const REASON: usize = 100;
@@ -85,14 +94,15 @@ pub const CONTROL_QUEUE: usize = 64 * 1024;
 /// call: how fast one client may send records without picture, in bytes per second, and at once. Others wait in its own
 /// connection, so that it cannot flood anybody's queue.
 pub const CONTROL_RATE: usize = 32 * 1024;
+/// See [`CONTROL_RATE`].
 pub const CONTROL_BURST: usize = CONTROL_RECORD;
 /// call: entries of the table of users. More than there can be, as hash tables are slow when they are full.
 pub const USERS: usize = 2 * MAX_CLIENTS;
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
-/// call: who does not answer within this time is not there.
+/// call: a user that does not answer within this time is not there.
 pub const RINGING: Duration = Duration::from_secs(30);
-/// call: a connection must have said who it is by then. A person may have to type it.
+/// call: a connection must have logged in by then. A person may have to type the name.
 pub const LOGIN_WAIT: Duration = Duration::from_secs(60);
 /// call: refused logins after which a connection is closed.
 pub const REFUSALS: u8 = 3;
@@ -117,7 +127,9 @@ pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 pub const SEGMENT: u32 = 4096;
 /// TCP keep-alive: a peer that vanished without a word is gone after about `IDLE + INTERVAL × PROBES`.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
 /// Connections accepted in one turn of the event loop.
 pub const ACCEPTS_PER_TURN: usize = 64;
@@ -131,6 +143,7 @@ pub const REGISTER_TRIES: u32 = 4;
 
 /// Back-off between two tries to open a camera that failed.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
+/// See [`REOPEN_FIRST`].
 pub const REOPEN_MAX: Duration = Duration::from_secs(10);
 /// A running source without a frame for this long has failed.
 pub const CAPTURE_STALL: Duration = Duration::from_secs(5);
@@ -149,6 +162,7 @@ pub const WATCHDOG_MEALS: u32 = 3;
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// What is wrong with the configuration, on the pages: so many errors, and bytes in each. The log has all.
 pub const CONFIG_ERRORS: usize = 20;
+/// See [`CONFIG_ERRORS`].
 pub const CONFIG_ERROR: usize = 400;
 /// Looking up a host name. The resolver itself gives up after 10 s for each of its servers (resolv.conf(5)).
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(10);

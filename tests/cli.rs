@@ -175,7 +175,7 @@ fn asking() {
     }
     assert_eq!(command("-V"), Command::Version);
     assert_eq!(command("--version"), Command::Version);
-    assert_eq!(VERSION, "camd 0.1.0");
+    assert_eq!(VERSION, "camd 0.2.0");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub enum Party {
     Camera,
 }
 
+/// A user of a relay that calls another one, and shows what that one sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub caller: Client,
@@ -88,6 +89,7 @@ pub enum Effect<'a> {
         kind: Kind,
         reason: &'static str,
     },
+    /// Whether this client gets the camera's pictures has changed.
     /// Whether this client gets the camera's pictures has changed.
     Watch { client: Client, on: bool },
 }

@@ -12,9 +12,12 @@ use lexopt::Arg;
 use crate::command::fetch::{self, FetchError, FetchOptions, Output};
 use crate::config::{self, DEFAULT_PATH, nearest};
 
+/// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Serve the camera.
     Serve {
+        /// The file to read.
         config: PathBuf,
         /// What to take in its place if it has errors.
         fallback: Option<PathBuf>,
@@ -25,9 +28,12 @@ pub enum Command {
     Demo,
     /// See [`check`].
     Check {
+        /// The file to check.
         config: PathBuf,
     },
+    /// List the cameras of this machine.
     Devices {
+        /// As JSON, not for a person.
         json: bool,
     },
     /// See [`crate::command::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
@@ -56,9 +62,13 @@ const FETCH_TIMEOUT_MAX: f64 = 86400.0;
 /// What help is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
+    /// The program as a whole.
     Camd,
+    /// `camd check`, with all keys of the configuration.
     Check,
+    /// `camd devices`
     Devices,
+    /// `camd fetch`
     Fetch,
 }
 
@@ -90,6 +100,7 @@ impl Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
+    /// Done, or told to stop.
     Success = 0,
     /// Something failed that worked or should have: an address in use, a lost connection, a full disk.
     Failure = 1,
@@ -120,7 +131,9 @@ impl From<&FetchError> for Exit {
 /// A command line that makes no sense: what is wrong with it, and where the way out is described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError {
+    /// What is wrong: one line, for a person.
     pub message: String,
+    /// Whose help shows the way out.
     pub topic: Topic,
 }
 
@@ -136,6 +149,7 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// What `--version` prints.
 pub const VERSION: &str = concat!("camd ", env!("CARGO_PKG_VERSION"));
 
 const HELP: &str = "\
@@ -145,7 +159,7 @@ Usage:
   camd [--config PATH] [--fallback PATH] [--watchdog DEVICE]
                                serve the camera, as /etc/camd.toml says
   camd --demo                  serve a built-in moving picture to this machine
-  camd check [--config PATH]   say what is wrong with the configuration
+  camd check [--config PATH]   check the configuration, report all its errors
   camd devices [--json]        list cameras: formats, sizes, rates, controls
   camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
                                get pictures from a camd or another MJPEG server
@@ -154,8 +168,8 @@ Usage:
 
 Options:
   --config PATH    the configuration [default: /etc/camd.toml]
-  --fallback PATH  the configuration to take if that one has errors; these are
-                   then on the status page, in /state and in the log
+  --fallback PATH  the configuration to use if that one has errors; the page,
+                   /state and the log then show these errors
   --watchdog DEVICE
                    feed the board's watchdog (/dev/watchdog), which resets the
                    board if camd hangs or crashes, or if the camera hangs
@@ -172,27 +186,29 @@ To see it work:
   curl -o snapshot.jpg http://127.0.0.1:8080/snapshot
 
 To put it on a box:
-  camd devices                                 which camera, which sizes
+  camd devices                                 list cameras and their sizes
   editor /etc/camd.toml && camd check          choose
   systemctl reload camd                        use
 
 Exit codes:
-  0    done; camd was told to stop
+  0    done, or ended by SIGTERM or SIGINT
   1    failed while running: address in use, connection lost, disk full
   2    wrong command line or configuration
   3    nothing there: devices found no camera, fetch got no picture in time
-  134  a bug in camd (it aborts; the log says where): please report it
+  134  a bug in camd, which aborts; the log says where: please report it
 
 Signals:
-  SIGHUP           read the configuration again; with errors the old one stays
+  SIGHUP           read the configuration again; if it has errors, keep the
+                   old one
   SIGTERM, SIGINT  close the camera and all connections, stop the board's
                    watchdog, and end within a second
 
-Watchdogs, systemd's (WatchdogSec=) and the board's, are fed from the event
-loop, but not while a V4L2 camera hangs: it is there, nobody else has it,
-somebody watches, and no picture came for 60 s. An unplugged camera, and
-pictures that come over the network or from a program, are no reason. Two
-restarts for a hung camera are at least 60 s apart.
+Watchdogs:
+camd feeds systemd's watchdog (WatchdogSec=) and the board's from its event
+loop, but not while a V4L2 camera hangs. A camera hangs if it is plugged in, no
+other program uses it, a client waits, and it has given no picture for 60 s. An
+unplugged camera does not count, and neither do pictures from the network or
+from a program. Restarts for a hung camera are at least 60 s apart.
 
 Environment:
   RUST_LOG       what to log on standard error: error, warn, info (default),
@@ -202,17 +218,21 @@ Environment:
 
 Files:
   /etc/camd.toml   the configuration; without it, camd ends with code 2
-  /dev/video*      cameras; who may open them is in the group `video`
-  /dev/watchdog    the board's watchdog, for root
+  /etc/camd/NAME.toml
+                   that of camd@NAME.service, for one more camera
+  /dev/camd        the board's camera, whatever its number (Debian packages)
+  /dev/video*      cameras; members of the group `video` may open them
+  /dev/watchdog    the board's watchdog; root may open it
 ";
 
 const HELP_CHECK: &str = "\
-camd check reads the configuration and says everything that is wrong with it, one
-line each: file:line: key: what is wrong; allowed: what is.
+camd check reads the configuration and reports all errors in it. Each is one
+line: the file, the line, the key, what is wrong, and what is allowed.
 
 Usage: camd check [--config PATH]     [default: /etc/camd.toml]
 
-Exit codes: 0 it is good, 1 the answer could not be written, 2 it is not.
+Exit codes: 0 it has no errors, 1 the answer could not be written, 2 it has
+errors.
 
 The keys, with their defaults:
 
@@ -220,12 +240,12 @@ The keys, with their defaults:
 
 const HELP_DEVICES: &str = "\
 camd devices lists the cameras of this machine with their formats, sizes, rates
-and controls, in the words of /etc/camd.toml.
+and controls, as you write them in /etc/camd.toml.
 
 Usage: camd devices [--json]
 
 Options:
-      --json   for programs
+      --json   print JSON, for programs
   -h, --help
 
 Examples:
@@ -249,27 +269,28 @@ URL:
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture
   call://USER:PASSWORD@HOST:PORT/CAMERA
-                             ring up CAMERA at a relay (camd's call listener),
-                             and hang up when done. All but HOST may be left
-                             out: CAMERA is then `camera`, and USER a new name.
-                             In names and passwords : / ? # @ % and what is not
-                             ASCII are %3A %2F %3F %23 %40 %25 and %XX (UTF-8).
-                             Others on this machine may see a command line.
+                             call CAMERA at a relay (camd's call listener), and
+                             hang up when done. Only HOST is needed: without
+                             the others CAMERA is `camera`, USER a new name.
+                             Write : / ? # @ % in names and passwords as %3A
+                             %2F %3F %23 %40 %25, other than ASCII as %XX
+                             (UTF-8). Other users of this machine may see a
+                             command line, and a password in it.
   memfd:PATH                 the shared memory of a sink on this machine, by its
-                             socket; what is no JPEG there is made one
+                             socket; pixels are encoded to JPEG
   shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
                              shares on this machine in a QSharedMemory: a PNG,
-                             as it is; run as the same user, with its TMPDIR
+                             untouched; run as the same user, with its TMPDIR
 
 Options:
   -n, --count COUNT   pictures to get; 0: until stopped [default: 1]
-  -o, --output PATH   FILE: each picture takes the place of the one before, as a
-                      whole; DIR (a folder, or a name that ends with /, which is
+  -o, --output PATH   FILE: each picture replaces the one before as a whole;
+                      DIR (a folder, or a name that ends with /, which is
                       created): camd-000001.jpg, camd-000002.jpg, …, after those
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
                       PNGs: the same with .png
-      --timeout S     give up when no picture came for S seconds, 0.1 to 86400
+      --timeout S     give up after S seconds without a picture, 0.1 to 86400
                       [default: 10]
   -h, --help
 
@@ -282,16 +303,15 @@ Examples:
   camd fetch memfd:/run/camd/frames.sock -o now.jpg
   camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
 
-Progress is shown on standard error if that is a terminal.
+If standard error is a terminal, it shows the progress.
 
 Exit codes:
-  0  all COUNT pictures are written, or the reader of standard output is gone;
-     with -n 0: the server has ended the stream in good order
-  1  not connected or not let in, connection lost, not a picture, could not be
-     written
+  0  all COUNT pictures are written, or the reader of standard output has gone;
+     with -n 0: the server has ended the stream properly
+  1  not connected or refused, connection lost, not a picture, not written
   2  wrong command line
   3  connected, but no picture within the timeout, or the server has none, or
-     whoever is rung up is not there or declines
+     CAMERA is not there or declines the call
 ";
 
 /// What `--help` prints.

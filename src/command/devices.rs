@@ -25,36 +25,49 @@ pub struct Survey {
     pub others: Vec<Other>,
 }
 
+/// A camera of this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Camera {
+    /// Of its device node.
     pub path: PathBuf,
     /// Names that stay the same when devices are plugged in another order: by-id, then by-path.
     pub links: Vec<PathBuf>,
+    /// Its name, as the driver has it.
     pub card: String,
+    /// The driver's name.
     pub driver: String,
+    /// Where it is plugged in, as V4L2 names it (`usb-0000:01:00.0-1.2`).
     pub bus: String,
+    /// In the driver's order.
     pub formats: Vec<Format>,
+    /// In the driver's order.
     pub controls: Vec<Control>,
     /// What `format = "auto"` takes for the configuration that was asked about.
     pub auto: Option<&'static str>,
 }
 
+/// A pixel format of a camera.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Format {
     /// V4L2's four-character code.
     pub code: String,
+    /// The driver's own words.
     pub description: String,
     /// The value for `camera.format`; `None` where camd cannot serve this format.
     pub format: Option<&'static str>,
+    /// In the driver's order.
     pub sizes: Vec<Size>,
     /// Instead of `sizes`, where any size between two is possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<SizeRange>,
 }
 
+/// A picture size of a format.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Size {
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
     /// Frames per second, each; empty where the driver does not say.
     pub fps: Vec<f64>,
@@ -63,16 +76,23 @@ pub struct Size {
     pub fps_range: Option<[f64; 2]>,
 }
 
+/// Sizes between two, each as width and height in pixels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SizeRange {
+    /// The smallest.
     pub min: [u32; 2],
+    /// The largest.
     pub max: [u32; 2],
+    /// From one to the next.
     pub step: [u32; 2],
 }
 
+/// A video node that is no camera.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Other {
+    /// Of its device node.
     pub path: PathBuf,
+    /// Why it is none, for a person.
     pub why: String,
 }
 

@@ -1,4 +1,4 @@
-//! Where a listener listens, which web pages may read from it, and where camd connects to.
+//! Addresses: where a listener listens, where camd connects to, and which web pages may read pictures.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,6 +10,7 @@ use crate::protocol::call::Name;
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
 const UNIX_PATH_MAX: usize = 107;
 
+/// Where a listener takes connections from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
     /// Port 0 lets the kernel choose one.
@@ -151,6 +152,7 @@ impl fmt::Display for Remote {
 /// A server to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
+    /// A host and a port.
     Tcp(Remote),
     /// `unix:/absolute/path`
     Unix(PathBuf),
@@ -164,7 +166,7 @@ impl Address {
         }
     }
 
-    /// Whether who connects to it finds a listener that is bound so, as far as no name has to be looked up.
+    /// Whether a client that connects to it finds a listener that is bound so, as far as no name has to be looked up.
     pub(super) fn is_served_by(&self, bind: &Bind) -> bool {
         match (self, bind) {
             (Address::Unix(path), Bind::Unix(bound)) => path == bound,
@@ -202,7 +204,9 @@ impl fmt::Display for Address {
 /// Somebody at a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
+    /// The user to call.
     pub user: Name,
+    /// Where that user is logged in.
     pub relay: Remote,
 }
 

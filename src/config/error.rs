@@ -5,11 +5,13 @@ use std::fmt;
 /// One thing wrong with a configuration; displayed as `file:line: key: what is wrong; allowed: what is`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    /// The file's name, as it was given.
     pub file: String,
     /// From 1. `None`: the file as a whole, which could not be read.
     pub line: Option<usize>,
     /// The key's full name ("camera.width"). `None`: the text is no TOML there.
     pub key: Option<String>,
+    /// What is wrong, and what is allowed.
     pub message: String,
 }
 

@@ -90,6 +90,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
 /// What [`load_or`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
+    /// What is in force.
     pub config: Config,
     /// Where it came from.
     pub file: PathBuf,

@@ -11,14 +11,18 @@ use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::session::Patience;
 
+/// A whole configuration, with defaults in place of what the file leaves out, and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// `[camera]`
     pub camera: CameraConfig,
+    /// `[call]`
     pub call: CallConfig,
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
     /// At most [`crate::limits::MAX_SINKS`].
     pub sinks: Vec<SinkConfig>,
+    /// `[limits]`
     pub limits: LimitsConfig,
 }
 
@@ -37,9 +41,12 @@ impl Config {
     }
 }
 
+/// `[camera]`: where pictures come from, and how they are to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CameraConfig {
+    /// As viewers see it; 1 to [`crate::limits::CAMERA_NAME`] characters.
     pub name: String,
+    /// Where pictures come from.
     pub source: SourceKind,
     /// v4l2
     pub device: PathBuf,
@@ -51,11 +58,15 @@ pub struct CameraConfig {
     pub key: String,
     /// push
     pub address: Option<Address>,
+    /// In pixels, before turning.
     pub width: u16,
+    /// In pixels, before turning.
     pub height: u16,
+    /// Pictures per second at most.
     pub fps: u16,
     /// `None`: "auto".
     pub format: Option<PixelFormat>,
+    /// v4l2: capture buffers that the driver is asked for.
     pub buffers: u32,
     /// `None`: the stream stays on without viewers.
     pub linger: Option<Duration>,
@@ -65,6 +76,7 @@ pub struct CameraConfig {
     pub flip: Flip,
     /// Date, time and name in every picture that camd encodes.
     pub timestamp: bool,
+    /// What makes JPEGs of raw pictures.
     pub encoder: EncoderKind,
     /// In the order of the file, as some controls unlock others (auto off first).
     pub controls: Vec<(String, i64)>,
@@ -81,6 +93,7 @@ impl CameraConfig {
 /// What changes places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flip {
+    /// Not mirrored.
     None,
     /// Left and right.
     Horizontal,
@@ -89,6 +102,7 @@ pub enum Flip {
 }
 
 impl Flip {
+    /// All of them, in the order of the error messages.
     pub const ALL: [Flip; 3] = [Flip::None, Flip::Horizontal, Flip::Vertical];
 
     /// The name in `camera.flip`.
@@ -106,12 +120,14 @@ impl Flip {
 pub enum EncoderKind {
     /// A V4L2 memory-to-memory device if there is one, else the processor.
     Auto,
+    /// The processor.
     Cpu,
     /// As `Auto`, with a warning if there is none.
     M2m,
 }
 
 impl EncoderKind {
+    /// All of them, in the order of the error messages.
     pub const ALL: [EncoderKind; 3] = [EncoderKind::Auto, EncoderKind::Cpu, EncoderKind::M2m];
 
     /// The name in `camera.encoder`.
@@ -124,19 +140,27 @@ impl EncoderKind {
     }
 }
 
+/// The kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
+    /// A V4L2 device.
     V4l2,
+    /// The output of a program.
     Pipe,
+    /// Files.
     Replay,
+    /// A built-in moving picture.
     Pattern,
+    /// What the other side of a video call sends.
     Call,
+    /// A push server.
     Push,
     /// A Qt program's shared memory.
     QtShm,
 }
 
 impl SourceKind {
+    /// All of them, in the order of the error messages.
     pub const ALL: [SourceKind; 7] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
@@ -174,9 +198,12 @@ pub struct CallConfig {
     pub password_file: Option<PathBuf>,
 }
 
+/// `[[listener]]`: an address where viewers connect, and what they get there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerConfig {
+    /// What is spoken there.
     pub protocol: ProtocolKind,
+    /// Where it listens.
     pub bind: Bind,
     /// Connections at the same time on this listener.
     pub clients: usize,
@@ -193,6 +220,7 @@ pub struct ListenerConfig {
     pub max_fps: Option<u16>,
     /// Whether clients that cannot take `min_fps` get smaller pictures.
     pub adaptive: bool,
+    /// adaptive: pictures per second that each client is to get.
     pub min_fps: u16,
     /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
     pub allow_origin: Option<String>,
@@ -218,6 +246,7 @@ impl ListenerConfig {
 /// Where programs on the same board read pictures from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkConfig {
+    /// What programs read.
     pub kind: SinkKind,
     /// qt-shm: what programs give their `QSharedMemory`.
     pub key: String,
@@ -233,6 +262,7 @@ pub struct SinkConfig {
     pub chroma: Option<Chroma>,
     /// As [`ListenerConfig::width`].
     pub width: Option<u16>,
+    /// As `width`.
     pub height: Option<u16>,
     /// Pictures per second at most; `None`: as many as there are.
     pub fps: Option<u16>,
@@ -263,6 +293,7 @@ impl SinkConfig {
     }
 }
 
+/// The kinds of sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     /// A `QImage` in a `QSharedMemory`.
@@ -272,6 +303,7 @@ pub enum SinkKind {
 }
 
 impl SinkKind {
+    /// All of them, in the order of the error messages.
     pub const ALL: [SinkKind; 2] = [SinkKind::QtShm, SinkKind::Memfd];
 
     /// The name in `sink.kind` and in `/state`.
@@ -286,15 +318,20 @@ impl SinkKind {
 /// What a memfd sink holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkFormat {
+    /// JPEGs.
     Jpeg,
     /// As the camera gives it.
     Raw,
+    /// 3 bytes a pixel: red, green, blue.
     Rgb24,
+    /// 3 bytes a pixel: blue, green, red.
     Bgr24,
+    /// 1 byte a pixel.
     Grey,
 }
 
 impl SinkFormat {
+    /// All of them, in the order of the error messages.
     pub const ALL: [SinkFormat; 5] = [
         SinkFormat::Jpeg,
         SinkFormat::Raw,
@@ -315,11 +352,16 @@ impl SinkFormat {
     }
 }
 
+/// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitsConfig {
+    /// The largest JPEG, in bytes.
     pub frame_bytes: usize,
+    /// pull: how long a client may take to acknowledge a part.
     pub ack_timeout: Duration,
+    /// How long a client may take no byte of its picture.
     pub write_timeout: Duration,
+    /// http: how long a client may take to send a request's head.
     pub head_timeout: Duration,
 }
 

@@ -20,13 +20,17 @@ use crate::protocol::call::Name;
 
 /// One key.
 pub struct Setting {
+    /// Where it belongs.
     pub section: Section,
+    /// Its name in the file.
     pub key: &'static str,
-    /// What it means, for the person who edits the file.
+    /// What it means, for a person that edits the file.
     pub doc: &'static str,
+    /// What holds without it.
     pub absent: Absent,
     /// The varieties of its section that know this key; none: all do.
     pub only: &'static [Variety],
+    /// Which values it takes, and where they go.
     pub kind: Kind,
 }
 
@@ -72,18 +76,23 @@ const CALL: Variety = Variety::Protocol(ProtocolKind::Call);
 const QT_SHM: Variety = Variety::Sink(SinkKind::QtShm);
 const MEMFD: Variety = Variety::Sink(SinkKind::Memfd);
 
+/// The sections of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
+    /// `[camera]`
     Camera,
+    /// `[call]`
     Call,
     /// May occur several times, and each occurrence has its own values.
     Listener,
     /// As `Listener`.
     Sink,
+    /// `[limits]`
     Limits,
 }
 
 impl Section {
+    /// All of them, in the order of the file.
     pub const ALL: [Section; 5] = [
         Section::Camera,
         Section::Call,
@@ -92,6 +101,7 @@ impl Section {
         Section::Limits,
     ];
 
+    /// The name without brackets.
     pub fn name(self) -> &'static str {
         match self {
             Section::Camera => "camera",
@@ -126,8 +136,11 @@ pub enum Absent {
     Default(&'static str),
     /// This TOML value in sections of one variety; in others another one, or nothing is set.
     By {
+        /// The sections that `value` is for.
         variety: Variety,
+        /// Their value.
         value: &'static str,
+        /// That of all other sections.
         others: Option<&'static str>,
     },
     /// Nothing is set; the row's `doc` says what that means.
@@ -138,50 +151,70 @@ pub enum Absent {
 
 /// What values a key takes, and the field that gets them. The setters may rely on the bounds beside them.
 pub enum Kind {
+    /// A whole number.
     Integer {
+        /// The smallest that is allowed.
         min: i64,
+        /// The largest that is allowed.
         max: i64,
+        /// Puts it into its field.
         set: fn(&mut Config, i64),
     },
     /// One of these integers.
     Number {
+        /// Those that are allowed.
         values: &'static [i64],
+        /// Puts it into its field.
         set: fn(&mut Config, i64),
     },
     /// One of these permissions (chmod(2)), as everybody writes them: in octal.
     Mode {
+        /// Those that are allowed.
         values: &'static [u32],
+        /// Puts them into their field.
         set: fn(&mut Config, u32),
     },
     /// Seconds, as an integer or a float.
     Seconds {
+        /// The smallest number that is allowed.
         min: f64,
+        /// The largest number that is allowed.
         max: f64,
+        /// Puts them into their field.
         set: fn(&mut Config, Duration),
     },
+    /// true or false.
     Boolean {
+        /// Puts it into its field.
         set: fn(&mut Config, bool),
     },
     /// One of these names; the setter gets its index.
     Choice {
+        /// Those that are allowed, in the order of the error messages.
         names: fn() -> Vec<&'static str>,
+        /// Puts the choice into its field.
         set: fn(&mut Config, usize),
     },
     /// A string; the setter returns false for one that is not as `allowed` says.
     Text {
+        /// For a person: what is allowed.
         allowed: &'static str,
+        /// Puts it into its field.
         set: fn(&mut Config, &str) -> bool,
     },
     /// A string that no error may show.
     Password {
+        /// Puts it into its field.
         set: fn(&mut Config, Secret),
     },
     /// A program and its arguments.
     Program {
+        /// Puts them into their field.
         set: fn(&mut Config, Vec<String>),
     },
     /// A table from V4L2 control names to integers or booleans, in the order of the file.
     Controls {
+        /// Puts them into their field.
         set: fn(&mut Config, Vec<(String, i64)>),
     },
 }
@@ -296,11 +329,12 @@ fn sink(config: &mut Config) -> &mut SinkConfig {
         .expect("the reader appends a sink before it reads its keys")
 }
 
+/// All keys, in the order of the file.
 pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "name",
-        doc: "What viewers see as the name of this camera.",
+        doc: "The name of this camera, as viewers see it.",
         absent: Absent::Default(r#""camera""#),
         only: &[],
         kind: Kind::Text {
@@ -326,7 +360,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "device",
-        doc: "v4l2: the device; the names in /dev/v4l/by-id/ and by-path/ stay the same when cameras are replugged.",
+        doc: "v4l2: the camera's device; its names in /dev/v4l/by-id/ and by-path/ stay the same when you replug it.",
         absent: Absent::Default(r#""/dev/video0""#),
         only: &[],
         kind: Kind::Text {
@@ -352,7 +386,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "path",
-        doc: "replay: a folder of JPEGs, or one MJPEG file; needed for that source only.",
+        doc: "replay: a folder of JPEGs, or one MJPEG file; that source needs it.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -366,7 +400,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "key",
-        doc: "qt-shm: the key that the program which shares the picture gives its QSharedMemory.",
+        doc: "qt-shm: the key of the QSharedMemory in which a program shares its picture.",
         absent: Absent::Default(r#""169254""#),
         only: &[],
         kind: Kind::Text {
@@ -380,7 +414,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "address",
-        doc: "push: the server whose pictures are shown: a push listener of another camd, or a program that speaks push; needed for that source only.",
+        doc: "push: the server to connect to: another camd's push listener, or a program that speaks push; that source needs it.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -394,7 +428,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "width",
-        doc: "Picture width in pixels, before turning; the camera gives the nearest it can.",
+        doc: "Picture width in pixels, before turning; camd takes the nearest size that the camera has.",
         absent: Absent::Default("640"),
         only: &[],
         kind: Kind::Integer {
@@ -406,7 +440,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "height",
-        doc: "Picture height in pixels, before turning; the camera gives the nearest it can.",
+        doc: "Picture height in pixels, before turning; camd takes the nearest size that the camera has.",
         absent: Absent::Default("480"),
         only: &[],
         kind: Kind::Integer {
@@ -418,7 +452,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "fps",
-        doc: "Pictures per second, at most; what a camera gives beyond it is left out.",
+        doc: "Pictures per second at most; camd leaves out what the camera gives beyond that.",
         absent: Absent::Default("30"),
         only: &[],
         kind: Kind::Integer {
@@ -430,7 +464,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "format",
-        doc: "v4l2: the pixel format asked of the device; \"auto\": the least work at the wanted size and rate.",
+        doc: "v4l2: the camera's pixel format; \"auto\": the least work at the wanted size and rate.",
         absent: Absent::Default(r#""auto""#),
         only: &[],
         kind: Kind::Choice {
@@ -446,7 +480,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "buffers",
-        doc: "v4l2: capture buffers asked of the driver.",
+        doc: "v4l2: the number of capture buffers.",
         absent: Absent::Default("4"),
         only: &[],
         kind: Kind::Integer {
@@ -458,7 +492,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "linger_s",
-        doc: "The camera is switched off that long after the last viewer left; 0: never.",
+        doc: "How long camd keeps the camera open after the last viewer has left; 0: for ever.",
         absent: Absent::Default("5"),
         only: &[],
         kind: Kind::Seconds {
@@ -470,7 +504,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "rotate",
-        doc: "Turns the picture clockwise, in degrees: by the camera if it can, else without loss if that is cheap.",
+        doc: "Turns the picture clockwise, in degrees: in the camera if it can, else without loss if JPEG allows it, else by encoding again.",
         absent: Absent::Default("0"),
         only: &[],
         kind: Kind::Number {
@@ -481,7 +515,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "flip",
-        doc: "Mirrors the turned picture: left and right (horizontal), or top and bottom (vertical).",
+        doc: "Mirrors the turned picture: swaps left and right (horizontal), or top and bottom (vertical).",
         absent: Absent::Default(r#""none""#),
         only: &[],
         kind: Kind::Choice {
@@ -492,7 +526,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "timestamp",
-        doc: "Burns date, time and name into pictures that camd encodes; not into JPEGs that it passes on untouched.",
+        doc: "Writes date, time and name into pictures that camd encodes; not into JPEGs that it passes on untouched.",
         absent: Absent::Default("false"),
         only: &[],
         kind: Kind::Boolean {
@@ -502,7 +536,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "encoder",
-        doc: "Who makes JPEGs of raw pictures: a V4L2 memory-to-memory device (auto: if there is one; m2m: else a warning) or the processor.",
+        doc: "What makes JPEGs of raw pictures: a V4L2 memory-to-memory device (auto: if there is one; m2m: or a warning if there is none) or the processor.",
         absent: Absent::Default(r#""auto""#),
         only: &[],
         kind: Kind::Choice {
@@ -513,7 +547,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "controls",
-        doc: "V4L2 controls set when the camera starts, in this order (some unlock others: automatic off first).",
+        doc: "V4L2 controls that camd sets when the camera starts, in this order (some unlock others: automatic off first).",
         absent: Absent::Default("{}"),
         only: &[],
         kind: Kind::Controls {
@@ -523,7 +557,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Call,
         key: "dial",
-        doc: "Whom to ring up at a relay for the picture; needed for source \"call\" only.",
+        doc: "The user to call at a relay for the picture; source \"call\" needs it.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -537,7 +571,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Call,
         key: "user",
-        doc: "This box's own name at the relay; not set: its host name.",
+        doc: "This board's own name at the relay; not set: its host name.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -561,7 +595,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Call,
         key: "password_file",
-        doc: "A file whose first line is the password, in place of password.",
+        doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Text {
@@ -575,7 +609,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "protocol",
-        doc: "What is spoken there: http for browsers, push, pull and raw for programs, call for users who ring each other up.",
+        doc: "What is spoken there: http for browsers, push, pull and raw for programs, call for users who call each other.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Choice {
@@ -586,7 +620,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "bind",
-        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay of others where the camera logs in to be rung up.",
+        doc: "The address to listen on (0.0.0.0: every IPv4 address of this machine; port 0: any free port), or the relay at which the camera logs in, to be called there.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Text {
@@ -642,7 +676,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "width",
-        doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
+        doc: "The largest width in pixels; larger pictures are made smaller; not set: the camera's width.",
         absent: Absent::By {
             variety: CALL,
             value: "160",
@@ -658,7 +692,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "height",
-        doc: "As width.",
+        doc: "The largest height in pixels; larger pictures are made smaller; not set: the camera's height.",
         absent: Absent::By {
             variety: CALL,
             value: "120",
@@ -686,7 +720,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "adaptive",
-        doc: "Whether a client whose link cannot carry min_fps gets pictures of less quality, and then of smaller size.",
+        doc: "Whether a client whose link cannot carry min_fps gets pictures of lower quality, and then smaller ones.",
         absent: Absent::By {
             variety: CALL,
             value: "true",
@@ -712,7 +746,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "allow_origin",
-        doc: "http: the web pages of others whose scripts may read pictures and state (CORS); not set: none.",
+        doc: "http: the web pages of other sites whose scripts may read pictures and state (CORS); not set: none.",
         absent: Absent::Unset,
         only: &[HTTP],
         kind: Kind::Text {
@@ -736,7 +770,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "user",
-        doc: "call: the camera's name among the users, also of another relay; who rings it up sees its picture.",
+        doc: "call: the camera's name among the users, also at another relay; a user who calls it gets its picture.",
         absent: Absent::Default(r#""camera""#),
         only: &[CALL],
         kind: Kind::Text {
@@ -753,7 +787,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "password",
-        doc: "call: what users must log in with, or camd at another relay; not set: nothing, and anyone may come.",
+        doc: "call: the password of this relay, or of the other relay at which camd logs in; not set: none, and everybody may log in.",
         absent: Absent::Unset,
         only: &[CALL],
         kind: Kind::Password {
@@ -763,7 +797,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "password_file",
-        doc: "call: the password is the first line of this file.",
+        doc: "call: a file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[CALL],
         kind: Kind::Text {
@@ -777,7 +811,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "calls",
-        doc: "call: how many users may be in a call with the camera at the same time.",
+        doc: "call: users in a call with the camera at the same time.",
         absent: Absent::Default("4"),
         only: &[CALL],
         kind: Kind::Integer {
@@ -789,7 +823,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "fps",
-        doc: "call: pictures per second of the camera in each call, at most.",
+        doc: "call: pictures per second in each call with the camera, at most.",
         absent: Absent::Default("5"),
         only: &[CALL],
         kind: Kind::Integer {
@@ -801,7 +835,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "kind",
-        doc: "What programs on this board read pictures from: Qt's shared memory, or a ring of shared memory with wake-ups.",
+        doc: "What programs on this board read: Qt's shared memory, or a ring of pictures in shared memory with wake-ups.",
         absent: Absent::Required,
         only: &[],
         kind: Kind::Choice {
@@ -826,7 +860,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "socket",
-        doc: "memfd: the Unix socket where readers are handed the memory.",
+        doc: "memfd: the Unix socket where readers get the memory.",
         absent: Absent::Default(r#""/run/camd/frames.sock""#),
         only: &[MEMFD],
         kind: Kind::Text {
@@ -840,7 +874,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "mode",
-        doc: "Who may read: 0o600 programs of camd's own user, 0o660 of its group too, 0o666 all.",
+        doc: "The programs that may read: 0o600 those of camd's own user, 0o660 those of its group too, 0o666 all.",
         absent: Absent::Default("0o600"),
         only: &[],
         kind: Kind::Mode {
@@ -885,7 +919,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "width",
-        doc: "Makes larger pictures smaller, to fit into this many pixels; not set: as wide as the camera's.",
+        doc: "The largest width in pixels; larger pictures are made smaller; not set: the camera's width.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Integer {
@@ -897,7 +931,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "height",
-        doc: "As width.",
+        doc: "The largest height in pixels; larger pictures are made smaller; not set: the camera's height.",
         absent: Absent::Unset,
         only: &[],
         kind: Kind::Integer {
@@ -925,7 +959,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "slots",
-        doc: "memfd: pictures that the memory holds, each valid until so many newer ones came.",
+        doc: "memfd: the number of pictures in the memory; a picture stays until all other slots have newer ones.",
         absent: Absent::Default("4"),
         only: &[MEMFD],
         kind: Kind::Integer {
@@ -949,7 +983,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "frame_bytes",
-        doc: "The largest JPEG in bytes; larger ones are dropped. Each client owns one buffer of this size.",
+        doc: "The largest JPEG in bytes; camd drops larger ones. Each client has a buffer of this size.",
         absent: Absent::Default("1048576"),
         only: &[],
         kind: Kind::Integer {
@@ -961,7 +995,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "ack_timeout_s",
-        doc: "pull: a client is closed that has not acknowledged a part for that long.",
+        doc: "pull: camd closes a client that has not acknowledged a part for that long.",
         absent: Absent::Default("10"),
         only: &[],
         kind: Kind::Seconds {
@@ -973,7 +1007,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "write_timeout_s",
-        doc: "A client is closed that has taken no byte of its picture for that long.",
+        doc: "camd closes a client that has taken no byte of its picture for that long.",
         absent: Absent::Default("10"),
         only: &[],
         kind: Kind::Seconds {
@@ -985,7 +1019,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Limits,
         key: "head_timeout_s",
-        doc: "http: a client is closed that has not sent a whole request head within that time.",
+        doc: "http: camd closes a client that has not sent a whole request head within that time.",
         absent: Absent::Default("5"),
         only: &[],
         kind: Kind::Seconds {

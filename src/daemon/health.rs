@@ -1,8 +1,8 @@
-//! Whether camd deserves to be let run on: a watchdog is fed only while it does.
+//! Whether the watchdogs are fed: only while camd and its camera are well.
 //!
-//! That the event loop turns is seen by the watchdog itself: from a loop that hangs it hears nothing. What is decided
-//! here is the other half, whether pictures arrive for those who want them. Only what a new start of camd or of the
-//! board may mend counts ([`Source::may_hang`]): not a camera that was unplugged, nor a sender elsewhere that is silent.
+//! The watchdogs themselves notice when the event loop hangs, because then nothing feeds them. What is decided here is
+//! the other half: whether pictures arrive for the clients that want them. Only faults count that a restart of camd or of
+//! the board may mend ([`Source::may_hang`]). An unplugged camera and a silent sender elsewhere do not.
 //!
 //! [`Source::may_hang`]: crate::source::Source::may_hang
 
@@ -15,7 +15,7 @@ use crate::limits::HUNG;
 pub struct Sight {
     /// Clients that want pictures.
     pub viewers: usize,
-    /// When somebody was last sent away without a picture: who asks for a snapshot does not stay.
+    /// When a client was last sent away without a picture: one that asks for a snapshot does not stay.
     pub sent_away: Option<Instant>,
     /// Whether it is the source's own fault if no picture comes.
     pub may_hang: bool,
@@ -61,6 +61,7 @@ impl Health {
         }
     }
 
+    /// Whether the camera hangs, as [`Health`] saw it last.
     pub fn is_hung(&self) -> bool {
         self.hung
     }

@@ -1,4 +1,4 @@
-//! The event loop: mio, listeners, signals, timers and those who watch camd. The only reader of the clock.
+//! The event loop: mio, listeners, signals, timers and the programs that watch camd. The only reader of the clock.
 //!
 //! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
@@ -202,7 +202,7 @@ impl Daemon {
             let open = matches!(door, Door::Acceptor(_)) && password.is_none();
             if open && *protocol == ProtocolKind::Call {
                 warn!(
-                    "{address}: calls without a password: whoever can connect may ring up the camera, and take any free \
+                    "{address}: calls without a password: everybody who can connect may call the camera, and take any free \
                      name; set password or password_file"
                 );
             }
@@ -211,7 +211,7 @@ impl Daemon {
         }
         hub.set_config_errors(&errors);
         let source = AnySource::new(&config);
-        // Last of all that may fail: once it runs, whoever does not feed it is reset.
+        // Last of all that may fail: once it runs, a camd that does not feed it is reset.
         let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
         Ok(Daemon {
             poll,
@@ -496,12 +496,12 @@ impl Daemon {
             Err(errors) => {
                 errors.iter().for_each(|error| error!("{error}"));
                 self.hub.set_config_errors(&errors);
-                return error!("{}: the settings of before stay in force", path.display());
+                return error!("{}: the old settings stay in force", path.display());
             }
         };
         if config.limits.frame_bytes != self.config.limits.frame_bytes {
             warn!(
-                "limits.frame_bytes changes with the next start only: buffers are taken at start"
+                "limits.frame_bytes changes at the next start only: camd takes its buffers at start"
             );
             config.limits.frame_bytes = self.config.limits.frame_bytes;
         }
@@ -520,13 +520,13 @@ impl Daemon {
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all of them stay as they are until the next start: number, protocol, bind or user changed"
+                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind or user changed"
             );
             config.listeners = self.config.listeners.clone();
         }
         if config.limits.frame_bytes > config.frame_bytes_max() {
             warn!(
-                "[[listener]]: all of them stay as they are: with frame_bytes as it was at the start, there is no room for the \
+                "[[listener]]: all listeners stay as they are: with the frame_bytes of the start, there is no room for the \
                  pictures of so many adaptive ones"
             );
             config.listeners = self.config.listeners.clone();
@@ -534,7 +534,7 @@ impl Daemon {
         self.hub.reconfigure(&config, now);
         self.camera.reconfigure(&config);
         if !same_source(&config, &self.config) {
-            info!("the camera is opened anew");
+            info!("the camera is opened again");
             let source = AnySource::new(&config);
             self.camera.replace(source, now);
         }

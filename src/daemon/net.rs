@@ -23,6 +23,7 @@ use crate::system::unix_socket::remove_stale;
 /// A listening socket.
 #[derive(Debug)]
 pub enum Acceptor {
+    /// For any host.
     Tcp(TcpListener),
     /// With the path to remove at the end, if camd made it.
     Unix(UnixListener, Option<PathBuf>),
@@ -105,6 +106,7 @@ impl Acceptor {
         }
     }
 
+    /// Has the poll tell of connections.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Acceptor::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
@@ -112,7 +114,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection, ready to be used, and who it is.
+    /// The next connection, ready to be used, and its address.
     pub fn accept(&self) -> io::Result<(Connection, Peer)> {
         let mut peer = Peer::new();
         let connection = match self {
@@ -163,7 +165,9 @@ fn prepare(stream: &TcpStream) {
 /// A client's connection.
 #[derive(Debug)]
 pub enum Connection {
+    /// From any host.
     Tcp(TcpStream),
+    /// From this machine.
     Unix(UnixStream),
 }
 

@@ -1,5 +1,5 @@
-//! Those who watch camd are told how it goes: the service manager (sd_notify(3): ready, a line of status, its watchdog)
-//! and the board's watchdog. Both are fed by the event loop, and only while [`Health`] finds nothing wrong.
+//! Tells the programs that watch camd how it goes: the service manager (sd_notify(3): ready, a line of status, its
+//! watchdog) and the board's watchdog. The event loop feeds both, and only while [`Health`] finds nothing wrong.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -15,6 +15,7 @@ use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
 use crate::system::watchdog::{Timer, Watchdog};
 
+/// Feeds the watchdogs and tells the service manager how it goes.
 pub struct Supervisor<T = File> {
     watchdogs: Option<Watchdogs<T>>,
     /// `None`: nobody wants to know.
@@ -144,13 +145,13 @@ impl<T: Timer> Watchdogs<T> {
             Some(Change::Hung) => {
                 let colon = if reason.is_empty() { "" } else { ": " };
                 error!(
-                    "camera: it is there, somebody wants a picture, and none came for {} s{colon}{reason}; {}",
+                    "camera: it hangs: a client has waited for a picture for {} s{colon}{reason}; {}",
                     HUNG.as_secs(),
                     self.threat()
                 );
             }
             Some(Change::Well) => {
-                info!("camera: no longer hung, or not missed; watchdogs are fed again");
+                info!("camera: it no longer hangs, or no client waits; watchdogs are fed again");
                 self.next = now;
             }
         }
@@ -173,13 +174,13 @@ impl<T: Timer> Watchdogs<T> {
     fn threat(&self) -> &'static str {
         match (self.manager, &self.board) {
             (true, None) => {
-                "the service manager's watchdog is not fed any more, so that camd is started anew"
+                "the service manager's watchdog is not fed any more, and will restart camd"
             }
             (false, Some(_)) => {
-                "the board's watchdog is not fed any more, so that the board is reset"
+                "the board's watchdog is not fed any more, and will reset the board"
             }
             _ => {
-                "the service manager's watchdog and the board's are not fed any more, so that camd is started anew or the board is reset"
+                "the service manager's watchdog and the board's are not fed any more, and will restart camd or reset the board"
             }
         }
     }

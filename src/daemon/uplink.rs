@@ -1,4 +1,4 @@
-//! Connections that camd makes by itself: to relays of others, where the camera is a user.
+//! Connections that camd makes by itself, to other relays, where the camera is a user.
 
 use std::fmt::Write as _;
 use std::os::fd::RawFd;

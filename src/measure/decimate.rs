@@ -36,6 +36,7 @@ impl Decimator {
             .is_none_or(|due| due.saturating_duration_since(at) <= self.interval / 4)
     }
 
+    /// The picture taken at `at` was wanted and is good: the next one is due an interval later.
     pub fn kept(&mut self, at: Instant) {
         self.due = Some(match self.due {
             // The first, or after a gap: no catching up.

@@ -17,6 +17,7 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// Counts an event.
     pub fn tick(&mut self, now: Instant) {
         if self
             .last_event

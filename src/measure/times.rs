@@ -20,14 +20,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in this order.
     pub const ALL: [Phase; 3] = [Phase::Decode, Phase::Scale, Phase::Encode];
 }
 
 /// What one picture took, by [`Phase`].
 pub type Spent = [Duration; Phase::ALL.len()];
 
+/// What the last pictures took in one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
+    /// Of all of them.
     pub mean: Duration,
     /// No more than one in a hundred took longer.
     pub p99: Duration,
@@ -48,6 +51,7 @@ pub struct Times {
 }
 
 impl Times {
+    /// Without any picture yet.
     pub fn new() -> Self {
         Times {
             pictures: 0,
@@ -58,6 +62,7 @@ impl Times {
         }
     }
 
+    /// Counts one more picture.
     pub fn add(&mut self, spent: &Spent) {
         // The remainder fits any index.
         let place = (self.pictures % PICTURES as u64) as usize;
@@ -104,7 +109,9 @@ impl Default for Times {
 /// How CLOCK_MONOTONIC and [`Instant`] relate: a moment on both.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch {
+    /// The moment, as Rust has it.
     pub instant: Instant,
+    /// The moment on CLOCK_MONOTONIC.
     pub monotonic: Duration,
 }
 

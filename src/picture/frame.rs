@@ -13,6 +13,7 @@ pub struct FrameMeta {
     pub wall: Duration,
     /// As it is stored, before `orientation`.
     pub width: u16,
+    /// As `width`.
     pub height: u16,
     /// What is still to be done so that viewers see it upright.
     pub orientation: Orientation,
@@ -45,7 +46,9 @@ pub fn wall_clock() -> Duration {
 /// Of a picture or one of its components, in samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
+    /// In samples.
     pub width: u16,
+    /// In samples.
     pub height: u16,
 }
 
@@ -177,23 +180,31 @@ impl Orientation {
 /// A picture on loan from its source: the borrow ends before the source can touch the buffer again.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
+    /// What is known about it.
     pub meta: FrameMeta,
+    /// The picture itself.
     pub picture: Picture<'a>,
 }
 
+/// The two kinds of pictures that a source gives.
 #[derive(Clone, Copy, Debug)]
 pub enum Picture<'a> {
     /// One whole JPEG, SOI to EOI, with Huffman tables, nothing behind it.
     Jpeg(&'a [u8]),
+    /// Not compressed.
     Raw(RawPicture<'a>),
 }
 
 /// An uncompressed picture. Which planes are used and how is up to `format`; unused ones are empty.
 #[derive(Clone, Copy, Debug)]
 pub struct RawPicture<'a> {
+    /// How the samples lie in the planes.
     pub format: PixelFormat,
+    /// In pixels.
     pub width: u16,
+    /// In pixels.
     pub height: u16,
+    /// Those that the format has come first.
     pub planes: [Plane<'a>; 3],
 }
 
@@ -201,6 +212,7 @@ pub struct RawPicture<'a> {
 /// pixels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plane<'a> {
+    /// From the first byte of the first line.
     pub data: &'a [u8],
     /// Bytes from one line to the next (V4L2's `bytesperline`).
     pub stride: usize,
@@ -219,8 +231,11 @@ pub enum PixelFormat {
     Nv12,
     /// 4:2:0 in three planes: Y, Cb, Cr (`V4L2_PIX_FMT_YUV420`).
     Yu12,
+    /// 3 bytes a pixel: red, green, blue.
     Rgb24,
+    /// 3 bytes a pixel: blue, green, red.
     Bgr24,
+    /// 1 byte a pixel, no colour.
     Grey,
 }
 
@@ -318,6 +333,7 @@ pub struct FrameBuf {
 }
 
 impl FrameBuf {
+    /// An empty one with room for so many bytes.
     pub fn new(capacity: usize) -> Self {
         FrameBuf {
             bytes: vec![0; capacity].into_boxed_slice(),
@@ -325,22 +341,27 @@ impl FrameBuf {
         }
     }
 
+    /// Bytes that it can hold.
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
+    /// Bytes that it holds.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// What it holds.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
+    /// Forgets what it holds.
     pub fn clear(&mut self) {
         self.len = 0;
     }

@@ -33,7 +33,9 @@ const COM: u8 = 0xFE;
 /// What [`inspect`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspected {
+    /// In pixels.
     pub width: u16,
+    /// In pixels.
     pub height: u16,
     /// The picture is `bytes[..end]`; what follows is padding.
     pub end: usize,
@@ -53,7 +55,12 @@ pub enum Defect {
     /// The header tells no frame size, or one of zero.
     NoSize,
     /// More bytes than the buffer for them holds.
-    TooBig { needed: usize, capacity: usize },
+    TooBig {
+        /// Bytes of the JPEG, with the tables that it lacks.
+        needed: usize,
+        /// Bytes that the buffer holds.
+        capacity: usize,
+    },
 }
 
 impl fmt::Display for Defect {
@@ -235,6 +242,7 @@ impl Splitter {
         }
     }
 
+    /// What was found so far.
     pub fn counts(&self) -> SplitCounts {
         self.counts
     }

@@ -126,6 +126,7 @@ impl Shrink {
         self.row as usize
     }
 
+    /// The size of the result.
     pub fn to(&self) -> Size {
         self.to
     }

@@ -1,33 +1,5 @@
 //! call: messages between users who have logged in, and pictures among them; video calls are made of both.
-//!
-//! In either direction a connection carries records, as a program of Qt's writes them with `QDataStream`: big-endian,
-//! one after another, without anything around them.
-//!
-//! | field | bytes |
-//! |---|---|
-//! | sender | QString |
-//! | receiver | QString |
-//! | content | QString |
-//! | type | qint32 |
-//!
-//! A QString is a quint32, the length of what follows in bytes, and the text in UTF-16BE. A length of `ffffffff` is the
-//! null string, that of 0 the empty one; nothing follows either, and nobody here tells them apart. (All versions of
-//! `QDataStream`'s format since Qt 2.1 have the same bytes for these two, so that it need not be agreed on.)
-//!
-//! | type | name | content |
-//! |---|---|---|
-//! | 1 | LOGIN | the password, or empty |
-//! | 2 | LOGIN_OK | empty |
-//! | 3 | LOGIN_REFUSED | why |
-//! | 54 | VIDEO_CALL_REQUEST | empty |
-//! | 55 | VIDEO_CALL_ACCEPT | empty |
-//! | 56 | VIDEO_CALL_REJECT | why |
-//! | 57 | VIDEO_DATA | a JPEG in Base64 (RFC 4648, section 4) |
-//! | 58 | VIDEO_CALL_END | empty |
-//! | 59 | UNAVAILABLE | why; its sender is the user who is not there |
-//! | other | | whatever the two agree on |
-//!
-//! A server answers 1 by 2 or 3, and writes 59 itself; it passes the others on as they are.
+#![doc = include_str!("call.md")]
 //!
 //! # The session
 //!
@@ -71,19 +43,30 @@ pub const VIDEO_DATA_TYPE: &[u8; TYPE] = &[0, 0, 0, 57];
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A user logs in.
     Login,
+    /// The relay lets that user in.
     LoginOk,
+    /// The relay does not; says why.
     LoginRefused,
+    /// Calls another user.
     Request,
+    /// Accepts a call.
     Accept,
+    /// Declines a call; says why.
     Reject,
+    /// A picture.
     VideoData,
+    /// Hangs up.
     End,
+    /// The receiver is not connected; says why.
     Unavailable,
+    /// Any other type, for the users alone.
     Other(i32),
 }
 
 impl Kind {
+    /// The type as it is on the wire.
     pub fn number(self) -> i32 {
         match self {
             Kind::Login => 1,
@@ -122,9 +105,13 @@ impl From<i32> for Kind {
 pub struct Record<'a> {
     /// All of it.
     pub bytes: &'a [u8],
+    /// The user that sends it.
     pub sender: &'a [u8],
+    /// The user that is to get it.
     pub receiver: &'a [u8],
+    /// What it says.
     pub content: &'a [u8],
+    /// What it is about.
     pub kind: Kind,
 }
 
@@ -200,12 +187,12 @@ impl<'a> Record<'a> {
         }))
     }
 
-    /// Who sends it.
+    /// The user that sends it.
     pub fn sender(&self) -> Result<Name, Violation> {
         name(self.sender)
     }
 
-    /// To whom it goes.
+    /// The user that is to get it.
     pub fn receiver(&self) -> Result<Name, Violation> {
         name(self.receiver)
     }
@@ -520,8 +507,8 @@ impl Connection {
     }
 }
 
-/// Those who see the camera through one connection to a relay. Each picture goes to one of them, the newest one to each in
-/// turn.
+/// The users that see the camera through one connection to a relay. Each picture goes to one of them, the newest one to
+/// each in turn.
 #[derive(Debug, Default)]
 pub struct Partners {
     all: heapless::Vec<Partner, MAX_CLIENTS>,
@@ -532,24 +519,28 @@ pub struct Partners {
 #[derive(Debug)]
 struct Partner {
     name: Name,
-    /// Of the newest picture that he got.
+    /// Of the newest picture that this user got.
     sequence: u64,
     pace: Option<Decimator>,
 }
 
 impl Partners {
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
+    /// Their names, in no order.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.all.iter().map(|partner| &partner.name)
     }
 
+    /// Whether this user is among them.
     pub fn contains(&self, name: &Name) -> bool {
         self.names().any(|other| other == name)
     }
@@ -566,12 +557,13 @@ impl Partners {
         assert!(added.is_ok(), "listener.calls is at most MAX_CLIENTS");
     }
 
+    /// Takes this user away; nothing happens if there is none.
     pub fn remove(&mut self, name: &Name) {
         self.all.retain(|partner| partner.name != *name);
         self.next = 0;
     }
 
-    /// Whether this picture is news for somebody, to whom it then goes.
+    /// Whether this picture is news for one of them, which then gets it.
     pub fn turn_to(&mut self, meta: &FrameMeta) -> bool {
         let count = self.all.len();
         let found = (self.next..self.next + count).find(|turn| self.is_due(turn % count, meta));

@@ -1,35 +1,5 @@
 //! http: a multipart stream, single pictures and state pages, as far as HTTP/1.1 (RFC 9110, RFC 9112) is needed for it.
-//!
-//! | method, path | answer |
-//! |---|---|
-//! | GET `/stream`, `/?action=stream` | `multipart/x-mixed-replace`, one part a picture, until the client goes |
-//! | GET `/snapshot`, `/snapshot.jpg`, `/?action=snapshot` | the newest picture; 503 within 2 s when there is none |
-//! | GET `/` | a page with the live picture and the state |
-//! | GET `/state` | JSON |
-//! | GET `/metrics` | Prometheus text format 0.0.4 |
-//! | GET `/healthz` | 200 while pictures come or nobody watches, else 503 |
-//! | GET `/controls` | the camera's controls, JSON |
-//! | POST `/controls` | sets them, `name=value&name=value` |
-//!
-//! HEAD is answered for every GET, OPTIONS for every path. The `?action=` forms are mjpg-streamer's, which clients such
-//! as OctoPrint have by heart; they may add keys without value (`/?action=stream&1608856928650`) to defeat caches.
-//!
-//! A part of the stream is
-//!
-//! ```text
-//! Content-Type: image/jpeg\r\n
-//! Content-Length: <bytes>\r\n
-//! X-Timestamp: <seconds>.<microseconds>\r\n
-//! \r\n
-//! <JPEG>\r\n
-//! --camdframe\r\n
-//! ```
-//!
-//! with the first boundary right behind the response's head. The boundary goes out with the picture and not with the
-//! next one, because Chrome, Edge and Firefox draw a part only when they see its end. X-Timestamp is the moment of
-//! capture since the Unix epoch.
-//!
-//! Responses carry no Date: a board without a clock battery does not know it (RFC 9110, 6.6.1).
+#![doc = include_str!("http.md")]
 
 //!
 //! # The session
@@ -69,25 +39,43 @@ pub const BOUNDARY: &str = "camdframe";
 const FIRST_BOUNDARY: &str = "--camdframe\r\n";
 const PART_TAIL: &[u8] = b"\r\n--camdframe\r\n";
 
+/// The type of pictures.
 pub const JPEG: &str = "image/jpeg";
+/// The type of `/state` and `/controls`.
 pub const JSON: &str = "application/json";
+/// The type of all that is for a person in a terminal.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+/// The type of the page.
 pub const HTML: &str = "text/html; charset=utf-8";
+/// The type of `/metrics`.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The status of a reply; RFC 9110, section 15, and RFC 6585 for 431.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
+    /// 200
     Ok,
+    /// 204: OPTIONS.
     NoContent,
+    /// 400
     BadRequest,
+    /// 403
     Forbidden,
+    /// 404
     NotFound,
+    /// 405
     MethodNotAllowed,
+    /// 408
     RequestTimeout,
+    /// 411
     LengthRequired,
+    /// 413
     ContentTooLarge,
+    /// 431
     HeadTooLarge,
+    /// 503
     ServiceUnavailable,
+    /// 505
     VersionNotSupported,
 }
 
@@ -111,14 +99,22 @@ impl fmt::Display for Status {
     }
 }
 
+/// The paths that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// Picture after picture.
     Stream,
+    /// One picture.
     Snapshot,
+    /// The page.
     Index,
+    /// What there is to know, as JSON.
     State,
+    /// The same for Prometheus.
     Metrics,
+    /// Whether pictures come.
     Healthz,
+    /// The camera's V4L2 controls.
     Controls,
 }
 
@@ -159,21 +155,27 @@ pub type Settings = heapless::Vec<(heapless::String<CONTROL_NAME>, i64), SETTING
 /// A request that is understood and allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// GET or HEAD.
     Get(Route),
+    /// OPTIONS.
     Options(Route),
+    /// POST `/controls`.
     SetControls(Box<Settings>),
 }
 
 /// A request that is refused, and what to tell the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// Of the reply.
     pub status: Status,
+    /// For a person: the reply's body.
     pub reason: &'static str,
     /// For 405.
     pub allow: Option<&'static str>,
 }
 
 impl Refusal {
+    /// One without Allow.
     pub const fn new(status: Status, reason: &'static str) -> Self {
         Refusal {
             status,
@@ -198,7 +200,9 @@ pub enum Phase {
 /// The state of an HTTP connection beyond its slot's.
 #[derive(Debug, Default)]
 pub struct Http {
+    /// That of the listener.
     pub policy: Rc<Policy>,
+    /// What the connection is doing.
     pub phase: Phase,
     /// The connection ends with the current reply.
     pub close: bool,
@@ -338,6 +342,7 @@ pub enum Parsed {
 }
 
 impl Http {
+    /// A new connection.
     pub fn new(policy: Rc<Policy>) -> Self {
         Http {
             policy,

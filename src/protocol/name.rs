@@ -17,6 +17,7 @@ impl Name {
         (fits && plain).then(|| Name(name()))
     }
 
+    /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,21 +1,9 @@
 //! pull: request, announcement, acknowledged parts; for clients on slow or lossy links that set the pace themselves.
+#![doc = include_str!("pull.md")]
 //!
-//! ASCII tokens without terminators, over TCP:
-//!
-//! | from | bytes | meaning |
-//! |---|---|---|
-//! | client | `new_request` | wants the newest picture |
-//! | server | `newImage:<decimal size>` | announced in one write, no terminator |
-//! | client | `ack` | send the next part |
-//! | server | at most 1380 bytes | one part of the JPEG; then it waits for `ack` again |
-//!
-//! As TCP keeps no boundaries, the client's tokens may arrive split or run together; CR, LF, space and NUL between them
-//! are ignored (clients that write lines or C strings). The original server answers a picture's last part without
-//! waiting for an `ack`, so that of the last part is optional.
-//!
-//! `new_request` is answered at once if there is a picture newer than the last one sent to this client, else with the
-//! next one. From the announcement to the last part the picture is frozen. One `new_request` that comes before the
-//! picture before it is through is remembered and served after it. All else is a [`Violation`].
+//! # Where this comes from
+//! The original server answers a picture's last part without waiting for an `ack`, so that of the last part is optional.
+//! Ignored bytes between tokens are for clients that write lines or C strings. A client's error is a [`Violation`].
 //!
 //! # The session
 //!
@@ -41,11 +29,15 @@ use crate::picture::frame::{FrameBuf, FrameMeta};
 /// What the client says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
+    /// `new_request`
     NewRequest,
+    /// `ack`
     Ack,
 }
 
+/// Asks for a picture.
 pub const NEW_REQUEST: &[u8] = b"new_request";
+/// Asks for a part, or acknowledges the last one.
 pub const ACK: &[u8] = b"ack";
 /// The announcement's bytes before the size.
 pub const NEW_IMAGE: &[u8] = b"newImage:";
@@ -75,6 +67,7 @@ pub fn next_token(input: &[u8]) -> Result<(usize, Option<Token>), Violation> {
 /// What a token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Nothing is to be done.
     Nothing,
     /// The picture is wanted: to [`State::AnnouncePending`].
     Announce,
@@ -192,6 +185,7 @@ impl Session for Pull {
 }
 
 impl Pull {
+    /// What a token means at this moment. An error costs the client its connection.
     pub fn on_token(&mut self, moment: Moment, token: Token) -> Result<Action, Violation> {
         match (token, moment) {
             (Token::NewRequest, Moment::Idle) => Ok(Action::Announce),

@@ -1,18 +1,10 @@
 //! push: every picture, unasked, each behind two lengths.
+#![doc = include_str!("push.md")]
 //!
-//! The server of the original speaks from the moment of connecting, in Python: `struct.pack("ii", n, n)` followed by
-//! the JPEG, again and again. That is, per picture:
-//!
-//! | bytes | what |
-//! |---|---|
-//! | 4 | int32, little-endian: the JPEG's length in bytes |
-//! | 4 | the same number again |
-//! | n | the JPEG |
-//!
-//! (`struct`'s native order is little-endian on every machine the original runs on; here it is little-endian by
-//! definition.) Whatever the client sends is read and dropped: the original greets with a line of text. A receiver
-//! rejects a header whose numbers differ or are not within 1 and its own limit: it has lost its place in the stream, or
-//! speaks to something else. A client may close its sending half and go on receiving.
+//! # Where this comes from
+//! The original server writes `struct.pack("ii", n, n)` in Python, then the JPEG. `struct`'s native order is little-endian on
+//! every machine that the original runs on; here it is little-endian by definition. The original client greets with a line
+//! of text, which is dropped.
 //!
 //! # The session
 //!

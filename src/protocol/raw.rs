@@ -1,8 +1,7 @@
 //! raw: every picture, unasked, and nothing else.
+#![doc = include_str!("raw.md")]
 //!
-//! Bare JPEGs, one behind the other. A receiver finds their ends by their markers, as
-//! [`crate::picture::jpeg::Splitter`] does, and ffmpeg and OpenCV (`tcp://box:8084`). Whatever the client sends is read
-//! and dropped. A client may close its sending half and go on receiving.
+//! [`crate::picture::jpeg::Splitter`] finds where a picture ends.
 //!
 //! # The session
 //!

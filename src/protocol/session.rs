@@ -57,7 +57,9 @@ pub enum State {
 /// so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    /// No picture is wanted.
     Idle,
+    /// A picture is wanted, and none is announced yet.
     AnnouncePending,
     /// Something of what is being sent is still to be written.
     MidChunk,
@@ -318,13 +320,16 @@ impl fmt::Display for CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// pull: bytes that begin neither `new_request` nor `ack`.
+    /// pull: bytes that begin neither `new_request` nor `ack`.
     UnknownToken { first: u8 },
     /// pull: a third `new_request` while one is being served and one is remembered.
     TooManyRequests,
     /// pull: `ack` for a part that is not written yet.
     EarlyAck,
     /// call: a text of UTF-16 has an even number of bytes.
+    /// call: a text of UTF-16 has an even number of bytes.
     OddText { bytes: usize },
+    /// call: a user's name of more than [`crate::limits::USER_NAME`] UTF-16 units.
     /// call: a user's name of more than [`crate::limits::USER_NAME`] UTF-16 units.
     LongName { bytes: usize },
     /// call: a record that is longer than there is room for.
@@ -335,6 +340,7 @@ pub enum Violation {
     ForeignSender,
     /// call: something else before LOGIN, where a password is needed.
     NotLoggedIn,
+    /// call: a type that only the relay sends.
     /// call: a type that only the relay sends.
     RelaysOnly { number: i32 },
 }

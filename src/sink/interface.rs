@@ -36,8 +36,10 @@ pub enum Outcome {
 /// After a fault the owner calls `close`, which must always succeed, remove what nobody else uses, and allow another
 /// `open`. Nothing here may wait for a reader.
 pub trait Sink {
+    /// Makes the memory, so that readers can come. An error says why they cannot.
     fn open(&mut self) -> Result<(), Fault>;
 
+    /// Removes the memory. Does nothing if it is not open.
     fn close(&mut self);
 
     /// What to poll (readable, edge-triggered) while open, if readers come by a descriptor. After it was registered, `run`

@@ -1,25 +1,17 @@
-//! A ring of pictures in shared memory ([`crate::system::ring`]), for programs that want them without copying.
+//! A ring of pictures in shared memory ([`crate::system::ring`]), for programs that want them without copying. How a reader
+//! connects and is woken up is described there, too.
 //!
-//! # Handing over
-//! A reader connects to a Unix socket of type SOCK_SEQPACKET: a message comes whole, with its descriptors, or not at all,
-//! and who connects with another type is told so by the kernel. It gets one message of 16 bytes, `camdring`, the version
-//! and the number of bytes to map, with two descriptors (SCM_RIGHTS): the memory, and what tells of new pictures. Where all
-//! places are taken, the number is 0, there are no descriptors, and the connection is closed. After that camd says
-//! nothing more, and the reader has nothing to say: a byte from it is a violation and ends the connection, as does its
-//! going away. The place is free then, though the reader keeps the mapping if it still wants it.
+//! # Why an epoll instance
+//! camd writes 1 to an eventfd(2) with each picture. A reader does not get that eventfd: it could let the counter run full,
+//! and camd's next write would wait, whatever camd has set (O_NONBLOCK belongs to the open file, which both would share).
+//! So the reader gets an edge-triggered epoll instance of its own with the eventfd in it. What is in an epoll instance
+//! cannot be reached through it. Nobody has to reset the counter: at 240 pictures a second it lasts for two thousand million
+//! years.
 //!
-//! # Waking up
-//! What a reader gets is an epoll instance of its own with an eventfd in it (eventfd(2)), edge-triggered, to which camd writes
-//! 1 with each picture: an event there, which nobody has to take back. The eventfd itself it does not get. Who has one can let
-//! its counter run full and make its writer wait, whatever that has set (O_NONBLOCK belongs to the open file, which both
-//! share). What is in an epoll instance cannot be reached through it, and at 240 pictures a second the counter lasts for two
-//! thousand million years. An event is EPOLLIN with `ffffffffffffffff` as its data, so that a reader may put descriptors of
-//! its own into the instance, the connection first of all, and wait for both with one call.
-//!
-//! Readers of one user share an eventfd, so that camd writes once for all of them: what a reader costs is that the kernel
-//! wakes it up. Those of different users do not, as the kernel limits how many epoll instances may wait for one file,
-//! directly and through each other, and one user's readers could leave nothing to another's. Those of one user could stop
-//! each other anyhow. When a reader's place is freed, the eventfd is taken out of its instance, which it may keep.
+//! Readers of one user share an eventfd, so that camd writes once for all of them, and a reader costs no more than its wake-up
+//! in the kernel. Readers of different users do not share one. The kernel limits how many epoll instances may wait for one
+//! file, directly and through each other, and one user's readers could use up the limit. (Readers of one user can
+//! stop each other anyhow.) When camd frees a reader's place, it takes the eventfd out of the reader's instance.
 
 use std::fmt;
 use std::fs;
@@ -185,6 +177,7 @@ impl Drop for Door {
 }
 
 impl Memfd {
+    /// As this section says. Opens nothing.
     pub fn new(sink: &SinkConfig, config: &Config) -> Self {
         Memfd {
             config: sink.clone(),
@@ -199,7 +192,7 @@ impl Memfd {
         }
     }
 
-    /// Takes in who has come. True if more may wait.
+    /// Takes in readers that have come. True if more may wait.
     fn accept(&mut self) -> bool {
         let Some(open) = &mut self.open else {
             return false;
@@ -250,7 +243,7 @@ impl Memfd {
                     if self.refused.is_power_of_two() {
                         let refused = self.refused;
                         error!(
-                            "sink: {}: a reader not let in: {error} ({refused} refused so far)",
+                            "sink: {}: a reader was refused: {error} ({refused} refused so far)",
                             self.place
                         );
                     }
@@ -272,7 +265,7 @@ impl Memfd {
                 self.violations += 1;
                 if self.violations.is_power_of_two() {
                     warn!(
-                        "sink: {}: {reader} closed: readers have nothing to say ({} have so far)",
+                        "sink: {}: {reader} closed: readers must not send anything ({} have so far)",
                         self.place, self.violations
                     );
                 }

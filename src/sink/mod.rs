@@ -1,8 +1,8 @@
 //! Where programs on the same board get pictures from without a connection: shared memory. [`Sink`] is the one interface
 //! of all kinds; [`Sinks`] keeps the configured ones alive.
 //!
-//! A sink holds one newest picture. Nobody waits for its readers, and none of them for another: a picture that cannot be
-//! put in place at once is skipped. A sink in trouble is closed, and opened again after a while; viewers do not notice.
+//! A sink holds one newest picture. camd never waits for a reader, and no reader for another: camd leaves out a picture
+//! that it cannot put in place at once. A sink in trouble is closed, and opened again after a while; viewers do not notice.
 
 mod interface;
 mod memfd;
@@ -31,7 +31,9 @@ pub use qt_shm::QtShm;
 // Their sizes differ, but there are few of them in the process.
 #[allow(clippy::large_enum_variant)]
 pub enum AnySink {
+    /// `kind = "qt-shm"`
     QtShm(QtShm),
+    /// `kind = "memfd"`
     Memfd(Memfd),
 }
 
@@ -109,6 +111,7 @@ impl Entry {
         }
     }
 
+    /// Its section of the configuration.
     pub fn config(&self) -> &SinkConfig {
         &self.config
     }
@@ -142,6 +145,7 @@ impl Entry {
         self.skipped
     }
 
+    /// Pictures per second, lately.
     pub fn fps(&self, now: Instant) -> f32 {
         self.rate.per_second(now)
     }
@@ -278,11 +282,12 @@ impl Sinks {
         before.iter_mut().for_each(Entry::close);
     }
 
+    /// In the order of the configuration.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Those for whom the camera must run.
+    /// The readers for which the camera must run.
     pub fn viewers(&self) -> usize {
         self.entries.iter().filter(|e| e.is_watched()).count()
     }
@@ -296,7 +301,7 @@ impl Sinks {
         self.entries.iter().filter_map(next).min()
     }
 
-    /// Takes in events, opens what is due, and gives the newest picture to all who have not had it. To be called in each
+    /// Takes in events, opens what is due, and gives the newest picture to all sinks that have not had it. To be called in each
     /// turn in which there may be a new picture, an event or a deadline.
     pub fn turn<C: Source>(
         &mut self,

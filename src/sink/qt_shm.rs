@@ -1,10 +1,10 @@
 //! A `QImage` in a `QSharedMemory` (see [`crate::system::shm`]): for Qt programs, which attach, lock, read, unlock and detach.
 //!
-//! The segment is created once, for the largest picture that there can be, and stays attached: whoever detaches as the
-//! last one would remove it. Readers come and go without a word, so the camera runs as long as this is open.
+//! camd creates the segment once, for the largest picture that there can be, and stays attached: otherwise the last program
+//! that detaches would remove it. Readers come and go without a message, so the camera runs as long as this is open.
 //!
-//! The lock is held while a picture is decoded and written, straight into the segment; a reader waits for that. Until the
-//! last byte is there the segment holds a null image: that is what a reader gets if camd is killed meanwhile.
+//! camd holds the lock while it decodes and writes a picture, straight into the segment; a reader waits for that. Until the
+//! last byte is there the segment holds a null image: a reader gets this if camd is killed meanwhile.
 
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -18,6 +18,7 @@ use crate::encode::renditions::Renditions;
 use crate::picture::frame::{Bounds, Frame, FrameMeta, PixelFormat, Size};
 use crate::system::shm::{self, Key, Segment, picture};
 
+/// A picture in a `QSharedMemory`.
 pub struct QtShm {
     key: Key,
     mode: u32,
@@ -49,6 +50,7 @@ fn within(sink: &SinkConfig, config: &Config) -> Size {
 }
 
 impl QtShm {
+    /// As this section says. Opens nothing.
     pub fn new(sink: &SinkConfig, config: &Config) -> Self {
         QtShm {
             key: Key::new(&sink.key),

@@ -14,12 +14,19 @@ use crate::picture::frame::Frame;
 // Their sizes differ, but there is one of them in the process.
 #[allow(clippy::large_enum_variant)]
 pub enum AnySource {
+    /// `source = "v4l2"`
     V4l2(v4l2::V4l2),
+    /// `source = "pipe"`
     Pipe(pipe::Pipe),
+    /// `source = "replay"`
     Replay(replay::Replay),
+    /// `source = "pattern"`
     Pattern(pattern::Pattern),
+    /// `source = "call"`
     Call(call::Call),
+    /// `source = "push"`
     Push(push::Push),
+    /// `source = "qt-shm"`
     QtShm(qt_shm::QtShm),
 }
 

@@ -1,4 +1,5 @@
-//! Pictures from a video call: somebody at a relay is rung up, and what he sends is the picture ([`crate::protocol::call`]).
+//! Pictures from a video call ([`crate::protocol::call`]): camd calls a user of a relay, and what that user sends is the
+//! picture.
 
 use std::fmt;
 use std::io;
@@ -30,10 +31,10 @@ const LONGEST: Longest = Longest {
 const TEXT: usize = RECORD / 2;
 const JPEG: usize = TEXT / 4 * 3;
 
-/// What others get who ring up this box.
+/// What users get that call this box.
 const NOTHING_TO_SHOW: &str = "shows pictures, has none";
 
-/// A user of a relay who rings up another one, and shows what that one sends.
+/// A user of a relay that calls another one, and shows what that one sends.
 pub struct Call {
     dial: Dial,
     /// `None`: the host name, which ought to be it, is no name for a user.
@@ -341,7 +342,8 @@ impl Source for Call {
         self.stop();
         let Some(user) = &self.user else {
             return Err(Fault(
-                "the host name is no name of 1 to 64 characters: set call.user".into(),
+                "the host name is not a valid user name of 1 to 64 characters: set call.user"
+                    .into(),
             ));
         };
         let description = format!("call of {user} to {}", self.dial);

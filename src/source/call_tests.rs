@@ -310,7 +310,7 @@ fn the_host_name_is_the_name() {
     call.user = None;
     assert_eq!(
         call.start(Instant::now()).unwrap_err().0,
-        "the host name is no name of 1 to 64 characters: set call.user"
+        "the host name is not a valid user name of 1 to 64 characters: set call.user"
     );
 }
 

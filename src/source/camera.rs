@@ -109,6 +109,7 @@ impl<S: Source> Camera<S> {
         self.retry = (!rests || self.settings.linger.is_none()).then_some(now);
     }
 
+    /// What the camera is doing.
     pub fn condition(&self) -> Condition {
         match (&self.trouble, &self.negotiated) {
             (Some(_), _) => Condition::Fault,
@@ -123,10 +124,12 @@ impl<S: Source> Camera<S> {
         self.trouble.as_ref().map_or("", |trouble| &trouble.reason)
     }
 
+    /// What the source agreed to deliver; `None` while it is off.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.negotiated.as_ref()
     }
 
+    /// Its section of the configuration.
     pub fn settings(&self) -> &CameraConfig {
         &self.settings
     }
@@ -146,6 +149,7 @@ impl<S: Source> Camera<S> {
         Some(self.orientation().turn(Size { width, height }))
     }
 
+    /// Pictures since the start of camd.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -155,6 +159,7 @@ impl<S: Source> Camera<S> {
         self.rate.per_second(now)
     }
 
+    /// When the newest picture was captured; `None` before the first.
     pub fn captured(&self) -> Option<Instant> {
         self.last_captured
     }
@@ -276,7 +281,7 @@ impl<S: Source> Camera<S> {
         }
     }
 
-    /// What the log says of a start: also who turns the picture.
+    /// What the log says of a start: also what turns the picture.
     fn announcement(&self, negotiated: &Negotiated) -> String {
         let wanted = self.settings.orientation();
         let left = negotiated.orientation.unwrap_or(wanted);
@@ -393,17 +398,19 @@ impl<S: Source> Camera<S> {
         }
     }
 
-    /// Everyone who waits has been offered the newest picture.
+    /// Every client that waits has been offered the newest picture.
     pub fn release(&mut self) {
         if self.negotiated.is_some() {
             self.source.release();
         }
     }
 
+    /// Those of the source, with their values now; none while it is off.
     pub fn controls(&self) -> Vec<Control> {
         self.source.controls()
     }
 
+    /// Sets a control by its name. An error is for the client that asked.
     pub fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError> {
         self.source.set_control(name, value)
     }

@@ -10,9 +10,13 @@ pub struct Control {
     pub name: String,
     /// "integer", "boolean", "menu", "button", …
     pub kind: &'static str,
+    /// The smallest value.
     pub minimum: i64,
+    /// The largest value.
     pub maximum: i64,
+    /// From one value to the next.
     pub step: i64,
+    /// The driver's own value.
     pub default: i64,
     /// `None` for a button or a control that cannot be read.
     pub value: Option<i64>,
@@ -23,6 +27,7 @@ pub struct Control {
     pub locked: bool,
 }
 
+/// Why a control was not set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlError {
     /// The source has no control of that name.

@@ -68,6 +68,7 @@ enum Step {
 }
 
 impl Dialer {
+    /// One that connects to this server; errors name `key` of the configuration. Begins nothing.
     pub fn new(server: impl Into<Address>, key: &'static str) -> Dialer {
         Dialer {
             server: server.into(),

@@ -21,9 +21,11 @@ impl fmt::Display for Fault {
 /// What a source agreed to deliver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Negotiated {
+    /// Of the pictures.
     pub format: PixelFormat,
     /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push, qt-shm).
     pub width: u16,
+    /// As `width`.
     pub height: u16,
     /// Frames per second that the source promises; `None` if it does not say.
     pub fps: Option<f32>,
@@ -64,8 +66,10 @@ pub struct Captured {
 /// everything and allow another `start`. The clock is an argument: a source never asks for the time, except to date
 /// pictures whose driver dates them with a clock of its own.
 pub trait Source {
+    /// Opens it and begins. An error says why it cannot, and is tried again later.
     fn start(&mut self, now: Instant) -> Result<Negotiated, Fault>;
 
+    /// Closes everything. Does nothing if it is not running.
     fn stop(&mut self);
 
     /// Whether each `start` disturbs somebody. Such a source is started for viewers only, and not again after a fault while
@@ -111,6 +115,7 @@ pub trait Source {
         Vec::new()
     }
 
+    /// Sets a control by its name in [`Source::controls`].
     fn set_control(&mut self, _name: &str, _value: i64) -> Result<(), ControlError> {
         Err(ControlError::Unknown)
     }

@@ -15,7 +15,7 @@ use crate::protocol::push::{HEADER, parse_header};
 /// Where the configuration has the server.
 const KEY: &str = "camera.address";
 
-/// The original client greets with a line of text, and so does this one: who waits for it gets it. The original's server
+/// The original client greets with a line of text, and so does this one, for servers that wait for it. The original's server
 /// and camd's do not wait, and drop it or let it lie.
 const GREETING: &[u8] = b"hello from camd\n";
 

@@ -1,8 +1,8 @@
 //! Pictures of a Qt program: a `QImage` in a `QSharedMemory` (see [`crate::system::shm`]), looked at `camera.fps` times a second.
 //!
-//! A picture that stays as it is, is one picture, and no fault however long it stays: a program may share one at the push
-//! of a button. There is a fault where nobody has created the segment; for a moment it may be gone, as programs
-//! replace it with each picture.
+//! A picture that does not change is one picture. It is not a fault, however long it stays: a program may share one when a
+//! button is pressed. It is a fault if no program has created the segment. For a moment the segment may be gone, as
+//! programs replace it with each picture.
 
 use std::io::Cursor;
 use std::os::fd::RawFd;
@@ -15,7 +15,7 @@ use crate::limits::{CAPTURE_STALL, DIMENSION_MAX, SHM_CONTENT, SHM_PIXELS};
 use crate::picture::frame::{Frame, FrameMeta, Picture, PixelFormat, Plane, RawPicture};
 use crate::system::shm::{self, Found, Key, Reader, picture};
 
-/// While somebody has the lock, it is tried again so soon: those who read or write one picture take some milliseconds.
+/// While another program has the lock, it is tried again so soon: to read or write one picture takes some milliseconds.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// The original reader, a number of times a second.

@@ -1,54 +1,15 @@
 //! Pictures in shared memory: a ring of slots in a memfd that one process writes and any number of others read, without
-//! a copy and without a word between them.
+//! a copy and without a message between them.
+#![doc = include_str!("../protocol/memfd.md")]
 //!
-//! # Layout
-//! All numbers are unsigned and in the byte order of the machine, on all of camd's targets little-endian. Places are in
-//! bytes.
+//! # Why it is safe
+//! The numbers are in the byte order of the machine, on all of camd's targets little-endian. Locks and the header's two
+//! changing numbers are 32 bits wide and aligned: every machine reads and writes them in one piece. Wider numbers are behind a
+//! lock, which tells when half of one is old. On ARM the fences are `dmb ish`; on x86 they cost nothing.
 //!
-//! | place | bytes | ring header |
-//! |---|---|---|
-//! | 0 | 8 | `camdring` |
-//! | 8 | 4 | version of this layout: 1 |
-//! | 12 | 4 | slots |
-//! | 16 | 4 | place of the first slot, 4096 |
-//! | 20 | 4 | from one slot to the next, a multiple of 4096 |
-//! | 24 | 4 | place of the picture in its slot, 128 |
-//! | 28 | 4 | bytes of the largest picture that a slot can hold |
-//! | 64 | 4 | slot of the newest picture, from 0; `ffffffff`: there is none |
-//! | 68 | 4 | pictures so far, modulo 2³² |
-//!
-//! | place | bytes | slot header |
-//! |---|---|---|
-//! | 0 | 4 | lock: odd while the slot is being written, and another number after each time |
-//! | 4 | 4 | the picture's FourCC, as V4L2 has them; 0: there is none |
-//! | 8 | 8 | sequence: camd's number of the picture, from 1, rising; gaps are pictures that were not written |
-//! | 16 | 8 | moment of capture: ns since 1970 (CLOCK_REALTIME) |
-//! | 24 | 8 | the same moment in ns of CLOCK_MONOTONIC |
-//! | 32 | 4 | width |
-//! | 36 | 4 | height |
-//! | 40 | 4 | bytes of the picture |
-//! | 44 | 4 | flags, see [`flags`] |
-//! | 48 | 3 × 8 | its planes: place in the picture, and bytes from one line to the next (V4L2's `bytesperline`); zeros for planes that it has not, and for a JPEG |
-//!
-//! What is not named is 0, and to be ignored by readers of version 1.
-//!
-//! # Who may do what when
-//! A seqlock for each slot (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", MSPC 2012).
-//! The writer makes the lock odd, then a release fence; it writes the slot; then it makes the lock even, and after that
-//! the header's numbers, each with release. A reader reads the slot of the newest picture and its lock, each with
-//! acquire. It reads the slot; then an acquire fence; then the lock again. If that was odd or is another number now, what
-//! was read is worth nothing, and the reader begins anew. On ARM the fences are `dmb ish`; on x86 they cost nothing.
-//!
-//! Locks and the header's two numbers are 32 bits wide and aligned: every machine reads and writes them in one piece.
-//! Wider numbers are behind a lock, which tells when half of one is old.
-//!
-//! With n slots, a picture stays as it is until n - 1 further ones have come.
-//!
-//! # What readers cannot do
 //! The memory's size is sealed, and it is sealed against writing, but for the mapping that the writer has made before
-//! (`F_SEAL_FUTURE_WRITE`, Linux 5.1): no descriptor of it, however it was opened, gives more than a mapping to read from,
-//! and mprotect(2) does not change that. A reader may look at pages that were never written; then they cost memory, at
-//! most as much as the whole ring has.
+//! (`F_SEAL_FUTURE_WRITE`): no descriptor of it, however it was opened, gives more than a mapping to read from, and
+//! mprotect(2) does not change that.
 
 use std::ffi::c_void;
 use std::io;
@@ -93,13 +54,17 @@ pub mod flags {
 /// What a slot's header says of its picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Description {
+    /// As V4L2 has them.
     pub fourcc: u32,
+    /// camd's number of the picture, from 1, rising.
     pub sequence: u64,
     /// Nanoseconds since 1970.
     pub wall: u64,
     /// The same moment on CLOCK_MONOTONIC.
     pub monotonic: u64,
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
     /// Bytes of the picture.
     pub size: u32,

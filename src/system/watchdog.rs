@@ -1,8 +1,8 @@
 //! The board's watchdog: a timer that resets the board unless it is fed (`linux/watchdog.h`, and the kernel's
 //! Documentation/watchdog/watchdog-api.rst).
 //!
-//! Opening the device starts it. Whoever closes it without having written the magic character `V` leaves it running:
-//! so a camd that crashes or hangs takes the board with it, and one that was told to end does not.
+//! To open the device starts the timer. To close it stops the timer only if the magic character `V` was written before.
+//! So a camd that crashes or hangs takes the board with it, and one that is told to end does not.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -22,6 +22,7 @@ use crate::limits::{WATCHDOG_MEALS, WATCHDOG_TIMEOUT_MIN};
 pub struct Support {
     /// `WDIOF_*`: what it can do.
     pub options: u32,
+    /// Of the device's firmware or chip, as the driver counts.
     pub firmware_version: u32,
     /// NUL-terminated, unless it fills its place.
     pub identity: [u8; 32],
@@ -29,6 +30,7 @@ pub struct Support {
 
 /// In the boot status: it was this watchdog that reset the board.
 pub const WDIOF_CARDRESET: u32 = 0x20;
+/// The timeout can be set.
 pub const WDIOF_SETTIMEOUT: u32 = 0x80;
 /// The magic `V` stops it.
 pub const WDIOF_MAGICCLOSE: u32 = 0x100;
@@ -49,6 +51,7 @@ mod call {
 
 /// What the device is asked: the kernel's, or a scripted one in tests.
 pub trait Timer {
+    /// What it can do (WDIOC_GETSUPPORT).
     fn support(&self) -> nix::Result<Support>;
 
     /// `WDIOF_*` at the last boot.
@@ -60,6 +63,7 @@ pub trait Timer {
     /// The seconds that it took over, which may be others.
     fn set_timeout(&self, seconds: c_int) -> nix::Result<c_int>;
 
+    /// Feeds it, or stops it with the magic `V`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
@@ -180,6 +184,7 @@ impl<T: Timer> Watchdog<T> {
         self.timeout / WATCHDOG_MEALS
     }
 
+    /// Feeds it. A failure is logged once.
     pub fn feed(&mut self) {
         let fed = self.timer.write(FOOD);
         match fed {

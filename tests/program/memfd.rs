@@ -286,7 +286,7 @@ fn talking_floods_and_too_many_readers() {
         talking.assert_ended();
     }
     camd.wait_log("it is said", |log| {
-        log.contains("readers have nothing to say")
+        log.contains("readers must not send anything")
     });
     // Who shuts its half is gone, as who closes it.
     let leaving = Reader::new(&socket);

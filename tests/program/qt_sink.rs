@@ -298,7 +298,7 @@ fn camd_fetch_saves_the_picture_as_it_is() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
-        text.contains("nobody has created it; start the program"),
+        text.contains("no program has created it; start the program"),
         "{text}"
     );
     assert_eq!(

@@ -79,7 +79,7 @@ fn a_qt_programs_picture_is_served_and_changes() {
         let state = camd.wait_state("a fault", |state| state["camera"]["state"] == "fault");
         let reason = state["camera"]["reason"].as_str().expect("a text");
         let expected = format!(
-            "shm:{} (camera.key): nobody has created it; start the program",
+            "shm:{} (camera.key): no program has created it; start the program",
             place.key
         );
         assert!(reason.starts_with(&expected), "{reason}");

@@ -189,7 +189,7 @@ fn a_reload_switches_the_stamp_and_changes_its_name_in_a_running_stream() {
         });
     }
     let log = camd.log();
-    assert!(!log.contains("opened anew"), "{log}");
+    assert!(!log.contains("opened again"), "{log}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The calling half of [`crate::protocol::call`]: logs in, rings somebody up, takes the pictures in, hangs up.
+//! The calling half of [`crate::protocol::call`]: logs in, calls a user, takes the pictures in, hangs up.
 
 use super::error::FetchError;
 use super::pictures::PICTURE_LIMIT;
@@ -125,7 +125,7 @@ impl Receiver {
                 picture.resize(self.text.len().min(PICTURE_LIMIT), 0);
                 let length = record.picture(&mut self.text, picture).ok_or_else(|| {
                     FetchError::Protocol(format!(
-                        "{callee} sent what is no Base64, or of more than {PICTURE_LIMIT} bytes"
+                        "{callee} sent something that is not Base64, or has more than {PICTURE_LIMIT} bytes"
                     ))
                 })?;
                 picture.truncate(length);

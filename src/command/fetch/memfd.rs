@@ -1,4 +1,4 @@
-//! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. What is no JPEG is made one.
+//! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. Pixels are encoded to JPEG.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -53,7 +53,7 @@ impl Receiver {
         let (hello, fds) = receive(&connection).map_err(failed)?;
         let wrong = |why: &str| FetchError::Protocol(format!("{}: {why}", path.display()));
         match parse_hello(&hello) {
-            None => return Err(wrong("no ring of pictures that is known here")),
+            None => return Err(wrong("not a ring of pictures, or one of another version")),
             Some(0) => {
                 let what = format!("{}: all places are taken", path.display());
                 return Err(FetchError::Connection(what));

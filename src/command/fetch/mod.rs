@@ -1,10 +1,14 @@
 //! The receiving half, without a window: whole pictures from a camera server into a file, a folder or a pipe.
 //!
-//! Speaks to `camd` and to others of its kind: `pull://host:8082`, `push://host:8081`, `raw://host:8084`,
-//! `http://host/path`, where the answer's Content-Type says whether it is one picture or a stream of them, and
-//! `call://host:8083/camera`, which rings up the camera at a relay. On the same machine also `memfd:/path`, a sink's shared
-//! memory, and `shm:KEY`, Qt's, with PNGs in it. Blocking `std` sockets, one thread, nothing shared with the daemon except
-//! [`crate::limits`] and the formats in [`crate::protocol`].
+//! It speaks to `camd` and to others of its kind:
+//!
+//! - `pull://host:8082`, `push://host:8081`, `raw://host:8084`;
+//! - `http://host/path`, whose Content-Type says whether it is one picture or a stream of them;
+//! - `call://host:8083/camera`, which calls the camera at a relay;
+//! - on the same machine `memfd:/path`, a sink's shared memory, and `shm:KEY`, Qt's, with PNGs in it.
+//!
+//! It uses blocking `std` sockets and one thread, and shares nothing with the daemon but [`crate::limits`] and the formats
+//! in [`crate::protocol`].
 //!
 //! What a server sends is never trusted: a length is compared with the limit before it is used, a head has a largest
 //! size, text that goes to the terminal is cleaned of control characters, and every wait ends at a deadline.

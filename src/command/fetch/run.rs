@@ -23,6 +23,7 @@ pub struct FetchOptions {
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
+    /// Where the pictures go.
     pub output: Output,
     /// For the connection, and again for each picture. Looking up a host name is not covered: the C library's
     /// resolver has its own limits.
@@ -32,9 +33,11 @@ pub struct FetchOptions {
 /// What was received and written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// Pictures that were written.
     pub pictures: u64,
     /// Of the pictures alone, without framing.
     pub bytes: u64,
+    /// From when it was connected to the last picture.
     pub elapsed: Duration,
 }
 

@@ -1039,7 +1039,7 @@ fn the_largest_picture_of_a_call_is_taken() {
             assert_eq!(folder.pictures(), [jpeg(size, 9)]);
         } else {
             let text = protocol_error(result);
-            assert!(text.ends_with("or of more than 16777216 bytes"), "{text}");
+            assert!(text.ends_with("or has more than 16777216 bytes"), "{text}");
         }
     }
 }
@@ -1047,9 +1047,9 @@ fn the_largest_picture_of_a_call_is_taken() {
 #[test]
 fn what_is_no_picture_ends_the_call() {
     for (content, why) in [
-        ("/9j/2", "no Base64"),
-        ("/9j/ 2Q==", "no Base64"),
-        ("/9j/2Q==\u{100}", "no Base64"),
+        ("/9j/2", "not Base64"),
+        ("/9j/ 2Q==", "not Base64"),
+        ("/9j/2Q==\u{100}", "not Base64"),
         ("R0lGODlh", "picture 1 is not a JPEG"),
         ("", "picture 1 is not a JPEG"),
     ] {

@@ -5,7 +5,7 @@ use crate::config::Secret;
 use crate::limits::{PASSWORD, USER_NAME};
 use crate::protocol::call::Name;
 
-/// Whom a `call://` rings up that names nobody: camd's own default.
+/// The user that a `call://` without a name calls: camd's own default.
 const CALLEE: &str = "camera";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Scheme {
     Call(Call),
 }
 
-/// Who rings up whom.
+/// The caller and the user that is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     /// Both are as a [`Name`] must be.

@@ -65,19 +65,33 @@ const ROW_SAMPLES: usize = COMPONENTS * MCU_LINES * (DIMENSION_MAX as usize + 64
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodecError {
     /// The JPEG does not fit the buffer for it (or just so: a byte must remain).
-    TooBig { capacity: usize },
+    TooBig {
+        /// Bytes that the buffer holds.
+        capacity: usize,
+    },
     /// The picture is empty or larger than [`DIMENSION_MAX`].
-    Size { width: u32, height: u32 },
+    Size {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
     /// A plane of the raw picture holds fewer bytes than its size and stride say.
     Short {
+        /// Of the picture, from 0.
         plane: usize,
+        /// Bytes that it takes.
         needed: usize,
+        /// Bytes that are there.
         got: usize,
     },
     /// The lines of a plane are longer than the way from one to the next.
     Stride {
+        /// Of the picture, from 0.
         plane: usize,
+        /// Bytes that a line takes.
         needed: usize,
+        /// Bytes from one line to the next.
         got: usize,
     },
     /// The JPEG to transcode ends before its picture does.
@@ -85,7 +99,10 @@ pub enum CodecError {
     /// No raw picture in this format ([`PixelFormat::Mjpeg`]), or a JPEG in colours that are for printing (CMYK).
     Unsupported(&'static str),
     /// The picture is too large to be kept for turning it ([`TURNED_BYTES`]).
-    TooBigToTurn { needed: usize },
+    TooBigToTurn {
+        /// Bytes of samples.
+        needed: usize,
+    },
     /// An edge that would be mirrored ends with a part of an MCU: such a JPEG cannot be turned without loss.
     PartialMcu,
     /// libjpeg refused, in its own words.
@@ -153,10 +170,12 @@ impl<'a> Recipe<'a> {
         }
     }
 
+    /// The same, with colours at most so fine.
     pub fn coloured(self, chroma: Chroma) -> Self {
         Recipe { chroma, ..self }
     }
 
+    /// The same, turned.
     pub fn turned(self, orientation: Orientation) -> Self {
         Recipe {
             orientation,
@@ -164,6 +183,7 @@ impl<'a> Recipe<'a> {
         }
     }
 
+    /// The same, with this stamp on it.
     pub fn stamped(self, stamp: &'a Stamp) -> Self {
         Recipe {
             stamp: Some(stamp),

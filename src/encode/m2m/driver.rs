@@ -11,12 +11,14 @@ pub trait Nodes {
     /// All of them, whatever they are.
     fn list(&self) -> Vec<PathBuf>;
 
+    /// Opens one. An error is the failed system call.
     fn open(&self, path: &Path) -> Result<Box<dyn Driver>, Failure>;
 }
 
 /// The driver's side of an encoder: the kernel, or a scripted one in tests. Dropping it ends the streams, frees the
 /// buffers and closes it.
 pub trait Driver {
+    /// Of its device node.
     fn path(&self) -> &Path;
 
     /// V4L2's name of the device.
@@ -34,13 +36,16 @@ pub trait Driver {
     /// Whether there is a V4L2_CID_JPEG_COMPRESSION_QUALITY.
     fn has_quality(&self) -> bool;
 
+    /// Sets V4L2_CID_JPEG_COMPRESSION_QUALITY, 1 to 100.
     fn set_quality(&mut self, quality: u8) -> Result<(), Failure>;
 
     /// Whether there is a V4L2_CID_JPEG_CHROMA_SUBSAMPLING.
     fn has_chroma(&self) -> bool;
 
+    /// Sets it. Drivers have a few of the menu's values.
     fn set_chroma(&mut self, chroma: Chroma) -> Result<(), Failure>;
 
+    /// VIDIOC_S_FMT. Gives what the driver has settled on, which may be something else.
     fn set_format(&mut self, queue: Queue, wanted: &Wanted) -> Result<Granted, Failure>;
 
     /// Which part of an OUTPUT buffer is the picture: width and height, as wanted and as the driver has it.
@@ -49,6 +54,7 @@ pub trait Driver {
     /// Requests buffers and maps them. Tells how many there are.
     fn map(&mut self, queue: Queue, count: u32) -> Result<u32, Failure>;
 
+    /// VIDIOC_STREAMON
     fn stream_on(&mut self, queue: Queue) -> Result<(), Failure>;
 
     /// Gives a CAPTURE buffer to the driver, to be filled.

@@ -88,10 +88,13 @@ fn accept_jpeg(data: &[u8], size: Size, out: &mut FrameBuf) -> Result<(), String
 /// A device that can do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// Of its device node.
     pub path: PathBuf,
+    /// V4L2's name of it.
     pub card: String,
     /// V4L2's codes of what goes in and of what comes out.
     pub raw: u32,
+    /// As `raw`: what comes out.
     pub coded: u32,
     /// Whether it can be told the sampling of its JPEGs.
     pub chroma: bool,
@@ -371,6 +374,7 @@ impl Encoder {
         }
     }
 
+    /// What to poll, edge-triggered, readable and writable.
     pub fn fd(&self) -> RawFd {
         self.driver.fd()
     }

@@ -38,10 +38,12 @@ pub struct Profile {
     pub raw_quality: u8,
     /// How fine the colours are of what is encoded. `None`: as its quality has it ([`Profile::chroma`]).
     pub asked_chroma: Option<Chroma>,
+    /// The size that it is to fit.
     pub bounds: Bounds,
 }
 
 impl Profile {
+    /// What a listener wants.
     pub fn of(listener: &ListenerConfig) -> Self {
         Profile {
             quality: listener.quality,
@@ -140,6 +142,7 @@ pub struct Rendition {
 }
 
 impl Rendition {
+    /// JPEG quality, 1 to 100.
     pub fn quality(&self) -> u8 {
         self.quality
     }
@@ -158,6 +161,7 @@ impl Rendition {
         &self.times
     }
 
+    /// Whether this is what a listener with that profile gets.
     pub fn is_for(&self, profile: Profile) -> bool {
         (self.quality, self.chroma, self.bounds)
             == (profile.raw_quality, profile.chroma(), profile.bounds)
@@ -239,7 +243,7 @@ impl Renditions {
         self.hardware.is_undecided()
     }
 
-    /// Decides who encodes pictures like this one. Looks through the video nodes of the machine if need be.
+    /// Decides what encodes pictures like this one. Looks through the video nodes of the machine if need be.
     pub fn decide(&mut self, frame: &Frame<'_>) {
         self.hardware.decide(frame);
     }

@@ -16,18 +16,22 @@ pub struct Wish<'a> {
     pub format: Option<PixelFormat>,
     /// Before turning.
     pub size: (u32, u32),
+    /// Pictures per second.
     pub fps: u16,
     /// Whether the camera turns its pictures by a quarter, so that they come with width and height exchanged.
     pub transposed: bool,
     /// How they are to be turned after that.
     pub left: Orientation,
+    /// What listeners and sinks want.
     pub demand: &'a Demand,
 }
 
 /// What to ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
+    /// V4L2's code of the format.
     pub code: u32,
+    /// The same as camd's.
     pub format: PixelFormat,
     /// Before turning.
     pub size: (u32, u32),

@@ -26,6 +26,7 @@ pub fn list(device: &Device) -> Vec<Control> {
         .collect()
 }
 
+/// Sets a control by its normalised name. An error says that there is none, or why the driver refuses.
 pub fn set(device: &Device, name: &str, value: i64) -> Result<(), ControlError> {
     let query = queries(device)
         .find(|query| normalise(&name_of(query)) == name)

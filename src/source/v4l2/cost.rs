@@ -147,12 +147,16 @@ pub struct Demand {
 /// How much of what is wanted the camera's own pictures are, if they are JPEGs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untouched {
+    /// All of it.
     All,
+    /// Some of it.
     Some,
+    /// None of it.
     None,
 }
 
 impl Demand {
+    /// That of all listeners and sinks of this configuration.
     pub fn of(config: &Config) -> Self {
         let mut wants = Vec::new();
         for listener in &config.listeners {
@@ -233,6 +237,7 @@ impl Demand {
         sum
     }
 
+    /// How many of these get a JPEG as the camera stores it, of this size and still to be turned so.
     pub fn untouched(&self, stored: Size, left: Orientation) -> Untouched {
         let met = |want: &Want| want.is_met(PixelFormat::Mjpeg, left.turn(stored), left);
         if self.wants.iter().all(met) {

@@ -88,6 +88,7 @@ impl NotStarted {
 }
 
 impl V4l2 {
+    /// As the configuration says. Opens nothing.
     pub fn new(config: &Config) -> V4l2 {
         let frame_bytes = config.limits.frame_bytes;
         V4l2 {
@@ -104,9 +105,7 @@ impl V4l2 {
         let path = &self.config.device;
         let device = Device::open(path).map_err(|failure| NotStarted::by(failure, path))?;
         match device.capability().unfit() {
-            Some(what) => {
-                Err(Fault(format!("{}: no pictures to be had: {what}", path.display())).into())
-            }
+            Some(what) => Err(Fault(format!("{}: no pictures: {what}", path.display())).into()),
             None => Ok(device),
         }
     }
@@ -179,7 +178,7 @@ impl V4l2 {
         let mut agreed = self.negotiate(&device, without);
         if device.transposed() && !agreed.as_ref().is_ok_and(Agreed::is_transposed) {
             warn!(
-                "{}: its control \"rotate\" does not go with a picture on its side",
+                "{}: its control \"rotate\" cannot turn a picture by a quarter, so camd turns it",
                 path.display()
             );
             device.give_up();

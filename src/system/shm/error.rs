@@ -8,13 +8,14 @@ use std::io;
 pub enum Error {
     /// There is no segment of this key.
     Absent,
+    /// Anything else: what has failed, and why.
     Other(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Absent => f.write_str("nobody has created it"),
+            Error::Absent => f.write_str("no program has created it"),
             Error::Other(what) => f.write_str(what),
         }
     }

@@ -34,7 +34,7 @@ impl SemaphoreId {
         check(unsafe { libc::semget(key, 1, flags) }).map(SemaphoreId)
     }
 
-    /// One that is there, whoever may use it.
+    /// One that exists, whichever program uses it.
     pub(super) fn find(key: Key) -> io::Result<SemaphoreId> {
         // SAFETY: takes numbers only.
         check(unsafe { libc::semget(key, 1, 0) }).map(SemaphoreId)
@@ -73,7 +73,7 @@ impl SemaphoreId {
         check(unsafe { libc::semctl(self.0, 0, libc::SETVAL, value) }).map(drop)
     }
 
-    /// Who changed it last; 0 where that is nobody we can see.
+    /// The process that changed it last; 0 if we cannot see that process.
     pub(super) fn last_process(self) -> io::Result<i32> {
         // SAFETY: this command takes no further argument.
         check(unsafe { libc::semctl(self.0, 0, libc::GETPID) })
@@ -222,10 +222,12 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Bytes of the segment.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether it has no bytes, which System V does not allow.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -278,7 +280,7 @@ impl Segment {
         unsafe { libc::memcmp(place.cast(), bytes.as_ptr().cast(), bytes.len()) == 0 }
     }
 
-    /// Sets the first four bytes, so that who looks after a sudden end of this process sees what was written before, and
+    /// Sets the first four bytes, so that a reader that looks after a sudden end of this process sees what was written before, and
     /// nothing that comes after.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! From Qt's keys, which are texts, by way of files to System V's, which are numbers.
+//! Keys: Qt's, which are texts; the files that they name; and System V's, which are numbers.
 
 use std::env;
 use std::fmt::{self, Write as _};
@@ -41,6 +41,7 @@ impl Key {
         )
     }
 
+    /// The same with its files in this folder.
     pub fn within(key: &str, folder: &Path) -> Key {
         let id = id(key);
         Key {
@@ -50,10 +51,12 @@ impl Key {
         }
     }
 
+    /// The empty file whose `ftok` is the key of the semaphore.
     pub fn semaphore_file(&self) -> &Path {
         &self.semaphore
     }
 
+    /// The empty file whose `ftok` is the key of the segment.
     pub fn segment_file(&self) -> &Path {
         &self.segment
     }
@@ -72,7 +75,7 @@ pub(super) fn ftok(file: &Path) -> Result<Option<IpcKey>, Error> {
     match fs::symlink_metadata(file) {
         Ok(metadata) if metadata.is_file() => Ok(Some(number(metadata.dev(), metadata.ino()))),
         Ok(_) => Err(Error::Other(format!(
-            "{} is no regular file, and not to be trusted; remove it",
+            "{} is not a regular file, so it cannot be trusted; remove it",
             file.display()
         ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -1,22 +1,9 @@
 //! Qt's shared memory (`QSharedMemory` with its legacy key) as its programs on Linux have it: System V IPC.
+#![doc = include_str!("../../protocol/qt-shm.md")]
 //!
-//! # On the system
-//! A key is a text. Its name ([`id`]) is that of two empty files in `$TMPDIR`, or `/tmp`: `qipc_sharedmemory_NAME` and
-//! `qipc_systemsem_NAME`. Their `ftok(file, 'Q')` are the System V keys of a segment and of a semaphore of one, which is the
-//! lock: 1 is free. It is taken by `semop(-1, SEM_UNDO)`, so that the kernel gives it back for a process that dies.
-//! (Seen in Qt 5.15 and 6.11, `qsharedmemory_systemv.cpp` and `qsystemsemaphore_systemv.cpp`.)
-//!
-//! # Who removes what
-//! Who detaches as the last one removes the segment and its file. Who has created the semaphore removes it and its file
-//! at its own end, whoever else uses it; a Qt program that merely tries to attach creates one. So a lock may vanish at
-//! any time. Qt's answer is to open it anew by the file, and to create both where they are gone; ours too.
-//!
-//! Where a program has died, things are left over. A segment that nobody has attached is removed if its creator is gone
-//! (`shm/process.rs`). One of camd's own ends with a mark that says who writes it, so that it is recognised while a reader
-//! still has it: then it is taken over as it is.
-//!
-//! # Its content
-//! [`picture`]: a `QImage` as `QDataStream` writes it, which is a PNG.
+//! # What dead programs leave
+//! A segment that no process has attached is removed if its creator is gone (`shm/process.rs`). One of camd's own ends with
+//! a mark that names its writer, so that camd recognises it while a reader still has it attached, and takes it over.
 
 mod error;
 mod ipc;
@@ -40,13 +27,14 @@ const TRIES: usize = 10;
 /// A lock that nobody holds any more, yet is not free, is freed after this time.
 const ABANDONED: Duration = Duration::from_secs(1);
 
-/// How long somebody who holds the lock is waited for when it is removed: readers take some milliseconds.
+/// How long a program that holds the lock is waited for when it is removed: readers take some milliseconds.
 const MOMENTS: u32 = 100;
 const MOMENT: Duration = Duration::from_millis(1);
 
 /// What became of a try to take the lock.
 #[derive(Debug)]
 pub enum Lock<'a> {
+    /// It is ours until this is dropped.
     Taken(Guard<'a>),
     /// Somebody else has it.
     Busy,
@@ -165,8 +153,8 @@ impl Semaphore {
         }
     }
 
-    /// Whether it is taken, and who did it last is gone: with SEM_UNDO that cannot be, but not all lock so, and one can
-    /// die between creating a semaphore and setting it.
+    /// Whether it is taken, and the process that took it has gone. With SEM_UNDO that cannot be, but not all programs lock
+    /// so, and one can die between creating a semaphore and setting it.
     fn is_abandoned(&self) -> bool {
         matches!(self.id.value(), Ok(0))
             && self
@@ -175,8 +163,8 @@ impl Semaphore {
                 .is_ok_and(|pid| pid != 0 && is_gone(pid, None))
     }
 
-    /// Removes it, with its file. Who waits for it is told, opens it anew and goes on. Who holds it would give it back to
-    /// the next one, which then is free twice (see `lower`): it gets a moment to be done.
+    /// Removes it, with its file. A program that waits for it is told, opens it again and goes on. One that holds it would
+    /// give it back to the next one, which then is free twice (see `lower`): it gets a moment to be done.
     pub fn remove(mut self, key: &Key, mode: u32) {
         for _ in 0..MOMENTS {
             match self.take(key, mode) {
@@ -203,7 +191,7 @@ fn is_removed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIDRM | libc::EINVAL))
 }
 
-/// At the end of a segment of camd's own: who writes it.
+/// At the end of a segment of camd's own: the process that writes it.
 struct Mark {
     process: Process,
 }
@@ -312,6 +300,7 @@ impl Writer {
         self.segment.len() - Mark::BYTES
     }
 
+    /// Whether there is room for nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -332,7 +321,7 @@ impl Writer {
             || self.segment.stat().map_or(true, |stat| stat.removed)
         {
             return Err(Error::Other(format!(
-                "somebody has removed it, or its file {}",
+                "another program has removed it, or its file {}",
                 file.display()
             )));
         }
@@ -352,7 +341,7 @@ impl Writer {
         }
     }
 
-    /// Removes segment and semaphore with their files; who reads now can do so to the end.
+    /// Removes segment and semaphore with their files; a program that reads now can do so to the end.
     pub fn remove(self) {
         // The file first if it is still ours: nobody shall attach what goes.
         if matches!(key::ftok(self.key.segment_file()), Ok(Some(ipc)) if ipc == self.ipc) {
@@ -433,7 +422,7 @@ fn in_use(id: i32, stat: Option<&Stat>, writer: Option<i32>) -> Error {
     };
     Error::Other(format!(
         "the key is in use: {who} has created shared memory {id}{attached}; end that program, or take another key \
-         (if nobody needs it: ipcrm -m {id})"
+         (if no program needs it: ipcrm -m {id})"
     ))
 }
 
@@ -442,6 +431,7 @@ fn in_use(id: i32, stat: Option<&Stat>, writer: Option<i32>) -> Error {
 pub enum Found {
     /// Other content than last time: it is in [`Reader::content`].
     New,
+    /// The same content as last time.
     Same,
     /// Somebody has the lock: nothing was read.
     Busy,
@@ -456,7 +446,7 @@ pub struct Reader {
     most: usize,
 }
 
-/// Readers let in who has let them in: nobody but their own user, should they be the first.
+/// If a reader is the first, it lets in its own user only.
 const READER_MODE: u32 = 0o600;
 
 impl Reader {

@@ -1,20 +1,5 @@
-//! A `QImage` as `QDataStream` writes it: the big-endian qint32 1, then a PNG (ISO/IEC 15948); the qint32 0 alone is a null
-//! image. Qt reads no other kind of picture there, and ignores what comes behind the PNG.
-//!
-//! What camd writes is a PNG without compression: RGB of 8 bits, no filter, each row a stored block of deflate (RFC 1951,
-//! 3.2.4) of its own. Everything but the rows and two checksums stays the same from one picture of a size to the next.
-//!
-//! | bytes | what |
-//! |---|---|
-//! | 4 | qint32 1; 0 while the rest is written |
-//! | 8 | the PNG signature |
-//! | 25 | IHDR: width, height, 8 bits, colour type 2, no interlace |
-//! | 8 | length and type of the only IDAT |
-//! | 2 | zlib's header (RFC 1950): 78 01 |
-//! | height × (6 + 3 width) | per row: 1 for the last block, else 0; length and its complement, little-endian; filter 0; the pixels |
-//! | 4 | Adler-32 of filters and pixels |
-//! | 4 | CRC-32 of the IDAT's type and data |
-//! | 12 | IEND |
+//! A `QImage` as `QDataStream` writes it. Its bytes are described in [`crate::system::shm`]. Qt reads no other kind of picture
+//! there, and ignores what comes behind the PNG.
 
 use super::ipc::Segment;
 use crate::limits::DIMENSION_MAX;
@@ -25,6 +10,7 @@ pub const PRESENT: [u8; 4] = [0, 0, 0, 1];
 /// That there is none.
 const NULL: [u8; 4] = [0; 4];
 
+/// Begins every PNG.
 pub const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 const IHDR: [u8; 8] = [0, 0, 0, 13, b'I', b'H', b'D', b'R'];
 /// Bits of a sample, RGB, deflate, adaptive filters, no interlace.

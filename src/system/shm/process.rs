@@ -1,4 +1,4 @@
-//! Whether the process that has left something behind is gone.
+//! Whether a process that has left something behind still runs.
 
 use std::fs;
 
@@ -9,6 +9,7 @@ use nix::unistd::{Pid, getpid};
 /// A process as it cannot be mistaken for a later one of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
+    /// Its number.
     pub pid: i32,
     /// In clock ticks since the system started; 0 where that cannot be known.
     pub started: u64,
@@ -24,6 +25,7 @@ impl Process {
         }
     }
 
+    /// Whether it still runs. A zombie does not.
     pub fn is_alive(&self) -> bool {
         match look(self.pid) {
             Some(seen) => {

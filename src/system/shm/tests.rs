@@ -295,7 +295,7 @@ fn files_that_are_none_are_not_trusted() {
     for file in [place.key.segment_file(), place.key.semaphore_file()] {
         symlink(&elsewhere, file).unwrap();
         let error = Writer::create(&place.key, 100, MODE).unwrap_err();
-        assert!(error.to_string().contains("no regular file"), "{error}");
+        assert!(error.to_string().contains("not a regular file"), "{error}");
         fs::remove_file(file).unwrap();
         fs::create_dir(file).unwrap();
         assert!(Writer::create(&place.key, 100, MODE).is_err());

@@ -86,13 +86,17 @@ fn zeroed<T: Plain>() -> T {
 /// A system call that failed, for a person to read.
 #[derive(Debug)]
 pub struct Failure {
+    /// Its name, such as "VIDIOC_S_FMT".
     pub call: &'static str,
+    /// Why it failed.
     pub error: io::Error,
 }
 
+/// Of a system call.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
+    /// Its number; 0 if the error has none.
     pub fn errno(&self) -> i32 {
         self.error.raw_os_error().unwrap_or(0)
     }
@@ -132,8 +136,11 @@ impl Failure {
 /// What VIDIOC_QUERYCAP says.
 #[derive(Clone, Debug)]
 pub struct Capability {
+    /// The driver's name.
     pub driver: String,
+    /// The device's name.
     pub card: String,
+    /// Where it is plugged in.
     pub bus: String,
     /// `V4L2_CAP_*` of this node.
     pub flags: u32,
@@ -176,18 +183,24 @@ pub enum Queue {
 /// One entry of VIDIOC_ENUM_FMT.
 #[derive(Clone, Debug)]
 pub struct FormatDescription {
+    /// V4L2's code.
     pub fourcc: u32,
+    /// The driver's own words.
     pub description: String,
 }
 
 /// VIDIOC_ENUM_FRAMESIZES for one format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sizes {
+    /// These: width and height in pixels.
     Discrete(Vec<(u32, u32)>),
     /// (width, height): smallest, largest, step. A step of (1, 1) for a continuous range.
     Range {
+        /// The smallest.
         min: (u32, u32),
+        /// The largest.
         max: (u32, u32),
+        /// From one to the next.
         step: (u32, u32),
     },
     /// The driver does not say.
@@ -227,9 +240,13 @@ impl Interval {
 /// VIDIOC_ENUM_FRAMEINTERVALS for one format and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rates {
+    /// These.
     Discrete(Vec<Interval>),
+    /// Any between two.
     Range {
+        /// The longest interval.
         slowest: Interval,
+        /// The shortest interval.
         fastest: Interval,
     },
     /// The driver does not say.
@@ -239,9 +256,13 @@ pub enum Rates {
 /// What VIDIOC_S_FMT is asked for. Zero leaves a number to the driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
+    /// V4L2's code of the format.
     pub fourcc: u32,
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
+    /// Bytes from one line to the next, for each memory plane.
     pub bytesperline: [u32; PLANES],
     /// Of the first memory plane.
     pub sizeimage: u32,
@@ -252,30 +273,41 @@ pub struct Wanted {
 /// What VIDIOC_S_FMT settled on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
+    /// V4L2's code of the format.
     pub fourcc: u32,
+    /// In pixels.
     pub width: u32,
+    /// In pixels.
     pub height: u32,
     /// Memory planes in a buffer; 1 on single-planar devices.
     pub planes: usize,
+    /// Bytes from one line to the next, for each memory plane.
     pub bytesperline: [u32; PLANES],
+    /// Bytes of each memory plane.
     pub sizeimage: [u32; PLANES],
 }
 
 /// The bytes that a buffer's memory plane holds: V4L2's data_offset, and what is left of bytesused behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
+    /// Where they begin, in bytes.
     pub offset: usize,
+    /// How many there are.
     pub bytes: usize,
 }
 
 /// A buffer that VIDIOC_DQBUF returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filled {
+    /// Its number in the queue.
     pub index: u32,
+    /// `V4L2_BUF_FLAG_*`
     pub flags: u32,
+    /// The driver's number of the picture.
     pub sequence: u32,
     /// On the clock that `flags` tells.
     pub timestamp: Duration,
+    /// What each memory plane holds.
     pub planes: [Extent; PLANES],
 }
 
@@ -324,10 +356,12 @@ impl Device {
         })
     }
 
+    /// Of the device node.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// What VIDIOC_QUERYCAP said when it was opened.
     pub fn capability(&self) -> &Capability {
         &self.capability
     }
@@ -361,6 +395,7 @@ impl Device {
         (0..256).map_while(move |index| fill(index).ok())
     }
 
+    /// VIDIOC_ENUM_FMT, in the driver's order; empty if it fails.
     pub fn formats(&self, queue: Queue) -> Vec<FormatDescription> {
         Self::entries(|index| {
             let mut raw: v4l2_fmtdesc = zeroed();
@@ -375,6 +410,7 @@ impl Device {
         .collect()
     }
 
+    /// VIDIOC_ENUM_FRAMESIZES
     pub fn sizes(&self, fourcc: u32) -> Sizes {
         let entries = Self::entries(|index| {
             let mut raw: v4l2_frmsizeenum = zeroed();
@@ -410,6 +446,7 @@ impl Device {
         }
     }
 
+    /// VIDIOC_ENUM_FRAMEINTERVALS
     pub fn rates(&self, fourcc: u32, (width, height): (u32, u32)) -> Rates {
         let entries = Self::entries(|index| {
             let mut raw: v4l2_frmivalenum = zeroed();
@@ -647,11 +684,13 @@ impl Device {
         Ok(Some(filled))
     }
 
+    /// VIDIOC_STREAMON
     pub fn stream_on(&self, queue: Queue) -> Result<()> {
         let mut kind = self.buf_type(queue) as std::os::raw::c_int;
         self.call("VIDIOC_STREAMON", vidioc::VIDIOC_STREAMON, &mut kind)
     }
 
+    /// VIDIOC_STREAMOFF: gives all buffers back.
     pub fn stream_off(&self, queue: Queue) -> Result<()> {
         let mut kind = self.buf_type(queue) as std::os::raw::c_int;
         self.call("VIDIOC_STREAMOFF", vidioc::VIDIOC_STREAMOFF, &mut kind)

@@ -6,6 +6,7 @@ use super::device::{Device, Granted, PLANES, Queue, Sizes};
 use crate::limits;
 use crate::picture::frame::PixelFormat;
 
+/// V4L2's code of a format from its four characters.
 pub const fn fourcc(code: &[u8; 4]) -> u32 {
     u32::from_le_bytes(*code)
 }
@@ -48,11 +49,15 @@ pub fn code_name(code: u32) -> String {
 
 /// What a device offers, as far as camd can use it, in the device's order.
 pub struct Offer {
+    /// V4L2's code of the format.
     pub code: u32,
+    /// The same as camd's.
     pub format: PixelFormat,
+    /// As the device tells them.
     pub sizes: Sizes,
 }
 
+/// Those of a capture device. Formats that camd does not know are left out.
 pub fn offers(device: &Device) -> Vec<Offer> {
     device
         .formats(Queue::Capture)
@@ -94,7 +99,9 @@ pub fn describe(offers: &[Offer]) -> String {
 pub struct PlaneLayout {
     /// Which of the buffer's memory planes it is in, and where.
     pub memory: usize,
+    /// Bytes from the beginning of that memory plane.
     pub offset: usize,
+    /// Bytes from one line to the next.
     pub stride: usize,
     /// Up to the last pixel of the last line.
     pub length: usize,
@@ -103,8 +110,11 @@ pub struct PlaneLayout {
 /// Where a picture lies in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
+    /// Of the picture.
     pub format: PixelFormat,
+    /// In pixels.
     pub width: u16,
+    /// In pixels.
     pub height: u16,
     /// Unused ones have length 0; all of them for MJPEG.
     pub planes: [PlaneLayout; PLANES],
