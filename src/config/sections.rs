@@ -115,7 +115,7 @@ impl Flip {
     }
 }
 
-/// Who makes JPEGs of raw pictures.
+/// What makes JPEGs of raw pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncoderKind {
     /// A V4L2 memory-to-memory device if there is one, else the processor.
@@ -188,7 +188,7 @@ impl SourceKind {
 /// camd as a user of somebody else's relay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CallConfig {
-    /// Whom to ring up; what source "call" shows.
+    /// The user to call; what source "call" shows.
     pub dial: Option<Dial>,
     /// Its own name there; `None`: the host name.
     pub user: Option<Name>,

@@ -79,7 +79,7 @@ pub trait Source {
     }
 
     /// Whether no picture would mean that something hangs here, which a new start of camd or of the board may mend: the
-    /// device is there, and it is not somebody else who gives nothing. As the last `start` has left it.
+    /// device is there, and it is not another program that gives nothing. As the last `start` has left it.
     fn may_hang(&self) -> bool {
         false
     }

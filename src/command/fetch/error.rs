@@ -9,7 +9,7 @@ pub enum FetchError {
     Url(String),
     /// No connection, or it ended before all pictures were there.
     Connection(String),
-    /// The server is there and has no picture: it said so (503), whoever was rung up is not there or declines, or none
+    /// The server is there and has no picture: it said so (503), the user that was called is not there or declines, or none
     /// came in time.
     NoPicture(String),
     /// The server said something that the protocol does not allow, or something else than pictures.
