@@ -57,6 +57,15 @@ fn writer(place: &Place, bytes: usize) -> Writer {
     Writer::create(&place.key, bytes, MODE).unwrap()
 }
 
+/// How many have it attached, once it is so many. A child that another test forks has it, too, until its exec or end.
+fn readers(writer: &Writer, expected: usize) -> usize {
+    let deadline = now() + Duration::from_secs(20);
+    while writer.readers() != expected && now() < deadline {
+        std::thread::yield_now();
+    }
+    writer.readers()
+}
+
 fn reader(place: &Place) -> Reader {
     Reader::new(place.key.clone(), 1 << 20)
 }
@@ -68,7 +77,7 @@ fn what_is_written_is_read_and_nothing_is_left() {
     assert!(matches!(reader.read(now()), Err(Error::Absent)));
     assert_eq!(place.files(), 0, "nothing is created for what is not there");
     let mut writer = writer(&place, 8000);
-    assert_eq!((writer.len(), writer.readers()), (8000, 0));
+    assert_eq!((writer.len(), readers(&writer, 0)), (8000, 0));
     assert_eq!(place.files(), 2);
     let content = |text: &str| {
         let mut content = text.as_bytes().to_vec();
@@ -266,7 +275,7 @@ fn what_a_dead_camd_has_left_and_a_reader_still_has_is_taken_over() {
     let left = place.segment().expect("it was left");
     let reader = Segment::attach(left, false).unwrap();
     let mut second = writer(&place, 100);
-    assert_eq!((place.segment(), second.readers()), (Some(left), 1));
+    assert_eq!((place.segment(), readers(&second, 1)), (Some(left), 1));
     assert!(
         second
             .write(now(), |segment| segment.write(0, b"hello"))
