@@ -174,8 +174,9 @@ pub const ADDRESSES: usize = 8;
 pub const LOGIN_ANSWER: Duration = Duration::from_secs(10);
 /// call: the answer to a VIDEO_CALL_REQUEST. A relay gives up after 30 s and says so.
 pub const CALL_ANSWER: Duration = Duration::from_secs(35);
-/// Contexts (open descriptors) of a hardware encoder, one for each JPEG quality: each takes buffers of the size of a raw
-/// picture from memory of which small boards have little. Further qualities are encoded by the processor.
+/// Contexts (open descriptors) of a hardware encoder, one for each JPEG quality, and sampling if the device leaves a
+/// choice: each takes buffers of the size of a raw picture from memory of which small boards have little. Further ones
+/// are encoded by the processor.
 pub const ENCODER_CONTEXTS: usize = 4;
 /// A hardware encoder that has not given a picture back for this long has failed. The slowest need some 0.1 s.
 pub const ENCODER_STALL: Duration = Duration::from_secs(1);

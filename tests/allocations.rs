@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camd::encode::codec::{Codec, Recipe};
-use camd::picture::frame::{FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture};
+use camd::picture::frame::{
+    Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture,
+};
 use camd::protocol::call::Kind;
 use common::qt::Place;
 use common::relay::Relay;
@@ -406,7 +408,8 @@ fn turn_pictures(count: usize) {
     codec.encode(&raw, 90, &mut jpeg).unwrap();
     for i in 0..count {
         let turned = Orientation::quarters((i % 4) as u8).mirrored(i & 4 != 0, false);
-        let recipe = Recipe::at(50).turned(turned);
+        let chroma = Chroma::ALL[i / 8 % 2];
+        let recipe = Recipe::at(50).turned(turned).coloured(chroma);
         codec.turn(jpeg.as_slice(), turned, &mut out).unwrap();
         for picture in [Picture::Raw(raw), Picture::Jpeg(jpeg.as_slice())] {
             codec.make(&picture, &recipe, &mut out).unwrap();

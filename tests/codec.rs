@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use camd::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
 use camd::measure::times::Phase;
 use camd::picture::frame::{
-    Bounds, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size,
+    Bounds, Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size,
 };
 use camd::picture::jpeg;
 use camd::picture::stamp::Stamp;
@@ -242,7 +242,51 @@ fn raw<'a>(
     }
 }
 
-/// ffmpeg's name for what the JPEG of a picture in this format decodes to, unconverted.
+/// The planes of 4:2:2 in 4:2:0: of two lines of colours the mean, of the last of an odd number itself.
+fn averaged(planes: &[Samples]) -> Vec<Samples> {
+    let [y, colours @ ..] = planes else {
+        unreachable!()
+    };
+    let halved = colours.iter().map(|plane| {
+        Samples::new(plane.width, plane.height.div_ceil(2), |x, y| {
+            let at = |y: usize| u16::from(plane.data[y.min(plane.height - 1) * plane.width + x]);
+            (at(2 * y) + at(2 * y + 1)).div_ceil(2) as u8
+        })
+    });
+    let y = Samples::new(y.width, y.height, |x, line| y.data[line * y.width + x]);
+    std::iter::once(y).chain(halved).collect()
+}
+
+/// What there is to choose from for pictures in this format: the colours of the others are as coarse as they get.
+fn choices(format: PixelFormat) -> &'static [Chroma] {
+    match format {
+        PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Rgb24 | PixelFormat::Bgr24 => {
+            &Chroma::ALL
+        }
+        _ => &[Chroma::Yuv422],
+    }
+}
+
+/// ffmpeg's name for JPEGs of pictures in this format.
+fn jpeg_pix_fmt(format: PixelFormat, chroma: Chroma) -> &'static str {
+    match (format, chroma) {
+        (PixelFormat::Grey, _) => "gray",
+        (PixelFormat::Nv12 | PixelFormat::Yu12, _) | (_, Chroma::Yuv420) => "yuvj420p",
+        (_, Chroma::Yuv422) => "yuvj422p",
+    }
+}
+
+/// The sampling factors in the frame header, component by component: the horizontal one in the upper half of a byte.
+fn factors(jpeg: &[u8]) -> Vec<u8> {
+    let is_sof = |marker: &[u8]| matches!(marker, [0xFF, 0xC0 | 0xC2]);
+    let sof = jpeg.windows(2).position(is_sof).expect("a frame header");
+    let sof = &jpeg[sof..];
+    let components = sof[10..][..3 * usize::from(sof[9])].chunks(3);
+    components.map(|component| component[1]).collect()
+}
+
+/// ffmpeg's name for what the JPEG of a picture in this format decodes to, unconverted, where its colours are as fine as
+/// it gets.
 fn pix_fmt(format: PixelFormat) -> &'static str {
     match format {
         PixelFormat::Yuyv | PixelFormat::Uyvy => "yuvj422p",
@@ -274,21 +318,31 @@ const SIZES: [(usize, usize); 8] = [
 fn every_format_and_size_comes_back_from_ffmpeg() {
     let mut codec = Codec::new();
     let mut out = FrameBuf::new(1 << 20);
+    let ways = |format| {
+        let strides = [0, 24].into_iter();
+        strides.flat_map(move |extra| choices(format).iter().map(move |&chroma| (extra, chroma)))
+    };
     for format in raw_formats() {
         for (width, height) in SIZES {
-            for extra in [0, 24] {
-                let what = format!("{format:?} {width}x{height}, stride + {extra}");
+            for (extra, chroma) in ways(format) {
+                let what = format!("{format:?} {width}x{height}, stride + {extra}, {chroma:?}");
                 let (shown, planes) = picture(format, width, height, extra);
-                codec
-                    .encode(&raw(format, width, height, &planes), 90, &mut out)
-                    .unwrap();
+                let picture = Picture::Raw(raw(format, width, height, &planes));
+                let recipe = Recipe::at(90).coloured(chroma);
+                codec.make(&picture, &recipe, &mut out).unwrap();
+                let (shown, pix_fmt) = match (format, chroma) {
+                    (PixelFormat::Yuyv | PixelFormat::Uyvy, Chroma::Yuv420) => {
+                        (averaged(&shown), "yuvj420p")
+                    }
+                    _ => (shown, pix_fmt(format)),
+                };
                 let found = jpeg::inspect(out.as_slice()).expect(&what);
                 assert_eq!(
                     (found.width as usize, found.height as usize),
                     (width, height)
                 );
                 assert_eq!((found.end, found.tables), (out.len(), None), "{what}");
-                let decoded = decode(out.as_slice(), pix_fmt(format));
+                let decoded = decode(out.as_slice(), pix_fmt);
                 let mut rest = &decoded[..];
                 for (i, plane) in shown.iter().enumerate() {
                     let (these, others) = rest.split_at(plane.data.len());
@@ -885,11 +939,6 @@ fn raw_pictures_are_made_smaller_as_ffmpeg_makes_them() {
             let (_, planes) = zoomed_picture(format, width, height, 0, width / 640);
             let bytes: Vec<u8> = planes.iter().flat_map(|(data, _)| data.clone()).collect();
             let source = size(width as u16, height as u16);
-            // RGB goes through libjpeg's conversion and becomes 4:2:0.
-            let shown = match format {
-                PixelFormat::Rgb24 | PixelFormat::Bgr24 => "yuvj420p",
-                _ => pix_fmt(format),
-            };
             let (dimensions, name) = (
                 format!("{width}x{height}"),
                 match format {
@@ -898,13 +947,16 @@ fn raw_pictures_are_made_smaller_as_ffmpeg_makes_them() {
                 },
             );
             let input = ["-f", "rawvideo", "-pix_fmt", name, "-s", &dimensions];
-            for (bounds, quality) in PROFILES {
+            let choices = choices(format).iter();
+            for ((bounds, quality), chroma) in
+                choices.flat_map(|&chroma| PROFILES.map(|profile| (profile, chroma)))
+            {
                 let size = source.fit(bounds);
-                let what = format!("{format:?} {dimensions} in {size:?} q{quality}");
+                let what = format!("{format:?} {dimensions} in {size:?} q{quality} {chroma:?}");
                 let picture = Picture::Raw(raw(format, width, height, &planes));
-                codec
-                    .make(&picture, &Recipe::at(quality).within(bounds), &mut out)
-                    .expect(&what);
+                let recipe = Recipe::at(quality).within(bounds).coloured(chroma);
+                codec.make(&picture, &recipe, &mut out).expect(&what);
+                let shown = jpeg_pix_fmt(format, chroma);
                 // Its encoder has no grey.
                 let encoded = if format == PixelFormat::Grey {
                     "yuvj420p"
@@ -936,18 +988,23 @@ fn jpegs_are_made_smaller_as_ffmpeg_makes_them() {
                 (size(522, 390), 80),
                 (size(78, 78), 80),
             ];
-            for (bounds, quality) in PROFILES.into_iter().chain(more) {
+            let ways: &[(Chroma, &str)] = match pix_fmt {
+                "yuvj420p" => &[(Chroma::Yuv422, pix_fmt)],
+                _ => &[(Chroma::Yuv422, pix_fmt), (Chroma::Yuv420, "yuvj420p")],
+            };
+            for ((bounds, quality), &(chroma, shown)) in PROFILES
+                .into_iter()
+                .chain(more)
+                .flat_map(|profile| ways.iter().map(move |way| (profile, way)))
+            {
                 let size = source.fit(bounds);
-                let what = format!("{pix_fmt} {dimensions} in {size:?} q{quality}");
+                let what = format!("{pix_fmt} {dimensions} in {size:?} q{quality} as {shown}");
+                let recipe = Recipe::at(quality).within(bounds).coloured(chroma);
                 codec
-                    .make(
-                        &Picture::Jpeg(&camera),
-                        &Recipe::at(quality).within(bounds),
-                        &mut out,
-                    )
+                    .make(&Picture::Jpeg(&camera), &recipe, &mut out)
                     .expect(&what);
-                let theirs = reference(&["-f", "mjpeg"], &camera, size, pix_fmt, quality);
-                assert_alike(&what, out.as_slice(), &theirs, size, pix_fmt);
+                let theirs = reference(&["-f", "mjpeg"], &camera, size, shown, quality);
+                assert_alike(&what, out.as_slice(), &theirs, size, shown);
             }
         }
     }
@@ -1147,6 +1204,272 @@ fn half_a_picture_is_the_picture_of_its_halves() {
             )
             .unwrap();
         assert!(out.as_slice() == expected.as_slice(), "{format:?}");
+    }
+}
+
+#[test]
+fn half_a_picture_in_420_has_the_means_of_four_lines_of_colours() {
+    let mut codec = Codec::new();
+    let (mut out, mut expected) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    for format in [PixelFormat::Yuyv, PixelFormat::Uyvy] {
+        let (shown, planes) = picture(format, 84, 88, 5);
+        let mean = |plane: &Samples, down: usize| {
+            Samples::new(plane.width / 2, plane.height / down, |x, y| {
+                let line = |line| &plane.data[(down * y + line) * plane.width + 2 * x..][..2];
+                let sum: usize = (0..down)
+                    .flat_map(line)
+                    .map(|&sample| usize::from(sample))
+                    .sum();
+                ((sum + down) / (2 * down)) as u8
+            })
+        };
+        let half = [mean(&shown[0], 2), mean(&shown[1], 4), mean(&shown[2], 4)];
+        let half = half.each_ref().map(|plane| plane.padded(0));
+        let recipe = Recipe::at(90).coloured(Chroma::Yuv420);
+        let there = Picture::Raw(raw(PixelFormat::Yu12, 42, 44, &half));
+        codec.make(&there, &recipe, &mut expected).unwrap();
+        let here = Picture::Raw(raw(format, 84, 88, &planes));
+        codec
+            .make(&here, &recipe.within(size(42, 44)), &mut out)
+            .unwrap();
+        assert!(out.as_slice() == expected.as_slice(), "{format:?}");
+    }
+}
+
+/// What libjpeg makes of planes in 4:2:2 that are whole blocks, asked as its documentation has it.
+fn by_libjpeg_in_422(planes: &[Samples], quality: i32) -> Vec<u8> {
+    let mut out = vec![0; 1 << 20];
+    // SAFETY: libjpeg as its documentation has it, with room for the worst; its errors end the process.
+    unsafe {
+        let mut error: jpeg_error_mgr = mem::zeroed();
+        let mut to: jpeg_compress_struct = mem::zeroed();
+        to.common.err = jpeg_std_error(&mut error);
+        jpeg_create_compress(&mut to);
+        jpeg_c_set_int_param(&mut to, JINT_COMPRESS_PROFILE, JCP_FASTEST as i32);
+        let (mut start, mut length) = (out.as_mut_ptr(), out.len() as _);
+        jpeg_mem_dest(&mut to, &mut start, &mut length);
+        to.image_width = planes[0].width as u32;
+        to.image_height = planes[0].height as u32;
+        to.input_components = 3;
+        to.in_color_space = J_COLOR_SPACE::JCS_YCbCr;
+        jpeg_set_defaults(&mut to);
+        jpeg_set_quality(&mut to, quality, 1);
+        to.raw_data_in = 1;
+        (*to.comp_info).h_samp_factor = 2;
+        (*to.comp_info).v_samp_factor = 1;
+        jpeg_start_compress(&mut to, 1);
+        for line in (0..planes[0].height).step_by(8) {
+            let rows = |plane: &Samples| -> Vec<*const u8> {
+                let row = |i| plane.data[(line + i) * plane.width..].as_ptr();
+                (0..8).map(row).collect()
+            };
+            let rows: Vec<_> = planes.iter().map(rows).collect();
+            let image: Vec<_> = rows.iter().map(|rows| rows.as_ptr()).collect();
+            jpeg_write_raw_data(&mut to, image.as_ptr(), 8);
+        }
+        jpeg_finish_compress(&mut to);
+        jpeg_destroy_compress(&mut to);
+        out.truncate(length as usize);
+    }
+    out
+}
+
+#[test]
+fn packed_422_in_422_is_what_libjpeg_makes_of_its_planes() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for format in [PixelFormat::Yuyv, PixelFormat::Uyvy] {
+        let (shown, planes) = picture(format, 64, 48, 8);
+        let there = Picture::Raw(raw(format, 64, 48, &planes));
+        for quality in [30, 80, 95] {
+            let recipe = Recipe::at(quality).coloured(Chroma::Yuv422);
+            codec.make(&there, &recipe, &mut out).unwrap();
+            let expected = by_libjpeg_in_422(&shown, quality.into());
+            assert!(out.as_slice() == expected, "{format:?} q{quality}");
+        }
+    }
+}
+
+#[test]
+fn packed_422_in_420_is_the_picture_of_its_averaged_colours() {
+    let mut codec = Codec::new();
+    let (mut out, mut expected) = (FrameBuf::new(1 << 20), FrameBuf::new(1 << 20));
+    for format in [PixelFormat::Yuyv, PixelFormat::Uyvy] {
+        for (width, height) in SIZES {
+            let (shown, planes) = picture(format, width, height, 5);
+            for orientation in orientations() {
+                // The lines that viewers see are those that share their colours. Only where rows become columns it is
+                // the lines of the camera.
+                let (averaged, left) = if orientation.transpose {
+                    (averaged(&shown), orientation)
+                } else {
+                    let turned: Vec<_> = shown
+                        .iter()
+                        .map(|plane| plane.turned(orientation))
+                        .collect();
+                    (averaged(&turned), Orientation::UPRIGHT)
+                };
+                let (yu12, averaged) = packed(PixelFormat::Yu12, &averaged);
+                let recipe = Recipe::at(80).coloured(Chroma::Yuv420);
+                let there = Picture::Raw(raw(yu12, width, height, &averaged));
+                codec
+                    .make(&there, &recipe.turned(left), &mut expected)
+                    .unwrap();
+                let here = Picture::Raw(raw(format, width, height, &planes));
+                codec
+                    .make(&here, &recipe.turned(orientation), &mut out)
+                    .unwrap();
+                assert!(
+                    out.as_slice() == expected.as_slice(),
+                    "{format:?} {width}x{height} {orientation:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn coarser_colours_are_fewer_bytes_of_the_same_brightness() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (width, height) in [(640, 480), (149, 107)] {
+        let (_, planes) = zoomed_picture(PixelFormat::Yuyv, width, height, 0, 2);
+        let packed = Picture::Raw(raw(PixelFormat::Yuyv, width, height, &planes));
+        let cameras = cameras(width, height);
+        for (what, picture) in [
+            ("raw", packed),
+            ("yuvj422p", Picture::Jpeg(&cameras[1].2)),
+            ("yuvj444p", Picture::Jpeg(&cameras[2].2)),
+        ] {
+            let [coarse, fine] = Chroma::ALL.map(|chroma| {
+                let recipe = Recipe::at(80).coloured(chroma);
+                codec.make(&picture, &recipe, &mut out).expect(what);
+                out.as_slice().to_vec()
+            });
+            let lengths = (coarse.len(), fine.len());
+            println!("{what} {width}x{height}: {lengths:?} bytes");
+            assert!(lengths.0 < lengths.1, "{what}: {lengths:?}");
+            let (luma, same) = (decode(&coarse, "gray"), decode(&fine, "gray"));
+            if what == "raw" || width % 16 == 0 {
+                // To the bit: each block of luma is coded as it was.
+                assert!(luma == same, "{what} {width}x{height}");
+            } else {
+                // What a JPEG lacks to whole blocks is made up in another way.
+                let db = psnr(&luma, &same);
+                assert!(db >= 45.0, "{what}: {db:.1} dB of brightness");
+            }
+            let (coarse, fine) = (decode(&coarse, "yuvj444p"), decode(&fine, "yuvj444p"));
+            let db = psnr(&coarse, &fine);
+            assert!(db >= 30.0, "{what}: {db:.1} dB");
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_in_422_becomes_one_of_averaged_colours() {
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    for (width, height) in [(640, 480), (149, 107), (33, 17), (16, 1)] {
+        // Colours that change from line to line, which half a line's shift would show.
+        let (_, planes) = picture(PixelFormat::Yuyv, width, height, 0);
+        let recipe = Recipe::at(98).coloured(Chroma::Yuv422);
+        let raw = Picture::Raw(raw(PixelFormat::Yuyv, width, height, &planes));
+        codec.make(&raw, &recipe, &mut out).unwrap();
+        let camera = out.as_slice().to_vec();
+        let expected = averaged(&planes_of(&camera, "yuvj422p"));
+        let recipe = recipe.coloured(Chroma::Yuv420);
+        codec
+            .make(&Picture::Jpeg(&camera), &recipe, &mut out)
+            .unwrap();
+        let got = planes_of(out.as_slice(), "yuvj420p");
+        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let last = expected.height - 1;
+            let all = psnr(&got.data, &expected.data);
+            let lowest = psnr(&got.line(last), &expected.line(last));
+            assert!(
+                all >= 40.0 && lowest >= 40.0,
+                "{width}x{height}, plane {i}: {all:.1} dB, the last line {lowest:.1} dB"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_sampling_is_the_one_asked_for_and_never_finer_than_it_comes() {
+    const GREY: &[u8] = &[0x11];
+    const YUV420: &[u8] = &[0x22, 0x11, 0x11];
+    const YUV422: &[u8] = &[0x21, 0x11, 0x11];
+    const YUV440: &[u8] = &[0x12, 0x11, 0x11];
+    const YUV444: &[u8] = &[0x11, 0x11, 0x11];
+    let mut codec = Codec::new();
+    let mut out = FrameBuf::new(1 << 20);
+    let quarter = Orientation::quarters(1);
+    // In "420" and in "422", as it comes and turned by a quarter.
+    let mut assert_sampled = |what: &str, picture: &Picture<'_>, expected: [[&[u8]; 2]; 2]| {
+        for (chroma, expected) in Chroma::ALL.into_iter().zip(expected) {
+            for bounds in [size(u16::MAX, u16::MAX), size(40, 40), size(16, 12)] {
+                for (orientation, expected) in
+                    [Orientation::UPRIGHT, quarter].into_iter().zip(expected)
+                {
+                    let recipe = Recipe::at(80).within(bounds).turned(orientation);
+                    let recipe = recipe.coloured(chroma);
+                    codec.make(picture, &recipe, &mut out).expect(what);
+                    let got = factors(out.as_slice());
+                    assert!(
+                        got == expected,
+                        "{what}: {got:x?}, not {expected:x?}: {recipe:?}"
+                    );
+                }
+            }
+        }
+    };
+    for format in raw_formats() {
+        let (_, planes) = picture(format, 75, 53, 0);
+        let picture = Picture::Raw(raw(format, 75, 53, &planes));
+        let expected = match format {
+            PixelFormat::Grey => [[GREY; 2]; 2],
+            PixelFormat::Nv12 | PixelFormat::Yu12 => [[YUV420; 2]; 2],
+            PixelFormat::Yuyv | PixelFormat::Uyvy => [[YUV420; 2], [YUV422, YUV440]],
+            _ => [[YUV420; 2], [YUV422; 2]],
+        };
+        assert_sampled(&format!("{format:?}"), &picture, expected);
+    }
+    for (what, source) in OTHERS {
+        let expected: [[&[u8]; 2]; 2] = match what {
+            // These are coarser than 4:2:0 in one direction.
+            "410" => [[&[0x42, 0x11, 0x11], &[0x24, 0x11, 0x11]]; 2],
+            "411" => [[&[0x41, 0x11, 0x11], &[0x14, 0x11, 0x11]]; 2],
+            "422 by 2x2" => [[YUV420; 2], [&[0x22, 0x12, 0x12], &[0x22, 0x21, 0x21]]],
+            "440" => [[YUV420; 2], [YUV440, YUV422]],
+            "grey by 2x2" => [[&[0x22]; 2]; 2],
+            "420 progressive" => [[YUV420; 2]; 2],
+            "rgb" => [[YUV444; 2]; 2],
+            _ => [[YUV420; 2], [YUV444; 2]],
+        };
+        assert_sampled(what, &Picture::Jpeg(source), expected);
+    }
+    // And by itself as the quality has it.
+    let (_, planes) = picture(PixelFormat::Yuyv, 64, 48, 0);
+    let packed = raw(PixelFormat::Yuyv, 64, 48, &planes);
+    for (quality, expected) in [
+        (1, YUV420),
+        (80, YUV420),
+        (89, YUV420),
+        (90, YUV422),
+        (100, YUV422),
+    ] {
+        codec.encode(&packed, quality, &mut out).unwrap();
+        assert!(factors(out.as_slice()) == expected, "raw at {quality}");
+        codec.encode(&packed, 95, &mut out).unwrap();
+        let camera = out.as_slice().to_vec();
+        codec.transcode(&camera, quality, &mut out).unwrap();
+        assert!(
+            factors(out.as_slice()) == expected,
+            "transcoded at {quality}"
+        );
+        // What is turned without loss has no quality.
+        codec.turn(&camera, quarter, &mut out).unwrap();
+        assert!(factors(out.as_slice()) == YUV440);
     }
 }
 
@@ -1477,7 +1800,7 @@ fn what_is_too_large_to_be_turned_is_an_error_or_made_smaller() {
     let large = resized(OTHERS[3].1, size(8192, 8192));
     let error = codec.turn(&large, TRANSPOSED, &mut out).unwrap_err();
     assert!(matches!(error, CodecError::Unsupported(_)), "{error}");
-    let recipe = Recipe::at(50).turned(TRANSPOSED);
+    let recipe = Recipe::at(50).coloured(Chroma::Yuv422).turned(TRANSPOSED);
     let needed = 8192 * 8192 * 2;
     assert_eq!(
         codec.make(&Picture::Jpeg(&large), &recipe, &mut out),
@@ -1764,13 +2087,13 @@ fn a_stamp_changes_a_raw_picture_nowhere_else() {
         for (width, height) in [(641, 479), (1280, 720)] {
             let (_, planes) = zoomed_picture(format, width, height, 8, 3);
             let picture = Picture::Raw(raw(format, width, height, &planes));
-            let shown = match format {
-                PixelFormat::Rgb24 | PixelFormat::Bgr24 => "yuvj420p",
-                _ => pix_fmt(format),
-            };
-            for bounds in STAMPED {
-                let what = format!("{format:?} {width}x{height} in {bounds:?}");
-                let recipe = Recipe::at(90).within(bounds);
+            for (bounds, chroma) in STAMPED
+                .into_iter()
+                .flat_map(|bounds| choices(format).iter().map(move |&c| (bounds, c)))
+            {
+                let what = format!("{format:?} {width}x{height} in {bounds:?} {chroma:?}");
+                let shown = jpeg_pix_fmt(format, chroma);
+                let recipe = Recipe::at(90).within(bounds).coloured(chroma);
                 codec.make(&picture, &recipe, &mut plain).expect(&what);
                 codec
                     .make(&picture, &recipe.stamped(&stamp), &mut stamped)
@@ -1853,15 +2176,18 @@ fn times_are_those_of_each_phase_and_few_readings_of_the_clock() {
     let (_, planes) = picture(PixelFormat::Rgb24, 640, 480, 0);
     let rgb = Picture::Raw(self::raw(PixelFormat::Rgb24, 640, 480, &planes));
     codec.make(&raw, &Recipe::at(80), &mut out).unwrap();
-    let jpeg = out.as_slice().to_vec();
+    codec
+        .make(&raw, &Recipe::at(80).coloured(Chroma::Yuv422), &mut out)
+        .unwrap();
+    let camera = out.as_slice().to_vec();
     assert_eq!((codec.spent(), READINGS.get()), ([Duration::ZERO; 3], 0));
 
     codec.set_clock(clock);
-    let mut spent = |picture: &Picture<'_>, bounds| {
+    let mut spent = |picture: &Picture<'_>, bounds, chroma| {
         // One that cannot be made leaves nothing behind for the next.
-        codec.transcode(&jpeg[..200], 80, &mut out).unwrap_err();
+        codec.transcode(&camera[..200], 80, &mut out).unwrap_err();
         READINGS.set(0);
-        let recipe = Recipe::at(80).within(bounds);
+        let recipe = Recipe::at(80).within(bounds).coloured(chroma);
         codec.make(picture, &recipe, &mut out).unwrap();
         let spent = codec.spent();
         let all = Duration::from_millis(1) * (READINGS.get() - 1);
@@ -1871,16 +2197,25 @@ fn times_are_those_of_each_phase_and_few_readings_of_the_clock() {
         (decode, scale, encode)
     };
     let whole = size(640, 480);
+    let (fine, coarse) = (Chroma::Yuv422, Chroma::Yuv420);
     // 60 rows of MCUs, and libjpeg's start and end. Before each call there is time for the samples.
-    assert_eq!(spent(&raw, whole), (0, 62, 62));
-    assert_eq!(spent(&raw, size(320, 240)), (0, 32, 32));
-    assert_eq!(spent(&rgb, whole), (0, 482, 482), "line by line");
+    assert_eq!(spent(&raw, whole, fine), (0, 62, 62));
+    assert_eq!(spent(&raw, size(320, 240), fine), (0, 32, 32));
+    assert_eq!(spent(&rgb, whole, fine), (0, 482, 482), "line by line");
+    // Rows that are twice as high.
+    assert_eq!(spent(&raw, whole, coarse), (0, 32, 32));
+    assert_eq!(spent(&raw, size(320, 240), coarse), (0, 17, 17));
+    assert_eq!(spent(&rgb, whole, coarse), (0, 482, 482));
     // And the header.
-    assert_eq!(spent(&Picture::Jpeg(&jpeg), whole), (63, 125, 62));
-    assert_eq!(spent(&Picture::Jpeg(&jpeg), size(240, 180)), (63, 88, 25));
+    let jpeg = &Picture::Jpeg(&camera);
+    assert_eq!(spent(jpeg, whole, fine), (63, 125, 62));
+    assert_eq!(spent(jpeg, size(240, 180), fine), (63, 88, 25));
+    assert_eq!(spent(jpeg, whole, coarse), (63, 95, 32));
+    assert_eq!(spent(jpeg, size(240, 180), coarse), (63, 77, 14));
     // At 2/8 and 1/8 all of it is decoded before the first line goes on.
-    assert_eq!(spent(&Picture::Jpeg(&jpeg), size(160, 120)), (2, 19, 17));
-    assert_eq!(spent(&Picture::Jpeg(&jpeg), size(80, 60)), (2, 12, 10));
+    assert_eq!(spent(jpeg, size(160, 120), fine), (2, 19, 17));
+    assert_eq!(spent(jpeg, size(80, 60), fine), (2, 12, 10));
+    assert_eq!(spent(jpeg, size(160, 120), coarse), (2, 12, 10));
 }
 
 // --- pixels ---

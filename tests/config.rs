@@ -10,7 +10,8 @@ use camd::config::{
     ListenerConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config,
     load, parse,
 };
-use camd::picture::frame::PixelFormat;
+use camd::encode::renditions::Profile;
+use camd::picture::frame::{Chroma, PixelFormat};
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Name;
 
@@ -41,6 +42,7 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         bind: tcp(bind),
         clients: 16,
         quality: None,
+        chroma: None,
         width: None,
         height: None,
         max_fps: None,
@@ -83,6 +85,7 @@ fn qt_shm(key: &str) -> SinkConfig {
         mode: 0o600,
         format: SinkFormat::Jpeg,
         quality: None,
+        chroma: None,
         width: None,
         height: None,
         fps: Some(5),
@@ -296,6 +299,7 @@ fn each_key_reaches_its_field() {
         bind = "unix:/run/camd/pull.sock"
         clients = 2
         quality = 33
+        chroma = "422"
         width = 320
         height = 240
         max_fps = 5
@@ -306,6 +310,7 @@ fn each_key_reaches_its_field() {
         protocol = "http"
         bind = "[::1]:0"
         clients = 60
+        chroma = "420"
         allow_origin = "*"
         set_controls = false
 
@@ -313,6 +318,7 @@ fn each_key_reaches_its_field() {
         protocol = "call"
         bind = "[::1]:1"
         clients = 2
+        chroma = "auto"
         user = "Tür"
         password = "geheim"
         calls = 2
@@ -337,6 +343,11 @@ fn each_key_reaches_its_field() {
         fps = 9
         slots = 3
         readers = 2
+
+        [[sink]]
+        kind = "memfd"
+        socket = "/t"
+        chroma = "422"
 
         [limits]
         frame_bytes = 131072
@@ -382,6 +393,7 @@ fn each_key_reaches_its_field() {
                 bind: Bind::Unix("/run/camd/pull.sock".into()),
                 clients: 2,
                 quality: Some(33),
+                chroma: Some(Chroma::Yuv422),
                 width: Some(320),
                 height: Some(240),
                 max_fps: Some(5),
@@ -391,6 +403,7 @@ fn each_key_reaches_its_field() {
             },
             ListenerConfig {
                 clients: 60,
+                chroma: Some(Chroma::Yuv420),
                 allow_origin: Some("*".into()),
                 set_controls: false,
                 ..listener(ProtocolKind::Http, "[::1]:0")
@@ -422,6 +435,10 @@ fn each_key_reaches_its_field() {
                 slots: 3,
                 readers: 2,
                 ..memfd("/s")
+            },
+            SinkConfig {
+                chroma: Some(Chroma::Yuv422),
+                ..memfd("/t")
             },
         ],
         limits: LimitsConfig {
@@ -808,6 +825,7 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("linger_s"), "seconds from 0 to 86400");
     assert_eq!(allowed("clients"), "an integer from 1 to 64");
     assert_eq!(allowed("quality"), "an integer from 1 to 100");
+    assert_eq!(allowed("chroma"), r#""auto", "420", "422""#);
     assert_eq!(allowed("frame_bytes"), "an integer from 131072 to 16777216");
     assert_eq!(allowed("ack_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(allowed("write_timeout_s"), "seconds from 0.1 to 3600");
@@ -1319,6 +1337,47 @@ fn call_listeners() {
 }
 
 #[test]
+fn chroma_is_a_name_and_auto_depends_on_the_quality() {
+    let http =
+        |keys: &str| format!("[[listener]]\nprotocol = \"http\"\nbind = \"[::]:1\"\n{keys}\n");
+    assert_eq!(
+        errors(&http("chroma = 420")),
+        [r#"camd.toml:4: listener.chroma: found an integer; allowed: "auto", "420", "422""#]
+    );
+    assert_eq!(
+        errors(&http(r#"chroma = "444""#)),
+        [r#"camd.toml:4: listener.chroma: "444" is unknown; allowed: "auto", "420", "422""#]
+    );
+    assert_eq!(
+        errors("[[sink]]\nkind = \"qt-shm\"\nchroma = \"420\"\n"),
+        [
+            r#"camd.toml:3: sink.chroma: means nothing for kind "qt-shm"; allowed: with "memfd" only"#
+        ]
+    );
+    for (keys, expected) in [
+        ("", Chroma::Yuv420),
+        ("quality = 89", Chroma::Yuv420),
+        ("quality = 90", Chroma::Yuv422),
+        ("quality = 100\nchroma = \"auto\"", Chroma::Yuv422),
+        ("quality = 100\nchroma = \"420\"", Chroma::Yuv420),
+        ("quality = 1\nchroma = \"422\"", Chroma::Yuv422),
+    ] {
+        let config = good(&http(keys));
+        assert_eq!(
+            Profile::of(&config.listeners[0]).chroma(),
+            expected,
+            "{keys}"
+        );
+        let sink = format!("[[sink]]\nkind = \"memfd\"\n{keys}");
+        assert_eq!(
+            Profile::of_sink(&good(&sink).sinks[0]).chroma(),
+            expected,
+            "{keys}"
+        );
+    }
+}
+
+#[test]
 fn sinks() {
     let config = good("[[sink]]\nkind = \"qt-shm\"\n[[sink]]\nkind = \"memfd\"\n");
     let expected = [qt_shm("169254"), memfd("/run/camd/frames.sock")];
@@ -1341,13 +1400,14 @@ fn sinks() {
         errors(&both("memfd", "key = \"1\"\n")),
         ["camd.toml:3: sink.key: means nothing for kind \"memfd\"; allowed: with \"qt-shm\" only"]
     );
-    let raw = "format = \"raw\"\nquality = 1\nwidth = 16\nheight = 16\n";
+    let raw = "format = \"raw\"\nquality = 1\nchroma = \"422\"\nwidth = 16\nheight = 16\n";
     assert_eq!(
         errors(&both("memfd", raw)),
         [
             "camd.toml:4: sink.quality: means nothing for format \"raw\"; allowed: with \"jpeg\" only",
-            "camd.toml:5: sink.width: means nothing for format \"raw\"; allowed: with the others only",
-            "camd.toml:6: sink.height: means nothing for format \"raw\"; allowed: with the others only",
+            "camd.toml:5: sink.chroma: means nothing for format \"raw\"; allowed: with \"jpeg\" only",
+            "camd.toml:6: sink.width: means nothing for format \"raw\"; allowed: with the others only",
+            "camd.toml:7: sink.height: means nothing for format \"raw\"; allowed: with the others only",
         ]
     );
     for (kind, key) in [("qt-shm", "key"), ("memfd", "socket")] {

@@ -20,11 +20,11 @@ use camd::client::link::Stream;
 use camd::client::pages;
 use camd::client::slot::Peer;
 use camd::config::{Config, EncoderKind, ListenerConfig};
-use camd::encode::codec::Codec;
-use camd::encode::m2m::{self, Encoder, Found, Trouble};
+use camd::encode::codec::{Codec, Recipe};
+use camd::encode::m2m::{self, Encoder, Found, Settings, Trouble};
 use camd::limits::{ENCODER_CONTEXTS, ENCODER_STALL, NO_PICTURE_INTERVAL};
 use camd::picture::frame::{
-    Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, RawPicture,
+    Chroma, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, RawPicture,
 };
 use camd::protocol::ProtocolKind;
 use camd::source::camera::{Camera, Condition};
@@ -46,15 +46,18 @@ thread_local! {
     static CODEC: RefCell<Codec> = RefCell::new(Codec::new());
 }
 
-fn encode(raw: &RawPicture<'_>, quality: u8, out: &mut FrameBuf) {
+/// `chroma`: as the codec has it by itself, unless it is told.
+fn encode(raw: &RawPicture<'_>, quality: u8, chroma: Option<Chroma>, out: &mut FrameBuf) {
+    let recipe = Recipe::at(quality);
+    let recipe = recipe.coloured(chroma.unwrap_or(recipe.chroma));
     CODEC
-        .with(|codec| codec.borrow_mut().encode(raw, quality, out))
+        .with(|codec| codec.borrow_mut().make(&Picture::Raw(*raw), &recipe, out))
         .expect("a JPEG");
 }
 
 fn by_codec(raw: &RawPicture<'_>, quality: u8) -> Vec<u8> {
     let mut jpeg = FrameBuf::new(4 * FRAME_BYTES);
-    encode(raw, quality, &mut jpeg);
+    encode(raw, quality, None, &mut jpeg);
     jpeg.as_slice().to_vec()
 }
 
@@ -82,7 +85,11 @@ fn meta(sequence: u64, now: Instant, width: u16, height: u16) -> FrameMeta {
 fn open(machine: &Machine, raw: &RawPicture<'_>, quality: u8) -> Result<Encoder, Trouble> {
     let found = m2m::find(&*machine.nodes(), raw.format, &m2m::JPEG).expect("there is one");
     let nodes = machine.nodes();
-    Encoder::open(&*nodes, &found, m2m::JPEG, raw, Some(quality), FRAME_BYTES)
+    let settings = Settings {
+        quality: Some(quality),
+        chroma: None,
+    };
+    Encoder::open(&*nodes, &found, m2m::JPEG, raw, &settings, FRAME_BYTES)
 }
 
 /// An encoder of a machine with one such device, and the number of its context.
@@ -194,7 +201,11 @@ fn each_call_that_fails_at_opening_is_told_and_leaves_nothing_open() {
         let found = m2m::find(&*machine.nodes(), raw.format, &m2m::JPEG).expect("there is one");
         machine.world().fails = Some(call);
         let nodes = machine.nodes();
-        let opened = Encoder::open(&*nodes, &found, m2m::JPEG, &raw.lend(), Some(70), 1000);
+        let settings = Settings {
+            quality: Some(70),
+            chroma: None,
+        };
+        let opened = Encoder::open(&*nodes, &found, m2m::JPEG, &raw.lend(), &settings, 1000);
         let Err(Trouble(why)) = opened else {
             panic!("{call} failed, and nobody noticed");
         };
@@ -326,6 +337,7 @@ fn the_first_fit_device_is_taken_and_the_others_are_told() {
             card: "stand-in 4".into(),
             raw: YUYV,
             coded: JPEG,
+            chroma: false,
         })
     );
     assert_eq!(
@@ -746,6 +758,45 @@ fn each_quality_has_a_context_and_the_rest_is_the_processors() {
     }
     for (client, quality) in [(0, 60), (1, 60), (3, 50), (4, 40), (5, 30)] {
         clients[client].got(&[(1, quality)]);
+    }
+}
+
+#[test]
+fn a_device_that_leaves_the_choice_has_a_context_for_each_sampling() {
+    let coloured = |chroma| ListenerConfig { chroma, ..push(80) };
+    let listeners = [None, Some(Chroma::Yuv420), Some(Chroma::Yuv422)].map(coloured);
+    let mut raw = Raw::new(PixelFormat::Yuyv, WIDTH, HEIGHT, 0);
+    raw.draw(1);
+    let [coarse, fine] = Chroma::ALL.map(|chroma| {
+        let mut jpeg = FrameBuf::new(FRAME_BYTES);
+        encode(&raw.lend(), 80, Some(chroma), &mut jpeg);
+        jpeg.as_slice().to_vec()
+    });
+    assert_ne!(coarse, fine);
+    for (control, contexts, expected) in [
+        // The choice is the device's: one picture for all.
+        (None, 1, [&coarse; 3]),
+        (Some(Chroma::ALL.to_vec()), 2, [&coarse, &coarse, &fine]),
+        // It has the control and not the value: what it makes by itself.
+        (Some(vec![Chroma::Yuv420]), 2, [&coarse; 3]),
+    ] {
+        let kind = Kind {
+            chroma: control,
+            ..Kind::encoder()
+        };
+        let mut b = Bench::new(config(listeners.to_vec()), vec![kind]);
+        let clients = [0, 1, 2].map(|listener| b.connect(listener));
+        b.shoot();
+        let streaming = b.machine.world().streaming();
+        assert_eq!(streaming.len(), contexts, "{streaming:?}");
+        for (number, quality) in streaming {
+            assert_eq!(quality, Some(80));
+            b.finish(number, Back::Good);
+        }
+        assert_eq!(b.shown(), "stand-in 0", "it is not given up");
+        for (client, expected) in clients.iter().zip(expected) {
+            assert!(client.take().ends_with(expected));
+        }
     }
 }
 

@@ -240,6 +240,7 @@ static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
                 let profile = profile.rung(rung);
                 let recipe = Recipe {
                     bounds: profile.bounds,
+                    chroma: profile.chroma(),
                     ..Recipe::at(profile.raw_quality)
                 };
                 codec

@@ -241,9 +241,8 @@ impl<S: Stream> Hub<S> {
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(()),
                 Turn::WantsFrame => match self.offer(index, now, camera) {
-                    // A request may wait behind the one that is answered now.
-                    Ok(true) if self.table.slot(index).state() == State::Idle => Ok(()),
-                    Ok(_) => return,
+                    Ok(true) => Ok(()),
+                    Ok(false) => return,
                     Err(reason) => Err(reason),
                 },
                 Turn::Refers => self.act(index, now, camera),
@@ -267,7 +266,7 @@ impl<S: Stream> Hub<S> {
         is_vain
     }
 
-    /// Hands the picture that there is to a slot that wants one. False: there is none for it now.
+    /// Hands the picture that there is to a slot that wants one. False: there is nothing more for it now.
     fn offer<C: Source>(
         &mut self,
         index: usize,
@@ -296,6 +295,7 @@ impl<S: Stream> Hub<S> {
             listener.tell_unstamped(frame, profile);
         }
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
+        let newest_sequence = newest.as_ref().map(|frame| frame.meta.sequence);
         let made = self.renditions.get(newest, profile, now, is_news);
         let made = made.and_then(|(meta, jpeg)| {
             let payload = match slot.form() {
@@ -309,7 +309,9 @@ impl<S: Stream> Hub<S> {
             return Ok(false);
         };
         slot.offer(&meta, payload, now)?;
-        Ok(true)
+        // What has come from the device can be older than the newest picture, which is then to be made; and a request may
+        // wait behind the one that was answered.
+        Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
     }
 
     /// Acts on what a slot's session has referred.

@@ -196,10 +196,12 @@ struct Listener<'a> {
     violations: u64,
 }
 
-/// A quality and size in which pictures are encoded.
+/// A quality, sampling and size in which pictures are encoded.
 #[derive(Serialize)]
 struct Profile<I: Iterator<Item = usize> + Clone> {
     quality: u8,
+    /// How fine the colours are, as the configuration has it: "420" or "422". A hardware encoder may have its own way.
+    chroma: &'static str,
     /// Of the newest picture; null before the first.
     width: Option<u16>,
     height: Option<u16>,
@@ -338,6 +340,7 @@ pub fn state<S: Stream, C: Source>(
             let listeners = view.table.listeners.iter().enumerate();
             Profile {
                 quality: rendition.quality(),
+                chroma: rendition.chroma().name(),
                 width: rendition.size().map(|size| size.width),
                 height: rendition.size().map(|size| size.height),
                 listeners: listeners
@@ -692,6 +695,7 @@ mod tests {
             }),
             profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS).map(|_| Profile {
                 quality: 100,
+                chroma: "422",
                 width: Some(8192),
                 height: Some(8192),
                 listeners: 15..16,

@@ -120,6 +120,7 @@ fn neutral_listener() -> ListenerConfig {
         bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         clients: 0,
         quality: None,
+        chroma: None,
         width: None,
         height: None,
         max_fps: None,
@@ -142,6 +143,7 @@ fn neutral_sink() -> SinkConfig {
         mode: 0,
         format: SinkFormat::Jpeg,
         quality: None,
+        chroma: None,
         width: None,
         height: None,
         fps: None,
@@ -463,6 +465,7 @@ impl Reader<'_> {
             };
             if this.format != SinkFormat::Jpeg {
                 idle("quality", "\"jpeg\"");
+                idle("chroma", "\"jpeg\"");
             }
             if this.format == SinkFormat::Raw {
                 idle("width", "the others");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{Address, Bind, Dial};
 use super::secret::Secret;
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
-use crate::picture::frame::{Orientation, PixelFormat};
+use crate::picture::frame::{Chroma, Orientation, PixelFormat};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::session::Patience;
@@ -210,6 +210,8 @@ pub struct ListenerConfig {
     /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
     /// default ([`ProtocolKind::default_quality`]).
     pub quality: Option<u8>,
+    /// How fine the colours of JPEGs are that camd makes. `None`: "auto", as their quality has it ([`Chroma::at`]).
+    pub chroma: Option<Chroma>,
     /// What the picture is to fit, in pixels; it keeps its aspect ratio and is never made larger. `None`: any width.
     pub width: Option<u16>,
     /// As `width`.
@@ -256,6 +258,8 @@ pub struct SinkConfig {
     pub format: SinkFormat,
     /// memfd, JPEGs: as [`ListenerConfig::quality`].
     pub quality: Option<u8>,
+    /// memfd, JPEGs: as [`ListenerConfig::chroma`].
+    pub chroma: Option<Chroma>,
     /// As [`ListenerConfig::width`].
     pub width: Option<u16>,
     /// As `width`.

@@ -14,7 +14,7 @@ use crate::limits::{
     FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD, SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX,
     SINK_SLOTS_MIN,
 };
-use crate::picture::frame::PixelFormat;
+use crate::picture::frame::{Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
@@ -295,6 +295,18 @@ fn is_shm_key(text: &str) -> bool {
 /// What fits sockaddr_un, with a NUL behind it.
 fn is_socket_path(text: &str) -> bool {
     Path::new(text).is_absolute() && !text.contains('\0') && text.len() <= 107
+}
+
+/// What `chroma` may be.
+fn chroma_names() -> Vec<&'static str> {
+    std::iter::once("auto")
+        .chain(Chroma::ALL.map(Chroma::name))
+        .collect()
+}
+
+/// "auto" is the first name.
+fn chroma(index: usize) -> Option<Chroma> {
+    index.checked_sub(1).map(|i| Chroma::ALL[i])
 }
 
 /// Shorter deadlines would close clients over ordinary radio links; longer ones are none.
@@ -652,6 +664,17 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Listener,
+        key: "chroma",
+        doc: "How fine the colours of JPEGs are that camd makes: 4:2:0 (fewer bytes, less work) or 4:2:2; \"auto\": 4:2:0 below quality 90.",
+        absent: Absent::Default(r#""auto""#),
+        only: &[],
+        kind: Kind::Choice {
+            names: chroma_names,
+            set: |c, index| listener(c).chroma = chroma(index),
+        },
+    },
+    Setting {
+        section: Section::Listener,
         key: "width",
         doc: "The largest width in pixels; larger pictures are made smaller; not set: the camera's width.",
         absent: Absent::By {
@@ -880,6 +903,17 @@ pub static SETTINGS: &[Setting] = &[
             min: 1,
             max: 100,
             set: |c, value| sink(c).quality = Some(value as u8),
+        },
+    },
+    Setting {
+        section: Section::Sink,
+        key: "chroma",
+        doc: "memfd, jpeg: as a listener's.",
+        absent: Absent::Default(r#""auto""#),
+        only: &[MEMFD],
+        kind: Kind::Choice {
+            names: chroma_names,
+            set: |c, index| sink(c).chroma = chroma(index),
         },
     },
     Setting {

@@ -287,6 +287,42 @@ impl PixelFormat {
     }
 }
 
+/// How fine the colours of a JPEG are that camd makes. No JPEG gets finer ones than its picture has: 4:2:0 stays 4:2:0
+/// and grey stays grey, whatever is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chroma {
+    /// 4:2:0: each sample of a colour component stands for 2x2 pixels. Finer ones are averaged.
+    Yuv420,
+    /// 4:2:2 of 4:2:2 pictures and of RGB: each sample of a colour component stands for two pixels of a line. A JPEG in
+    /// 4:4:4 stays in 4:4:4.
+    Yuv422,
+}
+
+impl Chroma {
+    pub const ALL: [Chroma; 2] = [Chroma::Yuv420, Chroma::Yuv422];
+
+    /// The lowest JPEG quality at which "auto" is 4:2:2. Below it the quantizers take more from the colours than the
+    /// average of two lines does, which is why ImageMagick, too, subsamples colours only below 90.
+    const FINE: u8 = 90;
+
+    /// What "auto" stands for at this JPEG quality.
+    pub fn at(quality: u8) -> Chroma {
+        if quality < Chroma::FINE {
+            Chroma::Yuv420
+        } else {
+            Chroma::Yuv422
+        }
+    }
+
+    /// The name in `listener.chroma`, `sink.chroma` and `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Chroma::Yuv420 => "420",
+            Chroma::Yuv422 => "422",
+        }
+    }
+}
+
 /// A fixed copy of one JPEG (or of another reply), allocated once.
 ///
 /// Invariant: `len <= capacity`. Pages that were never written cost no memory: the allocation comes zeroed from the

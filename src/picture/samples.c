@@ -13,6 +13,16 @@ void camd_split(const uint8_t *restrict pairs, uint8_t *restrict first, uint8_t 
     }
 }
 
+/* Takes the pairs of two lines apart, and makes one of each two: their mean, rounded. */
+void camd_split_means(const uint8_t *restrict above, const uint8_t *restrict below, uint8_t *restrict first,
+                      uint8_t *restrict second, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        first[i] = (above[2 * i] + below[2 * i] + 1) >> 1;
+        second[i] = (above[2 * i + 1] + below[2 * i + 1] + 1) >> 1;
+    }
+}
+
 /* A line with a weight, as the first of a sum. */
 void camd_weigh(uint16_t *restrict sums, const uint8_t *restrict line, size_t count, uint16_t weight)
 {
@@ -25,6 +35,14 @@ void camd_add_weighed(uint16_t *restrict sums, const uint8_t *restrict line, siz
 {
     for (size_t i = 0; i < count; i++)
         sums[i] = (uint16_t)(sums[i] + line[i] * weight);
+}
+
+/* The means that sums of a weight of 256 are, rounded. */
+void camd_round(const uint16_t *restrict sums, uint8_t *restrict means, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        /* At most 255 * 256 + 128. */
+        means[i] = (uint16_t)(sums[i] + 128) >> 8;
 }
 
 /* The means of pairs of sums, each of a weight of 256, rounded. */

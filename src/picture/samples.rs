@@ -2,8 +2,16 @@
 
 unsafe extern "C" {
     fn camd_split(pairs: *const u8, first: *mut u8, second: *mut u8, count: usize);
+    fn camd_split_means(
+        above: *const u8,
+        below: *const u8,
+        first: *mut u8,
+        second: *mut u8,
+        count: usize,
+    );
     fn camd_weigh(sums: *mut u16, line: *const u8, count: usize, weight: u16);
     fn camd_add_weighed(sums: *mut u16, line: *const u8, count: usize, weight: u16);
+    fn camd_round(sums: *const u16, means: *mut u8, count: usize);
     fn camd_halve(sums: *const u16, means: *mut u8, count: usize);
     fn camd_means(dc: *const i16, quantizer: u16, count: usize, line: *mut u8);
     fn camd_quarters(
@@ -34,6 +42,24 @@ pub fn split(pairs: &[u8], first: &mut [u8], second: &mut [u8]) {
     }
 }
 
+/// Takes the pairs of two lines apart, as many as both have and fit, and makes one sample of each two: their mean,
+/// rounded up. The lines may be the same one.
+pub fn split_means(above: &[u8], below: &[u8], first: &mut [u8], second: &mut [u8]) {
+    let pairs = (above.len() / 2).min(below.len() / 2);
+    let count = pairs.min(first.len()).min(second.len());
+    // SAFETY: each has so many, and what is written overlaps nothing, being borrowed as it is. What is only read may
+    // overlap, as C's `restrict` is about objects that are written.
+    unsafe {
+        camd_split_means(
+            above.as_ptr(),
+            below.as_ptr(),
+            first.as_mut_ptr(),
+            second.as_mut_ptr(),
+            count,
+        )
+    }
+}
+
 /// Sets sums to the samples of a line, each times `weight`. Of unequal lengths the shorter counts.
 pub fn weigh(sums: &mut [u16], line: &[u8], weight: u16) {
     // SAFETY: both have so many, and do not overlap.
@@ -56,6 +82,18 @@ pub fn add_weighed(sums: &mut [u16], line: &[u8], weight: u16) {
             line.as_ptr(),
             sums.len().min(line.len()),
             weight,
+        )
+    }
+}
+
+/// The means that sums are, each of which is 256 times a sample; as many as there are and fit.
+pub fn round(sums: &[u16], means: &mut [u8]) {
+    // SAFETY: there are so many of both, and they do not overlap.
+    unsafe {
+        camd_round(
+            sums.as_ptr(),
+            means.as_mut_ptr(),
+            means.len().min(sums.len()),
         )
     }
 }
@@ -153,6 +191,25 @@ mod tests {
                 }
                 assert_eq!((first[start + count], second[count]), (7, 8));
 
+                let (mut first, mut second) = (vec![7; start + count + 1], vec![8; count + 1]);
+                let mut below = vec![0; 2 * count];
+                random.fill(&mut below);
+                split_means(
+                    &bytes[..2 * count],
+                    &below,
+                    &mut first[start..],
+                    &mut second,
+                );
+                for i in 0..count {
+                    let mean =
+                        |at: usize| (bytes[at] / 2 + below[at] / 2) + (bytes[at] | below[at]) % 2;
+                    assert_eq!(
+                        (first[start + i], second[i]),
+                        (mean(2 * i), mean(2 * i + 1))
+                    );
+                }
+                assert_eq!((first[start + count], second[count]), (7, 8));
+
                 let (a, b) = (random.u16(..=128), random.u16(..=128));
                 let mut sums = vec![9; start + 2 * count + 1];
                 weigh(&mut sums[start..], &bytes[..2 * count], a);
@@ -162,6 +219,14 @@ mod tests {
                     assert_eq!(sums[i], u16::from(bytes[i]) * (a + b));
                 }
                 assert_eq!(sums[2 * count], 9);
+
+                let mut means = vec![6; start + 2 * count + 1];
+                round(&sums[..2 * count], &mut means[start..]);
+                for i in 0..2 * count {
+                    let sum = u32::from(sums[i]);
+                    assert_eq!(u32::from(means[start + i]), (sum + 128) / 256);
+                }
+                assert_eq!(means[start + 2 * count], 6);
 
                 let mut means = vec![6; count + 1];
                 halve(&sums[..2 * count], &mut means);

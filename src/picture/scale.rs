@@ -5,7 +5,7 @@
 
 use crate::limits::DIMENSION_MAX;
 use crate::picture::frame::Size;
-use crate::picture::samples::{add_weighed, halve, weigh};
+use crate::picture::samples::{add_weighed, halve, round, weigh};
 
 /// A whole, in the weights of lines. A sum of one whole of bytes fits `u16`, which makes for twice the samples in a
 /// vector.
@@ -49,6 +49,8 @@ impl Area {
 
 /// Makes one plane smaller, of one sample a pixel, or of three (RGB).
 pub struct Shrink {
+    /// What comes, and what it is taken for: the same, or with the last sample and line once more.
+    given: Size,
     from: Size,
     to: Size,
     channels: usize,
@@ -72,6 +74,7 @@ impl Shrink {
             height: 0,
         };
         Shrink {
+            given: none,
             from: none,
             to: none,
             channels: 1,
@@ -87,6 +90,22 @@ impl Shrink {
     /// # Panics
     /// If a side of `to` is 0 or larger than that of `from`, or one of `from` larger than [`DIMENSION_MAX`].
     pub fn start(&mut self, from: Size, to: Size, channels: usize) {
+        self.start_padded(from, from, to, channels);
+    }
+
+    /// As [`Shrink::start`], for a picture whose edges are to count once more: `from` is as large as what is `given`, or
+    /// larger by a column, a line or both. Rows of the result have two lines then, or more.
+    ///
+    /// # Panics
+    /// As [`Shrink::start`], and if `from` is neither, or the last line would complete two rows.
+    pub fn start_padded(&mut self, given: Size, from: Size, to: Size, channels: usize) {
+        let once_more = |given: u16, from: u16| given > 0 && (given..=given + 1).contains(&from);
+        assert!(
+            once_more(given.width, from.width) && once_more(given.height, from.height),
+            "{given:?} as {from:?}"
+        );
+        assert!(given.height == from.height || 2 * to.height <= from.height);
+        self.given = given;
         let sides = |from, to| (1..=from).contains(&to) && from <= DIMENSION_MAX;
         assert!(
             sides(from.width, to.width) && sides(from.height, to.height) && channels <= CHANNELS,
@@ -117,12 +136,21 @@ impl Shrink {
     /// # Panics
     /// If the picture has no more lines, or `line` or `row` is too short.
     pub fn push(&mut self, line: &[u8], row: &mut [u8]) -> bool {
-        let line = &line[..usize::from(self.from.width) * self.channels];
+        let complete = self.take(line, row);
+        if self.line == u32::from(self.given.height) && self.given.height < self.from.height {
+            return self.take(line, row) || complete;
+        }
+        complete
+    }
+
+    fn take(&mut self, line: &[u8], row: &mut [u8]) -> bool {
+        let line = &line[..usize::from(self.given.width) * self.channels];
         let row = &mut row[..usize::from(self.to.width) * self.channels];
         let (from, to) = (u32::from(self.from.height), u32::from(self.to.height));
         assert!(self.line < from, "{from} lines, and no more");
         if self.from == self.to {
-            row.copy_from_slice(line);
+            row[..line.len()].copy_from_slice(line);
+            repeat_last(row, line.len(), self.channels);
             self.line += 1;
             self.row += 1;
             return true;
@@ -133,21 +161,21 @@ impl Shrink {
         let end = (self.line + 1) * to - offset;
         self.line += 1;
         // Differences of rounded sums: the weights of a row add up to exactly one whole.
-        let sums = &mut self.sums[..line.len()];
+        let sums = &mut self.sums[..usize::from(self.from.width) * self.channels];
         let weight = (LINES * end.min(from) / from - LINES * begin / from) as u16;
         if begin == 0 {
             weigh(sums, line, weight);
         } else {
             add_weighed(sums, line, weight);
         }
+        repeat_last(sums, line.len(), self.channels);
         if end < from {
             return false;
         }
         let areas = &self.areas[..self.to.width.into()];
         if self.from.width == self.to.width {
-            for (to, &sum) in row.iter_mut().zip(&*sums) {
-                *to = ((u32::from(sum) + LINES / 2) / LINES) as u8;
-            }
+            const { assert!(LINES == 256) };
+            round(sums, row);
         } else if self.channels == 1 && self.from.width == 2 * self.to.width {
             // The most frequent case of `narrow`, which comes to the same.
             const { assert!(LINES == 256) };
@@ -168,6 +196,13 @@ impl Shrink {
 impl Default for Shrink {
     fn default() -> Self {
         Shrink::new()
+    }
+}
+
+/// Makes the pixel that follows the first `count` samples, if there is one, the same as the last of them.
+fn repeat_last<T: Copy>(samples: &mut [T], count: usize, channels: usize) {
+    if count < samples.len() {
+        samples.copy_within(count - channels..count, count);
     }
 }
 
@@ -217,6 +252,48 @@ mod tests {
         let rgb = [0, 100, 200, 10, 110, 210, 20, 120, 220, 30, 130, 230];
         let expected = [15, 115, 215];
         assert_eq!(shrink(&mut s, size(2, 2), size(1, 1), 3, &rgb), expected);
+    }
+
+    #[test]
+    fn an_edge_that_counts_once_more_is_repeated() {
+        let mut s = Shrink::new();
+        let mut random = fastrand::Rng::with_seed(8);
+        for (width, height) in [(5, 3), (5, 4), (6, 3), (1, 3), (1, 1), (33, 17)] {
+            for channels in [1, 3] {
+                let (given, from) = (
+                    size(width, height),
+                    size(width + width % 2, height + height % 2),
+                );
+                let mut data = vec![0; usize::from(width) * usize::from(height) * channels];
+                random.fill(&mut data);
+                let at = |x: u16, y: u16, channel: usize| {
+                    let (x, y) = (x.min(width - 1), y.min(height - 1));
+                    data[(usize::from(y) * usize::from(width) + usize::from(x)) * channels
+                        + channel]
+                };
+                let padded: Vec<u8> = (0..from.height)
+                    .flat_map(|y| (0..from.width).map(move |x| (x, y)))
+                    .flat_map(|(x, y)| (0..channels).map(move |channel| (x, y, channel)))
+                    .map(|(x, y, channel)| at(x, y, channel))
+                    .collect();
+                for to in [
+                    size(from.width / 2, from.height / 2),
+                    size(from.width, from.height / 2),
+                ] {
+                    let expected = shrink(&mut s, from, to, channels, &padded);
+                    s.start_padded(given, from, to, channels);
+                    let mut row = vec![0; usize::from(to.width) * channels];
+                    let mut got: Vec<u8> = Vec::new();
+                    for line in data.chunks_exact(usize::from(width) * channels) {
+                        if s.push(line, &mut row) {
+                            got.extend(&row);
+                        }
+                    }
+                    assert_eq!(got, expected, "{given:?} to {to:?}");
+                    assert_eq!(s.rows(), usize::from(to.height));
+                }
+            }
+        }
     }
 
     #[test]

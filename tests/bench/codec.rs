@@ -83,14 +83,13 @@ impl Programs {
                 case.quality,
             ),
         };
-        let kind = if case.mjpeg { "mjpeg" } else { "yuyv" };
         let rest = [
             quality.to_string(),
             case.eighths.to_string(),
             frames,
             output,
         ];
-        [program, &[input, kind.into()], &sizes, &rest].concat()
+        [program, &[input, case.kind().into()], &sizes, &rest].concat()
     }
 
     /// Runs it under valgrind, and returns what valgrind says.

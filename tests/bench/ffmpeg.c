@@ -2,7 +2,7 @@
  * encoder are made once, in one thread, each step is left out where it has nothing to do, and the JPEG decoder is told
  * to decode at 1/8 where that is enough. Its JPEG codec is ffmpeg's own, not libjpeg.
  *
- *   ffmpeg INPUT mjpeg|yuyv WIDTH HEIGHT TO_WIDTH TO_HEIGHT QSCALE EIGHTHS FRAMES OUTPUT
+ *   ffmpeg INPUT mjpeg|yuyv|yuyv-420 WIDTH HEIGHT TO_WIDTH TO_HEIGHT QSCALE EIGHTHS FRAMES OUTPUT
  *
  * Does the same FRAMES times, between two calls of getppid, writes the last JPEG to OUTPUT, and prints the nanoseconds of
  * CPU that this took. */
@@ -77,10 +77,11 @@ static AVCodecContext *encoder(int width, int height, enum AVPixelFormat format,
 int main(int argc, char **argv)
 {
     if (argc != 11) {
-        fprintf(stderr, "usage: ffmpeg INPUT mjpeg|yuyv WIDTH HEIGHT TO_WIDTH TO_HEIGHT QSCALE EIGHTHS FRAMES OUTPUT\n");
+        fprintf(stderr, "usage: ffmpeg INPUT mjpeg|yuyv|yuyv-420 WIDTH HEIGHT TO_WIDTH TO_HEIGHT QSCALE EIGHTHS FRAMES "
+                        "OUTPUT\n");
         return 2;
     }
-    int size, mjpeg = strcmp(argv[2], "mjpeg") == 0;
+    int size, mjpeg = strcmp(argv[2], "mjpeg") == 0, coarse = strcmp(argv[2], "yuyv-420") == 0;
     unsigned char *input = load(argv[1], &size);
     int from_width = atoi(argv[3]), from_height = atoi(argv[4]), width = atoi(argv[5]), height = atoi(argv[6]);
     int qscale = atoi(argv[7]), eighths = atoi(argv[8]), frames = atoi(argv[9]);
@@ -119,7 +120,7 @@ int main(int argc, char **argv)
         }
         if (!mjpeg || picture->width != width || picture->height != height) {
             if (!scaler) {
-                scaled->format = mjpeg ? picture->format : AV_PIX_FMT_YUV422P;
+                scaled->format = mjpeg ? picture->format : coarse ? AV_PIX_FMT_YUV420P : AV_PIX_FMT_YUV422P;
                 scaled->width = width;
                 scaled->height = height;
                 must(av_frame_get_buffer(scaled, 0), "buffer");

@@ -1,6 +1,6 @@
 /* opencv.py in C++, for the guest of the lab.
  *
- *   opencv INPUT mjpeg|yuyv WIDTH HEIGHT TO_WIDTH TO_HEIGHT QUALITY EIGHTHS FRAMES OUTPUT
+ *   opencv INPUT mjpeg|yuyv|yuyv-420 WIDTH HEIGHT TO_WIDTH TO_HEIGHT QUALITY EIGHTHS FRAMES OUTPUT
  *
  * Does the same FRAMES times, writes the last JPEG to OUTPUT, and prints the nanoseconds of CPU that this took. */
 #include <cstdio>
@@ -29,7 +29,7 @@ int main(int argc, char **argv)
 {
     if (argc != 11) {
         fprintf(stderr,
-                "usage: opencv INPUT mjpeg|yuyv WIDTH HEIGHT TO_WIDTH TO_HEIGHT QUALITY EIGHTHS FRAMES OUTPUT\n");
+                "usage: opencv INPUT mjpeg|yuyv|yuyv-420 WIDTH HEIGHT TO_WIDTH TO_HEIGHT QUALITY EIGHTHS FRAMES OUTPUT\n");
         return 2;
     }
     std::ifstream file(argv[1], std::ios::binary);

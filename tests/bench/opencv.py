@@ -1,7 +1,7 @@
 """A picture's way through OpenCV, as a program that is built on it goes it, in one thread. The JPEG decoder is told to
 decode smaller where that is enough. Its JPEGs are 4:2:0, by default.
 
-    opencv.py INPUT mjpeg|yuyv WIDTH HEIGHT TO_WIDTH TO_HEIGHT QUALITY EIGHTHS FRAMES OUTPUT
+    opencv.py INPUT mjpeg|yuyv|yuyv-420 WIDTH HEIGHT TO_WIDTH TO_HEIGHT QUALITY EIGHTHS FRAMES OUTPUT
 
 Does the same FRAMES times, between two calls of getppid, and writes the last JPEG to OUTPUT.
 """

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fs, mem, ptr};
 
 use camd::encode::codec::{Codec, Recipe};
-use camd::picture::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
+use camd::picture::frame::{Chroma, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use mozjpeg_sys::*;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::getppid;
@@ -21,6 +21,8 @@ pub struct Case {
     /// `Mjpeg` for a JPEG in the sampling of `raw`.
     pub mjpeg: bool,
     pub raw: PixelFormat,
+    /// Of the JPEG that is made, where `raw` leaves a choice.
+    pub chroma: Chroma,
     pub bounds: Size,
     /// Of libjpeg's scale, and of the picture that is made.
     pub eighths: u32,
@@ -37,6 +39,20 @@ impl Case {
         let part = |side: usize| side * self.eighths as usize / 8;
         (part(self.width), part(self.height))
     }
+
+    /// Two lines of the camera's chroma become one.
+    fn averages(&self) -> bool {
+        self.raw == PixelFormat::Yuyv && self.chroma == Chroma::Yuv420
+    }
+
+    /// What the programs of others are told of it.
+    pub fn kind(&self) -> &'static str {
+        match (self.mjpeg, self.averages()) {
+            (true, _) => "mjpeg",
+            (false, true) => "yuyv-420",
+            (false, false) => "yuyv",
+        }
+    }
 }
 
 const ANY: Size = Size {
@@ -48,13 +64,14 @@ const SMALL: Size = Size {
     height: 120,
 };
 
-pub const CASES: [Case; 7] = [
+pub const CASES: [Case; 8] = [
     Case {
         name: "1280x720 MJPEG 4:2:2 to 160x120 q30",
         width: 1280,
         height: 720,
         mjpeg: true,
         raw: PixelFormat::Yuyv,
+        chroma: Chroma::Yuv422,
         bounds: SMALL,
         eighths: 1,
         quality: 30,
@@ -67,6 +84,7 @@ pub const CASES: [Case; 7] = [
         height: 720,
         mjpeg: true,
         raw: PixelFormat::Yu12,
+        chroma: Chroma::Yuv420,
         bounds: SMALL,
         eighths: 1,
         quality: 30,
@@ -79,6 +97,7 @@ pub const CASES: [Case; 7] = [
         height: 480,
         mjpeg: true,
         raw: PixelFormat::Yuyv,
+        chroma: Chroma::Yuv422,
         bounds: SMALL,
         eighths: 2,
         quality: 30,
@@ -91,6 +110,7 @@ pub const CASES: [Case; 7] = [
         height: 480,
         mjpeg: false,
         raw: PixelFormat::Yuyv,
+        chroma: Chroma::Yuv422,
         bounds: Size {
             width: 320,
             height: 240,
@@ -106,6 +126,20 @@ pub const CASES: [Case; 7] = [
         height: 480,
         mjpeg: false,
         raw: PixelFormat::Yuyv,
+        chroma: Chroma::Yuv422,
+        bounds: ANY,
+        eighths: 8,
+        quality: 80,
+        qscale: 4,
+        same: true,
+    },
+    Case {
+        name: "640x480 YUYV to 4:2:0 q80",
+        width: 640,
+        height: 480,
+        mjpeg: false,
+        raw: PixelFormat::Yuyv,
+        chroma: Chroma::Yuv420,
         bounds: ANY,
         eighths: 8,
         quality: 80,
@@ -118,6 +152,7 @@ pub const CASES: [Case; 7] = [
         height: 480,
         mjpeg: true,
         raw: PixelFormat::Yuyv,
+        chroma: Chroma::Yuv422,
         bounds: ANY,
         eighths: 8,
         quality: 50,
@@ -130,6 +165,7 @@ pub const CASES: [Case; 7] = [
         height: 480,
         mjpeg: true,
         raw: PixelFormat::Yu12,
+        chroma: Chroma::Yuv420,
         bounds: ANY,
         eighths: 8,
         quality: 50,
@@ -196,8 +232,9 @@ pub fn input(case: &Case) -> Vec<u8> {
         return data.into_iter().flat_map(|(_, plane)| plane).collect();
     }
     let mut jpeg = FrameBuf::new(4 << 20);
+    let recipe = Recipe::at(85).coloured(Chroma::Yuv422);
     Codec::new()
-        .encode(&raw(case, &data), 85, &mut jpeg)
+        .make(&Picture::Raw(raw(case, &data)), &recipe, &mut jpeg)
         .expect("a source");
     jpeg.as_slice().to_vec()
 }
@@ -230,7 +267,9 @@ fn camd(case: &Case, frames: usize) -> (Duration, Vec<u8>) {
     // As the daemon does.
     codec.set_clock(Instant::now);
     let mut out = FrameBuf::new(4 << 20);
-    let recipe = Recipe::at(case.quality).within(case.bounds);
+    let recipe = Recipe::at(case.quality)
+        .within(case.bounds)
+        .coloured(case.chroma);
     let time = counted(frames, || {
         codec.make(&picture, &recipe, &mut out).expect("a picture");
     });
@@ -240,7 +279,10 @@ fn camd(case: &Case, frames: usize) -> (Duration, Vec<u8>) {
 fn bare(case: &Case, frames: usize) -> (Duration, Vec<u8>) {
     let mut planes = planes(case);
     let jpeg = input(case);
-    let v = if case.raw == PixelFormat::Yu12 { 2 } else { 1 };
+    let v = match case.chroma {
+        Chroma::Yuv420 => 2,
+        Chroma::Yuv422 => 1,
+    };
     let (width, height) = case.made();
     let mut out = vec![0u8; 4 << 20];
     // SAFETY: libjpeg as its documentation has it, with sizes that are whole blocks but for the smallest, which has
@@ -277,8 +319,10 @@ fn bare(case: &Case, frames: usize) -> (Duration, Vec<u8>) {
                 from.out_color_space = from.jpeg_color_space;
                 jpeg_start_decompress(&mut from);
             }
-            // At 1/8, libjpeg decodes the chroma of 4:2:0 twice as large as it is written.
-            let doubled = usize::from(case.mjpeg && case.eighths == 1 && v == 2) + 1;
+            // At 1/8, libjpeg decodes the chroma of 4:2:0 twice as large as it is written. Where lines of it are to be
+            // averaged, this leaves out every second one.
+            let twice = case.averages() || case.mjpeg && case.eighths == 1 && v == 2;
+            let doubled = usize::from(twice) + 1;
             let rows = |planes: &mut [(usize, Vec<u8>); 3], first: usize, each: usize, step| {
                 let [(y, luma), (c, cb), (_, cr)] = planes;
                 let row = |plane: &mut Vec<u8>, stride: usize, i: usize, lines: usize| {
@@ -346,7 +390,7 @@ pub fn run(arguments: &[&str]) {
                 let (width, height) = case.made();
                 println!(
                     "{} {} {} {width} {height} {} {} {} {} {}",
-                    if case.mjpeg { "mjpeg" } else { "yuyv" },
+                    case.kind(),
                     case.width,
                     case.height,
                     case.quality,

@@ -1,13 +1,13 @@
 //! What the codec costs for each way from a camera's picture to a listener's, beside what
 //! `camd::source::v4l2::cost` takes it for. For a guest that counts instructions: its time is their number.
 //!
-//! A line for each: the picture, its size, the size of what is made, and million instructions: estimated, measured.
+//! A line for each: the picture, its size, the size and chroma of what is made, and million instructions: estimated, measured.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use camd::encode::codec::{Codec, Recipe};
-use camd::picture::frame::{FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
+use camd::picture::frame::{Chroma, FrameBuf, Picture, PixelFormat, Plane, RawPicture, Size};
 use camd::source::v4l2::cost;
 use nix::time::{ClockId, clock_gettime};
 
@@ -94,15 +94,20 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             }),
         };
         if jpeg.is_empty() {
-            codec.encode(&raw, QUALITY, &mut jpeg)?;
+            // As most webcams send it.
+            let recipe = Recipe::at(QUALITY).coloured(Chroma::Yuv422);
+            codec.make(&Picture::Raw(raw), &recipe, &mut jpeg)?;
         }
         let picture = match format {
             PixelFormat::Mjpeg => Picture::Jpeg(jpeg.as_slice()),
             _ => Picture::Raw(raw),
         };
-        for (width, height) in SIZES {
+        let ways = SIZES
+            .into_iter()
+            .flat_map(|size| Chroma::ALL.map(|chroma| (size, chroma)));
+        for ((width, height), chroma) in ways {
             let size = Size { width, height };
-            let recipe = Recipe::at(QUALITY).within(size);
+            let recipe = Recipe::at(QUALITY).within(size).coloured(chroma);
             // Tables, and pages that are touched for the first time.
             codec.make(&picture, &recipe, &mut out)?;
             let begun = time()?;
@@ -111,9 +116,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             }
             let measured = (time()? - begun).as_nanos() as f64 / f64::from(ROUNDS);
             println!(
-                "{} {WIDTH}x{HEIGHT} {width}x{height} {:.2} {:.2}",
+                "{} {WIDTH}x{HEIGHT} {width}x{height} {} {:.2} {:.2}",
                 format.name(),
-                cost::making(format, WHOLE, size) / 1e6,
+                chroma.name(),
+                cost::making(format, WHOLE, size, chroma) / 1e6,
                 measured / NS_PER_INSTRUCTION / 1e6
             );
         }

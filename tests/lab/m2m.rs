@@ -15,7 +15,7 @@ mod resources;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use camd::encode::m2m::{self, Coding, Encoder, Found};
+use camd::encode::m2m::{self, Coding, Encoder, Found, Settings};
 use camd::limits::ENCODER_STALL;
 use camd::picture::frame::{FrameBuf, FrameMeta, Orientation, PixelFormat, Size};
 use camd::system::v4l2::formats::fourcc;
@@ -110,8 +110,15 @@ impl Bench {
     fn open(found: &Found, camera: Camera) -> Result<Bench, String> {
         let nodes = m2m::System;
         let most = 4 << 20;
-        let encoder = Encoder::open(&nodes, found, FWHT, &camera.raw.lend(), None, most)
-            .map_err(|trouble| trouble.to_string())?;
+        let encoder = Encoder::open(
+            &nodes,
+            found,
+            FWHT,
+            &camera.raw.lend(),
+            &Settings::default(),
+            most,
+        )
+        .map_err(|trouble| trouble.to_string())?;
         let poll = Poll::new().map_err(|error| error.to_string())?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use camd::encode::m2m::{Driver, Nodes};
-use camd::picture::frame::{FrameBuf, PixelFormat, Plane, RawPicture};
+use camd::picture::frame::{Chroma, FrameBuf, PixelFormat, Plane, RawPicture};
 use camd::system::v4l2::device::{Failure, Filled, Granted, PLANES, Queue, Wanted};
 use camd::system::v4l2::formats::{Layout, fourcc, known};
 use nix::libc;
@@ -25,6 +25,8 @@ pub const H264: u32 = fourcc(b"H264");
 pub struct Kind {
     pub m2m: bool,
     pub quality: bool,
+    /// Whether it has a control for the sampling, and what that takes.
+    pub chroma: Option<Vec<Chroma>>,
     pub raw: Vec<u32>,
     pub coded: Vec<u32>,
     /// Sides and strides are rounded up to multiples of these.
@@ -41,6 +43,7 @@ impl Kind {
         Kind {
             m2m: true,
             quality: true,
+            chroma: None,
             raw: [b"YUYV", b"YU12", b"NV12", b"GREY", b"RGB3"]
                 .map(fourcc)
                 .to_vec(),
@@ -85,6 +88,7 @@ pub enum Back {
 struct Context {
     node: usize,
     quality: Option<u8>,
+    chroma: Option<Chroma>,
     raw: Granted,
     layout: Option<Layout>,
     crop: (u32, u32),
@@ -223,7 +227,7 @@ impl World {
                     height: 16,
                     planes,
                 };
-                super::encode(&grey, 50, &mut context.jpeg);
+                super::encode(&grey, 50, None, &mut context.jpeg);
             }
             Back::Oversized => {
                 // Padding within the JPEG: comment segments behind SOI.
@@ -286,7 +290,7 @@ fn encode(context: &mut Context) {
         planes,
     };
     let quality = context.quality.expect("the quality is set");
-    super::encode(&raw, quality, &mut context.jpeg);
+    super::encode(&raw, quality, context.chroma, &mut context.jpeg);
 }
 
 struct Open {
@@ -341,6 +345,7 @@ impl Nodes for Machine {
         world.contexts.push(Some(Context {
             node,
             quality: None,
+            chroma: None,
             raw: Granted::default(),
             layout: None,
             crop: (0, 0),
@@ -396,6 +401,21 @@ impl Driver for Open {
 
     fn set_quality(&mut self, quality: u8) -> Result<(), Failure> {
         self.call("VIDIOC_S_EXT_CTRLS", |c| c.quality = Some(quality))
+    }
+
+    fn has_chroma(&self) -> bool {
+        self.kind.chroma.is_some()
+    }
+
+    fn set_chroma(&mut self, chroma: Chroma) -> Result<(), Failure> {
+        let known = self.kind.chroma.as_ref().expect("it has the control");
+        if !known.contains(&chroma) {
+            return Err(Failure {
+                call: "VIDIOC_S_EXT_CTRLS",
+                error: io::Error::from_raw_os_error(libc::EINVAL),
+            });
+        }
+        self.call("VIDIOC_S_EXT_CTRLS", |c| c.chroma = Some(chroma))
     }
 
     fn set_format(&mut self, queue: Queue, wanted: &Wanted) -> Result<Granted, Failure> {

@@ -2,11 +2,11 @@
 //! fast profile). The only module that knows libjpeg.
 //!
 //! Cameras speak YCbCr and so does JPEG: 4:2:0 and 4:2:2 pictures go in as they are ("raw data" in libjpeg's terms),
-//! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Numbers are taken as
-//! JFIF means them (full range): what a camera sends in limited range stays so. The same holds for smaller pictures: a
-//! JPEG is decoded in the next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and
-//! [`crate::picture::scale`] does the rest, component by component. At 1/8 and 2/8 even most of the decoding is left out
-//! (`codec/reduced.rs`).
+//! without a trip through RGB and back, and a decoded JPEG goes on in the sampling it came in. Where its colours are to
+//! be coarser ([`Recipe::chroma`]), lines of them are averaged on the way. Numbers are taken as JFIF means them (full
+//! range): what a camera sends in limited range stays so. The same holds for smaller pictures: a JPEG is decoded in the
+//! next larger of libjpeg's scales (1/8 … 8/8), which saves most of the work, and [`crate::picture::scale`] does the rest,
+//! component by component. At 1/8 and 2/8 even most of the decoding is left out (`codec/reduced.rs`).
 //!
 //! # Turned pictures
 //! A JPEG can be turned on its coefficients, without loss ([`Codec::turn`]). What is encoded is turned between scaling
@@ -44,7 +44,7 @@ use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS
 use crate::limits::{DIMENSION_MAX, TURNED_BYTES};
 use crate::measure::times::Spent;
 use crate::picture::frame::{
-    Bounds, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size,
+    Bounds, Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture, Size,
 };
 use crate::picture::samples;
 use crate::picture::stamp::Stamp;
@@ -148,6 +148,8 @@ impl std::error::Error for CodecError {}
 pub struct Recipe<'a> {
     /// 1 to 100; what is outside is taken as the nearest.
     pub quality: u8,
+    /// How fine the colours are to be.
+    pub chroma: Chroma,
     /// Of the picture as viewers see it.
     pub bounds: Bounds,
     /// How the stored picture is to be turned.
@@ -157,14 +159,20 @@ pub struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
-    /// The picture as it is, at this quality.
+    /// The picture as it is, at this quality and with the colours that go with it ([`Chroma::at`]).
     pub fn at(quality: u8) -> Self {
         Recipe {
             quality,
+            chroma: Chroma::at(quality),
             bounds: Bounds::NONE,
             orientation: Orientation::UPRIGHT,
             stamp: None,
         }
+    }
+
+    /// The same, with colours at most so fine.
+    pub fn coloured(self, chroma: Chroma) -> Self {
+        Recipe { chroma, ..self }
     }
 
     /// The same, turned.
@@ -239,10 +247,11 @@ impl Codec {
 
     /// Makes a JPEG of `picture` in `out`, as the recipe says. After an error `out` is empty.
     ///
-    /// A raw picture keeps the sampling of its format; RGB becomes 4:2:0. A JPEG keeps its sampling (4:4:4 if it is RGB,
-    /// or in a sampling that only exists in theory; 4:2:2 becomes 4:4:0 where rows become columns) and loses its
-    /// metadata. Damage within it is passed on as libjpeg shows it (many UVC cameras leave extra bytes before a marker,
-    /// in every frame); a damaged header, or an end before EOI, is an error.
+    /// The sampling is that of the picture, and RGB becomes 4:2:2, unless the recipe wants 4:2:0: 4:2:2, 4:4:0, 4:4:4 and
+    /// RGB then become that, while what is 4:2:0 or coarser stays as it is. A JPEG's RGB stays RGB in 4:4:4, and
+    /// samplings that only exist in theory become 4:4:4 in place of their own. 4:2:2 becomes 4:4:0 where rows become
+    /// columns. A JPEG loses its metadata. Damage within it is passed on as libjpeg shows it (many UVC cameras leave extra
+    /// bytes before a marker, in every frame); a damaged header, or an end before EOI, is an error.
     pub fn make(
         &mut self,
         picture: &Picture<'_>,
@@ -362,10 +371,13 @@ impl Codec {
                 _ => (JCS_YCbCr, 0),
             };
             let mut to = Output::new(to, turner, orientation, size, space, recipe.quality)?;
-            let factors = match format {
-                PixelFormat::Nv12 | PixelFormat::Yu12 => &[(2, 2), (1, 1), (1, 1)],
-                _ => &[(2, 1), (1, 1), (1, 1)],
+            let factors = match (format, recipe.chroma) {
+                (PixelFormat::Nv12 | PixelFormat::Yu12, _) | (_, Chroma::Yuv420) => YUV420,
+                (_, Chroma::Yuv422) => YUV422,
             };
+            if pixel_bytes == 3 {
+                to.set_sampling(factors);
+            }
             match (pixel_bytes, size == whole) {
                 (0, true) => encode_planar(&mut to, raw, factors, rows)?,
                 (0, false) => shrink_planar(&mut to, raw, size, factors, rows, scaler)?,
@@ -380,6 +392,28 @@ impl Codec {
 impl Default for Codec {
     fn default() -> Self {
         Codec::new()
+    }
+}
+
+/// The sampling factors of 4:2:0.
+const YUV420: &[Factors; COMPONENTS] = &[(2, 2), (1, 1), (1, 1)];
+/// Of 4:2:2.
+const YUV422: &[Factors; COMPONENTS] = &[(2, 1), (1, 1), (1, 1)];
+
+/// The sampling in which a JPEG in YCbCr of the sampling `from` is to go on.
+fn sampling(from: &[Factors], chroma: Chroma) -> &[Factors] {
+    let &[(h, v), blue, red] = from else {
+        return from;
+    };
+    let twice_at_most = |luma, chroma| luma == chroma || luma == 2 * chroma;
+    let finer = blue == red
+        && twice_at_most(h, blue.0)
+        && twice_at_most(v, blue.1)
+        && (h == blue.0 || v == blue.1);
+    if chroma == Chroma::Yuv420 && finer {
+        YUV420
+    } else {
+        from
     }
 }
 
@@ -459,7 +493,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Encodes 4:2:0 or 4:2:2.
+/// Encodes 4:2:0 or 4:2:2, as `factors` say. Of 4:2:2, two lines share their colours in 4:2:0: the mean of both.
 fn encode_planar(
     to: &mut Output<'_>,
     raw: &Lines<'_>,
@@ -479,13 +513,38 @@ fn encode_planar(
         let (y_rows, rest) = rows.split_at_mut(v * DCTSIZE * luma);
         let (cb_rows, rest) = rest.split_at_mut(DCTSIZE * chroma);
         let (cr_rows, rest) = rest.split_at_mut(DCTSIZE * chroma);
-        let pairs = &mut rest[..2 * chroma_width];
+        let (pairs, rest) = rest.split_at_mut(2 * chroma_width);
+        let pairs_below = &mut rest[..2 * chroma_width];
         let mut lines: McuRow<'_> = [[&[]; MCU_LINES]; COMPONENTS];
         // What the last row of MCUs lacks is its last line again: anything else would show at the edge.
         let y_range = mcu * v * DCTSIZE..((mcu + 1) * v * DCTSIZE).min(height);
         let c_range = mcu * DCTSIZE..((mcu + 1) * DCTSIZE).min(chroma_height);
         let (y_count, c_count) = (y_range.len(), c_range.len());
         match raw.picture.format {
+            format @ (PixelFormat::Yuyv | PixelFormat::Uyvy) if v == 2 => {
+                let scratch = y_rows
+                    .chunks_exact_mut(2 * luma)
+                    .zip(cb_rows.chunks_exact_mut(chroma))
+                    .zip(cr_rows.chunks_exact_mut(chroma));
+                for (i, (first, ((y, cb), cr))) in y_range.step_by(2).zip(scratch).enumerate() {
+                    let (y, y_below) = y.split_at_mut(luma);
+                    let line = raw.line(0, first, 4 * chroma_width);
+                    split_luma(format, line, pairs, y);
+                    lines[0][2 * i] = pad(y, width);
+                    let below = if first + 1 < height {
+                        let line = raw.line(0, first + 1, 4 * chroma_width);
+                        split_luma(format, line, pairs_below, y_below);
+                        lines[0][2 * i + 1] = pad(y_below, width);
+                        &*pairs_below
+                    } else {
+                        // The last line of an odd height has its colours for itself.
+                        &*pairs
+                    };
+                    samples::split_means(pairs, below, cb, cr);
+                    lines[1][i] = pad(cb, chroma_width);
+                    lines[2][i] = pad(cr, chroma_width);
+                }
+            }
             format @ (PixelFormat::Yuyv | PixelFormat::Uyvy) => {
                 let scratch = y_rows
                     .chunks_exact_mut(luma)
@@ -586,14 +645,19 @@ fn split_packed(
     cb: &mut [u8],
     cr: &mut [u8],
 ) {
+    split_luma(format, line, chroma, y);
+    samples::split(chroma, cb, cr);
+}
+
+/// Takes a line of packed 4:2:2 apart into luma and pairs of chroma.
+fn split_luma(format: PixelFormat, line: &[u8], chroma: &mut [u8], y: &mut [u8]) {
     match format {
         PixelFormat::Yuyv => samples::split(line, y, chroma),
         _ => samples::split(line, chroma, y),
     }
-    samples::split(chroma, cb, cr);
 }
 
-/// Encodes 4:2:0 or 4:2:2 smaller than it is.
+/// Encodes 4:2:0 or 4:2:2 smaller than it is, in the sampling that `factors` say, which is not finer.
 fn shrink_planar(
     to: &mut Output<'_>,
     raw: &Lines<'_>,
@@ -604,7 +668,11 @@ fn shrink_planar(
 ) -> Result<(), Failed> {
     let luma = raw.size();
     let (width, height) = (usize::from(luma.width), usize::from(luma.height));
-    let v = factors[0].1 as usize;
+    // Lines that share their colours.
+    let v = match raw.picture.format {
+        PixelFormat::Yuyv | PixelFormat::Uyvy => 1,
+        _ => 2,
+    };
     let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(v));
     // Half of a side fits where the side did.
     let chroma = Size {
@@ -703,17 +771,21 @@ fn transcode(
     }
     let count = components.len();
     let factors = &factors[..count];
+    let wanted = match space {
+        JCS_YCbCr => sampling(factors, recipe.chroma),
+        _ => factors,
+    };
     let blocks: i32 = factors.iter().map(|(h, v)| h * v).sum();
     if space != JCS_RGB && (count == 1 || blocks <= MCU_BLOCKS) {
         if size != whole
             && let Some(planes) = from.decode_reduced(reducer)
         {
-            to.start_raw(factors)?;
+            to.start_raw(wanted)?;
             scaler.start(
                 &to,
                 &planes.each_ref().map(|plane| plane.size),
                 size,
-                factors,
+                wanted,
             );
             let v = factors[0].1 as usize;
             for line in 0..planes[1].size.height.into() {
@@ -729,10 +801,10 @@ fn transcode(
             return to.finish();
         }
         from.start_raw()?;
-        to.start_raw(factors)?;
+        to.start_raw(wanted)?;
         let planes = from.planes();
         let planes = &planes[..count];
-        if size == whole {
+        if size == whole && wanted == factors {
             while from.read_mcu_row(rows)? {
                 let mut lines: McuRow<'_> = [[&[]; MCU_LINES]; COMPONENTS];
                 let mut rest = &*rows;
@@ -750,7 +822,7 @@ fn transcode(
             for (size, plane) in sizes.iter_mut().zip(planes) {
                 *size = plane.size();
             }
-            scaler.start(&to, &sizes[..count], size, factors);
+            scaler.start(&to, &sizes[..count], size, wanted);
             let mut mcu = 0;
             while from.read_mcu_row(rows)? {
                 let mut rest = &*rows;
@@ -769,7 +841,10 @@ fn transcode(
         }
     } else {
         from.start()?;
-        to.set_sampling(&[(1, 1); COMPONENTS]);
+        to.set_sampling(match (space, recipe.chroma) {
+            (JCS_YCbCr, Chroma::Yuv420) => YUV420,
+            _ => &[(1, 1); COMPONENTS],
+        });
         to.start_lines(count)?;
         let decoded = from.output_size();
         let line = &mut rows[..count * usize::from(decoded.width)];

@@ -51,8 +51,8 @@ impl Scaler {
         }
     }
 
-    /// For a picture whose components are of the sizes `from`, to one of `size` in the sampling `factors`, for which
-    /// `to` was started.
+    /// For a picture whose components are of the sizes `from`, luma first, to one of `size` in the sampling `factors`,
+    /// for which `to` was started.
     pub(super) fn start(
         &mut self,
         to: &Output<'_>,
@@ -69,6 +69,7 @@ impl Scaler {
                 .min(most.into()) as u16
         };
         self.count = from.len();
+        let whole = from[0];
         let mut start = 0;
         for (i, (&from, &(h, v))) in from.iter().zip(factors).enumerate() {
             // Rounding twice can ask for a sample more than there is, which is then made up like those that fill a
@@ -77,7 +78,17 @@ impl Scaler {
                 width: part(size.width, h, max_h, from.width),
                 height: part(size.height, v, max_v, from.height),
             };
-            self.shrinks[i].start(from, component, 1);
+            // Samples that become half as many only because the sampling is another one are means of two pixels' each,
+            // and the last of an odd number has its pixel for itself.
+            let halved = |luma: u16, made: u16, from: u16, component: u16| {
+                let pairs = luma == made && from == 2 * component - 1;
+                from + u16::from(pairs && from > 1)
+            };
+            let taken = Size {
+                width: halved(whole.width, size.width, from.width, component.width),
+                height: halved(whole.height, size.height, from.height, component.height),
+            };
+            self.shrinks[i].start_padded(from, taken, component, 1);
             self.rings[i] = Ring {
                 start,
                 stride: to.line_samples(i),

@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+use crate::picture::frame::Chroma;
 use crate::system::v4l2::device::{Failure, Filled, Granted, Queue, Wanted};
 
 /// The video nodes of a machine: the kernel's, or those of a script in tests.
@@ -37,6 +38,12 @@ pub trait Driver {
 
     /// Sets V4L2_CID_JPEG_COMPRESSION_QUALITY, 1 to 100.
     fn set_quality(&mut self, quality: u8) -> Result<(), Failure>;
+
+    /// Whether there is a V4L2_CID_JPEG_CHROMA_SUBSAMPLING.
+    fn has_chroma(&self) -> bool;
+
+    /// Sets it. Drivers have a few of the menu's values.
+    fn set_chroma(&mut self, chroma: Chroma) -> Result<(), Failure>;
 
     /// VIDIOC_S_FMT. Gives what the driver has settled on, which may be something else.
     fn set_format(&mut self, queue: Queue, wanted: &Wanted) -> Result<Granted, Failure>;

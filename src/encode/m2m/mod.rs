@@ -2,9 +2,10 @@
 //! into its OUTPUT queue and comes back, as a JPEG, out of its CAPTURE queue, some milliseconds later and at next to no
 //! cost for the processor.
 //!
-//! [`find`] looks for such a device among all video nodes. An [`Encoder`] is one context of it (one open descriptor with
-//! queues of its own) for one picture size and one quality. It has one picture at a time, and never waits: the owner
-//! polls its descriptor. Whatever goes wrong is a [`Trouble`], and the end of that encoder.
+//! [`find`] looks for such a device among all video nodes. An [`Encoder`] is one context of it (one open descriptor
+//! with queues of its own) for one picture size, one quality and, where the device leaves a choice, one sampling. It
+//! has one picture at a time, and never waits: the owner polls its descriptor. Whatever goes wrong is a [`Trouble`],
+//! and the end of that encoder.
 //!
 //! # What has been tried
 //! The queue handling is proven on the kernel's vicodec driver, a real memory-to-memory device that codes FWHT in place
@@ -19,6 +20,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use log::debug;
 use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_COPY, V4L2_BUF_FLAG_TIMESTAMP_MASK,
     v4l2_colorspace_V4L2_COLORSPACE_JPEG as COLORSPACE_JPEG,
@@ -27,7 +29,7 @@ use v4l::v4l_sys::{
 pub use self::driver::{Driver, Nodes};
 pub use self::node::System;
 use crate::limits::{BUFFERS_MAX, ENCODER_STALL};
-use crate::picture::frame::{FrameBuf, FrameMeta, PixelFormat, RawPicture, Size};
+use crate::picture::frame::{Chroma, FrameBuf, FrameMeta, PixelFormat, RawPicture, Size};
 use crate::picture::jpeg;
 use crate::system::v4l2::device::{Extent, Failure, Filled, Granted, PLANES, Queue, Wanted};
 use crate::system::v4l2::formats::{Layout, code_name, codes, fourcc};
@@ -94,6 +96,17 @@ pub struct Found {
     pub raw: u32,
     /// As `raw`: what comes out.
     pub coded: u32,
+    /// Whether it can be told the sampling of its JPEGs.
+    pub chroma: bool,
+}
+
+/// How pictures are to be coded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// JPEG quality, 1 to 100.
+    pub quality: Option<u8>,
+    /// How fine colours are to be; `None`: as the device has it.
+    pub chroma: Option<Chroma>,
 }
 
 /// Looks for a device that codes pictures of this format: the first one, by the numbers of the nodes. Opens all of them,
@@ -160,6 +173,7 @@ fn judge(
         card: driver.card().to_owned(),
         raw,
         coded: *coded,
+        chroma: driver.has_chroma(),
     }))
 }
 
@@ -186,12 +200,12 @@ struct Prepared {
     count: u32,
 }
 
-/// Sets formats and quality, maps the buffers and begins to stream.
+/// Sets formats, quality and sampling, maps the buffers and begins to stream.
 fn prepare(
     driver: &mut dyn Driver,
     found: &Found,
     raw: &RawPicture<'_>,
-    quality: Option<u8>,
+    settings: &Settings,
     most: usize,
 ) -> Result<Prepared, Why> {
     let [width, height] = [raw.width, raw.height].map(u32::from);
@@ -238,8 +252,19 @@ fn prepare(
             granted.planes
         )));
     }
-    if let Some(quality) = quality {
+    if let Some(quality) = settings.quality {
         driver.set_quality(quality)?;
+    }
+    if let Some(chroma) = settings.chroma
+        && let Err(failure) = driver.set_chroma(chroma)
+    {
+        // Drivers have a few of the menu's values, for some formats fewer (s5p-jpeg). Its own is a good JPEG, too.
+        debug!(
+            "{}: chroma {:?} is not for it: {}",
+            driver.card(),
+            chroma.name(),
+            failure.explain(driver.path())
+        );
     }
     map(driver, Queue::Output)?;
     for (plane, &bytes) in bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
@@ -326,13 +351,13 @@ impl Encoder {
         found: &Found,
         coding: Coding,
         raw: &RawPicture<'_>,
-        quality: Option<u8>,
+        settings: &Settings,
         most: usize,
     ) -> Result<Encoder, Trouble> {
         let mut driver = nodes.open(&found.path).map_err(|failure| {
             Trouble(format!("{}: {}", found.card, failure.explain(&found.path)))
         })?;
-        match prepare(&mut *driver, found, raw, quality, most) {
+        match prepare(&mut *driver, found, raw, settings, most) {
             Ok(prepared) => Ok(Encoder {
                 driver,
                 coding,

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use v4l::v4l_sys::{
     V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_M2M, V4L2_CAP_VIDEO_M2M_MPLANE,
-    V4L2_CID_JPEG_COMPRESSION_QUALITY,
+    V4L2_CID_JPEG_CHROMA_SUBSAMPLING, V4L2_CID_JPEG_COMPRESSION_QUALITY,
+    v4l2_jpeg_chroma_subsampling_V4L2_JPEG_CHROMA_SUBSAMPLING_420 as SUBSAMPLING_420,
+    v4l2_jpeg_chroma_subsampling_V4L2_JPEG_CHROMA_SUBSAMPLING_422 as SUBSAMPLING_422,
 };
 
 use super::driver::{Driver, Nodes};
+use crate::picture::frame::Chroma;
 use crate::system::v4l2::device::{
     Device, Failure, Filled, Granted, Mapping, PLANES, Queue, Wanted, nodes,
 };
@@ -70,6 +73,21 @@ impl Driver for Node {
     fn set_quality(&mut self, quality: u8) -> Result<(), Failure> {
         self.device
             .set_control(V4L2_CID_JPEG_COMPRESSION_QUALITY, false, quality.into())
+    }
+
+    fn has_chroma(&self) -> bool {
+        self.device
+            .control(V4L2_CID_JPEG_CHROMA_SUBSAMPLING, false)
+            .is_ok()
+    }
+
+    fn set_chroma(&mut self, chroma: Chroma) -> Result<(), Failure> {
+        let value = match chroma {
+            Chroma::Yuv420 => SUBSAMPLING_420,
+            Chroma::Yuv422 => SUBSAMPLING_422,
+        };
+        self.device
+            .set_control(V4L2_CID_JPEG_CHROMA_SUBSAMPLING, false, value.into())
     }
 
     fn set_format(&mut self, queue: Queue, wanted: &Wanted) -> Result<Granted, Failure> {

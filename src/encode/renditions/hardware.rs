@@ -10,7 +10,9 @@ use super::{Rendition, shown};
 use crate::config::{CameraConfig, EncoderKind};
 use crate::encode::m2m::{self, Encoder, Found, JPEG, Nodes, Trouble};
 use crate::limits::ENCODER_CONTEXTS;
-use crate::picture::frame::{Bounds, Frame, Orientation, Picture, PixelFormat, RawPicture, Size};
+use crate::picture::frame::{
+    Bounds, Chroma, Frame, Orientation, Picture, PixelFormat, RawPicture, Size,
+};
 
 /// What is known for this opening of the camera.
 enum State {
@@ -23,13 +25,16 @@ enum State {
         found: Found,
         format: PixelFormat,
         size: Size,
+        /// Whether it can be told how fine colours are to be, and these pictures have fine ones.
+        chroma: bool,
     },
 }
 
-/// A context of the device, for one quality.
+/// A context of the device, for one quality and sampling.
 struct Lane {
     encoder: Encoder,
-    quality: u8,
+    /// The latter is `None` where the device has its own.
+    quality: (u8, Option<Chroma>),
     /// Where its JPEGs go.
     rendition: usize,
     /// When it got its last picture.
@@ -135,7 +140,12 @@ impl Hardware {
         if let Some(text) = said {
             info!("{text}");
         }
+        let fine = !matches!(
+            raw.format,
+            PixelFormat::Nv12 | PixelFormat::Yu12 | PixelFormat::Grey
+        );
         self.state = State::Device {
+            chroma: found.chroma && fine,
             found,
             format: raw.format,
             size: Size {
@@ -171,13 +181,21 @@ impl Hardware {
         }
     }
 
+    /// What the device has to be told so that colours are as fine as that; `None`: it has its own way.
+    pub fn chroma(&self, wanted: Chroma) -> Option<Chroma> {
+        match self.state {
+            State::Device { chroma: true, .. } => Some(wanted),
+            _ => None,
+        }
+    }
+
     /// Gives the device a picture that somebody waits for, unless it has one already. False if that is up to the
-    /// processor. `rendition`: where the JPEGs of this quality go.
+    /// processor. `rendition`: where the JPEGs of this quality and sampling ([`Hardware::chroma`]) go.
     pub fn encode(
         &mut self,
         frame: &Frame<'_>,
         rendition: usize,
-        quality: u8,
+        quality: (u8, Option<Chroma>),
         most: usize,
         now: Instant,
     ) -> bool {
@@ -185,6 +203,7 @@ impl Hardware {
             found,
             format,
             size,
+            ..
         } = &self.state
         else {
             return false;
@@ -210,7 +229,12 @@ impl Hardware {
             }
             None if self.lanes.is_full() => return false,
             None => {
-                let opened = Encoder::open(&*self.nodes, found, JPEG, raw, Some(quality), most);
+                let (percent, chroma) = quality;
+                let wanted = m2m::Settings {
+                    quality: Some(percent),
+                    chroma,
+                };
+                let opened = Encoder::open(&*self.nodes, found, JPEG, raw, &wanted, most);
                 opened.map(|encoder| {
                     let lane = Lane {
                         encoder,

@@ -1,4 +1,5 @@
-//! The JPEGs that clients get of one frame: each wanted size and quality made once, and only when somebody wants it.
+//! The JPEGs that clients get of one frame: each wanted size, quality and sampling made once, and only when somebody
+//! wants it.
 //!
 //! The processor makes them on the spot. A memory-to-memory device ([`crate::encode::m2m`]) takes its time: those who ask are
 //! told to wait, and to ask again when it is done ([`Renditions::collect`]). Then they get the picture that was the
@@ -23,7 +24,7 @@ use crate::limits::ENCODER_CONTEXTS;
 use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
 use crate::measure::times::Times;
 use crate::picture::frame::{
-    Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
+    Bounds, Chroma, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
 use crate::picture::stamp::Stamp;
 use hardware::Hardware;
@@ -35,6 +36,8 @@ pub struct Profile {
     pub quality: Option<u8>,
     /// The quality where there is no JPEG to leave untouched, or none that can be turned without loss.
     pub raw_quality: u8,
+    /// How fine the colours are of what is encoded. `None`: as its quality has it ([`Profile::chroma`]).
+    pub asked_chroma: Option<Chroma>,
     /// The size that it is to fit.
     pub bounds: Bounds,
 }
@@ -45,6 +48,7 @@ impl Profile {
         Profile {
             quality: listener.quality,
             raw_quality: listener.raw_quality(),
+            asked_chroma: listener.chroma,
             bounds: Bounds::within(listener.width, listener.height),
         }
     }
@@ -54,8 +58,14 @@ impl Profile {
         Profile {
             quality: sink.quality,
             raw_quality: sink.raw_quality(),
+            asked_chroma: sink.chroma,
             bounds: Bounds::within(sink.width, sink.height),
         }
+    }
+
+    /// How fine the colours are of what is encoded.
+    pub fn chroma(&self) -> Chroma {
+        self.asked_chroma.unwrap_or(Chroma::at(self.raw_quality))
     }
 
     /// The pictures that a listener has for clients whose link cannot carry its own.
@@ -76,6 +86,7 @@ impl Profile {
                 eighths,
                 ..self.bounds
             },
+            ..*self
         }
     }
 
@@ -113,9 +124,10 @@ fn shown(meta: &FrameMeta) -> Size {
     })
 }
 
-/// The JPEGs of one quality and size.
+/// The JPEGs of one quality, sampling and size.
 pub struct Rendition {
     quality: u8,
+    chroma: Chroma,
     bounds: Bounds,
     /// Of which frame.
     meta: Option<FrameMeta>,
@@ -135,6 +147,10 @@ impl Rendition {
         self.quality
     }
 
+    pub fn chroma(&self) -> Chroma {
+        self.chroma
+    }
+
     /// Of the newest picture; `None` before the first.
     pub fn size(&self) -> Option<Size> {
         self.size
@@ -147,7 +163,8 @@ impl Rendition {
 
     /// Whether this is what a listener with that profile gets.
     pub fn is_for(&self, profile: Profile) -> bool {
-        (self.quality, self.bounds) == (profile.raw_quality, profile.bounds)
+        (self.quality, self.chroma, self.bounds)
+            == (profile.raw_quality, profile.chroma(), profile.bounds)
     }
 }
 
@@ -285,8 +302,12 @@ impl Renditions {
         if self.hardware.serves(profile.bounds) {
             // Bounds that leave this picture as it is are all the same to the device.
             let hardware = &self.hardware;
-            let fits =
-                |r: &Rendition| r.quality == profile.raw_quality && hardware.serves(r.bounds);
+            let chroma = hardware.chroma(profile.chroma());
+            let fits = |r: &Rendition| {
+                r.quality == profile.raw_quality
+                    && hardware.chroma(r.chroma) == chroma
+                    && hardware.serves(r.bounds)
+            };
             let index = self.made.iter().position(fits).expect(FOR_EACH);
             let rendition = &self.made[index];
             let ready = rendition.meta.filter(|meta| {
@@ -299,7 +320,7 @@ impl Renditions {
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
                 .hardware
-                .encode(newest.as_ref()?, index, quality, most, now)
+                .encode(newest.as_ref()?, index, (quality, chroma), most, now)
             {
                 return None;
             }
@@ -325,11 +346,17 @@ impl Renditions {
             .iter_mut()
             .find(|r| r.is_for(profile))
             .expect(FOR_EACH);
-        let (quality, bounds) = (rendition.quality, rendition.bounds);
+        let &mut Rendition {
+            quality,
+            chroma,
+            bounds,
+            ..
+        } = rendition;
         if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
             rendition.meta = Some(frame.meta);
             let recipe = Recipe {
                 quality,
+                chroma,
                 bounds,
                 orientation: frame.meta.orientation,
                 stamp: set(&mut self.stamp, &frame.meta),
@@ -413,8 +440,7 @@ fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> 
     Some(stamp)
 }
 
-const FOR_EACH: &str =
-    "there is a rendition for each rung of each listener's size and quality, and for each sink's";
+const FOR_EACH: &str = "each rung of a listener, and each sink of JPEGs, has a rendition";
 
 /// # Panics
 /// As [`Renditions::new`].
@@ -427,6 +453,7 @@ fn room_for(
         if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
             let rendition = Rendition {
                 quality: profile.raw_quality,
+                chroma: profile.chroma(),
                 bounds: profile.bounds,
                 meta: None,
                 jpeg: FrameBuf::new(frame_bytes),
@@ -459,6 +486,7 @@ mod tests {
         Profile {
             quality,
             raw_quality: quality.unwrap_or(80),
+            asked_chroma: None,
             bounds: Bounds {
                 within: bounds.map_or(Bounds::NONE.within, |(width, height)| Size {
                     width,
@@ -600,6 +628,60 @@ mod tests {
                 assert_eq!(made.times().pictures(), 2);
             }
         }
+    }
+
+    #[test]
+    fn listeners_share_a_picture_only_if_its_colours_are_as_fine() {
+        let config = |quality, chroma, adaptive| ListenerConfig {
+            quality,
+            chroma,
+            adaptive,
+            ..Config::default().listeners[0].clone()
+        };
+        let (coarse, fine) = (Some(Chroma::Yuv420), Some(Chroma::Yuv422));
+        let made = |listeners: &[ListenerConfig]| {
+            let made = by_listeners(listeners).made;
+            let all = made.iter().map(|r| (r.quality(), r.chroma().name()));
+            all.collect::<Vec<_>>()
+        };
+        // "auto" is the one or the other, and for a raw picture by its default quality.
+        let three = |quality| [None, coarse, fine].map(|chroma| config(quality, chroma, false));
+        assert_eq!(made(&three(Some(80))), [(80, "420"), (80, "422")]);
+        assert_eq!(made(&three(Some(95))), [(95, "422"), (95, "420")]);
+        assert_eq!(made(&three(None)), [(80, "420"), (80, "422")]);
+        // Down the ladder, too, unless the listener says what it wants.
+        let rungs = made(&[config(Some(95), None, true)]);
+        assert_eq!(rungs[..3], [(95, "422"), (60, "420"), (40, "420")]);
+        assert!(rungs[1..].iter().all(|(_, chroma)| *chroma == "420"));
+        assert_eq!(rungs.len(), RUNGS);
+        for (chroma, name) in [(coarse, "420"), (fine, "422")] {
+            let rungs = made(&[config(Some(95), chroma, true)]);
+            assert!(rungs.iter().all(|(_, chroma)| *chroma == name), "{rungs:?}");
+        }
+        // Those of "420" are the same, but for the first.
+        let both = [config(Some(95), None, true), config(Some(95), coarse, true)];
+        assert_eq!(made(&both).len(), RUNGS + 1);
+
+        let data: Vec<u8> = (0..4 * 64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let packed = RawPicture {
+            format: PixelFormat::Yuyv,
+            planes: [128, 0, 0].map(|stride| Plane {
+                data: &data[..stride * 48],
+                stride,
+            }),
+            ..grey(&[])
+        };
+        let mut renditions = by_listeners(&three(Some(80)));
+        let frame = Frame {
+            meta: meta(1, true),
+            picture: Picture::Raw(packed),
+        };
+        let [auto, low, high] = three(Some(80)).map(|listener| {
+            let jpeg = renditions.make(&frame, Profile::of(&listener));
+            jpeg.expect("a picture").to_vec()
+        });
+        assert!(auto == low && low.len() < high.len());
+        assert_eq!(renditions.made[0].times().pictures(), 1);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What a format costs the processor, given what listeners and sinks want: a rough model, to compare formats with.
 //!
 //! It counts instructions per sample, as the codec needs them on ARMv7 with NEON at quality 80 (`tests/lab/run estimates` holds
-//! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A JPEG is taken
+//! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A camera's JPEG is taken
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
 use crate::config::{Config, SinkFormat, SinkKind};
-use crate::picture::frame::{Bounds, Orientation, PixelFormat, Size};
+use crate::picture::frame::{Bounds, Chroma, Orientation, PixelFormat, Size};
 
 /// To encode: DCT, quantisation and Huffman codes.
 const ENCODE: f64 = 18.2;
@@ -20,25 +20,29 @@ const IDCT: f64 = 3.7;
 const IDCT_SLOW: f64 = 14.0;
 /// To make a sample's line and column part of a smaller picture, if so many make one exactly.
 const SHRINK: f64 = 4.0;
+/// If it is half a line, which there is vector code for.
+const HALVE: f64 = 2.3;
 /// If not, and then as much for each sample of the result.
 const SHRINK_UNEVEN: f64 = 3.9;
 const SHRINK_TO: f64 = 24.0;
+/// To average two lines of samples that share their colours in 4:2:0, for each sample that is saved.
+const AVERAGE: f64 = 1.2;
 /// To make a pixel of red, green and blue from one of luma and chroma.
 const COLOUR: f64 = 5.6;
 
 /// Instructions to make a JPEG of size `to` from a picture of size `from`.
-pub fn making(format: PixelFormat, from: Size, to: Size) -> f64 {
+pub fn making(format: PixelFormat, from: Size, to: Size, chroma: Chroma) -> f64 {
     let Work {
         before,
         convert,
         encoded,
-    } = work(format, from, to);
+    } = work(format, from, to, Some(chroma));
     before + convert + encoded * ENCODE
 }
 
 /// The same for pixels in place of a JPEG.
 fn unpacking(format: PixelFormat, from: Size, to: Size) -> f64 {
-    let Work { before, .. } = work(format, from, to);
+    let Work { before, .. } = work(format, from, to, None);
     let colour = match format {
         PixelFormat::Rgb24 | PixelFormat::Bgr24 | PixelFormat::Grey => 0.0,
         _ => COLOUR,
@@ -56,19 +60,28 @@ struct Work {
     encoded: f64,
 }
 
-fn work(format: PixelFormat, from: Size, to: Size) -> Work {
+/// `chroma`: of a JPEG; `None` for pixels.
+fn work(format: PixelFormat, from: Size, to: Size, chroma: Option<Chroma>) -> Work {
     let area = |size: Size| f64::from(size.width) * f64::from(size.height);
     let (all, made) = (area(from), area(to));
-    let shrink = |from: Size, samples: f64| {
+    // Of so many samples a pixel, which become so many.
+    let shrink = |from: Size, samples: f64, shrunk: f64| {
         let even = from.width.is_multiple_of(to.width) && from.height.is_multiple_of(to.height);
+        let planar = samples <= 2.0 && chroma.is_some();
         match (from == to, even) {
-            (true, _) => 0.0,
+            (true, _) => (samples - shrunk) * AVERAGE * made,
+            (false, true) if planar && from.width == 2 * to.width => samples * HALVE * area(from),
             (false, true) => samples * SHRINK * area(from),
-            (false, false) => samples * (SHRINK_UNEVEN * area(from) + SHRINK_TO * made),
+            (false, false) => samples * SHRINK_UNEVEN * area(from) + shrunk * SHRINK_TO * made,
         }
     };
-    // Samples a pixel as they come in, those that are encoded, and what it takes to get from one to the other.
-    let (samples, encoded, convert) = match format {
+    let coloured = match chroma {
+        Some(Chroma::Yuv420) => 1.5,
+        Some(Chroma::Yuv422) | None => 2.0,
+    };
+    // Samples a pixel as they come in, those that are left of them in a picture of the size that is made, those that are
+    // encoded, and what it takes to get from the former to these.
+    let (samples, shrunk, encoded, convert) = match format {
         PixelFormat::Mjpeg => {
             let (scale, decoded) = decoded(from, to);
             let back = match scale {
@@ -78,20 +91,20 @@ fn work(format: PixelFormat, from: Size, to: Size) -> Work {
                 _ => ENTROPY * all + IDCT_SLOW * area(decoded),
             };
             return Work {
-                before: 2.0 * back + shrink(decoded, 2.0),
+                before: 2.0 * back + shrink(decoded, 2.0, coloured),
                 convert: 0.0,
-                encoded: 2.0 * made,
+                encoded: coloured * made,
             };
         }
-        PixelFormat::Yu12 => (1.5, 1.5, 0.0),
-        PixelFormat::Nv12 => (1.5, 1.5, 0.2 * all),
-        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, 2.0, all),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, 1.5, 5.6 * made),
-        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 1.5, 15.6 * made),
-        PixelFormat::Grey => (1.0, 1.0, 0.0),
+        PixelFormat::Yu12 => (1.5, 1.5, 1.5, 0.0),
+        PixelFormat::Nv12 => (1.5, 1.5, 1.5, 0.2 * all),
+        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, coloured, coloured, all),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, 3.0, coloured, 5.6 * made),
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 3.0, coloured, 15.6 * made),
+        PixelFormat::Grey => (1.0, 1.0, 1.0, 0.0),
     };
     Work {
-        before: shrink(from, samples),
+        before: shrink(from, samples, shrunk),
         convert,
         encoded: encoded * made,
     }
@@ -117,6 +130,7 @@ struct Want {
     quality: Option<u8>,
     /// For pictures that are no JPEGs yet.
     raw_quality: u8,
+    chroma: Chroma,
     bounds: Bounds,
     max_fps: Option<u16>,
     /// No JPEG, but pixels.
@@ -150,6 +164,7 @@ impl Demand {
             let want = Want {
                 quality: listener.quality,
                 raw_quality,
+                chroma: listener.chroma.unwrap_or(Chroma::at(raw_quality)),
                 bounds: Bounds::within(listener.width, listener.height),
                 max_fps: listener.max_fps,
                 pixels: false,
@@ -172,9 +187,11 @@ impl Demand {
                 // It takes whatever there is.
                 continue;
             }
+            let raw_quality = sink.raw_quality();
             wants.push(Want {
                 quality: sink.quality,
-                raw_quality: sink.raw_quality(),
+                raw_quality,
+                chroma: sink.chroma.unwrap_or(Chroma::at(raw_quality)),
                 bounds: Bounds::within(sink.width, sink.height),
                 max_fps: sink.fps,
                 pixels: !sink.takes_jpegs(),
@@ -189,7 +206,9 @@ impl Demand {
         let seen = left.turn(stored);
         // Pixels are made for each sink anew.
         let same = |a: &Want, b: &Want| {
-            !a.pixels && !b.pixels && (a.raw_quality, a.bounds) == (b.raw_quality, b.bounds)
+            !a.pixels
+                && !b.pixels
+                && (a.raw_quality, a.chroma, a.bounds) == (b.raw_quality, b.chroma, b.bounds)
         };
         let made: Vec<&Want> = self
             .wants
@@ -211,7 +230,7 @@ impl Demand {
             let to = left.turn(want.bounds.fit(seen));
             let one = match want.pixels {
                 true => unpacking(format, stored, to),
-                false => making(format, stored, to),
+                false => making(format, stored, to, want.chroma),
             };
             sum += one * rate;
         }
@@ -367,6 +386,7 @@ mod tests {
             width: 320,
             height: 240,
         };
-        assert_eq!(turned, making(PixelFormat::Yu12, VGA, half));
+        let alone = making(PixelFormat::Yu12, VGA, half, Chroma::Yuv420);
+        assert_eq!(turned, alone);
     }
 }
