@@ -1369,11 +1369,20 @@ fn coarser_colours_are_fewer_bytes_of_the_same_brightness() {
 fn a_jpeg_in_422_becomes_one_of_averaged_colours() {
     let mut codec = Codec::new();
     let mut out = FrameBuf::new(1 << 20);
-    for (width, height) in [(640, 480), (149, 107), (33, 17), (16, 1)] {
-        // Colours that change from line to line, which half a line's shift would show.
-        let (_, planes) = picture(PixelFormat::Yuyv, width, height, 0);
+    for (width, height) in [(640usize, 480), (149, 107), (33, 17), (16, 1)] {
+        // Each pair of lines has colours of its own, which a shift of half a line would show.
+        let bars = |low, high| {
+            let bar = move |_, y| if y / 2 % 2 == 0 { low } else { high };
+            Samples::new(width.div_ceil(2), height, bar)
+        };
+        let shown = [
+            Samples::new(width, height, luma),
+            bars(70, 190),
+            bars(180, 60),
+        ];
+        let (format, planes) = packed(PixelFormat::Yuyv, &shown);
         let recipe = Recipe::at(98).coloured(Chroma::Yuv422);
-        let raw = Picture::Raw(raw(PixelFormat::Yuyv, width, height, &planes));
+        let raw = Picture::Raw(raw(format, width, height, &planes));
         codec.make(&raw, &recipe, &mut out).unwrap();
         let camera = out.as_slice().to_vec();
         let expected = averaged(&planes_of(&camera, "yuvj422p"));
