@@ -53,6 +53,8 @@
 //! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
 //!   hold the three together. `cargo run --example man` brings it into the manual page.
 
+#![warn(missing_docs)]
+
 pub mod client;
 pub mod command;
 pub mod config;

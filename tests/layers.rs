@@ -1,9 +1,11 @@
 //! The floors of the house, read from the tree itself: imports between the folders of `src/` run in one direction,
-//! and the table in `src/lib.rs` lists the folders from the ground up.
+//! and the table in `src/lib.rs` lists the folders from the ground up. What serves all protocols alike names none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use camd::protocol::ProtocolKind;
 
 /// Who imports whom, and one of the names that it takes from there.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
@@ -367,5 +369,85 @@ fn the_map_lists_the_folders_from_the_ground_up() {
             let below = listed[..at].contains(&target.as_str());
             assert!(below, "{name} stands below {target}, but {why}");
         }
+    }
+}
+
+/// The modules of single protocols: all that lie in the folder but what these share.
+fn protocol_modules() -> BTreeSet<String> {
+    let entries = fs::read_dir("src/protocol").expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let modules = paths.filter(|path| path.is_dir() || path.extension().is_some_and(|e| e == "rs"));
+    modules
+        .map(|path| {
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            name.into_owned()
+        })
+        .filter(|name| !["mod", "session", "name", "setup"].contains(&name.as_str()))
+        .collect()
+}
+
+/// Where code names a single protocol: by a path to its module or through it, or by its variant.
+fn protocols_named(module: &Module) -> Vec<String> {
+    let modules = protocol_modules();
+    let variants = ProtocolKind::ALL.map(|kind| format!("{kind:?}"));
+    let imported =
+        |path: &Vec<String>| path.len() > 1 && path[0] == "protocol" && modules.contains(&path[1]);
+    let paths = module.paths().into_iter().filter(imported);
+    let mut named: Vec<String> = paths.map(|path| path.join("::")).collect();
+    for line in module.code.lines() {
+        for (at, word) in words(line) {
+            let behind = &line[at + word.len()..];
+            let is_segment = line[..at].ends_with("::") || behind.starts_with("::");
+            if variants.iter().any(|v| v == word) || is_segment && modules.contains(word) {
+                named.push(line.trim().to_owned());
+            }
+        }
+    }
+    named
+}
+
+#[test]
+fn the_names_of_protocols_are_found_in_code() {
+    let text = "\
+use crate::protocol::session::Session;
+use crate::protocol::{
+    call,
+    name::Name,
+    State,
+};
+
+/// As in protocol::http.
+fn f(call: Name, push: State) -> usize {
+    // Protocol::Raw
+    let raw = super::super::protocol::pull::PART;
+    match call.session() {
+        Protocol::Http(it) => it.get(raw),
+        other => push::length(other),
+    }
+}
+";
+    let module = Module {
+        file: PathBuf::new(),
+        path: ["client", "slot"].map(str::to_owned).to_vec(),
+        code: without_comments(text),
+    };
+    let expected = [
+        "protocol::call",
+        "protocol::pull::PART",
+        "let raw = super::super::protocol::pull::PART;",
+        "Protocol::Http(it) => it.get(raw),",
+        "other => push::length(other),",
+    ];
+    assert_eq!(protocols_named(&module), expected);
+}
+
+#[test]
+fn link_and_slot_name_no_protocol() {
+    // One module for each protocol, and the shared ones are those that are left out.
+    assert_eq!(protocol_modules().len(), ProtocolKind::ALL.len());
+    for file in ["src/client/link.rs", "src/client/slot.rs"] {
+        let module = Module::read(PathBuf::from(file));
+        let named = protocols_named(&module);
+        assert!(named.is_empty(), "{file}: {named:#?}");
     }
 }

@@ -70,7 +70,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// What an adaptive client is to get.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
+    /// The rungs that its pictures may have.
     pub ladder: Ladder,
+    /// Pictures per second below which they get smaller.
     pub min_fps: u16,
 }
 
@@ -133,6 +135,7 @@ impl Adapter {
         }
     }
 
+    /// The rung of its pictures, counted from the best, 0.
     pub fn rung(&self) -> u8 {
         self.rung
     }

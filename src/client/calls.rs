@@ -27,6 +27,7 @@ pub struct Calls {
 }
 
 impl Calls {
+    /// Takes all memory that calls will need.
     pub fn new(config: &Config) -> Self {
         Calls {
             switchboard: Switchboard::new(&config.listeners),
@@ -34,11 +35,13 @@ impl Calls {
         }
     }
 
+    /// Takes over a changed configuration. Calls go on.
     pub fn reconfigure(&mut self, config: &Config) {
         self.switchboard.reconfigure(&config.listeners);
         self.texts = Texts::new(config);
     }
 
+    /// The users, and their calls.
     pub fn switchboard(&self) -> &Switchboard {
         &self.switchboard
     }

@@ -11,6 +11,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// Keeps the text of the first [`CONFIG_ERRORS`], and the number of all.
     pub fn new(errors: &[ConfigError]) -> Self {
         let mut shown: Vec<_> = errors
             .iter()
@@ -27,6 +28,7 @@ impl ConfigErrors {
         }
     }
 
+    /// How many there are, with those that are not shown.
     pub fn count(&self) -> usize {
         self.count
     }

@@ -67,6 +67,7 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    /// Where a listener really listens, once that is known.
     pub fn set_address(&mut self, listener: usize, address: String) {
         self.table.listeners[listener].address = address;
     }
@@ -93,6 +94,7 @@ impl<S: Stream> Hub<S> {
         self.config_errors = ConfigErrors::new(errors);
     }
 
+    /// The listeners, in the order of the configuration.
     pub fn listeners(&self) -> &[Listener] {
         &self.table.listeners
     }
@@ -117,14 +119,17 @@ impl<S: Stream> Hub<S> {
         self.table.rung(slot)
     }
 
+    /// The users of the call listeners, and their calls.
     pub fn switchboard(&self) -> &Switchboard {
         self.calls.switchboard()
     }
 
+    /// The JPEGs that are made for listeners.
     pub fn renditions(&self) -> &Renditions {
         &self.renditions
     }
 
+    /// The programs on the same board that get pictures.
     pub fn sinks(&self) -> &Sinks {
         &self.sinks
     }
@@ -155,6 +160,7 @@ impl<S: Stream> Hub<S> {
         Ok(self.table.id(index))
     }
 
+    /// A client's connection itself; `None` if the client is gone.
     pub fn stream(&mut self, client: ClientId) -> Option<&mut S> {
         self.table.find(client)?.stream()
     }

@@ -15,6 +15,7 @@ use crate::protocol::setup::{Policy, Setup};
 /// A listener as far as its clients are concerned.
 #[derive(Debug)]
 pub struct Listener {
+    /// Its keys.
     pub config: ListenerConfig,
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
@@ -36,6 +37,7 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// A listener without clients, and without address yet.
     pub fn new(config: &ListenerConfig) -> Self {
         let profile = Profile::of(config);
         Listener {

@@ -28,11 +28,17 @@ pub const INDEX: &[u8] = include_bytes!("index.html");
 
 /// All that the pages show, but for the camera.
 pub struct View<'a, S> {
+    /// The clients and the listeners.
     pub table: &'a Table<S>,
+    /// The users of call listeners.
     pub calls: &'a Calls,
+    /// The JPEGs that are made.
     pub renditions: &'a Renditions,
+    /// The programs on the same board.
     pub sinks: &'a Sinks,
+    /// What is wrong with the configuration file.
     pub config_errors: &'a ConfigErrors,
+    /// When camd began to serve.
     pub started: Instant,
 }
 
@@ -40,7 +46,7 @@ pub struct View<'a, S> {
 ///
 /// # Panics
 /// If there is none.
-pub fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request {
+pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request {
     let call = table.slot_mut(index).with_session(|session| match session {
         Protocol::Http(http) => http.take_call(),
         other => unreachable!("{other:?} has no pages"),
@@ -49,7 +55,7 @@ pub fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request {
 }
 
 /// Sends a page that was written to the client that asked for it.
-pub fn reply<S: Stream>(
+pub(super) fn reply<S: Stream>(
     table: &mut Table<S>,
     index: usize,
     (status, content_type): (Status, &str),
@@ -62,7 +68,7 @@ pub fn reply<S: Stream>(
 }
 
 /// Writes what a request is answered with into `page`, and says what that is. Controls are set.
-pub fn write<S: Stream, C: Source>(
+pub(super) fn write<S: Stream, C: Source>(
     view: &View<'_, S>,
     call: Request,
     camera: &mut Camera<C>,

@@ -38,6 +38,7 @@ pub enum Turn {
     /// The session refers its input to those who see more than one client. They have it from [`Slot::session`] and
     /// [`Slot::input`], and answer by [`Slot::reply`] or [`Slot::tell`].
     Refers,
+    /// The connection is over: [`Slot::close`] it.
     Closed(CloseReason),
 }
 
@@ -48,6 +49,7 @@ pub struct Stats {
     pub frames: u64,
     /// Pictures of the camera between those that it took.
     pub skipped: u64,
+    /// Of pictures sent whole, per second.
     pub rate: Rate,
     /// When the picture it got last, or is getting, was captured.
     pub captured: Option<Instant>,
@@ -71,6 +73,7 @@ pub struct Slot<S> {
     connected: Option<Connected<S>>,
     /// Tells two connections in one slot apart.
     pub generation: u16,
+    /// Who is connected; of the last connection while the slot is free.
     pub peer: Peer,
     /// Which listener accepted it.
     pub listener: usize,
@@ -94,6 +97,7 @@ pub struct Slot<S> {
     pace: Option<Decimator>,
     /// How good they are, on a listener that adapts them to the link.
     adapter: Adapter,
+    /// What the client got so far.
     pub stats: Stats,
 }
 
@@ -131,10 +135,12 @@ impl<S: Stream> Slot<S> {
         self
     }
 
+    /// Nobody is connected.
     pub fn is_free(&self) -> bool {
         self.connected.is_none()
     }
 
+    /// The connection itself, while the slot is taken.
     pub fn stream(&mut self) -> Option<&mut S> {
         self.connected.as_mut().map(|it| it.link.stream())
     }

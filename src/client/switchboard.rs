@@ -50,6 +50,7 @@ struct User {
 /// Who is rung up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
+    /// Another user.
     Client(Client),
     /// That of the caller's listener.
     Camera,
@@ -58,7 +59,9 @@ pub enum Party {
 /// A user of a relay that calls another one, and shows what that one sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// Who has rung up, and is shown the pictures.
     pub caller: Client,
+    /// Who was rung up, and shows them.
     pub callee: Party,
     /// It rings, until then.
     pub ringing: Option<Instant>,
@@ -84,19 +87,28 @@ impl Call {
 pub enum Effect<'a> {
     /// A record goes to this client, from `sender`.
     Tell {
+        /// The client that is told.
         to: Client,
+        /// In whose name.
         sender: &'a Name,
+        /// What happens.
         kind: Kind,
+        /// Why, for a person; empty where the kind says all.
         reason: &'static str,
     },
-    /// Whether this client gets the camera's pictures has changed.
-    /// Whether this client gets the camera's pictures has changed.
-    Watch { client: Client, on: bool },
+    /// Whether a client gets the camera's pictures has changed.
+    Watch {
+        /// The client.
+        client: Client,
+        /// It gets them from now on.
+        on: bool,
+    },
 }
 
 /// Where a record goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// On to this client.
     Forward(Client),
     /// It has been dealt with.
     Nowhere,
@@ -156,6 +168,7 @@ impl Switchboard {
         users.find(|(_, of)| **of == client).map(|(user, _)| user)
     }
 
+    /// The name of the user at a connection; `None` before it has logged in.
     pub fn name(&self, client: Client) -> Option<&Name> {
         self.user(client).map(|user| &user.name)
     }

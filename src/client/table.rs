@@ -15,7 +15,9 @@ use crate::protocol::session::CloseReason;
 /// Names a connection: an event for one that is gone must not reach the next in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId {
+    /// Of its slot.
     pub index: u16,
+    /// As in [`Slot::generation`].
     pub generation: u16,
 }
 
@@ -29,6 +31,7 @@ pub struct Table<S> {
     used: usize,
     /// Slots to be advanced in this turn.
     marked: [bool; SLOTS],
+    /// In the order of the configuration, by which the slots refer to them.
     pub listeners: heapless::Vec<Listener, MAX_LISTENERS>,
 }
 
@@ -60,10 +63,12 @@ impl<S: Stream> Table<S> {
         self.used
     }
 
+    /// One of the slots, taken or free.
     pub fn slot(&self, index: usize) -> &Slot<S> {
         &self.slots[index]
     }
 
+    /// As [`Table::slot`], to be changed.
     pub fn slot_mut(&mut self, index: usize) -> &mut Slot<S> {
         &mut self.slots[index]
     }

@@ -25,6 +25,7 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// Takes their memory.
     pub fn new(config: &Config) -> Self {
         let mut all = heapless::Vec::new();
         // Together with what is around it, a content is to be a record that anybody may send.

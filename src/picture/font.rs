@@ -17,7 +17,7 @@ pub fn glyph(character: char) -> Glyph {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Reads back a line of text, by where there is ink; trailing spaces are left out.

@@ -299,6 +299,7 @@ pub enum Chroma {
 }
 
 impl Chroma {
+    /// All of them.
     pub const ALL: [Chroma; 2] = [Chroma::Yuv420, Chroma::Yuv422];
 
     /// The lowest JPEG quality at which "auto" is 4:2:2. Below it the quantizers take more from the colours than the

@@ -35,10 +35,14 @@ macro_rules! protocols {
         /// Which protocol a listener speaks.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ProtocolKind {
-            $($variant,)+
+            $(
+                #[doc = concat!("Its sessions are [`", stringify!($session), "`].")]
+                $variant,
+            )+
         }
 
         impl ProtocolKind {
+            /// All of them, in the order of the list.
             pub const ALL: [ProtocolKind; [$(ProtocolKind::$variant),+].len()] =
                 [$(ProtocolKind::$variant),+];
 
@@ -60,7 +64,10 @@ macro_rules! protocols {
         /// The session of one connection.
         #[derive(Debug)]
         pub enum Protocol {
-            $($variant($session),)+
+            $(
+                #[doc = concat!("As [`ProtocolKind::", stringify!($variant), "`].")]
+                $variant($session),
+            )+
         }
 
         impl Protocol {
@@ -93,14 +100,17 @@ protocols! {
 
 /// As in [`Session`], whose methods these are.
 impl Protocol {
+    /// See [`Session::turn_away`].
     pub fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
         each!(self, session => session.turn_away(outbox))
     }
 
+    /// See [`Session::input_limit`].
     pub fn input_limit(&self) -> usize {
         each!(self, session => session.input_limit())
     }
 
+    /// See [`Session::hear`].
     pub fn hear(
         &mut self,
         at: Moment,
@@ -111,70 +121,87 @@ impl Protocol {
         each!(self, session => session.hear(at, now, input, reply))
     }
 
+    /// See [`Session::paused`].
     pub fn paused(&self) -> Option<Instant> {
         each!(self, session => session.paused())
     }
 
+    /// See [`Session::wants`].
     pub fn wants(&self) -> Wants {
         each!(self, session => session.wants())
     }
 
+    /// See [`Session::follows`].
     pub fn follows(&self) -> bool {
         each!(self, session => session.follows())
     }
 
+    /// See [`Session::watches`].
     pub fn watches(&self, state: State) -> bool {
         each!(self, session => session.watches(state))
     }
 
+    /// See [`Session::sets_the_pace`].
     pub fn sets_the_pace(&self) -> bool {
         each!(self, session => session.sets_the_pace())
     }
 
+    /// See [`Session::form`].
     pub fn form(&self) -> Form {
         each!(self, session => session.form())
     }
 
+    /// See [`Session::news`].
     pub fn news(&self, meta: &FrameMeta) -> Option<bool> {
         each!(self, session => session.news(meta))
     }
 
+    /// See [`Session::begin`].
     pub fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
         each!(self, session => session.begin(meta, len, head))
     }
 
+    /// See [`Session::no_picture`].
     pub fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
         each!(self, session => session.no_picture(why, reply))
     }
 
+    /// See [`Session::whole`].
     pub fn whole(&self, len: usize) -> usize {
         each!(self, session => session.whole(len))
     }
 
+    /// See [`Session::began`].
     pub fn began(&mut self, meta: &FrameMeta) {
         each!(self, session => session.began(meta))
     }
 
+    /// See [`Session::next_part`].
     pub fn next_part(&mut self, len: usize, sent: usize, head: &mut Head) -> Chunk {
         each!(self, session => session.next_part(len, sent, head))
     }
 
+    /// See [`Session::sent`].
     pub fn sent(&mut self) -> bool {
         each!(self, session => session.sent())
     }
 
+    /// See [`Session::patience`].
     pub fn patience(&self, at: Moment, patience: Patience) -> Option<Duration> {
         each!(self, session => session.patience(at, patience))
     }
 
+    /// See [`Session::late`].
     pub fn late(&mut self, at: Moment, input: &mut FrameBuf, reply: Reply<'_>) -> Late {
         each!(self, session => session.late(at, input, reply))
     }
 
+    /// See [`Session::ends_at_eof`].
     pub fn ends_at_eof(&self, state: State) -> bool {
         each!(self, session => session.ends_at_eof(state))
     }
 
+    /// See [`Session::user`].
     pub fn user(&self) -> Option<&Name> {
         each!(self, session => session.user())
     }

@@ -70,6 +70,7 @@ pub enum Moment {
 /// What a session would take now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
+    /// No picture.
     Nothing,
     /// The newest picture, once there is one that it has not had; the card that says that there is none is one, too.
     Newest,
@@ -80,6 +81,7 @@ pub enum Wants {
 /// In which form it takes pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// The JPEG as it is.
     Jpeg,
     /// A JPEG in Base64, in UTF-16BE.
     Text,
@@ -89,7 +91,9 @@ pub enum Form {
 /// `payload` further bytes of the picture, then `tail`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
+    /// Bytes of the picture or of the reply.
     pub payload: usize,
+    /// Framing behind them.
     pub tail: &'static [u8],
 }
 
@@ -112,6 +116,7 @@ pub enum Heard {
 
 /// Where a session writes its reply: framing, and what follows it.
 pub struct Reply<'a> {
+    /// Goes out in front of `body`. Empty whenever a reply may be written.
     pub head: &'a mut Head,
     /// Empty. What does not fit is cut; pages are at most [`crate::limits::PAGE`].
     pub body: &'a mut FrameBuf,
@@ -129,6 +134,7 @@ pub struct Patience {
 /// What follows from a peer's silence.
 #[derive(Debug)]
 pub enum Late {
+    /// The connection ends.
     Close(CloseReason),
     /// A reply was written, and goes out.
     Reply,
@@ -179,6 +185,7 @@ pub trait Session: Sized {
         None
     }
 
+    /// What it would take now. By default the newest picture, from the start.
     fn wants(&self) -> Wants {
         Wants::Newest
     }
@@ -199,6 +206,7 @@ pub trait Session: Sized {
         false
     }
 
+    /// In which form it takes pictures.
     fn form(&self) -> Form {
         Form::Jpeg
     }
@@ -272,6 +280,7 @@ pub enum CloseReason {
     Done,
     /// The peer reset it, or it broke.
     Io(ErrorKind),
+    /// The peer broke the protocol.
     Violation(Violation),
     /// Nothing taken for `limits.write_timeout_s`.
     WriteTimeout,
@@ -320,18 +329,24 @@ impl fmt::Display for CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// pull: bytes that begin neither `new_request` nor `ack`.
-    /// pull: bytes that begin neither `new_request` nor `ack`.
-    UnknownToken { first: u8 },
+    UnknownToken {
+        /// The first of them.
+        first: u8,
+    },
     /// pull: a third `new_request` while one is being served and one is remembered.
     TooManyRequests,
     /// pull: `ack` for a part that is not written yet.
     EarlyAck,
     /// call: a text of UTF-16 has an even number of bytes.
-    /// call: a text of UTF-16 has an even number of bytes.
-    OddText { bytes: usize },
+    OddText {
+        /// How many this one has.
+        bytes: usize,
+    },
     /// call: a user's name of more than [`crate::limits::USER_NAME`] UTF-16 units.
-    /// call: a user's name of more than [`crate::limits::USER_NAME`] UTF-16 units.
-    LongName { bytes: usize },
+    LongName {
+        /// Its length in UTF-16.
+        bytes: usize,
+    },
     /// call: a record that is longer than there is room for.
     LongRecord,
     /// call: a name that is empty, no text, or has control characters.
@@ -341,8 +356,10 @@ pub enum Violation {
     /// call: something else before LOGIN, where a password is needed.
     NotLoggedIn,
     /// call: a type that only the relay sends.
-    /// call: a type that only the relay sends.
-    RelaysOnly { number: i32 },
+    RelaysOnly {
+        /// That type, as it stands in the record.
+        number: i32,
+    },
 }
 
 impl fmt::Display for Violation {

@@ -16,6 +16,7 @@ pub struct Policy {
 /// All that a session may need to begin.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// What its requests may do.
     pub policy: Rc<Policy>,
     /// The camera's name among the users.
     pub user: Rc<Name>,

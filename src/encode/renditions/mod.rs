@@ -147,6 +147,7 @@ impl Rendition {
         self.quality
     }
 
+    /// How fine its colours are.
     pub fn chroma(&self) -> Chroma {
         self.chroma
     }
