@@ -3,8 +3,32 @@
 
 use std::time::Duration;
 
-/// Client slots in the whole process. Each owns one frame buffer, taken at start.
-pub const MAX_CLIENTS: usize = 64;
+/// Client slots in the whole process. Each owns one frame buffer, taken at start; what no picture has gone through stays
+/// untouched. A build with `CAMD_MAX_CLIENTS=256` in its environment has another number, from 1 to 1024; what follows from
+/// that is reckoned below.
+pub const MAX_CLIENTS: usize = match option_env!("CAMD_MAX_CLIENTS") {
+    Some(number) => decimal(number),
+    None => 64,
+};
+
+/// What `str::parse` is not yet: a number at compile time.
+const fn decimal(text: &str) -> usize {
+    let (digits, mut number, mut at) = (text.as_bytes(), 0, 0);
+    assert!(
+        !digits.is_empty() && digits.len() <= 4,
+        "CAMD_MAX_CLIENTS is no number from 1 to 1024"
+    );
+    while at < digits.len() {
+        assert!(
+            digits[at].is_ascii_digit(),
+            "CAMD_MAX_CLIENTS is no number from 1 to 1024"
+        );
+        number = 10 * number + (digits[at] - b'0') as usize;
+        at += 1;
+    }
+    number
+}
+const _: () = assert!(1 <= MAX_CLIENTS && MAX_CLIENTS <= 1024);
 /// Extra slots without a frame buffer, in which clients above the limits are told so before they are closed.
 pub const REFUSAL_SLOTS: usize = 8;
 /// All of them.
@@ -32,9 +56,15 @@ pub const SINK_READERS_MAX: usize = 32;
 pub const CAMERA_NAME: usize = 64;
 
 /// `limits.frame_bytes`: the largest JPEG that camd handles, in bytes.
-pub const FRAME_BYTES_MIN: usize = 128 * 1024;
-/// See [`FRAME_BYTES_MIN`].
-pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+///
+/// It leaves room for a state page with all clients in it.
+pub const FRAME_BYTES_MIN: usize = 128 * 1024 * MAX_CLIENTS.div_ceil(64);
+/// The most that `limits.frame_bytes` may be. It leaves the clients' buffers 1 GiB in all: a 32-bit board has two or three.
+pub const FRAME_BYTES_MAX: usize = if MAX_CLIENTS <= 64 {
+    16 << 20
+} else {
+    (1 << 30) / MAX_CLIENTS
+};
 
 /// Capture buffers asked of the driver; V4L2's own limit is 32 (`VIDEO_MAX_FRAME`).
 pub const BUFFERS_MIN: u32 = 2;
@@ -97,7 +127,7 @@ pub const CONTROL_RATE: usize = 32 * 1024;
 /// See [`CONTROL_RATE`].
 pub const CONTROL_BURST: usize = CONTROL_RECORD;
 /// call: entries of the table of users. More than there can be, as hash tables are slow when they are full.
-pub const USERS: usize = 2 * MAX_CLIENTS;
+pub const USERS: usize = (2 * MAX_CLIENTS).next_power_of_two();
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
 /// call: a user that does not answer within this time is not there.

@@ -103,6 +103,7 @@ fn setup(listener: &ListenerConfig) -> Setup {
             allow_origin: listener.allow_origin.clone(),
             set_controls: listener.set_controls,
         }),
+        heads: Rc::default(),
         user: Rc::new(listener.user.clone()),
         to_relay: matches!(listener.bind, Bind::Relay(_)),
     }

@@ -115,6 +115,7 @@ impl Bench {
         };
         let setup = Setup {
             policy: Rc::new(Policy::default()),
+            heads: Rc::default(),
             user: Rc::new(Name::new("camera").unwrap()),
             to_relay: false,
         };

@@ -19,24 +19,23 @@ pub struct Rate {
 impl Rate {
     /// Counts an event.
     pub fn tick(&mut self, now: Instant) {
-        if self
-            .last_event
-            .is_some_and(|last| now.saturating_duration_since(last) > STALE)
-        {
-            *self = Rate::default();
+        let last = self.last_event.replace(now);
+        let Some((begin, count)) = &mut self.window else {
+            self.window = Some((now, 0));
+            return;
+        };
+        *count += 1;
+        let length = now.saturating_duration_since(*begin);
+        if length < WINDOW {
+            return;
         }
-        self.last_event = Some(now);
-        match &mut self.window {
-            None => self.window = Some((now, 0)),
-            Some((begin, count)) => {
-                *count += 1;
-                let length = now.saturating_duration_since(*begin);
-                if length >= WINDOW {
-                    self.per_second = *count as f32 / length.as_secs_f32();
-                    self.window = Some((now, 0));
-                }
-            }
-        }
+        let is_stale = last.is_some_and(|last| now.saturating_duration_since(last) > STALE);
+        self.per_second = if is_stale {
+            0.0
+        } else {
+            *count as f32 / length.as_secs_f32()
+        };
+        self.window = Some((now, 0));
     }
 
     /// 0 until the first window is full, and when nothing has come for a while.

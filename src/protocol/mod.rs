@@ -12,6 +12,7 @@
 //! implements that, and a line in the list of `protocols!` below. [`raw`] is the shortest example.
 
 pub mod call;
+pub mod head_cache;
 pub mod http;
 pub mod name;
 pub mod pull;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::head_cache::HeadCache;
 use super::name::Name;
 
 /// What a listener's configuration says about its requests.
@@ -18,6 +19,8 @@ pub struct Policy {
 pub struct Setup {
     /// What its requests may do.
     pub policy: Rc<Policy>,
+    /// Shared by the clients of the listener.
+    pub heads: Rc<HeadCache>,
     /// The camera's name among the users.
     pub user: Rc<Name>,
     /// camd has made the connection: the other end is somebody else's relay.
