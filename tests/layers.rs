@@ -1,5 +1,5 @@
-//! The floors of the house, read from the tree itself: imports between the folders of `src/` run in one direction,
-//! and the table in `src/lib.rs` lists the folders from the ground up.
+//! The floors of the house, read from the tree itself: imports between the folders of `src/` run in one direction, no two
+//! files name each other, not even through others, and the table in `src/lib.rs` lists the folders from the ground up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -348,6 +348,19 @@ fn folders_import_in_one_direction() {
     assert!(
         circles.is_empty(),
         "circles of folders:\n{}",
+        describe(&circles)
+    );
+}
+
+#[test]
+fn no_files_import_each_other() {
+    let files = files();
+    let arrows: usize = files.values().map(BTreeMap::len).sum();
+    assert!(arrows > 200, "{arrows} arrows were found");
+    let circles = circles(&files);
+    assert!(
+        circles.is_empty(),
+        "circles of files:\n{}",
         describe(&circles)
     );
 }
