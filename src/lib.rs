@@ -24,7 +24,8 @@
 //!
 //! # Where things are
 //!
-//! A folder imports from those above its own row only; `tests/layers.rs` reads that from the tree.
+//! A folder imports from those above its own row only, and no two files import each other; `tests/layers.rs` reads that
+//! from the tree.
 //!
 //! | folder | what lives there |
 //! |---|---|

@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 
-use super::session::Head;
+use crate::limits::HEAD;
 use crate::picture::frame::FrameMeta;
+
+/// As a session has it.
+type Head = heapless::Vec<u8, HEAD>;
 
 /// The head of the last picture.
 #[derive(Debug, Default)]

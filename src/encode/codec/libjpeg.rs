@@ -12,17 +12,14 @@ use mozjpeg_sys::{
     jpeg_compress_struct, jpeg_decompress_struct,
 };
 
+use super::error::{CodecError, check_size};
 use super::laps::Laps;
+use super::mcu::{COMPONENTS, Factors, MCU_LINES, McuRow, ROW_SAMPLES};
 use super::reduced::{self, Reducer, Scale};
-use super::{CodecError, ROW_SAMPLES, check_size};
 use crate::measure::times::Phase;
 use crate::picture::frame::{FrameBuf, Orientation, Size};
 use crate::picture::stamp::{NEUTRAL, Placed, Stamp};
 
-/// Lines of a component in the tallest row of MCUs: four blocks.
-pub(super) const MCU_LINES: usize = 4 * DCTSIZE;
-/// The most that are passed on: Y, Cb, Cr.
-pub(super) const COMPONENTS: usize = 3;
 /// `JMSG_LENGTH_MAX` of jpeglib.h: what a message may take.
 const MESSAGE_MAX: usize = 200;
 /// What libjpeg takes for one picture, and for its tables. At a width of `DIMENSION_MAX` the usual samplings need less
@@ -36,11 +33,6 @@ const COEFFICIENT_BYTES: usize = 64 << 20;
 const OUTPUT_FULL: c_int = 1000;
 const INPUT_ENDS: c_int = 1001;
 const MANY_SCANS: c_int = 1002;
-
-/// Horizontal and vertical sampling factors of a component.
-pub(super) type Factors = (c_int, c_int);
-/// One row of MCUs: for each component its lines, as many as its blocks are high.
-pub(super) type McuRow<'a> = [[&'a [u8]; MCU_LINES]; COMPONENTS];
 
 /// The same as in `guard.c`: the size of a component as it is decoded.
 #[repr(C)]

@@ -5,10 +5,12 @@
 
 use mozjpeg_sys::{JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE};
 
+use super::error::CodecError;
 use super::libjpeg::{Decompressor, Failed};
+use super::lines::{Lines, split_packed};
+use super::recipe::scaled;
 use super::scaler::Scaler;
 use super::turner::{Output, TakesLines, Turner};
-use super::{CodecError, Lines, scaled, split_packed};
 use crate::limits::DIMENSION_MAX;
 use crate::picture::frame::{Bounds, Orientation, PixelFormat, RawPicture, Size};
 use crate::picture::samples;

@@ -1,8 +1,8 @@
 //! Between the lines of a picture and the rows of MCUs of a smaller one.
 
-use super::libjpeg::{COMPONENTS, Factors, Failed, MCU_LINES, McuRow};
+use super::libjpeg::Failed;
+use super::mcu::{COMPONENTS, Factors, MCU_LINES, McuRow, ROW_SAMPLES, pad};
 use super::turner::{Output, TakesLines};
-use super::{ROW_SAMPLES, pad};
 use crate::limits::DIMENSION_MAX;
 use crate::picture::frame::Size;
 use crate::picture::scale::Shrink;

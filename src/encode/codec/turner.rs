@@ -3,9 +3,9 @@
 //! Upright pictures go straight on. Lines that only change left and right are mirrored on the way. All else needs the
 //! whole picture: its lines are kept, mirrored already, until the last has come, and then go on in the order wanted.
 
-use super::CodecError;
-use super::libjpeg::{COMPONENTS, Compressor, Factors, Failed, MCU_LINES, McuRow};
-use super::{ROW_SAMPLES, pad};
+use super::error::CodecError;
+use super::libjpeg::{Compressor, Failed};
+use super::mcu::{COMPONENTS, Factors, MCU_LINES, McuRow, ROW_SAMPLES, pad};
 use crate::limits::TURNED_BYTES;
 use crate::picture::frame::{Orientation, Size};
 use mozjpeg_sys::{DCTSIZE, J_COLOR_SPACE};

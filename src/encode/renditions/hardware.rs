@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use super::{Rendition, shown};
+use super::profile::shown;
+use super::rendition::Rendition;
 use crate::config::{CameraConfig, EncoderKind};
 use crate::encode::m2m::{self, Encoder, Found, JPEG, Nodes, Trouble};
 use crate::limits::ENCODER_CONTEXTS;

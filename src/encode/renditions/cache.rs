@@ -1,0 +1,669 @@
+//! The renditions of a frame, each made once, and only when somebody wants it.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+use log::{info, warn};
+
+use super::hardware::Hardware;
+use super::profile::{Profile, shown};
+use super::rendition::Rendition;
+use crate::config::Config;
+use crate::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
+use crate::encode::m2m::Nodes;
+use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
+use crate::measure::times::Times;
+use crate::picture::frame::{
+    Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
+};
+use crate::picture::stamp::Stamp;
+
+/// The camera's own JPEG, turned without loss: the same for all profiles.
+struct Turned {
+    /// Of which frame; 0 is none.
+    sequence: u64,
+    /// Empty if that frame could not be turned so.
+    jpeg: FrameBuf,
+    /// Whether the log says that a frame was not.
+    told: bool,
+}
+
+/// Encodes frames for [`Profile`]s, into buffers taken at start.
+pub struct Renditions {
+    codec: Codec,
+    /// With `camera.timestamp`.
+    stamp: Option<Stamp>,
+    turned: Turned,
+    /// One for each different profile, so at most one for each rung of each listener and for each sink. Pages that were
+    /// never written cost no memory.
+    made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }>,
+    /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
+    pub failed: u64,
+    hardware: Hardware,
+}
+
+impl Renditions {
+    /// Room for the profiles of the configuration's listeners.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_LISTENERS`] or [`MAX_SINKS`]: the configuration is checked for that.
+    pub fn new(config: &Config, nodes: Box<dyn Nodes>, clock: fn() -> Instant) -> Self {
+        let mut codec = Codec::new();
+        codec.set_clock(clock);
+        Renditions {
+            codec,
+            stamp: stamp(config),
+            turned: Turned {
+                sequence: 0,
+                jpeg: FrameBuf::new(config.limits.frame_bytes),
+                told: false,
+            },
+            made: room_for(profiles(config), config.limits.frame_bytes),
+            failed: 0,
+            hardware: Hardware::new(&config.camera, nodes),
+        }
+    }
+
+    /// Takes another configuration over; see [`Renditions::new`]. What has been measured begins anew.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.hardware.reconfigure(&config.camera);
+        self.stamp = stamp(config);
+        self.made = room_for(profiles(config), config.limits.frame_bytes);
+    }
+
+    /// Whether pictures get a time stamp where they are encoded.
+    pub fn stamps(&self) -> bool {
+        self.stamp.is_some()
+    }
+
+    /// One for each different profile, in the order of the listeners.
+    pub fn all(&self) -> &[Rendition] {
+        &self.made
+    }
+
+    /// To be called first in each turn. `opening`: which opening of the camera this is, `None` while it is off. The
+    /// device's contexts are closed with the camera.
+    pub fn follow(&mut self, opening: Option<u64>) {
+        self.made.iter_mut().for_each(|r| r.fresh = false);
+        self.hardware.follow(opening);
+    }
+
+    /// The first picture of this opening is to be shown to [`Renditions::decide`].
+    pub fn is_undecided(&self) -> bool {
+        self.hardware.is_undecided()
+    }
+
+    /// Decides what encodes pictures like this one. Looks through the video nodes of the machine if need be.
+    pub fn decide(&mut self, frame: &Frame<'_>) {
+        self.hardware.decide(frame);
+    }
+
+    /// Takes in what the device has made. True if those who wait shall ask again.
+    pub fn collect(&mut self, now: Instant) -> bool {
+        self.hardware.collect(&mut self.made, now)
+    }
+
+    /// When [`Renditions::collect`] has something to do without any event.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.hardware.deadline()
+    }
+
+    /// See [`crate::client::hub::Hub::arm_encoders`].
+    pub fn arm(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.hardware.arm(register)
+    }
+
+    /// An event on the descriptor with this number. `broken`: an error or a hang-up.
+    pub fn mark(&mut self, index: usize, broken: bool) {
+        self.hardware.mark(index, broken);
+    }
+
+    /// What encodes the camera's raw pictures: "cpu" or the name of the device. `None` where nothing does, or where
+    /// that is not known yet.
+    pub fn encoder(&self) -> Option<&str> {
+        self.hardware.name()
+    }
+
+    /// What there is that is news to a client: the newest frame, or one that has just come from the device.
+    pub fn news(
+        &self,
+        newest: Option<&Frame<'_>>,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<FrameMeta> {
+        let fresh = self.made.iter().filter(|r| r.fresh);
+        let mut metas = newest
+            .map(|frame| frame.meta)
+            .into_iter()
+            .chain(fresh.filter_map(|r| r.meta));
+        metas.find(is_news)
+    }
+
+    /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
+    /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it.
+    pub fn get<'a>(
+        &'a mut self,
+        newest: Option<Frame<'a>>,
+        profile: Profile,
+        now: Instant,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<(FrameMeta, &'a [u8])> {
+        let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let newest = newest.filter(|frame| is_news(&frame.meta));
+        if self.hardware.serves(profile.bounds) {
+            // Bounds that leave this picture as it is are all the same to the device.
+            let hardware = &self.hardware;
+            let chroma = hardware.chroma(profile.chroma());
+            let fits = |r: &Rendition| {
+                r.quality == profile.raw_quality
+                    && hardware.chroma(r.chroma) == chroma
+                    && hardware.serves(r.bounds)
+            };
+            let index = self.made.iter().position(fits).expect(FOR_EACH);
+            let rendition = &self.made[index];
+            let ready = rendition.meta.filter(|meta| {
+                (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
+            });
+            if let Some(meta) = ready {
+                let jpeg = self.made[index].jpeg.as_slice();
+                return (!jpeg.is_empty()).then_some((meta, jpeg));
+            }
+            let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
+            if self
+                .hardware
+                .encode(newest.as_ref()?, index, (quality, chroma), most, now)
+            {
+                return None;
+            }
+        }
+        let frame = newest?;
+        Some((frame.meta, self.make(&frame, profile)?))
+    }
+
+    /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
+    fn make<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+        if let Picture::Jpeg(jpeg) = frame.picture
+            && profile.leaves_untouched(frame)
+        {
+            if frame.meta.orientation == Orientation::UPRIGHT {
+                return Some(jpeg);
+            }
+            if self.turn(&frame.meta, jpeg, profile.raw_quality) {
+                return Some(self.turned.jpeg.as_slice());
+            }
+        }
+        let rendition = self
+            .made
+            .iter_mut()
+            .find(|r| r.is_for(profile))
+            .expect(FOR_EACH);
+        let &mut Rendition {
+            quality,
+            chroma,
+            bounds,
+            ..
+        } = rendition;
+        if rendition.meta.map(|meta| meta.sequence) != Some(frame.meta.sequence) {
+            rendition.meta = Some(frame.meta);
+            let recipe = Recipe {
+                quality,
+                chroma,
+                bounds,
+                orientation: frame.meta.orientation,
+                stamp: set(&mut self.stamp, &frame.meta),
+            };
+            let result = self
+                .codec
+                .make(&frame.picture, &recipe, &mut rendition.jpeg);
+            match result {
+                Ok(()) => {
+                    rendition.size = Some(bounds.fit(shown(&frame.meta)));
+                    rendition.times.add(&self.codec.spent());
+                }
+                Err(error) => {
+                    rendition.jpeg.clear();
+                    self.failed += 1;
+                    // Once in a while, as a broken camera can do this with each frame.
+                    if self.failed.is_power_of_two() {
+                        warn!(
+                            "picture not encoded at quality {quality}: {error} ({} so far)",
+                            self.failed
+                        );
+                    }
+                }
+            }
+        }
+        (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
+    }
+
+    /// Gives a frame to `rows` as pixels, turned, fitted into `bounds` and with the stamp, if there is one: what a sink has
+    /// for programs on this machine. See [`Codec::pixels`]. `format`: RGB, BGR or grey.
+    pub fn pixels(
+        &mut self,
+        frame: &Frame<'_>,
+        format: PixelFormat,
+        bounds: Bounds,
+        rows: &mut dyn Rows,
+    ) -> Result<Size, CodecError> {
+        let recipe = PixelRecipe {
+            format,
+            bounds,
+            orientation: frame.meta.orientation,
+            stamp: set(&mut self.stamp, &frame.meta),
+        };
+        self.codec.pixels(&frame.picture, &recipe, rows)
+    }
+
+    /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
+    /// will be at `quality`.
+    fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
+        let turned = &mut self.turned;
+        if turned.sequence != meta.sequence {
+            turned.sequence = meta.sequence;
+            let result = self.codec.turn(jpeg, meta.orientation, &mut turned.jpeg);
+            // Of the camera's pictures as such; damage is told where it is encoded again in vain.
+            if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
+                && !turned.told
+            {
+                turned.told = true;
+                info!("pictures are turned by encoding them again at quality {quality}: {error}");
+            }
+        }
+        !turned.jpeg.is_empty()
+    }
+}
+
+fn profiles(config: &Config) -> impl Iterator<Item = Profile> {
+    let sinks = config.sinks.iter().filter(|sink| sink.takes_jpegs());
+    let listeners = config.listeners.iter().flat_map(Profile::all);
+    listeners.chain(sinks.map(Profile::of_sink))
+}
+
+fn stamp(config: &Config) -> Option<Stamp> {
+    let camera = &config.camera;
+    camera.timestamp.then(|| Stamp::new(&camera.name))
+}
+
+/// The stamp, if there is one, with the time of this picture. The card shows no moment, and no picture.
+fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> {
+    let stamp = stamp.as_mut().filter(|_| meta.live)?;
+    stamp.set(meta.wall);
+    Some(stamp)
+}
+
+const FOR_EACH: &str = "each rung of a listener, and each sink of JPEGs, has a rendition";
+
+/// # Panics
+/// As [`Renditions::new`].
+fn room_for(
+    profiles: impl Iterator<Item = Profile>,
+    frame_bytes: usize,
+) -> heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }> {
+    let mut made = heapless::Vec::new();
+    for profile in profiles {
+        if !made.iter().any(|r: &Rendition| r.is_for(profile)) {
+            let rendition = Rendition {
+                quality: profile.raw_quality,
+                chroma: profile.chroma(),
+                bounds: profile.bounds,
+                meta: None,
+                jpeg: FrameBuf::new(frame_bytes),
+                fresh: false,
+                size: None,
+                times: Times::new(),
+            };
+            assert!(
+                made.push(rendition).is_ok(),
+                "more than {MAX_LISTENERS} listeners or {MAX_SINKS} sinks in a checked configuration"
+            );
+        }
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::config::ListenerConfig;
+    use crate::encode::m2m::System;
+    use crate::picture::frame::{Chroma, Plane, RawPicture};
+    use crate::picture::jpeg;
+
+    const FRAME_BYTES: usize = 1 << 20;
+
+    fn profile(quality: Option<u8>, bounds: Option<(u16, u16)>) -> Profile {
+        Profile {
+            quality,
+            raw_quality: quality.unwrap_or(80),
+            asked_chroma: None,
+            bounds: Bounds {
+                within: bounds.map_or(Bounds::NONE.within, |(width, height)| Size {
+                    width,
+                    height,
+                }),
+                eighths: 8,
+            },
+        }
+    }
+
+    fn by_listeners(listeners: &[ListenerConfig]) -> Renditions {
+        by_processor(&listeners.iter().flat_map(Profile::all).collect::<Vec<_>>())
+    }
+
+    fn by_processor(profiles: &[Profile]) -> Renditions {
+        let config = Config::default();
+        let mut renditions = Renditions::new(&config, Box::new(System), Instant::now);
+        renditions.made = room_for(profiles.iter().copied(), FRAME_BYTES);
+        renditions
+    }
+
+    fn meta(sequence: u64, live: bool) -> FrameMeta {
+        FrameMeta {
+            sequence,
+            captured: Instant::now(),
+            wall: Duration::ZERO,
+            width: 64,
+            height: 48,
+            orientation: Orientation::UPRIGHT,
+            live,
+        }
+    }
+
+    fn grey(data: &[u8]) -> RawPicture<'_> {
+        let mut planes = [Plane::default(); 3];
+        planes[0] = Plane { data, stride: 64 };
+        RawPicture {
+            format: PixelFormat::Grey,
+            width: 64,
+            height: 48,
+            planes,
+        }
+    }
+
+    fn size(jpeg: Option<&[u8]>) -> (u16, u16) {
+        let found = jpeg::inspect(jpeg.expect("a picture")).expect("a JPEG");
+        (found.width, found.height)
+    }
+
+    #[test]
+    fn each_profile_gets_its_size_and_quality() {
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut jpeg = FrameBuf::new(FRAME_BYTES);
+        Codec::new().encode(&grey(&data), 90, &mut jpeg).unwrap();
+        let jpeg = jpeg.as_slice();
+
+        let untouched = profile(None, None);
+        let roomy = profile(None, Some((64, 48)));
+        let small = profile(None, Some((32, 32)));
+        let small_low = profile(Some(20), Some((32, 32)));
+        let low = profile(Some(20), None);
+        let all = [untouched, roomy, small, small_low, low];
+        let mut renditions = by_processor(&all);
+        assert_eq!(renditions.made.len(), 5);
+
+        let raw = Frame {
+            meta: meta(1, true),
+            picture: Picture::Raw(grey(&data)),
+        };
+        for (profile, expected) in
+            all.into_iter()
+                .zip([(64, 48), (64, 48), (32, 24), (32, 24), (64, 48)])
+        {
+            assert_eq!(size(renditions.make(&raw, profile)), expected);
+        }
+        let encoded = Frame {
+            meta: meta(2, true),
+            picture: Picture::Jpeg(jpeg),
+        };
+        assert_eq!(renditions.make(&encoded, untouched), Some(jpeg));
+        assert_eq!(renditions.make(&encoded, roomy), Some(jpeg));
+        assert_eq!(size(renditions.make(&encoded, small)), (32, 24));
+        assert_eq!(size(renditions.make(&encoded, small_low)), (32, 24));
+        let [fine, coarse, smallest] = [untouched, low, small_low]
+            .map(|profile| renditions.make(&encoded, profile).map_or(0, <[u8]>::len));
+        assert!(
+            fine > coarse && coarse > smallest,
+            "{fine} {coarse} {smallest}"
+        );
+
+        // The card: as it is where it fits, whatever the quality.
+        let card = Frame {
+            meta: meta(3, false),
+            picture: Picture::Jpeg(jpeg),
+        };
+        assert_eq!(renditions.make(&card, low), Some(jpeg));
+        assert_eq!(size(renditions.make(&card, small_low)), (32, 24));
+    }
+
+    #[test]
+    fn an_adaptive_listener_has_a_picture_for_each_rung() {
+        let config = |quality, adaptive| ListenerConfig {
+            quality,
+            adaptive,
+            width: Some(48),
+            ..Config::default().listeners[0].clone()
+        };
+        let rungs = |listeners: &[ListenerConfig]| by_listeners(listeners).made.len();
+        assert_eq!(rungs(&[config(None, false), config(Some(80), false)]), 1);
+        assert_eq!(rungs(&[config(None, true), config(Some(80), true)]), RUNGS);
+        // Quality 60 and 40 are there already.
+        assert_eq!(rungs(&[config(Some(60), true)]), RUNGS - 1);
+        assert_eq!(rungs(&[config(None, true), config(Some(60), true)]), RUNGS);
+
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut jpeg = FrameBuf::new(FRAME_BYTES);
+        Codec::new().encode(&grey(&data), 90, &mut jpeg).unwrap();
+        for quality in [None, Some(80), Some(35)] {
+            let listener = config(quality, true);
+            let mut renditions = by_listeners(std::slice::from_ref(&listener));
+            let profile = Profile::of(&listener);
+            let mut sequence = 0;
+            let pictures = [Picture::Raw(grey(&data)), Picture::Jpeg(jpeg.as_slice())];
+            for picture in pictures {
+                sequence += 1;
+                let meta = meta(sequence, true);
+                let frame = Frame { meta, picture };
+                let made = (0..=profile.ladder().lowest()).map(|rung| {
+                    let jpeg = renditions.make(&frame, profile.rung(rung));
+                    (size(jpeg), jpeg.map_or(0, <[u8]>::len))
+                });
+                let made: Vec<_> = made.collect();
+                assert_eq!(made[0].0, (48, 36));
+                // A quarter of that.
+                assert_eq!(made.last().map(|made| made.0), Some((12, 8)));
+                assert!(made.is_sorted_by(|a, b| a.1 > b.1), "{made:?}");
+            }
+            for made in renditions.all() {
+                assert_eq!(made.times().pictures(), 2);
+            }
+        }
+    }
+
+    #[test]
+    fn listeners_share_a_picture_only_if_its_colours_are_as_fine() {
+        let config = |quality, chroma, adaptive| ListenerConfig {
+            quality,
+            chroma,
+            adaptive,
+            ..Config::default().listeners[0].clone()
+        };
+        let (coarse, fine) = (Some(Chroma::Yuv420), Some(Chroma::Yuv422));
+        let made = |listeners: &[ListenerConfig]| {
+            let made = by_listeners(listeners).made;
+            let all = made.iter().map(|r| (r.quality(), r.chroma().name()));
+            all.collect::<Vec<_>>()
+        };
+        // "auto" is the one or the other, and for a raw picture by its default quality.
+        let three = |quality| [None, coarse, fine].map(|chroma| config(quality, chroma, false));
+        assert_eq!(made(&three(Some(80))), [(80, "420"), (80, "422")]);
+        assert_eq!(made(&three(Some(95))), [(95, "422"), (95, "420")]);
+        assert_eq!(made(&three(None)), [(80, "420"), (80, "422")]);
+        // Down the ladder, too, unless the listener says what it wants.
+        let rungs = made(&[config(Some(95), None, true)]);
+        assert_eq!(rungs[..3], [(95, "422"), (60, "420"), (40, "420")]);
+        assert!(rungs[1..].iter().all(|(_, chroma)| *chroma == "420"));
+        assert_eq!(rungs.len(), RUNGS);
+        for (chroma, name) in [(coarse, "420"), (fine, "422")] {
+            let rungs = made(&[config(Some(95), chroma, true)]);
+            assert!(rungs.iter().all(|(_, chroma)| *chroma == name), "{rungs:?}");
+        }
+        // Those of "420" are the same, but for the first.
+        let both = [config(Some(95), None, true), config(Some(95), coarse, true)];
+        assert_eq!(made(&both).len(), RUNGS + 1);
+
+        let data: Vec<u8> = (0..4 * 64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let packed = RawPicture {
+            format: PixelFormat::Yuyv,
+            planes: [128, 0, 0].map(|stride| Plane {
+                data: &data[..stride * 48],
+                stride,
+            }),
+            ..grey(&[])
+        };
+        let mut renditions = by_listeners(&three(Some(80)));
+        let frame = Frame {
+            meta: meta(1, true),
+            picture: Picture::Raw(packed),
+        };
+        let [auto, low, high] = three(Some(80)).map(|listener| {
+            let jpeg = renditions.make(&frame, Profile::of(&listener));
+            jpeg.expect("a picture").to_vec()
+        });
+        assert!(auto == low && low.len() < high.len());
+        assert_eq!(renditions.made[0].times().pictures(), 1);
+    }
+
+    #[test]
+    fn a_frame_is_encoded_once_for_a_profile() {
+        let (bright, dark) = ([200; 64 * 48], [20; 64 * 48]);
+        let small = profile(Some(50), Some((32, 32)));
+        // The same again shares.
+        let mut renditions = by_processor(&[small, small]);
+        assert_eq!(renditions.made.len(), 1);
+        let mut get = |sequence, data: &[u8]| {
+            let picture = Picture::Raw(grey(data));
+            let meta = meta(sequence, true);
+            renditions
+                .make(&Frame { meta, picture }, small)
+                .unwrap()
+                .to_vec()
+        };
+        let first = get(1, &bright);
+        // Were it encoded again, it would be another.
+        assert_eq!(get(1, &dark), first);
+        assert_ne!(get(2, &dark), first);
+    }
+
+    #[test]
+    fn only_pictures_get_the_stamp_that_is_asked_for() {
+        let mut data = FrameBuf::new(FRAME_BYTES);
+        let grey = RawPicture {
+            width: 320,
+            height: 240,
+            planes: [320, 0, 0].map(|stride| Plane {
+                data: &[90; 320 * 240][..stride * 240],
+                stride,
+            }),
+            ..grey(&[])
+        };
+        Codec::new().encode(&grey, 90, &mut data).unwrap();
+        let mut config = Config::default();
+        config.listeners[0].width = Some(160);
+        config.listeners[0].quality = Some(50);
+        config.camera.name = "card".to_owned();
+        let [plain, stamped] = [false, true].map(|timestamp| {
+            config.camera.timestamp = timestamp;
+            let mut renditions = Renditions::new(&config, Box::new(System), Instant::now);
+            assert_eq!(renditions.stamps(), timestamp);
+            let profile = Profile::of(&config.listeners[0]);
+            let mut get = |sequence, live, picture| {
+                let meta = FrameMeta {
+                    width: 320,
+                    height: 240,
+                    ..meta(sequence, live)
+                };
+                let jpeg = renditions.make(&Frame { meta, picture }, profile);
+                assert_eq!(size(jpeg), (160, 120));
+                jpeg.unwrap().to_vec()
+            };
+            [
+                get(1, true, Picture::Raw(grey)),
+                get(2, true, Picture::Jpeg(data.as_slice())),
+                get(3, false, Picture::Jpeg(data.as_slice())),
+            ]
+        });
+        assert_eq!(
+            [0, 1, 2].map(|i| plain[i] == stamped[i]),
+            [false, false, true]
+        );
+    }
+
+    #[test]
+    fn a_cameras_own_jpeg_is_turned_without_loss_where_that_can_be() {
+        let data: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let mut codec = Codec::new();
+        let [mut jpeg, mut other, mut expected] = [(); 3].map(|()| FrameBuf::new(FRAME_BYTES));
+        codec.encode(&grey(&data), 95, &mut jpeg).unwrap();
+        codec.encode(&grey(&[20; 64 * 48]), 95, &mut other).unwrap();
+        let quarter = Orientation::quarters(1);
+        codec.turn(jpeg.as_slice(), quarter, &mut expected).unwrap();
+
+        let untouched = profile(None, None);
+        // 48x64 is what viewers see.
+        let roomy = profile(None, Some((48, 64)));
+        let wide = profile(None, Some((64, 48)));
+        // The same quality as where nothing can be left untouched.
+        let asked = profile(Some(80), None);
+        let all = [untouched, roomy, wide, asked];
+        let mut renditions = by_processor(&all);
+        let mut get = |sequence, jpeg: &FrameBuf, profile| {
+            let frame = Frame {
+                meta: FrameMeta {
+                    orientation: quarter,
+                    ..meta(sequence, true)
+                },
+                picture: Picture::Jpeg(jpeg.as_slice()),
+            };
+            renditions.make(&frame, profile).map(<[u8]>::to_vec)
+        };
+        assert_eq!(
+            get(1, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        // Were it turned again, it would be another.
+        assert_eq!(get(1, &other, roomy).as_deref(), Some(expected.as_slice()));
+        assert_eq!(size(get(1, &jpeg, wide).as_deref()), (36, 48));
+        let again = get(1, &jpeg, asked).expect("a picture");
+        assert_eq!(size(Some(&again)), (48, 64));
+        assert!(again.len() < expected.len());
+
+        // Half an MCU at an edge that is to be mirrored.
+        let mut planes = [Plane::default(); 3];
+        planes[0] = Plane {
+            data: &data,
+            stride: 64,
+        };
+        let odd = RawPicture {
+            format: PixelFormat::Grey,
+            width: 64,
+            height: 44,
+            planes,
+        };
+        codec.encode(&odd, 95, &mut jpeg).unwrap();
+        let recipe = Recipe::at(80).turned(quarter);
+        let picture = Picture::Jpeg(jpeg.as_slice());
+        codec.make(&picture, &recipe, &mut expected).unwrap();
+        assert_eq!(
+            get(2, &jpeg, untouched).as_deref(),
+            Some(expected.as_slice())
+        );
+        assert_eq!(size(Some(expected.as_slice())), (44, 64));
+
+        // A broken one is none, whatever is tried.
+        let half = FrameBuf::new(16);
+        assert_eq!(get(3, &half, untouched), None);
+        assert_eq!(renditions.failed, 1);
+    }
+}

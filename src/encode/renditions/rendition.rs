@@ -1,0 +1,50 @@
+//! The JPEGs of one quality, sampling and size.
+
+use super::profile::Profile;
+use crate::measure::times::Times;
+use crate::picture::frame::{Bounds, Chroma, FrameBuf, FrameMeta, Size};
+
+/// The JPEGs of one quality, sampling and size.
+pub struct Rendition {
+    pub(super) quality: u8,
+    pub(super) chroma: Chroma,
+    pub(super) bounds: Bounds,
+    /// Of which frame.
+    pub(super) meta: Option<FrameMeta>,
+    /// Empty if that frame could not be encoded.
+    pub(super) jpeg: FrameBuf,
+    /// It has just come from the device: it goes to those who wait, even though there may be a newer frame by now.
+    /// Later it would be an old picture.
+    pub(super) fresh: bool,
+    /// The last that was made; `None` before the first.
+    pub(super) size: Option<Size>,
+    pub(super) times: Times,
+}
+
+impl Rendition {
+    /// JPEG quality, 1 to 100.
+    pub fn quality(&self) -> u8 {
+        self.quality
+    }
+
+    /// How fine its colours are at most.
+    pub fn chroma(&self) -> Chroma {
+        self.chroma
+    }
+
+    /// Of the newest picture; `None` before the first.
+    pub fn size(&self) -> Option<Size> {
+        self.size
+    }
+
+    /// What its pictures took to make, since the start or the last reload.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// Whether this is what a listener with that profile gets.
+    pub fn is_for(&self, profile: Profile) -> bool {
+        (self.quality, self.chroma, self.bounds)
+            == (profile.raw_quality, profile.chroma(), profile.bounds)
+    }
+}
