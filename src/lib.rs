@@ -33,25 +33,25 @@
 //! | [`measure`] | events per second, how long they took, and fewer of them |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
 //! | [`system`] | the kernel's edges: V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
-//! | [`protocol`] | one file a wire protocol: state machines without socket or clock |
+//! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |
 //! | [`encode`] | who makes which JPEG of a frame: libjpeg, a memory-to-memory device, and what is shared of both |
 //! | [`source`] | where pictures come from |
 //! | [`sink`] | where programs on the same board get pictures |
 //! | [`command`] | the command line, the list of cameras, and the receiving half of the protocols |
-//! | [`client`] | the slot table, one client's slot, its level of quality, and calls between clients |
-//! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; the only reader of the clock |
+//! | [`client`] | the slot table, one client's link and slot, its level of quality, the pages, and calls between clients |
+//! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; deadlines go by the time that it hands on |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `system`,
 //! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `daemon`.
 //!
 //! # Adding to it
 //!
-//! - A **protocol** is a file in [`protocol`], its wire format in an `.md` beside it, a line in the list there, and its
-//!   keys. README shows it with the raw protocol.
-//! - A **source** is a file in [`source`], a variant in `AnySource` and its keys.
-//! - A **sink** is a file in [`sink`], a variant in `AnySink` and `SinkKind`, and its keys.
-//! - A **configuration key** is a row in `config::setting`, a field, and a paragraph in `config/camd.toml`; tests
+//! - A **protocol** is a file in [`protocol`], a line in the list there, its wire format in an `.md` beside it, and its
+//!   name at its keys in [`config::setting`]. README shows it with the raw protocol.
+//! - A **source** is a file in [`source`], a variant in `AnySource` and [`config::SourceKind`], and its keys.
+//! - A **sink** is a file in [`sink`], a variant in `AnySink` and [`config::SinkKind`], and its keys.
+//! - A **configuration key** is a row in [`config::setting`], a field, and a paragraph in `config/camd.toml`; tests
 //!   hold the three together. `cargo run --example man` brings it into the manual page.
 
 #![warn(missing_docs)]

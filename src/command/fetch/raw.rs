@@ -1,4 +1,4 @@
-//! Bare JPEGs one behind the other, as a raw listener sends them ([`crate::protocol::push`]).
+//! Bare JPEGs one behind the other, as a raw listener sends them ([`crate::protocol::raw`]).
 
 use super::error::{FetchError, one_line};
 use super::pictures::PICTURE_LIMIT;
