@@ -108,6 +108,33 @@ fn a_slow_client_sees_new_pictures_and_fast_ones_see_all() {
     }
 }
 
+/// The sockets of this machine whose peer is one of these, each as its line in proc(5)'s net/tcp. There the last two
+/// bytes of an address are its port, in hexadecimal.
+fn server_sockets(peers: &[String]) -> Vec<String> {
+    let ports: Vec<u16> = peers
+        .iter()
+        .map(|peer| {
+            peer.rsplit(':')
+                .next()
+                .expect("a port")
+                .parse()
+                .expect("a number")
+        })
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's sockets");
+    let is_theirs = |line: &&str| {
+        let remote = line.split_whitespace().nth(2).expect("a remote address");
+        let port = remote.rsplit(':').next().expect("a port");
+        ports.contains(&u16::from_str_radix(port, 16).expect("four digits"))
+    };
+    table
+        .lines()
+        .skip(1)
+        .filter(is_theirs)
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
 fn clients_that_stop_reading_are_gone_in_time() {
     let _alone = ALONE
@@ -190,6 +217,9 @@ fn clients_that_stop_reading_are_gone_in_time() {
     );
     // Less than a single picture of any of them: pages that the kernel counts late, not memory taken for them.
     assert!(most - resident < 64, "from {resident} to {most} KiB");
+    // Nor does the kernel hold anything for them: orphaned, each would keep its unsent bytes for a minute and more.
+    let orphans = server_sockets(&hanging);
+    assert!(orphans.is_empty(), "left in the kernel: {orphans:?}");
     drop((streams, pushes));
     // The slots can be used again.
     let mut stream = Stream::open(camd.http(), "/stream");

@@ -1,4 +1,4 @@
-//! The event loop: mio, listeners, signals, timers and the programs that watch camd. The only reader of the clock.
+//! The event loop: mio, listeners, signals, timers and the programs that watch camd.
 //!
 //! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
