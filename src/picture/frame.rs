@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use memmap2::MmapMut;
+
 /// What is known of a picture apart from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameMeta {
@@ -326,25 +328,33 @@ impl Chroma {
 
 /// A fixed copy of one JPEG (or of another reply), allocated once.
 ///
-/// Invariant: `len <= capacity`. Pages that were never written cost no memory: the allocation comes zeroed from the
-/// kernel.
+/// Invariant: `len <= capacity`. Pages that were never written cost no memory: they are the kernel's, mapped without a
+/// file, and no allocator writes anything between them.
 pub struct FrameBuf {
-    bytes: Box<[u8]>,
+    /// `None`: no room at all.
+    bytes: Option<MmapMut>,
     len: usize,
 }
 
 impl FrameBuf {
     /// An empty one with room for so many bytes.
+    ///
+    /// # Panics
+    /// If there is no address space left: all of them are made at the start.
     pub fn new(capacity: usize) -> Self {
+        let map = || {
+            MmapMut::map_anon(capacity)
+                .unwrap_or_else(|error| panic!("no {capacity} bytes of memory: {error}"))
+        };
         FrameBuf {
-            bytes: vec![0; capacity].into_boxed_slice(),
+            bytes: (capacity > 0).then(map),
             len: 0,
         }
     }
 
     /// Bytes that it can hold.
     pub fn capacity(&self) -> usize {
-        self.bytes.len()
+        self.bytes.as_ref().map_or(0, |bytes| bytes.len())
     }
 
     /// Bytes that it holds.
@@ -359,7 +369,9 @@ impl FrameBuf {
 
     /// What it holds.
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.bytes
+            .as_deref()
+            .map_or(&[], |bytes| &bytes[..self.len])
     }
 
     /// Forgets what it holds.
@@ -369,16 +381,16 @@ impl FrameBuf {
 
     /// The whole buffer to be filled by someone else; [`FrameBuf::set_len`] then says how much is good.
     pub fn spare(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        self.bytes.as_deref_mut().unwrap_or_default()
     }
 
     /// # Panics
     /// If `len` is larger than the capacity: the caller wrote past what [`FrameBuf::spare`] gave it, or miscounted.
     pub fn set_len(&mut self, len: usize) {
         assert!(
-            len <= self.bytes.len(),
+            len <= self.capacity(),
             "frame of {len} bytes in a buffer of {}",
-            self.bytes.len()
+            self.capacity()
         );
         self.len = len;
     }
@@ -388,7 +400,8 @@ impl FrameBuf {
     /// # Panics
     /// If there are fewer.
     pub fn consume(&mut self, n: usize) {
-        self.bytes.copy_within(n..self.len, 0);
+        let len = self.len;
+        self.spare().copy_within(n..len, 0);
         self.len -= n;
     }
 
@@ -399,14 +412,15 @@ impl FrameBuf {
     /// If `bytes` is larger than the buffer: frames are measured against `limits.frame_bytes` where they enter.
     pub fn copy_tail(&mut self, bytes: &[u8], from: usize) {
         self.set_len(bytes.len());
-        self.bytes[from..bytes.len()].copy_from_slice(&bytes[from..]);
+        self.spare()[from..bytes.len()].copy_from_slice(&bytes[from..]);
     }
 }
 
 /// Appends, as to a `Vec<u8>` that cannot grow: what does not fit is an error of kind `WriteZero`.
 impl std::io::Write for FrameBuf {
     fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        let room = &mut self.bytes[self.len..];
+        let len = self.len;
+        let room = &mut self.spare()[len..];
         let n = room.len().min(data.len());
         room[..n].copy_from_slice(&data[..n]);
         self.len += n;
