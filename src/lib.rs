@@ -22,6 +22,20 @@
 //!
 //! All memory that a picture needs is taken at start; serving one allocates nothing.
 //!
+//! # One client's way
+//!
+//! 1. [`daemon::net`] accepts a connection, and [`client::table`] finds it a free slot and gives it a session of its
+//!    listener's protocol ([`protocol::session`]). Without a free slot the client is told so, if its protocol has words
+//!    for that.
+//! 2. An event for the connection marks its slot. In its turn the slot writes what is still to be written
+//!    ([`client::link`]), reads, and lets the session hear what came: a request, an `ack`, a record, or nothing of
+//!    interest.
+//! 3. The session answers by itself, wants a picture, or refers its input to those who see more than one client:
+//!    [`client::pages`] for http's pages, [`client::calls`] for the records of calls.
+//! 4. A picture goes its way as above. The session frames it, and says what follows when its last byte is out.
+//! 5. The end comes from the peer, from the session (a reply with `Connection: close`), by a violation of the protocol,
+//!    or by a deadline. The log says why, the calls of that client end, and the slot is free.
+//!
 //! # Where things are
 //!
 //! A folder imports from those above its own row only, and no two files import each other; `tests/layers.rs` reads that

@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -108,24 +109,22 @@ fn a_slow_client_sees_new_pictures_and_fast_ones_see_all() {
     }
 }
 
-/// The sockets of this machine whose peer is one of these, each as its line in proc(5)'s net/tcp. There the last two
-/// bytes of an address are its port, in hexadecimal.
-fn server_sockets(peers: &[String]) -> Vec<String> {
-    let ports: Vec<u16> = peers
+/// The sockets at these addresses of this machine whose peer is one of those, each as its line in proc(5)'s net/tcp.
+/// There the last two bytes of an address are its port, in hexadecimal.
+fn server_sockets(at: [SocketAddr; 3], peers: &[String]) -> Vec<String> {
+    let peers: Vec<u16> = peers
         .iter()
-        .map(|peer| {
-            peer.rsplit(':')
-                .next()
-                .expect("a port")
-                .parse()
-                .expect("a number")
-        })
+        .map(|peer| peer.parse::<SocketAddr>().expect("an address").port())
         .collect();
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's sockets");
     let is_theirs = |line: &&str| {
-        let remote = line.split_whitespace().nth(2).expect("a remote address");
-        let port = remote.rsplit(':').next().expect("a port");
-        ports.contains(&u16::from_str_radix(port, 16).expect("four digits"))
+        let mut ports = line.split_whitespace().skip(1).map(|address| {
+            let port = address.rsplit(':').next().expect("a port");
+            u16::from_str_radix(port, 16).expect("four digits")
+        });
+        let mut next = || ports.next().expect("two addresses");
+        let (local, remote) = (next(), next());
+        at.iter().any(|at| at.port() == local) && peers.contains(&remote)
     };
     table
         .lines()
@@ -218,7 +217,7 @@ fn clients_that_stop_reading_are_gone_in_time() {
     // Less than a single picture of any of them: pages that the kernel counts late, not memory taken for them.
     assert!(most - resident < 64, "from {resident} to {most} KiB");
     // Nor does the kernel hold anything for them: orphaned, each would keep its unsent bytes for a minute and more.
-    let orphans = server_sockets(&hanging);
+    let orphans = server_sockets([camd.http(), camd.push(), camd.raw()], &hanging);
     assert!(orphans.is_empty(), "left in the kernel: {orphans:?}");
     drop((streams, pushes));
     // The slots can be used again.
