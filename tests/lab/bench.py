@@ -7,7 +7,7 @@ one percent on a busy machine, and a limit can be strict.
 
 from guest import NS_PER_INSTRUCTION, Guest, GuestError
 
-CLIENTS = (1, 4, 8, 16, 32, 64)
+CLIENTS = (1, 4, 8, 16, 32)
 FPS = 15
 WARMUP_FRAMES = 15
 FRAMES = 90
