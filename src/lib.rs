@@ -31,7 +31,7 @@
 //!    ([`client::link`]), reads, and lets the session hear what came: a request, an `ack`, a record, or nothing of
 //!    interest.
 //! 3. The session answers by itself, wants a picture, or refers its input to those who see more than one client:
-//!    [`client::pages`] for http's pages, [`client::calls`] for the records of calls.
+//!    [`client::pages`] for http's pages, `client::calls` for the records of calls.
 //! 4. A picture goes its way as above. The session frames it, and says what follows when its last byte is out.
 //! 5. The end comes from the peer, from the session (a reply with `Connection: close`), by a violation of the protocol,
 //!    or by a deadline. The log says why, the calls of that client end, and the slot is free.
