@@ -908,6 +908,9 @@ impl World {
         };
         client.hello();
         self.clients.push(client);
+        // As at the end of the daemon's turn, in which it accepts: before the camera's next one it knows who is there, and
+        // does not go off in front of a viewer that has just come.
+        self.camera.set_viewers(self.hub.viewers(), self.now);
     }
 
     /// The poll: tells the hub what happened on the wires, all or (while late is allowed) some of it, doubled at times.
