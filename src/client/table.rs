@@ -243,6 +243,11 @@ impl<S: Stream> Table<S> {
     pub fn close(&mut self, index: usize, reason: CloseReason) {
         let (slot, listener) = self.with_listener(index);
         listener.past_frames += slot.stats.frames;
+        // The peer did not take in time what it was to get.
+        let is_given_up = matches!(
+            reason,
+            CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow
+        );
         match &reason {
             CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
@@ -262,14 +267,12 @@ impl<S: Stream> Table<S> {
                     REOPEN_MAX.as_secs()
                 );
             }
-            CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow => {
+            _ if is_given_up => {
                 info!("{}: {} closed: {reason}", listener.address, slot.peer);
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }
-        if let CloseReason::WriteTimeout | CloseReason::AckTimeout | CloseReason::Overflow = reason
-            && let Some(stream) = slot.stream()
-        {
+        if is_given_up && let Some(stream) = slot.stream() {
             stream.abandon();
         }
         if listener.is_user() {

@@ -224,8 +224,14 @@ impl Session for Http {
 
     fn open(setup: &Setup) -> Self {
         Http {
+            policy: Rc::clone(&setup.policy),
             heads: Rc::clone(&setup.heads),
-            ..Http::new(Rc::clone(&setup.policy))
+            phase: Phase::Request,
+            close: false,
+            say_keep_alive: false,
+            head_only: false,
+            asked: None,
+            turned_away: false,
         }
     }
 
@@ -347,14 +353,6 @@ pub enum Parsed {
 }
 
 impl Http {
-    /// A new connection.
-    pub fn new(policy: Rc<Policy>) -> Self {
-        Http {
-            policy,
-            ..Http::default()
-        }
-    }
-
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
         if self.turned_away {
@@ -1004,10 +1002,14 @@ mod tests {
         };
         let http = |allow_origin: Option<&str>, set_controls| {
             let allow_origin = allow_origin.map(str::to_owned);
-            Http::new(Rc::new(Policy {
+            let policy = Rc::new(Policy {
                 allow_origin,
                 set_controls,
-            }))
+            });
+            Http {
+                policy,
+                ..Http::default()
+            }
         };
         let mut closed = http(None, true);
         assert_eq!(post(&mut closed, ""), None, "curl");
