@@ -152,6 +152,10 @@ pub const PAGE: usize = FRAME_BYTES_MIN;
 /// kilobytes of old pictures pile up in the send buffer of a slow client.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 
+/// A client that is late waits for a newer picture that comes within so long. Few have less than that still to read of
+/// the last one.
+pub const NEXT_SOON: Duration = Duration::from_millis(20);
+
 /// Bytes in a TCP segment at most (`TCP_MAXSEG`). Ethernet's are smaller; loopback's have 64 KB, and TCP sends a slow
 /// reader only whole ones, so that half a picture would wait for a gap of its own size.
 pub const SEGMENT: u32 = 4096;

@@ -100,7 +100,8 @@ fn a_slow_client_sees_new_pictures_and_fast_ones_see_all() {
         ages.len()
     );
     assert!(
-        median < Duration::from_millis(200),
+        // 100 ms for the bytes, and 64 KB that the client's own kernel may hold before them.
+        median < Duration::from_millis(180),
         "{median:?} in {ages:?}"
     );
     let all = SECONDS * FPS;
@@ -224,6 +225,38 @@ fn clients_that_stop_reading_are_gone_in_time() {
     let mut stream = Stream::open(camd.http(), "/stream");
     stream.next();
     push_next(&mut witness);
+}
+
+/// A slot's copy is for what a client is late with: clients that keep up leave theirs untouched.
+#[test]
+fn clients_that_keep_up_need_no_memory_for_large_pictures() {
+    let _alone = ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (_folder, camera) = replay(5, 1_000_000, 3);
+    let camd = Camd::start(&format!("{camera}{LISTENERS}"));
+    Stream::open(camd.http(), "/stream").next();
+    let before = camd.proc_status("VmRSS");
+    let most = std::thread::scope(|scope| {
+        let address = camd.http();
+        let clients: Vec<_> = (0..10)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut stream = Stream::open(address, "/stream");
+                    (0..10).for_each(|_| drop(stream.next()));
+                })
+            })
+            .collect();
+        let mut most = before;
+        while clients.iter().any(|client| !client.is_finished()) {
+            most = most.max(camd.proc_status("VmRSS"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        most
+    });
+    println!("resident {before} KiB without them, {most} KiB with ten");
+    // Of the ten megabytes that their copies would take, what a busy machine makes of keeping up.
+    assert!(most - before < 4_000, "from {before} to {most} KiB");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::table::{ClientId, Table};
 use crate::config::{Config, ConfigError, LimitsConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
-use crate::limits::{PAGE, SLOTS};
+use crate::limits::{NEXT_SOON, PAGE, SLOTS};
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
@@ -39,6 +39,8 @@ pub struct Hub<S> {
     config_errors: ConfigErrors,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
+    /// When the camera's last two pictures came.
+    came: [Option<Instant>; 2],
     /// Some clients get the newest picture from where it lies.
     lends: bool,
 }
@@ -66,6 +68,7 @@ impl<S: Stream> Hub<S> {
             started: now,
             config_errors: ConfigErrors::default(),
             sent_away: None,
+            came: [None; 2],
             lends: false,
         }
     }
@@ -181,9 +184,20 @@ impl<S: Stream> Hub<S> {
         }
         let fresh = camera.run(readable, now);
         if fresh {
+            self.came = [self.came[1], Some(now)];
             self.table.on_frame();
         }
         fresh
+    }
+
+    /// By when there will be a newer picture, if that is soon. It may be late by a quarter of the time between two.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let [Some(before), Some(last)] = self.came else {
+            return None;
+        };
+        let interval = last.saturating_duration_since(before);
+        let (due, by) = (last + interval, last + interval + interval / 4);
+        (due <= now + (interval / 2).min(NEXT_SOON) && now < by).then_some(by)
     }
 
     /// Lets the camera have its buffer back where it cannot do without: everyone who waits has been offered the picture.
@@ -346,12 +360,13 @@ impl<S: Stream> Hub<S> {
         now: Instant,
         newest: Option<&Frame<'_>>,
     ) -> Result<bool, CloseReason> {
+        let next = self.next(now);
         let (slot, listener) = self.table.with_listener(index);
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
         let Some(news) = self.renditions.news(newest, is_news) else {
             return Ok(false);
         };
-        if !slot.ready(now)? {
+        if !slot.ready(now, next)? {
             return Ok(false);
         }
         let profile = match &listener.goal {

@@ -208,6 +208,11 @@ impl<S: Stream> Link<S> {
         self.slow |= self.out.left() > 0;
     }
 
+    /// The peer was slower than the pictures come, and has not begun a new one since.
+    pub fn is_slow(&self) -> bool {
+        self.slow
+    }
+
     /// Reads once, behind what is in `input`, which then has at most `limit` bytes.
     pub fn read(&mut self, input: &mut FrameBuf, limit: usize) -> io::Result<()> {
         let len = input.len();
@@ -248,8 +253,12 @@ impl<S: Stream> Link<S> {
             self.stalled.get_or_insert(now);
             return Ok(false);
         }
-        self.slow = false;
         Ok(true)
+    }
+
+    /// A chunk begins that is the newest there is.
+    pub fn catch_up(&mut self) {
+        self.slow = false;
     }
 
     /// Shuts our half and waits for the peer's: closing with unread input would make the kernel send a reset, which

@@ -97,6 +97,8 @@ pub struct Slot<S> {
     outbox: FrameBuf,
     /// There was no room in it.
     overflowed: bool,
+    /// Until when it waits for a picture that is about to come, rather than begin with the one that there is.
+    awaits: Option<Instant>,
     /// When the current wait for the peer's word, for a picture or for the end began.
     since: Instant,
     /// The newest picture this client got or is getting.
@@ -129,6 +131,7 @@ impl<S: Stream> Slot<S> {
             input: FrameBuf::new(INPUT),
             outbox: FrameBuf::new(0),
             overflowed: false,
+            awaits: None,
             since: now,
             sequence: 0,
             pace: None,
@@ -186,7 +189,7 @@ impl<S: Stream> Slot<S> {
     pub fn close(&mut self) {
         self.connected = None;
         (self.sending, self.picture, self.overflowed) = (false, false, false);
-        self.on_loan = None;
+        (self.on_loan, self.awaits) = (None, None);
         self.frame.clear();
         self.input.clear();
         self.outbox.clear();
@@ -393,7 +396,12 @@ impl<S: Stream> Slot<S> {
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let stalled = link.deadline(limits.write_timeout);
-        let ends = [stalled, self.patience(limits), session.paused()];
+        let ends = [
+            stalled,
+            self.patience(limits),
+            session.paused(),
+            self.awaits,
+        ];
         ends.into_iter().flatten().min()
     }
 
@@ -654,10 +662,21 @@ impl<S: Stream> Slot<S> {
         self.input = input;
     }
 
-    /// Whether a picture can begin now: to be asked before it is offered. See [`Link::ready`].
-    pub fn ready(&mut self, now: Instant) -> Result<bool, CloseReason> {
+    /// Whether a picture can begin now: to be asked before it is offered. See [`Link::ready`]. `next`: a newer one is about
+    /// to come, by then. A client that is late anyway waits for it: it has the last one's bytes to read meanwhile, from
+    /// its own kernel, and the picture that there is would be older by all of an interval when it is through.
+    pub fn ready(&mut self, now: Instant, next: Option<Instant>) -> Result<bool, CloseReason> {
         let link = &mut self.connected.as_mut().expect(TAKEN).link;
-        link.ready(now).map_err(io)
+        self.awaits = None;
+        if !link.ready(now).map_err(io)? {
+            return Ok(false);
+        }
+        if link.is_slow() && next.is_some() {
+            self.awaits = next;
+            return Ok(false);
+        }
+        link.catch_up();
+        Ok(true)
     }
 
     /// Lends a picture that goes out straight away as far as the socket takes it. `stays`: the rest may go out from where it
@@ -718,7 +737,7 @@ impl<S: Stream> Slot<S> {
         if !is_free {
             link.outpace();
         }
-        if !is_free || !self.ready(now)? {
+        if !is_free || !self.ready(now, None)? {
             self.stats.skipped += 1;
             return Ok(());
         }

@@ -187,7 +187,7 @@ impl Bench {
 
     fn offer(&mut self, jpeg: &[u8]) -> Result<(), CloseReason> {
         self.frames += 1;
-        if !self.slot.ready(self.now)? {
+        if !self.slot.ready(self.now, None)? {
             return Ok(());
         }
         let meta = self.meta();
@@ -304,6 +304,42 @@ fn a_picture_of_which_nothing_was_taken_gives_way_to_a_newer_one() {
     bench.takes(&[ALL]);
     bench.offer(&new).expect("the stream is fine");
     assert_eq!(bench.written(), push_wire(&new));
+}
+
+#[test]
+fn a_late_client_waits_for_the_picture_that_is_about_to_come() {
+    let (old, new) = (jpeg(50), jpeg(60));
+    for comes in [true, false] {
+        let mut bench = Bench::new(ProtocolKind::Push);
+        let next = bench.now + Duration::from_millis(15);
+        assert!(
+            bench.slot.ready(bench.now, Some(next)).unwrap(),
+            "it is not late"
+        );
+        bench.takes(&[Ok(5)]);
+        bench.offer(&old).expect("the stream is fine");
+        assert!(!bench.slot.on_frame(), "it is busy");
+        bench.takes(&[ALL]);
+        assert_turn!(bench.advance(), Turn::WantsFrame);
+        assert!(!bench.slot.ready(bench.now, Some(next)).unwrap());
+        assert_eq!(bench.slot.deadline(&bench.limits), Some(next));
+        // It comes, or it does not in time.
+        if comes {
+            assert!(bench.slot.on_frame(), "it waits for one");
+        } else {
+            bench.now = next;
+            assert_turn!(bench.advance(), Turn::WantsFrame);
+        }
+        bench.takes(&[ALL]);
+        bench.offer(&new).expect("the stream is fine");
+        assert_eq!(bench.written(), [push_wire(&old), push_wire(&new)].concat());
+        assert_eq!(bench.slot.deadline(&bench.limits), None);
+        let soon = bench.now + Duration::from_millis(15);
+        assert!(
+            bench.slot.ready(bench.now, Some(soon)).unwrap(),
+            "it has caught up"
+        );
+    }
 }
 
 #[test]
