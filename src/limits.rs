@@ -104,6 +104,8 @@ pub const SETTINGS: usize = 16;
 pub const CONTROL_NAME: usize = 64;
 /// HTTP: bytes in `allow_origin`.
 pub const ORIGIN: usize = 256;
+/// HTTP: bytes in `base_path`.
+pub const BASE_PATH: usize = 128;
 /// call: a user's name, in UTF-16 units, and in bytes as UTF-8.
 pub const USER_NAME: usize = 64;
 /// See [`USER_NAME`].

@@ -50,6 +50,7 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         min_fps: 5,
         allow_origin: None,
         set_controls: true,
+        base_path: "/".into(),
         user: Name::new("camera").unwrap(),
         password: None,
         password_file: None,
@@ -637,6 +638,25 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "null",
             ]),
         ),
+        "base_path" => (
+            own(&["/", "/webcam", "/webcam/", "/a/b.c/d-e_f~1", "/..."]),
+            own(&[
+                "",
+                "webcam",
+                "//",
+                "//webcam",
+                "/web//cam",
+                "/webcam//",
+                "/web cam",
+                "/webcam?",
+                "/%77ebcam",
+                "/./webcam",
+                "/a/..",
+                "/küche",
+                "/a\\r\\nX: y",
+                "http://box/webcam",
+            ]),
+        ),
         _ => panic!("no examples for the key {key}: add some"),
     };
     match key {
@@ -659,6 +679,10 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "bind" => {
             good.push(socket(107));
             bad.push(socket(108));
+        }
+        "base_path" => {
+            good.push(format!("/{}", "p".repeat(127)));
+            bad.push(format!("/{}", "p".repeat(128)));
         }
         "allow_origin" => {
             good.push(origin(256));

@@ -102,6 +102,7 @@ fn setup(listener: &ListenerConfig) -> Setup {
         policy: Rc::new(Policy {
             allow_origin: listener.allow_origin.clone(),
             set_controls: listener.set_controls,
+            base_path: listener.base_path.trim_matches('/').to_owned(),
         }),
         heads: Rc::default(),
         user: Rc::new(listener.user.clone()),

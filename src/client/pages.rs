@@ -114,7 +114,7 @@ pub(super) fn write<S: Stream, C: Source>(
             }
         }
         Request::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(INDEX)),
-        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) => {
+        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) | Request::Moved(_) => {
             unreachable!("sessions answer {call:?} by themselves")
         }
     };

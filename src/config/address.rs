@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::limits::ORIGIN;
+use crate::limits::{BASE_PATH, ORIGIN};
 use crate::protocol::call::Name;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
@@ -99,6 +99,21 @@ pub(super) fn is_allow_origin(text: &str) -> bool {
         port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
     text.len() <= ORIGIN && scheme_ok && host_ok && port_ok
+}
+
+/// A path without a slash at its end, but for "/" itself: of characters that nobody escapes (RFC 3986, 2.3).
+pub(super) fn base_path(text: &str) -> Option<String> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let is_segment = |segment: &str| {
+        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(plain)
+    };
+    match path.strip_prefix('/') {
+        None => (text == "/").then(|| text.to_owned()),
+        Some(inner) => {
+            (path.len() <= BASE_PATH && inner.split('/').all(is_segment)).then(|| path.to_owned())
+        }
+    }
 }
 
 /// Also that of an IPv4 address.

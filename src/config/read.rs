@@ -128,6 +128,7 @@ fn neutral_listener() -> ListenerConfig {
         min_fps: 0,
         allow_origin: None,
         set_controls: true,
+        base_path: "/".to_owned(),
         user: Name::new("camera").expect("it is one"),
         password: None,
         password_file: None,

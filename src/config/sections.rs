@@ -226,6 +226,8 @@ pub struct ListenerConfig {
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
     pub set_controls: bool,
+    /// HTTP: what a proxy may leave in front of paths: "/", or a path that begins with one and ends without.
+    pub base_path: String,
     /// call: the camera's name.
     pub user: Name,
     /// call; `None`: nobody needs one.

@@ -16,6 +16,7 @@ mod memfd;
 mod original_clients;
 mod peers;
 mod profiles;
+mod proxies;
 mod push_source;
 mod qt_sink;
 mod qt_source;
