@@ -34,6 +34,53 @@ impl Bind {
         }
     }
 
+    /// What somebody may have meant who wrote this, which is no such address.
+    pub(super) fn way_out(text: &str) -> Option<String> {
+        let plain = text.trim();
+        if plain.starts_with("relay:") {
+            return None;
+        }
+        let schemes = ["http://", "https://", "tcp://", "tcp:"];
+        let scheme = schemes.iter().find_map(|scheme| plain.strip_prefix(scheme));
+        let plain = scheme.map_or(plain, |rest| rest.trim_end_matches('/'));
+        let everywhere = |port: &str| {
+            format!(
+                "write \"0.0.0.0:{port}\" for every IPv4 address of this board, \"127.0.0.1:{port}\" for programs on it alone"
+            )
+        };
+        if Bind::parse(plain).is_some() {
+            return Some(format!("write {plain:?}"));
+        }
+        let path = plain.strip_prefix("unix:").unwrap_or(plain);
+        if path != plain || path.starts_with('/') {
+            let path = format!("unix:/{}", path.trim_start_matches('/'));
+            return Bind::parse(&path).map(|_| format!("write {path:?}"));
+        }
+        if let Ok(ip) = plain.trim_matches(['[', ']']).parse::<IpAddr>()
+            && (ip.is_ipv4() || plain.starts_with('[') || !ends_in_port(plain))
+        {
+            return Some(format!("write \"{}\"", SocketAddr::new(ip, 8080)));
+        }
+        let (host, port) = plain.rsplit_once(':').unwrap_or(("", plain));
+        let port_ok = port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        if host.parse::<Ipv6Addr>().is_ok() && port_ok {
+            return Some(format!("write \"[{host}]:{port}\""));
+        }
+        if !port_ok {
+            let is_port = host.parse::<IpAddr>().is_ok() || is_host_name(host);
+            return is_port.then(|| "a port is a number from 0 to 65535".to_owned());
+        }
+        if host.eq_ignore_ascii_case("localhost") {
+            return Some(format!("write \"127.0.0.1:{port}\""));
+        }
+        if host.is_empty() || host == "*" {
+            return Some(everywhere(port));
+        }
+        // Numbers alone are a slip in an address.
+        let is_name = is_host_name(host) && host.contains(|c: char| c.is_ascii_alphabetic());
+        is_name.then(|| format!("names are not looked up: {}", everywhere(port)))
+    }
+
     /// Whether the kernel refuses to listen on both: the same port of the same address, or of an address and of a
     /// wildcard that covers it, `SO_REUSEADDR` or not (socket(7)). `[::]` covers IPv4 as well (ipv6(7), bindv6only).
     pub(super) fn collides(&self, other: &Bind) -> bool {
@@ -114,6 +161,12 @@ pub(super) fn base_path(text: &str) -> Option<String> {
             (path.len() <= BASE_PATH && inner.split('/').all(is_segment)).then(|| path.to_owned())
         }
     }
+}
+
+/// Whether the last part of an IPv6 address without brackets was meant to be a port.
+fn ends_in_port(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    port.len() > 2 && port.parse::<u16>().is_ok() && host.parse::<Ipv6Addr>().is_ok()
 }
 
 /// Also that of an IPv4 address.

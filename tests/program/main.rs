@@ -13,6 +13,7 @@ mod http;
 mod idle;
 mod listeners;
 mod memfd;
+mod messages;
 mod original_clients;
 mod peers;
 mod profiles;
