@@ -121,7 +121,7 @@ fn remote(host: &str, port: u16) -> Remote {
 }
 
 fn default() -> Config {
-    let command = "ffmpeg -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
+    let command = "ffmpeg -hide_banner -loglevel warning -nostdin -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
     Config {
         camera: CameraConfig {
             name: "camera".into(),

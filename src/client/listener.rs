@@ -28,6 +28,10 @@ pub struct Listener {
     pub refused: u64,
     /// Connections that broke the protocol.
     pub violations: u64,
+    /// Connections whose peer did not take in time what it was to get.
+    pub given_up: u64,
+    /// call: logins that were refused.
+    pub not_let_in: u64,
     /// Pictures that were sent whole over connections that have ended.
     pub past_frames: u64,
     /// Why the last connection that camd has made ended.
@@ -48,6 +52,8 @@ impl Listener {
             setup: setup(config),
             refused: 0,
             violations: 0,
+            given_up: 0,
+            not_let_in: 0,
             past_frames: 0,
             ended: None,
             told_unstamped: false,

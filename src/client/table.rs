@@ -9,6 +9,7 @@ use super::listener::Listener;
 use super::slot::{Peer, Slot};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, REFUSAL_BODY, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::measure::said::{Times, is_said};
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::CloseReason;
 
@@ -251,7 +252,11 @@ impl<S: Stream> Table<S> {
         match &reason {
             CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
-                warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+                let times = listener.violations;
+                if is_said(times) {
+                    let (address, peer) = (&listener.address, &slot.peer);
+                    warn!("{address}: {peer} closed: {reason}{}", Times(times));
+                }
             }
             CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
             // Said once, and again only when it changes: it is tried for ever.
@@ -268,7 +273,12 @@ impl<S: Stream> Table<S> {
                 );
             }
             _ if is_given_up => {
-                info!("{}: {} closed: {reason}", listener.address, slot.peer);
+                listener.given_up += 1;
+                let times = listener.given_up;
+                if is_said(times) {
+                    let (address, peer) = (&listener.address, &slot.peer);
+                    info!("{address}: {peer} closed: {reason}{}", Times(times));
+                }
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }

@@ -376,7 +376,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "command",
         doc: "pipe: a program that writes JPEGs to its standard output, and its arguments; no shell is involved.",
         absent: Absent::Default(
-            r#"["ffmpeg", "-f", "v4l2", "-input_format", "mjpeg", "-i", "/dev/video0", "-f", "image2pipe", "-vcodec", "copy", "-"]"#,
+            r#"["ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-f", "v4l2", "-input_format", "mjpeg", "-i", "/dev/video0", "-f", "image2pipe", "-vcodec", "copy", "-"]"#,
         ),
         only: &[],
         kind: Kind::Program {

@@ -12,6 +12,7 @@ mod call_source;
 mod http;
 mod idle;
 mod listeners;
+mod log;
 mod memfd;
 mod messages;
 mod original_clients;
