@@ -34,6 +34,10 @@ pub struct Listener {
     pub not_let_in: u64,
     /// Pictures that were sent whole over connections that have ended.
     pub past_frames: u64,
+    /// As `past_frames`: pictures of the camera between those that clients took, and bytes sent.
+    pub past_skipped: u64,
+    /// See `past_skipped`.
+    pub past_bytes: u64,
     /// Why the last connection that camd has made ended.
     pub ended: Option<CloseReason>,
     /// That its pictures get no time stamp was said in the log.
@@ -55,6 +59,8 @@ impl Listener {
             given_up: 0,
             not_let_in: 0,
             past_frames: 0,
+            past_skipped: 0,
+            past_bytes: 0,
             ended: None,
             told_unstamped: false,
         }

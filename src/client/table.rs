@@ -129,11 +129,23 @@ impl<S: Stream> Table<S> {
 
     /// Pictures sent whole to all clients of a listener.
     pub fn frames_sent(&self, listener: usize) -> u64 {
-        let current = self
-            .clients()
-            .filter(|(_, slot)| slot.listener == listener)
-            .map(|(_, slot)| slot.stats.frames);
-        self.listeners[listener].past_frames + current.sum::<u64>()
+        self.listeners[listener].past_frames + self.sum(listener, |slot| slot.stats.frames)
+    }
+
+    /// Pictures of the camera between those that the clients of a listener took.
+    pub fn frames_skipped(&self, listener: usize) -> u64 {
+        self.listeners[listener].past_skipped + self.sum(listener, |slot| slot.stats.skipped)
+    }
+
+    /// Bytes of all that the clients of a listener were sent.
+    pub fn bytes_sent(&self, listener: usize) -> u64 {
+        self.listeners[listener].past_bytes + self.sum(listener, Slot::bytes)
+    }
+
+    fn sum(&self, listener: usize, of: impl Fn(&Slot<S>) -> u64) -> u64 {
+        let clients = self.clients().map(|(_, slot)| slot);
+        let its = clients.filter(|slot| slot.listener == listener);
+        its.map(of).sum()
     }
 
     /// The rung of a client's pictures; `None` if they are not adapted to its link.
@@ -244,6 +256,8 @@ impl<S: Stream> Table<S> {
     pub fn close(&mut self, index: usize, reason: CloseReason) {
         let (slot, listener) = self.with_listener(index);
         listener.past_frames += slot.stats.frames;
+        listener.past_skipped += slot.stats.skipped;
+        listener.past_bytes += slot.bytes();
         // The peer did not take in time what it was to get.
         let is_given_up = matches!(
             reason,

@@ -34,8 +34,8 @@ use super::session::*;
 pub use super::setup::Policy;
 use super::setup::Setup;
 use origin::Asker;
+pub use target::Route;
 use target::{Moved, Target, Wrong};
-pub use target::{Route, Wish};
 
 use crate::limits::{
     CONTROL_NAME, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS, SNAPSHOT_WAIT,
@@ -264,6 +264,10 @@ impl Session for Http {
 
     fn follows(&self) -> bool {
         self.phase == Phase::Stream
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish
     }
 
     fn watches(&self, _: State) -> bool {

@@ -30,6 +30,26 @@ pub enum Condition {
     Fault,
 }
 
+impl Condition {
+    /// All of them.
+    pub const ALL: [Condition; 4] = [
+        Condition::Idle,
+        Condition::Starting,
+        Condition::Live,
+        Condition::Fault,
+    ];
+
+    /// As in `/state` and `/metrics`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Condition::Idle => "idle",
+            Condition::Starting => "starting",
+            Condition::Live => "live",
+            Condition::Fault => "fault",
+        }
+    }
+}
+
 /// What happened since camd began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {

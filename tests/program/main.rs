@@ -26,3 +26,4 @@ mod raw;
 mod stamp;
 mod supervisor;
 mod uplink;
+mod wishes;

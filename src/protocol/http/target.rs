@@ -4,6 +4,8 @@
 //! (`?t=1`, `&1`, a second `?1`), escape more than they need, and put two slashes or one at the end; a proxy may leave its
 //! own prefix in front.
 
+use crate::protocol::session::Wish;
+
 use crate::limits::{BASE_PATH, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, REQUEST_HEAD};
 
 /// The paths that there are.
@@ -33,19 +35,6 @@ impl Route {
             _ => "GET, HEAD, OPTIONS",
         }
     }
-}
-
-/// What a request wants less of than its listener gives. `None`: as the listener has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// The largest width in pixels.
-    pub width: Option<u16>,
-    /// The largest height in pixels.
-    pub height: Option<u16>,
-    /// JPEG quality at most.
-    pub quality: Option<u8>,
-    /// Of a stream: pictures per second at most.
-    pub max_fps: Option<u16>,
 }
 
 /// Why a target names nothing.
@@ -122,7 +111,7 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         _ => return Err(Wrong::Unknown),
     };
     let wish = match route {
-        Route::Stream | Route::Snapshot => Wish::read(query).map_err(Wrong::Value)?,
+        Route::Stream | Route::Snapshot => wish(query).map_err(Wrong::Value)?,
         _ => Wish::default(),
     };
     let moved = match (path, inner) {
@@ -197,37 +186,33 @@ fn value<'a>(query: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
         .next()
 }
 
-impl Wish {
-    fn read(query: &[u8]) -> Result<Wish, &'static str> {
-        let number = |key: &str, least: u16, most: u16, wrong: &'static str| {
-            let Some(value) = value(query, key.as_bytes()) else {
-                return Ok(None);
-            };
-            // Digits alone: u16's own parser would take a sign.
-            let digits = value.iter().all(u8::is_ascii_digit);
-            let text = std::str::from_utf8(value).ok().filter(|_| digits);
-            let number = text.and_then(|text| text.parse::<u16>().ok());
-            match number.filter(|number| (least..=most).contains(number)) {
-                None => Err(wrong),
-                number => Ok(number),
-            }
+/// The wish in a query; an error names the key whose value is wrong.
+fn wish(query: &[u8]) -> Result<Wish, &'static str> {
+    const SIDE: (u16, u16) = (DIMENSION_MIN, DIMENSION_MAX);
+    const _: () = assert!(SIDE.0 == 16 && SIDE.1 == 8192 && FPS_MAX == 240);
+    let number = |key: &str, (least, most): (u16, u16), wrong: &'static str| {
+        let Some(value) = value(query, key.as_bytes()) else {
+            return Ok(None);
         };
-        const SIDE: (u16, u16) = (DIMENSION_MIN, DIMENSION_MAX);
-        const _: () = assert!(SIDE.0 == 16 && SIDE.1 == 8192 && FPS_MAX == 240);
-        let side = |key, wrong| number(key, SIDE.0, SIDE.1, wrong);
-        Ok(Wish {
-            width: side("width", "width; allowed: pixels from 16 to 8192")?,
-            height: side("height", "height; allowed: pixels from 16 to 8192")?,
-            quality: number("quality", 1, 100, "quality; allowed: percent from 1 to 100")?
-                .map(|percent| percent as u8),
-            max_fps: number(
-                "max_fps",
-                1,
-                FPS_MAX,
-                "max_fps; allowed: pictures per second from 1 to 240",
-            )?,
-        })
-    }
+        // Digits alone: u16's own parser would take a sign.
+        let digits = value.iter().all(u8::is_ascii_digit);
+        let text = std::str::from_utf8(value).ok().filter(|_| digits);
+        let number = text.and_then(|text| text.parse::<u16>().ok());
+        match number.filter(|number| (least..=most).contains(number)) {
+            None => Err(wrong),
+            number => Ok(number),
+        }
+    };
+    let width = "width; allowed: pixels from 16 to 8192";
+    let height = "height; allowed: pixels from 16 to 8192";
+    let quality = "quality; allowed: percent from 1 to 100";
+    let max_fps = "max_fps; allowed: pictures per second from 1 to 240";
+    Ok(Wish {
+        width: number("width", SIDE, width)?,
+        height: number("height", SIDE, height)?,
+        quality: number("quality", (1, 100), quality)?.map(|percent| percent as u8),
+        max_fps: number("max_fps", (1, FPS_MAX), max_fps)?,
+    })
 }
 
 #[cfg(test)]
