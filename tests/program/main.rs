@@ -15,6 +15,7 @@ mod listeners;
 mod log;
 mod memfd;
 mod messages;
+mod monitoring;
 mod original_clients;
 mod peers;
 mod profiles;
