@@ -111,7 +111,7 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
             for error in errors {
                 say(error);
             }
-            if !path.exists() {
+            if fallback.is_none() && !path.exists() {
                 say(cli::NO_CONFIGURATION);
             }
             return Exit::Usage.into();

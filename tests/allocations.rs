@@ -173,10 +173,7 @@ fn smaller_pictures_cost_no_allocation() {
 #[test]
 fn wished_pictures_cost_no_allocation() {
     // More kinds than there are, so that some get the nearest one.
-    let config = format!(
-        "{}clients = 12\n",
-        pattern().replacen("\"http\"", "\"http\"\nclients = 12", 1)
-    );
+    let config = pattern();
     let [few, many] = [N, 10 * N].map(|count| {
         allocations(&config, |camd| {
             let wish = |number: u16| {
