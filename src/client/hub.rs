@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, LimitsConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta};
+use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -292,10 +292,14 @@ impl<S: Stream> Hub<S> {
             Some(goal) if slot.is_adaptable() => slot.choose_rung(goal, &news, now),
             _ => 0,
         };
-        let (own, wish, is_stream) = (&listener.profile, slot.wish(), slot.is_adaptable());
-        let profile = self
-            .renditions
-            .settle(own, rung, &wish, &news, is_stream, now);
+        let (own, wish) = (&listener.profile, slot.wish());
+        let profile = if wish.is_of_the_picture() {
+            let is_stream = slot.is_adaptable();
+            self.renditions
+                .settle(own, rung, &wish, &news, is_stream, now)
+        } else {
+            own.rung(rung)
+        };
         if self.renditions.stamps()
             && let Some(frame) = &newest
         {
@@ -303,8 +307,6 @@ impl<S: Stream> Hub<S> {
         }
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
         let newest_sequence = newest.as_ref().map(|frame| frame.meta.sequence);
-        let is_own = |frame: &Frame<'_>| profile.leaves_untouched(frame);
-        let quality = (!newest.as_ref().is_some_and(is_own)).then_some(profile.raw_quality);
         let made = self.renditions.get(newest, profile, now, is_news);
         let made = made.and_then(|(meta, jpeg)| {
             let payload = match slot.form() {
@@ -319,8 +321,11 @@ impl<S: Stream> Hub<S> {
         };
         slot.offer(&meta, payload, now)?;
         if slot.stats.captured == Some(meta.captured) {
-            let size = profile.size(&meta);
-            slot.stats.kind = Some(Kind { size, quality });
+            slot.stats.kind = Some(Kind {
+                shown: meta.shown(),
+                bounds: profile.bounds,
+                quality: self.renditions.quality(),
+            });
         }
         // What has come from the device can be older than the newest picture, which is then to be made; and a request may
         // wait behind the one that was answered.

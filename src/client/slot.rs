@@ -13,7 +13,7 @@ use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
 use crate::measure::decimate::Decimator;
 use crate::measure::rate::Rate;
-use crate::picture::frame::{FrameBuf, FrameMeta, Size};
+use crate::picture::frame::{Bounds, FrameBuf, FrameMeta, Size};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
 use crate::protocol::session::{
@@ -45,10 +45,19 @@ pub enum Turn {
 /// What a picture is like that a client got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// In pixels.
-    pub size: Size,
+    /// That of the camera, as viewers see it.
+    pub shown: Size,
+    /// What that was fitted into.
+    pub bounds: Bounds,
     /// JPEG quality, 1 to 100; `None`: the camera's own.
     pub quality: Option<u8>,
+}
+
+impl Kind {
+    /// In pixels.
+    pub fn size(&self) -> Size {
+        self.bounds.fit(self.shown)
+    }
 }
 
 /// What a client got, for `/state` and `/metrics`.

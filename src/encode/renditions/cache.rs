@@ -41,6 +41,8 @@ pub struct Renditions {
     /// never written cost no memory.
     made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }>,
     asked: Asked,
+    /// At which quality the JPEG was encoded that [`Renditions::get`] gave last.
+    quality: Option<u8>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
     hardware: Hardware,
@@ -64,6 +66,7 @@ impl Renditions {
             },
             made: room_for(profiles(config), config.limits.frame_bytes),
             asked: Asked::new(config.limits.frame_bytes),
+            quality: None,
             failed: 0,
             hardware: Hardware::new(&config.camera, nodes),
         }
@@ -108,9 +111,6 @@ impl Renditions {
         is_stream: bool,
         now: Instant,
     ) -> Profile {
-        if !wish.is_of_the_picture() {
-            return own.rung(rung);
-        }
         let mut wanted = own.wished(wish, meta);
         if rung > 0 {
             let rungs = (rung..=own.ladder().lowest()).map(|rung| own.rung(rung));
@@ -195,16 +195,18 @@ impl Renditions {
         let newest = newest.filter(|frame| is_news(&frame.meta));
         // Bounds that leave this picture as it is are all the same to the device. It makes what the configuration has: its
         // contexts stay, and what clients ask for does not.
-        let hardware = &self.hardware;
-        let chroma = hardware.chroma(profile.chroma());
-        let fits = |r: &Rendition| {
-            r.quality == profile.raw_quality
-                && hardware.chroma(r.chroma) == chroma
-                && hardware.serves(r.bounds)
-        };
-        if hardware.serves(profile.bounds)
-            && let Some(index) = self.made.iter().position(fits)
-        {
+        let place = self.hardware.serves(profile.bounds).then(|| {
+            let hardware = &self.hardware;
+            let chroma = hardware.chroma(profile.chroma());
+            let fits = |r: &Rendition| {
+                r.quality == profile.raw_quality
+                    && hardware.chroma(r.chroma) == chroma
+                    && hardware.serves(r.bounds)
+            };
+            Some((self.made.iter().position(fits)?, chroma))
+        });
+        if let Some((index, chroma)) = place.flatten() {
+            self.quality = Some(profile.raw_quality);
             let rendition = &self.made[index];
             let ready = rendition.meta.filter(|meta| {
                 (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
@@ -225,8 +227,14 @@ impl Renditions {
         Some((frame.meta, self.make(&frame, profile)?))
     }
 
+    /// At which quality that JPEG was encoded, 1 to 100; `None`: it is the camera's own, or that turned without loss.
+    pub fn quality(&self) -> Option<u8> {
+        self.quality
+    }
+
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
     fn make<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+        self.quality = None;
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
@@ -237,6 +245,7 @@ impl Renditions {
                 return Some(self.turned.jpeg.as_slice());
             }
         }
+        self.quality = Some(profile.raw_quality);
         let mut made = self.made.iter_mut();
         let rendition = made.find(|r| r.is_for(profile));
         let rendition = rendition.or_else(|| self.asked.find(profile));
