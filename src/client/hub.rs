@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, LimitsConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Size};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -316,7 +316,7 @@ impl<S: Stream> Hub<S> {
         let profile = if wish.is_of_the_picture() {
             let (news, is_stream) = (*news, slot.is_adaptable());
             self.renditions
-                .settle(own, rung, &wish, &news, is_stream, now)
+                .settle(own, rung, wish, &news, is_stream, now)
         } else {
             own.rung(rung)
         };
@@ -340,13 +340,13 @@ impl<S: Stream> Hub<S> {
             return Ok(false);
         };
         slot.offer(&meta, payload, now)?;
-        if slot.stats.captured == Some(meta.captured) {
-            slot.stats.kind = Some(Kind {
-                shown: meta.shown(),
-                bounds: profile.bounds,
-                quality: self.renditions.quality(),
-            });
-        }
+        let (width, height) = (meta.width, meta.height);
+        slot.stats.kind = Some(Kind {
+            stored: Size { width, height },
+            orientation: meta.orientation,
+            bounds: profile.bounds,
+            quality: self.renditions.quality(),
+        });
         // What has come from the device can be older than the newest picture, which is then to be made; and a request may
         // wait behind the one that was answered.
         Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
