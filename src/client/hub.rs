@@ -10,14 +10,14 @@ use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::listener::Listener;
 use super::pages::{self, View};
-use super::slot::{Peer, Slot, Turn};
+use super::slot::{Kind, Peer, Slot, Turn};
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
 use crate::config::{Config, ConfigError, LimitsConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, Size};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -360,7 +360,8 @@ impl<S: Stream> Hub<S> {
         now: Instant,
         newest: Option<&Frame<'_>>,
     ) -> Result<bool, CloseReason> {
-        let next = self.next(now);
+        let is_late = self.table.slot(index).is_late();
+        let next = is_late.then(|| self.next(now)).flatten();
         let (slot, listener) = self.table.with_listener(index);
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
         let Some(news) = self.renditions.news(newest, is_news) else {
@@ -369,12 +370,17 @@ impl<S: Stream> Hub<S> {
         if !slot.ready(now, next)? {
             return Ok(false);
         }
-        let profile = match &listener.goal {
-            Some(goal) if slot.is_adaptable() => {
-                let rung = slot.choose_rung(goal, news, now);
-                listener.profile.rung(rung)
-            }
-            _ => listener.profile,
+        let rung = match &listener.goal {
+            Some(goal) if slot.is_adaptable() => slot.choose_rung(goal, news, now),
+            _ => 0,
+        };
+        let (own, wish) = (&listener.profile, slot.wish());
+        let profile = if wish.is_of_the_picture() {
+            let (news, is_stream) = (*news, slot.is_adaptable());
+            self.renditions
+                .settle(own, rung, wish, &news, is_stream, now)
+        } else {
+            own.rung(rung)
         };
         if self.renditions.stamps()
             && let Some(frame) = newest
@@ -399,6 +405,13 @@ impl<S: Stream> Hub<S> {
         let stays = matches!(newest, Some(Frame { picture: Picture::Jpeg(jpeg), .. }) if std::ptr::eq(*jpeg, payload));
         slot.offer(&meta, payload, stays, now)?;
         self.lends |= slot.on_loan().is_some();
+        let (width, height) = (meta.width, meta.height);
+        slot.stats.kind = Some(Kind {
+            stored: Size { width, height },
+            orientation: meta.orientation,
+            bounds: profile.bounds,
+            quality: self.renditions.quality(),
+        });
         // What has come from the device can be older than the newest picture, which is then to be made; and a request may
         // wait behind the one that was answered.
         Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)

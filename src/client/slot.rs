@@ -17,11 +17,11 @@ use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
 use crate::measure::decimate::Decimator;
 use crate::measure::rate::Rate;
-use crate::picture::frame::{FrameBuf, FrameMeta};
+use crate::picture::frame::{Bounds, FrameBuf, FrameMeta, Orientation, Size};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
 use crate::protocol::session::{
-    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants,
+    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants, Wish,
 };
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
@@ -46,6 +46,26 @@ pub enum Turn {
     Closed(CloseReason),
 }
 
+/// What a picture is like that a client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// As the camera has stored it, and how that is to be turned.
+    pub stored: Size,
+    /// See `stored`.
+    pub orientation: Orientation,
+    /// What that was fitted into.
+    pub bounds: Bounds,
+    /// JPEG quality, 1 to 100; `None`: the camera's own.
+    pub quality: Option<u8>,
+}
+
+impl Kind {
+    /// In pixels.
+    pub fn size(&self) -> Size {
+        self.bounds.fit(self.orientation.turn(self.stored))
+    }
+}
+
 /// What a client got, for `/state` and `/metrics`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
@@ -57,6 +77,8 @@ pub struct Stats {
     pub rate: Rate,
     /// When the picture it got last, or is getting, was captured.
     pub captured: Option<Instant>,
+    /// What that one is like.
+    pub kind: Option<Kind>,
 }
 
 /// What there is of a client while it is connected.
@@ -105,6 +127,8 @@ pub struct Slot<S> {
     sequence: u64,
     /// Which pictures it gets, where it shall have fewer than there are.
     pace: Option<Decimator>,
+    /// How these are to differ from the listener's own: that of its session.
+    wish: Wish,
     /// How good they are, on a listener that adapts them to the link.
     adapter: Adapter,
     /// What the client got so far.
@@ -135,6 +159,7 @@ impl<S: Stream> Slot<S> {
             since: now,
             sequence: 0,
             pace: None,
+            wish: Wish::default(),
             adapter: Adapter::new(),
             stats: Stats::default(),
         }
@@ -181,6 +206,7 @@ impl<S: Stream> Slot<S> {
         self.since = now;
         (self.sequence, self.stats) = (0, Stats::default());
         self.pace = max_fps.map(Decimator::new);
+        self.wish = Wish::default();
         self.adapter = Adapter::new();
         self.check();
     }
@@ -311,6 +337,11 @@ impl<S: Stream> Slot<S> {
         }
     }
 
+    /// Bytes of all that its client was sent.
+    pub fn bytes(&self) -> u64 {
+        self.connected.as_ref().map_or(0, |it| it.link.taken())
+    }
+
     /// Someone is there for whom the camera must run.
     pub fn is_viewer(&self) -> bool {
         let connected = self.connected.as_ref().filter(|_| !self.refusal);
@@ -341,6 +372,16 @@ impl<S: Stream> Slot<S> {
     /// was asked for.
     pub fn is_adaptable(&self) -> bool {
         !self.refusal && self.session().is_some_and(Protocol::follows)
+    }
+
+    /// How its pictures are to differ from its listener's own.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
+    /// Pictures per second that it gets at most; `None`: all of them.
+    pub fn max_fps(&self) -> Option<u16> {
+        self.pace.as_ref().map(|pace| pace.fps().round() as u16)
     }
 
     /// In which form it takes pictures.
@@ -540,14 +581,26 @@ impl<S: Stream> Slot<S> {
         };
         let heard = session.hear(moment, now, &mut self.input, reply)?;
         match heard {
-            Heard::Asked => self.since = now,
+            Heard::Asked => {
+                self.wish = session.wish();
+                self.since = now;
+            }
             Heard::NextPart => {
                 link.out.head.clear();
                 let sent = link.out.sent();
                 let chunk = session.next_part(self.whole, sent, &mut link.out.head);
                 link.out.begin(chunk);
             }
-            Heard::Reply => self.begin_reply(),
+            Heard::Reply => {
+                self.wish = session.wish();
+                if session.follows()
+                    && let Some(wished) = self.wish.max_fps
+                {
+                    let least = self.max_fps().map_or(wished, |own| own.min(wished));
+                    self.pace = Some(Decimator::new(least));
+                }
+                self.begin_reply();
+            }
             Heard::Waits | Heard::Acted | Heard::Refers => {}
         }
         Ok(heard)
@@ -660,6 +713,11 @@ impl<S: Stream> Slot<S> {
         let input = std::mem::replace(&mut self.input, FrameBuf::new(0));
         self.tell(&input.as_slice()[..n]);
         self.input = input;
+    }
+
+    /// Its last picture was still on its way when there was a newer one.
+    pub fn is_late(&self) -> bool {
+        self.connected.as_ref().is_some_and(|it| it.link.is_slow())
     }
 
     /// Whether a picture can begin now: to be asked before it is offered. See [`Link::ready`]. `next`: a newer one is about
