@@ -13,7 +13,7 @@ use super::pages::{self, View};
 use super::slot::{Peer, Slot, Turn};
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
-use crate::config::{Config, ConfigError, LimitsConfig};
+use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
@@ -37,6 +37,7 @@ pub struct Hub<S> {
     page: FrameBuf,
     started: Instant,
     config_errors: ConfigErrors,
+    neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
 }
@@ -63,6 +64,7 @@ impl<S: Stream> Hub<S> {
             page: FrameBuf::new(PAGE),
             started: now,
             config_errors: ConfigErrors::default(),
+            neighbours: config.neighbours.clone(),
             sent_away: None,
         }
     }
@@ -82,6 +84,7 @@ impl<S: Stream> Hub<S> {
         );
         self.table.reconfigure(config);
         self.limits = config.limits.clone();
+        self.neighbours = config.neighbours.clone();
         self.renditions.reconfigure(config);
         self.sinks.reconfigure(config, now);
         self.calls.reconfigure(config);
@@ -242,7 +245,9 @@ impl<S: Stream> Hub<S> {
             if slot.is_free() {
                 return;
             }
-            let acted = match slot.advance(now, &self.limits) {
+            let turn = slot.advance(now, &self.limits);
+            pages::count_refused(&mut self.table, index);
+            let acted = match turn {
                 Turn::Wait => return,
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(()),
@@ -349,6 +354,7 @@ impl<S: Stream> Hub<S> {
             renditions: &self.renditions,
             sinks: &self.sinks,
             config_errors: &self.config_errors,
+            neighbours: &self.neighbours,
             started: self.started,
         }
     }

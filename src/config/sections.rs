@@ -22,6 +22,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// At most [`crate::limits::MAX_SINKS`].
     pub sinks: Vec<SinkConfig>,
+    /// At most [`crate::limits::MAX_NEIGHBOURS`].
+    pub neighbours: Vec<NeighbourConfig>,
     /// `[limits]`
     pub limits: LimitsConfig,
 }
@@ -350,6 +352,15 @@ impl SinkFormat {
             SinkFormat::Grey => PixelFormat::Grey.name(),
         }
     }
+}
+
+/// `[[neighbour]]`: another page to which this camd's page links, such as that of the next camera. `/state` has it, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct NeighbourConfig {
+    /// What the link says; 1 to [`crate::limits::CAMERA_NAME`] characters.
+    pub name: String,
+    /// Where it leads; see [`super::address::is_neighbour_url`].
+    pub url: String,
 }
 
 /// `[limits]`

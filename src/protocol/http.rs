@@ -48,6 +48,10 @@ pub const JSON: &str = "application/json";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// The type of the page.
 pub const HTML: &str = "text/html; charset=utf-8";
+/// The type of the icon.
+pub const ICON: &str = "image/svg+xml";
+/// The type of the web manifest (W3C Web Application Manifest, section 4).
+pub const MANIFEST: &str = "application/manifest+json";
 /// The type of `/metrics`.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -109,8 +113,14 @@ pub enum Route {
     Snapshot,
     /// The page.
     Index,
+    /// The page's icon.
+    Icon,
+    /// What a phone needs to keep the page among its programs.
+    Manifest,
     /// What there is to know, as JSON.
     State,
+    /// The same, for a page that asks again and again: the connection ends with the reply, and takes no place.
+    StateOnce,
     /// The same for Prometheus.
     Metrics,
     /// Whether pictures come.
@@ -134,6 +144,9 @@ impl Route {
             ("/stream", _) | ("/", Some("stream")) => Some(Route::Stream),
             ("/snapshot" | "/snapshot.jpg", _) | ("/", Some("snapshot")) => Some(Route::Snapshot),
             ("/", None) => Some(Route::Index),
+            ("/favicon.ico" | "/icon.svg", _) => Some(Route::Icon),
+            ("/manifest.webmanifest", _) => Some(Route::Manifest),
+            ("/state", _) if query.split('&').any(|key| key == "once") => Some(Route::StateOnce),
             ("/state", _) => Some(Route::State),
             ("/metrics", _) => Some(Route::Metrics),
             ("/healthz", _) => Some(Route::Healthz),
@@ -142,9 +155,10 @@ impl Route {
         }
     }
 
-    fn methods(self) -> &'static str {
+    /// What may be asked of it, for Allow (RFC 9110, 10.2.1). `set_controls`: as [`Policy`] has it.
+    fn methods(self, set_controls: bool) -> &'static str {
         match self {
-            Route::Controls => "GET, HEAD, OPTIONS, POST",
+            Route::Controls if set_controls => "GET, HEAD, OPTIONS, POST",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -162,6 +176,23 @@ pub enum Call {
     Options(Route),
     /// POST `/controls`.
     SetControls(Box<Settings>),
+}
+
+impl Call {
+    /// Whether it is answered even where all places are taken: it is what a page needs besides its pictures. Programs that
+    /// ask for the other pages may keep their connection, and are clients like those that get pictures.
+    pub fn takes_no_place(&self) -> bool {
+        match self {
+            Call::Get(route) => match route {
+                Route::Index | Route::Icon | Route::Manifest | Route::StateOnce => true,
+                Route::Controls => true,
+                Route::Stream | Route::Snapshot => false,
+                Route::State | Route::Metrics | Route::Healthz => false,
+            },
+            Call::Options(route) => *route == Route::Controls,
+            Call::SetControls(_) => true,
+        }
+    }
 }
 
 /// A request that is refused, and what to tell the client.
@@ -214,8 +245,10 @@ pub struct Http {
     pub head_only: bool,
     /// A request that is for the pages to answer.
     asked: Option<Call>,
-    /// It is there to be told that there is no room.
+    /// It is above the limits: it gets what takes no place, and is told otherwise that there is no room.
     turned_away: bool,
+    /// It was told so.
+    refused: bool,
 }
 
 impl Session for Http {
@@ -232,12 +265,18 @@ impl Session for Http {
             head_only: false,
             asked: None,
             turned_away: false,
+            refused: false,
         }
     }
 
     /// In reply to its request.
     fn turn_away(&mut self, _: &mut FrameBuf) -> bool {
         self.turned_away = true;
+        true
+    }
+
+    /// The page, and what it needs besides its pictures, takes no place.
+    fn asks_first(&self) -> bool {
         true
     }
 
@@ -355,8 +394,13 @@ pub enum Parsed {
 impl Http {
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
-        if self.turned_away {
-            self.close = true;
+        self.close |= self.turned_away
+            || matches!(
+                call,
+                Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
+            );
+        if self.turned_away && !call.takes_no_place() {
+            self.refused = true;
             let full = Refusal::new(Status::ServiceUnavailable, "all client slots are taken");
             return self.refuse(full, reply);
         }
@@ -378,6 +422,11 @@ impl Http {
                 Heard::Refers
             }
         }
+    }
+
+    /// Whether it was told, since this was last asked, that there is no room.
+    pub fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// The request behind a [`Heard::Refers`]. [`Http::reply`] answers it.
@@ -516,7 +565,7 @@ impl Http {
                 Ok(Call::SetControls(Box::new(parse_settings(body)?)))
             }
             (_, route) => Err(Refusal {
-                allow: Some(route.methods()),
+                allow: Some(route.methods(self.policy.set_controls)),
                 ..Refusal::new(
                     Status::MethodNotAllowed,
                     "this path has other methods, see the Allow field",
@@ -577,7 +626,7 @@ impl Http {
 
     /// The reply to OPTIONS, for a person's question as for a browser's preflight (Fetch Standard, 3.2.2).
     pub fn options_head(&self, route: Route, head: &mut Head) {
-        let methods = route.methods();
+        let methods = route.methods(self.policy.set_controls);
         line(head, format_args!("HTTP/1.1 {}", Status::NoContent));
         line(head, format_args!("Allow: {methods}"));
         if self.policy.allow_origin.is_some() {
@@ -1151,7 +1200,7 @@ mod tests {
                 status,
                 METRICS,
                 usize::MAX,
-                Some(Route::Controls.methods()),
+                Some(Route::Controls.methods(true)),
                 &mut head,
             );
         }
