@@ -359,7 +359,8 @@ impl SinkFormat {
 pub struct NeighbourConfig {
     /// What the link says; 1 to [`crate::limits::CAMERA_NAME`] characters.
     pub name: String,
-    /// Where it leads; see [`super::address::is_neighbour_url`].
+    /// Where it leads: `http://…`, `https://…`, or what differs from the address of this page, `:port`, `:port/path` or
+    /// `/path`. Printable ASCII of at most [`crate::limits::NEIGHBOUR_URL`] bytes.
     pub url: String,
 }
 

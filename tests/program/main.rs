@@ -14,6 +14,7 @@ mod idle;
 mod listeners;
 mod memfd;
 mod original_clients;
+mod page;
 mod peers;
 mod profiles;
 mod push_source;
