@@ -96,6 +96,15 @@ pub const RUNGS: usize = 7;
 /// address space: on a 32-bit board, the buffers of the clients can take 1 GiB of the two or three there are.
 pub const RENDITIONS_BYTES: usize = 256 * 1024 * 1024;
 
+/// JPEGs in sizes and qualities that clients ask for (`/stream?width=…`), beyond those of the configuration, in the whole
+/// process. Each has room for `limits.frame_bytes`.
+pub const ASKED_RENDITIONS: usize = 4;
+/// How many of them may be made something else at once, and how many each second from then on: each change is a picture more
+/// to encode.
+pub const ASKED_AT_ONCE: f64 = 16.0;
+/// See [`ASKED_AT_ONCE`].
+pub const ASKED_PER_SECOND: f64 = 4.0;
+
 /// pull: bytes of picture between two `ack`s.
 pub const PULL_PART: usize = 1380;
 /// HTTP: a request's head (request line and fields) in bytes; more is answered with 431.
@@ -110,6 +119,8 @@ pub const SETTINGS: usize = 16;
 pub const CONTROL_NAME: usize = 64;
 /// HTTP: bytes in `allow_origin`.
 pub const ORIGIN: usize = 256;
+/// HTTP: bytes in `base_path`.
+pub const BASE_PATH: usize = 128;
 /// call: a user's name, in UTF-16 units, and in bytes as UTF-8.
 pub const USER_NAME: usize = 64;
 /// See [`USER_NAME`].

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             fallback,
             watchdog,
         } => return serve(config, fallback.as_deref(), watchdog),
-        Command::Demo => return demo(),
+        Command::Demo { port } => return demo(port),
         Command::Check { config } => cli::check(&config, &mut out),
         Command::Help(topic) => out
             .write_all(cli::help(topic).as_bytes())
@@ -111,6 +111,9 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
             for error in errors {
                 say(error);
             }
+            if fallback.is_none() && !path.exists() {
+                say(cli::NO_CONFIGURATION);
+            }
             return Exit::Usage.into();
         }
     };
@@ -123,12 +126,16 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
     run(loaded.config, options, |_| {})
 }
 
-fn demo() -> ExitCode {
+fn demo(port: u16) -> ExitCode {
     init_log();
-    run(config::demo_config(), Options::default(), |listeners| {
-        // A closed standard output is no reason not to serve.
-        let _ = say_what_to_try(listeners);
-    })
+    run(
+        config::demo_config_at(port),
+        Options::default(),
+        |listeners| {
+            // A closed standard output is no reason not to serve.
+            let _ = say_what_to_try(listeners);
+        },
+    )
 }
 
 fn run(

@@ -170,6 +170,37 @@ fn smaller_pictures_cost_no_allocation() {
     }
 }
 
+#[test]
+fn wished_pictures_cost_no_allocation() {
+    // More kinds than there are, so that some get the nearest one.
+    let config = pattern();
+    let [few, many] = [N, 10 * N].map(|count| {
+        allocations(&config, |camd| {
+            let wish = |number: u16| {
+                format!(
+                    "/stream?width={}&quality={}&max_fps=200",
+                    40 + 32 * number,
+                    20 + number
+                )
+            };
+            let open = |number| Stream::open(camd.http(), &wish(number));
+            let mut streams: Vec<_> = (0..6).map(open).collect();
+            for _ in 0..count {
+                for stream in &mut streams {
+                    let part = stream.next();
+                    let found = camd::picture::jpeg::inspect(&part.jpeg).expect("a JPEG");
+                    assert!(found.width < 320, "{}", found.width);
+                }
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} wished pictures, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} wished pictures", 10 * N);
+}
+
 /// A picture for a pull client that takes its time before each `ack`.
 fn pull_slowly(stream: &mut TcpStream) -> Vec<u8> {
     send(stream, "new_request");

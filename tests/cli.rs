@@ -35,7 +35,14 @@ fn serving() {
     assert_eq!(command(""), serve("/etc/camd.toml"));
     assert_eq!(command("--config my.toml"), serve("my.toml"));
     assert_eq!(command("--config=my.toml"), serve("my.toml"));
-    assert_eq!(command("--demo"), Command::Demo);
+    assert_eq!(command("--demo"), Command::Demo { port: 8080 });
+    for (line, port) in [
+        ("--demo --port 9000", 9000),
+        ("--port=0 --demo", 0),
+        ("--demo --port 65531", 65531),
+    ] {
+        assert_eq!(command(line), Command::Demo { port });
+    }
     // A path is bytes.
     let latin1 = OsString::from_vec(b"/tmp/H\xfchner.toml".to_vec());
     let args = [OsString::from("--config"), latin1.clone()];
@@ -173,6 +180,15 @@ fn asking() {
             Command::Help(Topic::Fetch)
         );
     }
+    for (line, topic) in [
+        ("help", Topic::Camd),
+        ("help fetch", Topic::Fetch),
+        ("help check --help", Topic::Check),
+        ("help help", Topic::Camd),
+        ("help -h", Topic::Camd),
+    ] {
+        assert_eq!(command(line), Command::Help(topic), "{line}");
+    }
     assert_eq!(command("-V"), Command::Version);
     assert_eq!(command("--version"), Command::Version);
     assert_eq!(VERSION, "camd 0.2.0");
@@ -183,7 +199,7 @@ fn wrong_usage() {
     for (line, expected) in [
         (
             "serve",
-            "unknown command \"serve\"; allowed: check, devices, fetch\nTry `camd --help`.",
+            "unknown command \"serve\"; allowed: check, devices, fetch, help\nTry `camd --help`.",
         ),
         (
             "fecth x",
@@ -234,6 +250,30 @@ fn wrong_usage() {
         (
             "--watchdog x devices",
             "--watchdog does not go with `devices`\nTry `camd --help`.",
+        ),
+        (
+            "hlep",
+            "unknown command \"hlep\"; did you mean \"help\"?\nTry `camd --help`.",
+        ),
+        (
+            "help fetsh",
+            "unknown command \"fetsh\"; did you mean \"fetch\"?\nTry `camd --help`.",
+        ),
+        (
+            "help fetch check",
+            "unexpected argument \"check\"\nTry `camd fetch --help`.",
+        ),
+        (
+            "--port 8080",
+            "--port goes with --demo; in the configuration each listener's bind has a port\nTry `camd --help`.",
+        ),
+        (
+            "--demo --port 65532",
+            "--port \"65532\": allowed: 0 to 65531\nTry `camd --help`.",
+        ),
+        (
+            "--demo --port any",
+            "--port \"any\": allowed: 0 to 65531\nTry `camd --help`.",
         ),
         (
             "--demo check",

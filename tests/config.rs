@@ -50,6 +50,7 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         min_fps: 5,
         allow_origin: None,
         set_controls: true,
+        base_path: "/".into(),
         user: Name::new("camera").unwrap(),
         password: None,
         password_file: None,
@@ -127,7 +128,7 @@ fn remote(host: &str, port: u16) -> Remote {
 }
 
 fn default() -> Config {
-    let command = "ffmpeg -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
+    let command = "ffmpeg -hide_banner -loglevel warning -nostdin -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
     Config {
         camera: CameraConfig {
             name: "camera".into(),
@@ -512,13 +513,116 @@ fn accept(setting: &Setting, value: &str) -> Config {
     good(&file_with(setting, value))
 }
 
+/// What somebody is told to write who wrote this as a bind.
+fn way_out(value: &str) -> Option<&'static str> {
+    Some(match value.trim_matches('"') {
+        "0.0.0.0" => r#"write "0.0.0.0:8080""#,
+        "0.0.0.0:" | "0.0.0.0:65536" => "a port is a number from 0 to 65535",
+        ":::8080" | "[::]" => r#"write "[::]:8080""#,
+        "localhost:8080" => r#"write "127.0.0.1:8080""#,
+        "tcp:0.0.0.0:1" | " 0.0.0.0:1" => r#"write "0.0.0.0:1""#,
+        "unix:run/s" => r#"write "unix:/run/s""#,
+        "8080" | ":8080" => {
+            r#"write "0.0.0.0:8080" for every IPv4 address of this board, "127.0.0.1:8080" for programs on it alone"#
+        }
+        "1" => {
+            r#"write "0.0.0.0:1" for every IPv4 address of this board, "127.0.0.1:1" for programs on it alone"#
+        }
+        _ => return None,
+    })
+}
+
+#[test]
+fn a_bind_that_is_nearly_right_is_told_what_to_write() {
+    const EVERYWHERE: &str = r#"write "0.0.0.0:8080" for every IPv4 address of this board, "127.0.0.1:8080" for programs on it alone"#;
+    for (bind, words) in [
+        (r#"":8080""#, EVERYWHERE),
+        (r#""8080""#, EVERYWHERE),
+        ("8080", EVERYWHERE),
+        (r#""*:8080""#, EVERYWHERE),
+        (r#""LocalHost:8080""#, r#"write "127.0.0.1:8080""#),
+        (r#""http://localhost:8080/""#, r#"write "127.0.0.1:8080""#),
+        (r#""http://10.0.0.7:81/""#, r#"write "10.0.0.7:81""#),
+        (r#""192.168.1.7""#, r#"write "192.168.1.7:8080""#),
+        (r#""::1""#, r#"write "[::1]:8080""#),
+        (r#""fe80::1:8080""#, r#"write "[fe80::1]:8080""#),
+        (r#""/run/camd.sock""#, r#"write "unix:/run/camd.sock""#),
+        (
+            r#""shed.local:8080""#,
+            &format!("names are not looked up: {EVERYWHERE}"),
+        ),
+        (r#""shed:web""#, "a port is a number from 0 to 65535"),
+    ] {
+        let text = format!("[[listener]]\nprotocol = \"http\"\nbind = {bind}\n");
+        let errors = errors(&text);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let wanted = format!("; {words}; allowed: ");
+        assert!(errors[0].contains(&wanted), "{bind}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_source_by_another_name_is_told_what_to_write() {
+    for (source, words) in [
+        ("rtsp", r#"write source = "pipe" and command = ["ffmpeg", "#),
+        (
+            "RTSP",
+            r#""-rtsp_transport", "tcp", "-i", "rtsp://USER:PASSWORD@HOST/PATH", "#,
+        ),
+        ("rtsp://10.0.0.9/live", r#""-i", "rtsp://10.0.0.9/live", "#),
+        ("rpicam", r#"command = ["rpicam-vid", "#),
+        ("usb", r#"write source = "v4l2""#),
+        (
+            "/dev/video2",
+            r#"write source = "v4l2" and device = "/dev/video2""#,
+        ),
+        ("file", r#"write source = "replay""#),
+    ] {
+        let errors = errors(&format!("[camera]\nsource = {source:?}\n"));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains(words), "{source}: {errors:?}");
+        assert!(errors[0].contains("; allowed: \"v4l2\""), "{errors:?}");
+    }
+    // The command that is shown can be pasted.
+    let error = &errors("[camera]\nsource = \"rtsp\"\n")[0];
+    let command = error
+        .split("command = ")
+        .nth(1)
+        .and_then(|rest| rest.split(']').next());
+    let command = command.expect("a command");
+    let config = good(&format!(
+        "[camera]\nsource = \"pipe\"\ncommand = {command}]\n"
+    ));
+    assert_eq!(config.camera.command[0], "ffmpeg");
+}
+
+#[test]
+fn the_demo_can_have_other_ports() {
+    let ports = |port| -> Vec<u16> {
+        let config = camd::config::demo_config_at(port);
+        let of = |listener: &ListenerConfig| match listener.bind {
+            Bind::Tcp(address) => address.port(),
+            _ => panic!("{listener:?}"),
+        };
+        config.listeners.iter().map(of).collect()
+    };
+    assert_eq!(camd::config::demo_config_at(8080), demo_config());
+    assert_eq!(ports(9000), [9000, 9001, 9002, 9003, 9004]);
+    assert_eq!(ports(65531), [65531, 65532, 65533, 65534, 65535]);
+    assert_eq!(ports(0), [0; 5]);
+}
+
 /// Exactly one error, on the line of the key (and of an element of it, if `below` names one).
 fn refuse(setting: &Setting, value: &str, below: &str, what: &str) {
     let Setting {
         section, key, kind, ..
     } = setting;
     let section = section.name();
-    let expected = format!("camd.toml:5: {section}.{key}{below}: {what}; allowed: {kind}");
+    let way_out = match *key {
+        "bind" => way_out(value).map_or(String::new(), |words| format!("; {words}")),
+        _ => String::new(),
+    };
+    let expected = format!("camd.toml:5: {section}.{key}{below}: {what}{way_out}; allowed: {kind}");
     assert_eq!(errors(&file_with(setting, value)), [expected], "{value}");
 }
 
@@ -694,6 +798,25 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "/<b>",
             ]),
         ),
+        "base_path" => (
+            own(&["/", "/webcam", "/webcam/", "/a/b.c/d-e_f~1", "/..."]),
+            own(&[
+                "",
+                "webcam",
+                "//",
+                "//webcam",
+                "/web//cam",
+                "/webcam//",
+                "/web cam",
+                "/webcam?",
+                "/%77ebcam",
+                "/./webcam",
+                "/a/..",
+                "/küche",
+                "/a\\r\\nX: y",
+                "http://box/webcam",
+            ]),
+        ),
         _ => panic!("no examples for the key {key}: add some"),
     };
     match key {
@@ -720,6 +843,10 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "bind" => {
             good.push(socket(107));
             bad.push(socket(108));
+        }
+        "base_path" => {
+            good.push(format!("/{}", "p".repeat(127)));
+            bad.push(format!("/{}", "p".repeat(128)));
         }
         "allow_origin" => {
             good.push(origin(256));
@@ -957,7 +1084,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,
-            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
+            r#"camd.toml:19: listener.bind: "localhost:8080" is not valid; write "127.0.0.1:8080"; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:21: listener.bind: missing; allowed: "IPv4:port", "[IPv6]:port", "unix:/absolute/path" (107 bytes) or, call, "relay:host:port""#,
             r#"camd.toml:23: listener.clients: 65 is out of range; allowed: an integer from 1 to 64"#,
             r#"camd.toml:24: listener.quality: 101 is out of range; allowed: an integer from 1 to 100"#,

@@ -50,7 +50,8 @@ fn the_pages_are_up_to_date_and_render_without_warnings() {
 fn the_pages_have_all_keys_options_and_commands() {
     let [(_, program), (_, configuration)] = pages::pages();
     for option in [
-        "config", "fallback", "watchdog", "demo", "version", "count", "output", "timeout", "json",
+        "config", "fallback", "watchdog", "demo", "port", "version", "count", "output", "timeout",
+        "json",
     ] {
         assert!(program.contains(&format!("\\-\\-{option}")), "--{option}");
     }

@@ -12,6 +12,7 @@ use super::texts::Texts;
 use crate::config::{Config, ListenerConfig, Secret};
 use crate::encode::renditions::Profile;
 use crate::limits::{PASSWORD, USER_NAME};
+use crate::measure::said::{Times, is_said};
 use crate::picture::frame::FrameMeta;
 use crate::protocol::Protocol;
 use crate::protocol::call::{self, Connection, Kind, Name, note};
@@ -194,8 +195,16 @@ impl Calls {
             }
         };
         let (slot, listener) = table.with_listener(index);
+        listener.not_let_in += 1;
         let address = &listener.address;
-        info!("{address}: {name} from {} not let in: {reason}", slot.peer);
+        let times = listener.not_let_in;
+        if is_said(times) {
+            let peer = &slot.peer;
+            info!(
+                "{address}: {name} from {peer} not let in: {reason}{}",
+                Times(times)
+            );
+        }
         slot.tell(&note("", name.as_str(), reason, Kind::LoginRefused));
         connection(slot, Connection::refused);
         false

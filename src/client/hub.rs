@@ -10,14 +10,14 @@ use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::listener::Listener;
 use super::pages::{self, View};
-use super::slot::{Peer, Slot, Turn};
+use super::slot::{Kind, Peer, Slot, Turn};
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
 use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
-use crate::picture::frame::{FrameBuf, FrameMeta};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -293,13 +293,14 @@ impl<S: Stream> Hub<S> {
         if !slot.ready(now)? {
             return Ok(false);
         }
-        let profile = match &listener.goal {
-            Some(goal) if slot.is_adaptable() => {
-                let rung = slot.choose_rung(goal, &news, now);
-                listener.profile.rung(rung)
-            }
-            _ => listener.profile,
+        let rung = match &listener.goal {
+            Some(goal) if slot.is_adaptable() => slot.choose_rung(goal, &news, now),
+            _ => 0,
         };
+        let (own, wish, is_stream) = (&listener.profile, slot.wish(), slot.is_adaptable());
+        let profile = self
+            .renditions
+            .settle(own, rung, &wish, &news, is_stream, now);
         if self.renditions.stamps()
             && let Some(frame) = &newest
         {
@@ -307,6 +308,8 @@ impl<S: Stream> Hub<S> {
         }
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
         let newest_sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let is_own = |frame: &Frame<'_>| profile.leaves_untouched(frame);
+        let quality = (!newest.as_ref().is_some_and(is_own)).then_some(profile.raw_quality);
         let made = self.renditions.get(newest, profile, now, is_news);
         let made = made.and_then(|(meta, jpeg)| {
             let payload = match slot.form() {
@@ -320,6 +323,10 @@ impl<S: Stream> Hub<S> {
             return Ok(false);
         };
         slot.offer(&meta, payload, now)?;
+        if slot.stats.captured == Some(meta.captured) {
+            let size = profile.size(&meta);
+            slot.stats.kind = Some(Kind { size, quality });
+        }
         // What has come from the device can be older than the newest picture, which is then to be made; and a request may
         // wait behind the one that was answered.
         Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)

@@ -139,6 +139,8 @@ pub struct Link<S> {
     closing: bool,
     /// The chunk on its way.
     pub out: Outgoing,
+    /// Bytes that the stream has taken in all.
+    taken: u64,
     /// Bytes wait for a stream that takes none, since then.
     stalled: Option<Instant>,
     /// The last chunk was still on its way when there was something newer: the peer is slower than that.
@@ -158,6 +160,7 @@ impl<S: Stream> Link<S> {
             eof: false,
             closing: false,
             out: Outgoing::default(),
+            taken: 0,
             stalled: None,
             slow: false,
             draining: false,
@@ -227,6 +230,7 @@ impl<S: Stream> Link<S> {
     /// Writes what the stream takes of the chunk on its way, and gives the bytes taken.
     pub fn write(&mut self, payload: &[u8], now: Instant) -> io::Result<usize> {
         let taken = self.out.write(&mut self.stream, payload)?;
+        self.taken += taken as u64;
         if self.out.left() == 0 {
             self.stalled = None;
         } else {
@@ -236,6 +240,11 @@ impl<S: Stream> Link<S> {
             }
         }
         Ok(taken)
+    }
+
+    /// Bytes that the stream has taken in all.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Whether a chunk can begin now. What is begun while the kernel still holds the rest of the one before it would wait

@@ -29,8 +29,16 @@ pub struct Listener {
     pub refused: u64,
     /// Connections that broke the protocol.
     pub violations: u64,
+    /// Connections whose peer did not take in time what it was to get.
+    pub given_up: u64,
+    /// call: logins that were refused.
+    pub not_let_in: u64,
     /// Pictures that were sent whole over connections that have ended.
     pub past_frames: u64,
+    /// As `past_frames`: pictures of the camera between those that clients took, and bytes sent.
+    pub past_skipped: u64,
+    /// See `past_skipped`.
+    pub past_bytes: u64,
     /// Why the last connection that camd has made ended.
     pub ended: Option<CloseReason>,
     /// That its pictures get no time stamp was said in the log.
@@ -49,7 +57,11 @@ impl Listener {
             setup: setup(config),
             refused: 0,
             violations: 0,
+            given_up: 0,
+            not_let_in: 0,
             past_frames: 0,
+            past_skipped: 0,
+            past_bytes: 0,
             ended: None,
             told_unstamped: false,
         }
@@ -115,6 +127,7 @@ fn setup(listener: &ListenerConfig) -> Setup {
         policy: Rc::new(Policy {
             allow_origin: listener.allow_origin.clone(),
             set_controls: listener.set_controls,
+            base_path: listener.base_path.trim_matches('/').to_owned(),
         }),
         heads: Rc::default(),
         user: Rc::new(listener.user.clone()),

@@ -139,7 +139,7 @@ pub(super) fn write<S: Stream, C: Source>(
             let name = &camera.settings().name;
             (Status::Ok, http::MANIFEST, manifest(name, page))
         }
-        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) => {
+        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) | Request::Moved(_) => {
             unreachable!("sessions answer {call:?} by themselves")
         }
     };
@@ -241,7 +241,9 @@ struct Profile<I: Iterator<Item = usize> + Clone> {
     /// Places in `listeners` above.
     #[serde(serialize_with = "sequence")]
     listeners: I,
-    /// Made since the start or the last reload.
+    /// A client has asked for it, and no listener has it by itself.
+    asked: bool,
+    /// Made since the start or the last reload; if it is asked for, since then.
     pictures: u64,
     decode_ms: Option<Milliseconds>,
     scale_ms: Option<Milliseconds>,
@@ -287,6 +289,13 @@ struct Client<'a> {
     unsent_bytes: usize,
     /// 0: the listener's own picture; the higher, the smaller. Null where the listener is not adaptive, and for requests.
     rung: Option<u8>,
+    /// Of the picture it got last or is getting; null before the first.
+    width: Option<u16>,
+    height: Option<u16>,
+    /// JPEG quality of that one; null for the camera's own JPEG.
+    quality: Option<u8>,
+    /// Pictures per second at most; null: all there are.
+    max_fps: Option<u16>,
 }
 
 /// A call between users of one listener, or with its camera.
@@ -334,6 +343,8 @@ pub fn state<S: Stream, C: Source>(
 ) -> io::Result<()> {
     let (settings, negotiated, counters) =
         (camera.settings(), camera.negotiated(), camera.counters());
+    let configured = view.renditions.all().iter().map(|it| (false, it));
+    let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
@@ -371,7 +382,7 @@ pub fn state<S: Stream, C: Source>(
                 refused: listener.refused,
                 violations: listener.violations,
             }),
-        profiles: view.renditions.all().iter().map(|rendition| {
+        profiles: profiles.map(|(asked, rendition)| {
             let times = rendition.times();
             let listeners = view.table.listeners.iter().enumerate();
             Profile {
@@ -382,6 +393,7 @@ pub fn state<S: Stream, C: Source>(
                 listeners: listeners
                     .filter(|(_, listener)| listener.wants(rendition))
                     .map(|(index, _)| index),
+                asked,
                 pictures: times.pictures(),
                 decode_ms: Milliseconds::of(times, Phase::Decode),
                 scale_ms: Milliseconds::of(times, Phase::Scale),
@@ -410,6 +422,10 @@ pub fn state<S: Stream, C: Source>(
                 age_ms: ms(slot.stats.captured, now),
                 unsent_bytes: slot.unsent(),
                 rung: view.table.rung(slot),
+                width: slot.stats.kind.map(|kind| kind.size.width),
+                height: slot.stats.kind.map(|kind| kind.size.height),
+                quality: slot.stats.kind.and_then(|kind| kind.quality),
+                max_fps: slot.max_fps(),
             }
         }),
         calls: view.calls.switchboard().calls().iter().map(|call| {
@@ -494,7 +510,24 @@ fn metrics<S: Stream, C: Source>(
     page: &mut impl Write,
 ) -> io::Result<()> {
     let counters = camera.counters();
-    let live = camera.condition() == Condition::Live;
+    let condition = camera.condition();
+    let live = condition == Condition::Live;
+    let name = "camd_build_info";
+    describe(page, name, "gauge", "1; what runs here.")?;
+    let version = env!("CARGO_PKG_VERSION");
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    writeln!(
+        page,
+        "{name}{{version=\"{version}\",arch=\"{arch}\",os=\"{os}\"}} 1"
+    )?;
+    let name = "camd_camera_info";
+    describe(page, name, "gauge", "1; which camera this is.")?;
+    let settings = camera.settings();
+    let (camera_name, source) = (Label(&settings.name), settings.source.name());
+    writeln!(
+        page,
+        "{name}{{name=\"{camera_name}\",source=\"{source}\"}} 1"
+    )?;
     let uptime = now.saturating_duration_since(view.started);
     metric(
         page,
@@ -510,12 +543,27 @@ fn metrics<S: Stream, C: Source>(
         "What is wrong with the configuration file, which is not in force then.",
         view.config_errors.count(),
     )?;
+    let name = "camd_camera_state";
+    let help = "1 for the state it is in. An idle camera is off because nobody watches, a fault is why it should give \
+                pictures and does not.";
+    describe(page, name, "gauge", help)?;
+    for state in Condition::ALL {
+        let (state_name, is_it) = (state.name(), u8::from(state == condition));
+        writeln!(page, "{name}{{state=\"{state_name}\"}} {is_it}")?;
+    }
     metric(
         page,
         "camd_camera_up",
         "gauge",
-        "1 while pictures come.",
+        "1 while pictures come. 0 also while nobody watches: see camd_camera_state.",
         u8::from(live),
+    )?;
+    metric(
+        page,
+        "camd_camera_fps_wanted",
+        "gauge",
+        "Pictures per second that the configuration asks for.",
+        settings.fps,
     )?;
     metric(
         page,
@@ -575,7 +623,7 @@ fn metrics<S: Stream, C: Source>(
     )?;
 
     type Value<S> = fn(&View<'_, S>, usize) -> u64;
-    let per_listener: [(&str, &str, &str, Value<S>); 4] = [
+    let per_listener: [(&str, &str, &str, Value<S>); 7] = [
         ("camd_clients", "gauge", "Connections.", |view, index| {
             view.table.connected(index) as u64
         }),
@@ -584,6 +632,24 @@ fn metrics<S: Stream, C: Source>(
             "counter",
             "Pictures sent whole.",
             |view, index| view.table.frames_sent(index),
+        ),
+        (
+            "camd_frames_skipped_total",
+            "counter",
+            "Pictures of the camera between those that clients took: their links or their max_fps are slower.",
+            |view, index| view.table.frames_skipped(index),
+        ),
+        (
+            "camd_bytes_sent_total",
+            "counter",
+            "Bytes sent to clients, with all framing above TCP.",
+            |view, index| view.table.bytes_sent(index),
+        ),
+        (
+            "camd_clients_limit",
+            "gauge",
+            "Connections at most.",
+            |view, index| view.table.listeners[index].config.clients as u64,
         ),
         (
             "camd_refused_total",
@@ -638,6 +704,8 @@ fn metrics<S: Stream, C: Source>(
             writeln!(page, "{name}{{kind=\"{kind}\",place=\"{place}\"}} {value}")?;
         }
     }
+    // What clients ask for changes, and is counted together.
+    let (asked, asked_spent) = view.renditions.asked_total();
     let profiles = || {
         let renditions = view.renditions.all().iter().enumerate();
         renditions.map(|(index, rendition)| (index, rendition.quality(), rendition.times()))
@@ -651,6 +719,7 @@ fn metrics<S: Stream, C: Source>(
             "{name}{{profile=\"{index}\",quality=\"{quality}\"}} {count}"
         )?;
     }
+    writeln!(page, "{name}{{profile=\"asked\",quality=\"\"}} {asked}")?;
     for (phase, name, help) in [
         (
             Phase::Decode,
@@ -676,6 +745,8 @@ fn metrics<S: Stream, C: Source>(
                 "{name}{{profile=\"{index}\",quality=\"{quality}\"}} {seconds}"
             )?;
         }
+        let seconds = asked_spent[phase as usize].as_secs_f64();
+        writeln!(page, "{name}{{profile=\"asked\",quality=\"\"}} {seconds}")?;
     }
     Ok(())
 }
@@ -716,8 +787,8 @@ impl std::fmt::Display for Label<'_> {
 mod tests {
     use super::*;
     use crate::limits::{
-        CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, REFUSAL_SLOTS, RUNGS,
-        SINK_READERS_MAX,
+        ASKED_RENDITIONS, CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, REFUSAL_SLOTS,
+        RUNGS, SINK_READERS_MAX,
     };
     use crate::protocol;
 
@@ -778,12 +849,13 @@ mod tests {
                 refused: u64::MAX,
                 violations: u64::MAX,
             }),
-            profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS).map(|_| Profile {
+            profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS + ASKED_RENDITIONS).map(|_| Profile {
                 quality: 100,
                 chroma: "422",
                 width: Some(8192),
                 height: Some(8192),
                 listeners: 15..16,
+                asked: false,
                 pictures: u64::MAX,
                 decode_ms: longest(),
                 scale_ms: longest(),
@@ -804,6 +876,10 @@ mod tests {
                 age_ms: Some(u64::MAX),
                 unsent_bytes: u32::MAX as usize,
                 rung: Some(6),
+                width: Some(8192),
+                height: Some(8192),
+                quality: Some(100),
+                max_fps: Some(240),
             }),
             calls: (0..MAX_CLIENTS * CALLS_PLACED).map(|_| Call {
                 caller: (u16::MAX, u16::MAX),

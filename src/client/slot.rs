@@ -13,11 +13,11 @@ use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
 use crate::measure::decimate::Decimator;
 use crate::measure::rate::Rate;
-use crate::picture::frame::{FrameBuf, FrameMeta};
+use crate::picture::frame::{FrameBuf, FrameMeta, Size};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
 use crate::protocol::session::{
-    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants,
+    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants, Wish,
 };
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
@@ -42,6 +42,15 @@ pub enum Turn {
     Closed(CloseReason),
 }
 
+/// What a picture is like that a client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// In pixels.
+    pub size: Size,
+    /// JPEG quality, 1 to 100; `None`: the camera's own.
+    pub quality: Option<u8>,
+}
+
 /// What a client got, for `/state` and `/metrics`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
@@ -53,6 +62,8 @@ pub struct Stats {
     pub rate: Rate,
     /// When the picture it got last, or is getting, was captured.
     pub captured: Option<Instant>,
+    /// What that one is like.
+    pub kind: Option<Kind>,
 }
 
 /// What there is of a client while it is connected.
@@ -286,6 +297,11 @@ impl<S: Stream> Slot<S> {
         }
     }
 
+    /// Bytes of all that its client was sent.
+    pub fn bytes(&self) -> u64 {
+        self.connected.as_ref().map_or(0, |it| it.link.taken())
+    }
+
     /// Someone is there for whom the camera must run.
     pub fn is_viewer(&self) -> bool {
         let connected = self.connected.as_ref().filter(|_| !self.refusal);
@@ -316,6 +332,16 @@ impl<S: Stream> Slot<S> {
     /// was asked for.
     pub fn is_adaptable(&self) -> bool {
         !self.refusal && self.session().is_some_and(Protocol::follows)
+    }
+
+    /// How its pictures are to differ from its listener's own.
+    pub fn wish(&self) -> Wish {
+        self.session().map_or(Wish::default(), Protocol::wish)
+    }
+
+    /// Pictures per second that it gets at most; `None`: all of them.
+    pub fn max_fps(&self) -> Option<u16> {
+        self.pace.as_ref().map(|pace| pace.fps().round() as u16)
     }
 
     /// In which form it takes pictures.
@@ -479,7 +505,15 @@ impl<S: Stream> Slot<S> {
                 let chunk = session.next_part(self.frame.len(), sent, &mut link.out.head);
                 link.out.begin(chunk);
             }
-            Heard::Reply => self.begin_reply(),
+            Heard::Reply => {
+                if session.follows()
+                    && let Some(wished) = session.wish().max_fps
+                {
+                    let least = self.max_fps().map_or(wished, |own| own.min(wished));
+                    self.pace = Some(Decimator::new(least));
+                }
+                self.begin_reply();
+            }
             Heard::Waits | Heard::Acted | Heard::Refers => {}
         }
         Ok(heard)

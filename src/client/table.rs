@@ -9,6 +9,7 @@ use super::listener::Listener;
 use super::slot::{Peer, Slot};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::measure::said::{Times, is_said};
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::CloseReason;
 
@@ -128,11 +129,23 @@ impl<S: Stream> Table<S> {
 
     /// Pictures sent whole to all clients of a listener.
     pub fn frames_sent(&self, listener: usize) -> u64 {
-        let current = self
-            .clients()
-            .filter(|(_, slot)| slot.listener == listener)
-            .map(|(_, slot)| slot.stats.frames);
-        self.listeners[listener].past_frames + current.sum::<u64>()
+        self.listeners[listener].past_frames + self.sum(listener, |slot| slot.stats.frames)
+    }
+
+    /// Pictures of the camera between those that the clients of a listener took.
+    pub fn frames_skipped(&self, listener: usize) -> u64 {
+        self.listeners[listener].past_skipped + self.sum(listener, |slot| slot.stats.skipped)
+    }
+
+    /// Bytes of all that the clients of a listener were sent.
+    pub fn bytes_sent(&self, listener: usize) -> u64 {
+        self.listeners[listener].past_bytes + self.sum(listener, Slot::bytes)
+    }
+
+    fn sum(&self, listener: usize, of: impl Fn(&Slot<S>) -> u64) -> u64 {
+        let clients = self.clients().map(|(_, slot)| slot);
+        let its = clients.filter(|slot| slot.listener == listener);
+        its.map(of).sum()
     }
 
     /// The rung of a client's pictures; `None` if they are not adapted to its link.
@@ -239,6 +252,8 @@ impl<S: Stream> Table<S> {
     pub fn close(&mut self, index: usize, reason: CloseReason) {
         let (slot, listener) = self.with_listener(index);
         listener.past_frames += slot.stats.frames;
+        listener.past_skipped += slot.stats.skipped;
+        listener.past_bytes += slot.bytes();
         // The peer did not take in time what it was to get.
         let is_given_up = matches!(
             reason,
@@ -247,7 +262,11 @@ impl<S: Stream> Table<S> {
         match &reason {
             CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
-                warn!("{}: {} closed: {reason}", listener.address, slot.peer);
+                let times = listener.violations;
+                if is_said(times) {
+                    let (address, peer) = (&listener.address, &slot.peer);
+                    warn!("{address}: {peer} closed: {reason}{}", Times(times));
+                }
             }
             CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
             // Said once, and again only when it changes: it is tried for ever.
@@ -264,7 +283,12 @@ impl<S: Stream> Table<S> {
                 );
             }
             _ if is_given_up => {
-                info!("{}: {} closed: {reason}", listener.address, slot.peer);
+                listener.given_up += 1;
+                let times = listener.given_up;
+                if is_said(times) {
+                    let (address, peer) = (&listener.address, &slot.peer);
+                    info!("{address}: {peer} closed: {reason}{}", Times(times));
+                }
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::command::fetch::{self, FetchError, FetchOptions, Output};
-use crate::config::{self, DEFAULT_PATH, nearest};
+use crate::config::{self, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, nearest};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,11 @@ pub enum Command {
         /// See [`crate::system::watchdog`].
         watchdog: Option<PathBuf>,
     },
-    /// Serve [`config::demo_config`].
-    Demo,
+    /// Serve [`config::demo_config_at`] a port.
+    Demo {
+        /// Of http.
+        port: u16,
+    },
     /// See [`check`].
     Check {
         /// The file to check.
@@ -88,7 +91,9 @@ impl Topic {
     /// Its long options, for guessing what a wrong one should have been.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Topic::Camd => &["config", "fallback", "watchdog", "demo", "help", "version"],
+            Topic::Camd => &[
+                "config", "fallback", "watchdog", "demo", "port", "help", "version",
+            ],
             Topic::Check => &["config", "help"],
             Topic::Devices => &["json", "help"],
             Topic::Fetch => &["count", "output", "timeout", "help"],
@@ -149,6 +154,12 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// What is said where the configuration is not there.
+pub const NO_CONFIGURATION: &str = "\
+camd: to see it without a configuration: camd --demo
+camd: to use another file:               camd --config PATH
+camd: to write one:                      camd devices, camd check --help";
+
 /// What `--version` prints.
 pub const VERSION: &str = concat!("camd ", env!("CARGO_PKG_VERSION"));
 
@@ -158,12 +169,12 @@ camd serves a camera to many viewers over the network.
 Usage:
   camd [--config PATH] [--fallback PATH] [--watchdog DEVICE]
                                serve the camera, as /etc/camd.toml says
-  camd --demo                  serve a built-in moving picture to this machine
+  camd --demo [--port N]       serve a built-in moving picture to this machine
   camd check [--config PATH]   check the configuration, report all its errors
   camd devices [--json]        list cameras: formats, sizes, rates, controls
   camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
                                get pictures from a camd or another MJPEG server
-  camd COMMAND --help          more on a command; `check` lists all keys
+  camd help [COMMAND]          more on a command; `check` lists all keys
   camd --version
 
 Options:
@@ -175,6 +186,8 @@ Options:
                    board if camd hangs or crashes, or if the camera hangs
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
                    call on :8083, raw on :8084
+  --port N         --demo: http on port N, the others on the four behind it;
+                   0: on any free ports
   -h, --help       this text
   -V, --version
 
@@ -335,6 +348,7 @@ where
     let mut fallback = None;
     let mut watchdog = None;
     let mut demo = false;
+    let mut port = None;
     let topic = Topic::Camd;
     let asked = loop {
         match parser.next().map_err(|e| topic.error(e))? {
@@ -349,6 +363,19 @@ where
                 watchdog = Some(PathBuf::from(value(&mut parser, topic)?));
             }
             Some(Arg::Long("demo")) => demo = true,
+            Some(Arg::Long("port")) => {
+                let value = value(&mut parser, topic)?;
+                let number = value.to_str().and_then(|v| v.parse().ok());
+                port = Some(
+                    number
+                        .filter(|port| *port <= DEMO_PORT_MAX)
+                        .ok_or_else(|| {
+                            let value = value.display();
+                            topic
+                                .error(format!("--port \"{value}\": allowed: 0 to {DEMO_PORT_MAX}"))
+                        })?,
+                );
+            }
             Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(topic)),
             Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
             Some(Arg::Value(word)) => break Some(word),
@@ -357,6 +384,11 @@ where
     };
     if demo && config.is_some() {
         return Err(topic.error("--demo reads no configuration: leave out --config"));
+    }
+    if port.is_some() && !demo {
+        return Err(topic.error(
+            "--port goes with --demo; in the configuration each listener's bind has a port",
+        ));
     }
     for (option, given) in [
         ("--fallback", fallback.is_some()),
@@ -375,7 +407,9 @@ where
     }
     let Some(word) = asked else {
         return Ok(match demo {
-            true => Command::Demo,
+            true => Command::Demo {
+                port: port.unwrap_or(DEMO_PORT),
+            },
             false => Command::Serve {
                 config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
                 fallback,
@@ -383,12 +417,10 @@ where
             },
         });
     };
-    let Some(topic) = Topic::COMMANDS
-        .into_iter()
-        .find(|topic| word == topic.word())
-    else {
-        return Err(unknown_command(&word));
-    };
+    if word == HELP_WORD {
+        return parse_help(&mut parser);
+    }
+    let topic = Topic::of(&word)?;
     if demo {
         return Err(topic.error(format!("--demo does not go with `{}`", topic.word())));
     }
@@ -404,6 +436,22 @@ where
         Topic::Fetch => parse_fetch(&mut parser),
         Topic::Camd => unreachable!("it is none of Topic::COMMANDS"),
     }
+}
+
+/// `camd help`, and `camd help fetch`.
+fn parse_help(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let mut topic = Topic::Camd;
+    while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
+        match arg {
+            Arg::Value(word) if topic == Topic::Camd && word != HELP_WORD => {
+                topic = Topic::of(&word)?;
+            }
+            Arg::Value(word) if topic == Topic::Camd && word == HELP_WORD => {}
+            Arg::Short('h') | Arg::Long("help") => {}
+            other => return Err(topic.unknown(other)),
+        }
+    }
+    Ok(Command::Help(topic))
 }
 
 fn parse_check(
@@ -532,14 +580,24 @@ fn value(parser: &mut lexopt::Parser, topic: Topic) -> Result<OsString, UsageErr
 fn unknown_command(word: &OsString) -> UsageError {
     let words = Topic::COMMANDS.map(Topic::word);
     let word = word.to_string_lossy();
-    let way_out = match nearest(&word, words) {
+    let way_out = match nearest(&word, words.into_iter().chain([HELP_WORD])) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("allowed: {}", words.join(", ")),
+        None => format!("allowed: {}, {HELP_WORD}", words.join(", ")),
     };
     Topic::Camd.error(format!("unknown command \"{word}\"; {way_out}"))
 }
 
+/// The command that has no topic of its own.
+const HELP_WORD: &str = "help";
+
 impl Topic {
+    /// That of a command.
+    fn of(word: &OsString) -> Result<Topic, UsageError> {
+        let mut topics = Topic::COMMANDS.into_iter();
+        let topic = topics.find(|topic| word == topic.word());
+        topic.ok_or_else(|| unknown_command(word))
+    }
+
     fn error(self, message: impl ToString) -> UsageError {
         UsageError {
             message: message.to_string(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::limits::{NEIGHBOUR_URL, ORIGIN};
+use crate::limits::{BASE_PATH, NEIGHBOUR_URL, ORIGIN};
 use crate::protocol::call::Name;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
@@ -32,6 +32,53 @@ impl Bind {
             None => text.parse().ok().map(Bind::Tcp),
             Some(path) => unix_path(path).map(Bind::Unix),
         }
+    }
+
+    /// What somebody may have meant who wrote this, which is no such address.
+    pub(super) fn way_out(text: &str) -> Option<String> {
+        let plain = text.trim();
+        if plain.starts_with("relay:") {
+            return None;
+        }
+        let schemes = ["http://", "https://", "tcp://", "tcp:"];
+        let scheme = schemes.iter().find_map(|scheme| plain.strip_prefix(scheme));
+        let plain = scheme.map_or(plain, |rest| rest.trim_end_matches('/'));
+        let everywhere = |port: &str| {
+            format!(
+                "write \"0.0.0.0:{port}\" for every IPv4 address of this board, \"127.0.0.1:{port}\" for programs on it alone"
+            )
+        };
+        if Bind::parse(plain).is_some() {
+            return Some(format!("write {plain:?}"));
+        }
+        let path = plain.strip_prefix("unix:").unwrap_or(plain);
+        if path != plain || path.starts_with('/') {
+            let path = format!("unix:/{}", path.trim_start_matches('/'));
+            return Bind::parse(&path).map(|_| format!("write {path:?}"));
+        }
+        if let Ok(ip) = plain.trim_matches(['[', ']']).parse::<IpAddr>()
+            && (ip.is_ipv4() || plain.starts_with('[') || !ends_in_port(plain))
+        {
+            return Some(format!("write \"{}\"", SocketAddr::new(ip, 8080)));
+        }
+        let (host, port) = plain.rsplit_once(':').unwrap_or(("", plain));
+        let port_ok = port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        if host.parse::<Ipv6Addr>().is_ok() && port_ok {
+            return Some(format!("write \"[{host}]:{port}\""));
+        }
+        if !port_ok {
+            let is_port = host.parse::<IpAddr>().is_ok() || is_host_name(host);
+            return is_port.then(|| "a port is a number from 0 to 65535".to_owned());
+        }
+        if host.eq_ignore_ascii_case("localhost") {
+            return Some(format!("write \"127.0.0.1:{port}\""));
+        }
+        if host.is_empty() || host == "*" {
+            return Some(everywhere(port));
+        }
+        // Numbers alone are a slip in an address.
+        let is_name = is_host_name(host) && host.contains(|c: char| c.is_ascii_alphabetic());
+        is_name.then(|| format!("names are not looked up: {}", everywhere(port)))
     }
 
     /// Whether the kernel refuses to listen on both: the same port of the same address, or of an address and of a
@@ -122,6 +169,27 @@ pub(super) fn is_neighbour_url(text: &str) -> bool {
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
+}
+
+/// A path without a slash at its end, but for "/" itself: of characters that nobody escapes (RFC 3986, 2.3).
+pub(super) fn base_path(text: &str) -> Option<String> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let is_segment = |segment: &str| {
+        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(plain)
+    };
+    match path.strip_prefix('/') {
+        None => (text == "/").then(|| text.to_owned()),
+        Some(inner) => {
+            (path.len() <= BASE_PATH && inner.split('/').all(is_segment)).then(|| path.to_owned())
+        }
+    }
+}
+
+/// Whether the last part of an IPv6 address without brackets was meant to be a port.
+fn ends_in_port(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    port.len() > 2 && port.parse::<u16>().is_ok() && host.parse::<Ipv6Addr>().is_ok()
 }
 
 /// Also that of an IPv4 address.

@@ -132,10 +132,31 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
     read::read(text, file)
 }
 
-/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port 8080, push on 8081, pull
-/// on 8082, call on 8083, raw on 8084.
+/// What `camd --demo` serves: the built-in moving picture on 127.0.0.1, http on port [`DEMO_PORT`], push on the one behind it,
+/// then pull, call and raw.
 pub fn demo_config() -> Config {
     built_in(DEMO, "demo")
+}
+
+/// The port of http in [`demo_config`].
+pub const DEMO_PORT: u16 = 8080;
+/// The last port that http can have in [`demo_config_at`].
+pub const DEMO_PORT_MAX: u16 = u16::MAX - 4;
+
+/// The same with http on another port; the others follow that. 0: any free ports.
+///
+/// # Panics
+/// If there is no room for all of them behind that port: above [`DEMO_PORT_MAX`].
+pub fn demo_config_at(port: u16) -> Config {
+    assert!(port <= DEMO_PORT_MAX, "no room behind port {port}");
+    let mut config = demo_config();
+    for listener in &mut config.listeners {
+        if let Bind::Tcp(address) = &mut listener.bind {
+            let place = address.port() - DEMO_PORT;
+            address.set_port(if port == 0 { 0 } else { port + place });
+        }
+    }
+    config
 }
 
 /// # Panics

@@ -129,6 +129,7 @@ fn neutral_listener() -> ListenerConfig {
         min_fps: 0,
         allow_origin: None,
         set_controls: true,
+        base_path: "/".to_owned(),
         user: Name::new("camera").expect("it is one"),
         password: None,
         password_file: None,
@@ -268,7 +269,8 @@ impl Reader<'_> {
                         .err()
                         .unwrap_or_default()
                     {
-                        let what = format!("{}; allowed: {}", wrong.what, setting.kind);
+                        let way_out = way_out(setting, value.get_ref());
+                        let what = format!("{}{way_out}; allowed: {}", wrong.what, setting.kind);
                         self.error(wrong.at, format!("{key}{}", wrong.below), what);
                     }
                 }
@@ -655,6 +657,21 @@ fn built_in_table(text: &'static str) -> DeTable<'static> {
     DeTable::parse(text)
         .unwrap_or_else(|e| panic!("built-in section: {e}"))
         .into_inner()
+}
+
+/// What to write in place of a wrong value, where that can be guessed; with a semicolon in front.
+fn way_out(setting: &Setting, value: &DeValue<'_>) -> String {
+    let text = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        _ => return String::new(),
+    };
+    let way_out = match (setting.section, setting.key) {
+        (Section::Listener, "bind") => Bind::way_out(&text),
+        (Section::Camera, "source") => SourceKind::way_out(&text),
+        _ => None,
+    };
+    way_out.map_or(String::new(), |way_out| format!("; {way_out}"))
 }
 
 /// Checks one value against its row and puts it where it belongs.

@@ -173,6 +173,42 @@ impl SourceKind {
         SourceKind::QtShm,
     ];
 
+    /// What somebody may have meant who wrote this, which is no such name: cameras that camd reads in another way.
+    pub(super) fn way_out(text: &str) -> Option<String> {
+        let (scheme, url) = match text.split_once("://") {
+            Some((scheme, _)) => (scheme, text),
+            None => (text, ""),
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        let with_ffmpeg = |options: &str, example: &str| {
+            let url = if url.is_empty() { example } else { url };
+            format!(
+                "write source = \"pipe\" and command = [\"ffmpeg\", \"-hide_banner\", \"-loglevel\", \"warning\", \"-nostdin\", {options}\"-i\", {url:?}, \"-f\", \"image2pipe\", \"-vcodec\", \"mjpeg\", \"-\"]"
+            )
+        };
+        Some(match scheme.as_str() {
+            "rtsp" | "rtsps" | "onvif" => {
+                with_ffmpeg("\"-rtsp_transport\", \"tcp\", ", "rtsp://USER:PASSWORD@HOST/PATH")
+            }
+            "rtmp" | "srt" | "udp" | "rtp" | "hls" | "ffmpeg" => with_ffmpeg("", "URL"),
+            "http" | "https" if !url.is_empty() => with_ffmpeg("", url),
+            "libcamera" | "rpicam" | "raspicam" | "picamera" | "picamera2" | "csi" => {
+                "write source = \"pipe\" and command = [\"rpicam-vid\", \"-t\", \"0\", \"-n\", \"--codec\", \"mjpeg\", \"-o\", \"-\"]".to_owned()
+            }
+            "usb" | "uvc" | "webcam" | "video" | "camera" => {
+                "write source = \"v4l2\", and the camera's name from `camd devices` as device".to_owned()
+            }
+            device if device.starts_with("/dev/") => {
+                format!("write source = \"v4l2\" and device = {text:?}")
+            }
+            "file" | "folder" | "image" | "images" | "jpeg" => {
+                "write source = \"replay\", and the file or folder as path".to_owned()
+            }
+            "test" | "demo" => "write source = \"pattern\"".to_owned(),
+            _ => return None,
+        })
+    }
+
     /// The name in `camera.source` and in `/state`.
     pub fn name(self) -> &'static str {
         match self {
@@ -228,6 +264,8 @@ pub struct ListenerConfig {
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
     pub set_controls: bool,
+    /// HTTP: what a proxy may leave in front of paths: "/", or a path that begins with one and ends without.
+    pub base_path: String,
     /// call: the camera's name.
     pub user: Name,
     /// call; `None`: nobody needs one.

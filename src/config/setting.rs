@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::{Address, Bind, Dial, is_allow_origin, is_neighbour_url};
+use super::address::{Address, Bind, Dial, base_path, is_allow_origin, is_neighbour_url};
 use super::secret::Secret;
 use super::sections::{
     Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, SinkConfig, SinkFormat, SinkKind,
@@ -390,7 +390,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "command",
         doc: "pipe: a program that writes JPEGs to its standard output, and its arguments; no shell is involved.",
         absent: Absent::Default(
-            r#"["ffmpeg", "-f", "v4l2", "-input_format", "mjpeg", "-i", "/dev/video0", "-f", "image2pipe", "-vcodec", "copy", "-"]"#,
+            r#"["ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-f", "v4l2", "-input_format", "mjpeg", "-i", "/dev/video0", "-f", "image2pipe", "-vcodec", "copy", "-"]"#,
         ),
         only: &[],
         kind: Kind::Program {
@@ -779,6 +779,23 @@ pub static SETTINGS: &[Setting] = &[
         only: &[HTTP],
         kind: Kind::Boolean {
             set: |c, value| listener(c).set_controls = value,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "base_path",
+        doc: "http: the path below which a reverse proxy serves this listener, if the proxy leaves it in front of the paths.",
+        absent: Absent::Default(r#""/""#),
+        only: &[HTTP],
+        kind: Kind::Text {
+            allowed: r#""/path" of letters, digits, "-", ".", "_", "~" and "/" (128 bytes)"#,
+            set: |c, text| match base_path(text) {
+                Some(path) => {
+                    listener(c).base_path = path;
+                    true
+                }
+                None => false,
+            },
         },
     },
     Setting {

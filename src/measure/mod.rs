@@ -2,4 +2,5 @@
 
 pub mod decimate;
 pub mod rate;
+pub mod said;
 pub mod times;

@@ -62,6 +62,14 @@ impl Times {
         }
     }
 
+    /// Without any picture again.
+    pub fn clear(&mut self) {
+        self.pictures = 0;
+        for window in &mut self.windows {
+            window.total = Duration::ZERO;
+        }
+    }
+
     /// Counts one more picture.
     pub fn add(&mut self, spent: &Spent) {
         // The remainder fits any index.

@@ -22,6 +22,9 @@
 //! A stream goes on until the client goes. In `Idle` a request must be whole within limits.head_timeout_s: 408 for half
 //! a one, and the end for none. After a reply with `Connection: close` the connection ends.
 
+mod origin;
+pub mod target;
+
 use std::fmt::{self, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,6 +33,10 @@ use super::head_cache::HeadCache;
 use super::session::*;
 pub use super::setup::Policy;
 use super::setup::Setup;
+use origin::Asker;
+pub use target::Route;
+use target::{Moved, Target, Wrong};
+
 use crate::limits::{
     CONTROL_NAME, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS, SNAPSHOT_WAIT,
 };
@@ -62,6 +69,8 @@ pub enum Status {
     Ok,
     /// 204: OPTIONS.
     NoContent,
+    /// 301
+    MovedPermanently,
     /// 400
     BadRequest,
     /// 403
@@ -76,6 +85,8 @@ pub enum Status {
     LengthRequired,
     /// 413
     ContentTooLarge,
+    /// 417
+    ExpectationFailed,
     /// 431
     HeadTooLarge,
     /// 503
@@ -90,6 +101,7 @@ impl fmt::Display for Status {
         f.write_str(match self {
             Status::Ok => "200 OK",
             Status::NoContent => "204 No Content",
+            Status::MovedPermanently => "301 Moved Permanently",
             Status::BadRequest => "400 Bad Request",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
@@ -97,70 +109,11 @@ impl fmt::Display for Status {
             Status::RequestTimeout => "408 Request Timeout",
             Status::LengthRequired => "411 Length Required",
             Status::ContentTooLarge => "413 Content Too Large",
+            Status::ExpectationFailed => "417 Expectation Failed",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
         })
-    }
-}
-
-/// The paths that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// Picture after picture.
-    Stream,
-    /// One picture.
-    Snapshot,
-    /// The page.
-    Index,
-    /// The page's icon.
-    Icon,
-    /// What a phone needs to keep the page among its programs.
-    Manifest,
-    /// What there is to know, as JSON.
-    State,
-    /// The same, for a page that asks again and again: the connection ends with the reply, and takes no place.
-    StateOnce,
-    /// The same for Prometheus.
-    Metrics,
-    /// Whether pictures come.
-    Healthz,
-    /// The camera's V4L2 controls.
-    Controls,
-}
-
-impl Route {
-    /// From a request target in origin form, or in absolute form, which servers must take too (RFC 9112, 3.2.2).
-    fn from_target(target: &str) -> Option<Route> {
-        let target = match target.split_once("://") {
-            Some((_, rest)) if !target.starts_with('/') => {
-                rest.find('/').map_or("/", |slash| &rest[slash..])
-            }
-            _ => target,
-        };
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let action = query.split('&').find_map(|key| key.strip_prefix("action="));
-        match (path, action) {
-            ("/stream", _) | ("/", Some("stream")) => Some(Route::Stream),
-            ("/snapshot" | "/snapshot.jpg", _) | ("/", Some("snapshot")) => Some(Route::Snapshot),
-            ("/", None) => Some(Route::Index),
-            ("/favicon.ico" | "/icon.svg", _) => Some(Route::Icon),
-            ("/manifest.webmanifest", _) => Some(Route::Manifest),
-            ("/state", _) if query.split('&').any(|key| key == "once") => Some(Route::StateOnce),
-            ("/state", _) => Some(Route::State),
-            ("/metrics", _) => Some(Route::Metrics),
-            ("/healthz", _) => Some(Route::Healthz),
-            ("/controls", _) => Some(Route::Controls),
-            _ => None,
-        }
-    }
-
-    /// What may be asked of it, for Allow (RFC 9110, 10.2.1). `set_controls`: as [`Policy`] has it.
-    fn methods(self, set_controls: bool) -> &'static str {
-        match self {
-            Route::Controls if set_controls => "GET, HEAD, OPTIONS, POST",
-            _ => "GET, HEAD, OPTIONS",
-        }
     }
 }
 
@@ -172,6 +125,8 @@ pub type Settings = heapless::Vec<(heapless::String<CONTROL_NAME>, i64), SETTING
 pub enum Call {
     /// GET or HEAD.
     Get(Route),
+    /// GET or HEAD of the page, by a path from which its links lead elsewhere.
+    Moved(Moved),
     /// OPTIONS.
     Options(Route),
     /// POST `/controls`.
@@ -190,7 +145,8 @@ impl Call {
                 Route::State | Route::Metrics | Route::Healthz => false,
             },
             Call::Options(route) => *route == Route::Controls,
-            Call::SetControls(_) => true,
+            // To where the page is.
+            Call::Moved(_) | Call::SetControls(_) => true,
         }
     }
 }
@@ -245,6 +201,10 @@ pub struct Http {
     pub head_only: bool,
     /// A request that is for the pages to answer.
     asked: Option<Call>,
+    /// How the pictures are to differ from the listener's own.
+    wish: Wish,
+    /// The client of the current request was told to go on with its body.
+    continued: bool,
     /// It is above the limits: it gets what takes no place, and is told otherwise that there is no room.
     turned_away: bool,
     /// It was told so.
@@ -264,6 +224,8 @@ impl Session for Http {
             say_keep_alive: false,
             head_only: false,
             asked: None,
+            wish: Wish::default(),
+            continued: false,
             turned_away: false,
             refused: false,
         }
@@ -297,6 +259,16 @@ impl Session for Http {
         }
         Ok(match self.parse(input.as_slice()) {
             Parsed::Incomplete => Heard::Waits,
+            Parsed::Expects if self.turned_away => {
+                self.refused = true;
+                input.clear();
+                self.refuse(FULL, reply)
+            }
+            Parsed::Expects => {
+                self.continued = true;
+                append(reply.head, format_args!("HTTP/1.1 100 Continue\r\n\r\n"));
+                Heard::Reply
+            }
             Parsed::Call(call, used) => {
                 input.consume(used);
                 self.on_call(call, reply)
@@ -323,6 +295,10 @@ impl Session for Http {
 
     fn follows(&self) -> bool {
         self.phase == Phase::Stream
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish
     }
 
     fn watches(&self, _: State) -> bool {
@@ -383,6 +359,8 @@ impl Session for Http {
 pub enum Parsed {
     /// No whole request yet.
     Incomplete,
+    /// A head that will be obeyed, whose client waits for a word before it sends the body (RFC 9110, 10.1.1).
+    Expects,
     /// A request, and the length of its bytes.
     Call(Call, usize),
     /// As `Call`; the connection can go on.
@@ -394,15 +372,13 @@ pub enum Parsed {
 impl Http {
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
-        self.close |= self.turned_away
-            || matches!(
-                call,
-                Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
-            );
+        self.close |= matches!(
+            call,
+            Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
+        );
         if self.turned_away && !call.takes_no_place() {
             self.refused = true;
-            let full = Refusal::new(Status::ServiceUnavailable, "all client slots are taken");
-            return self.refuse(full, reply);
+            return self.refuse(FULL, reply);
         }
         match call {
             Call::Get(Route::Stream) => {
@@ -415,6 +391,10 @@ impl Http {
             }
             Call::Options(route) => {
                 self.options_head(route, reply.head);
+                Heard::Reply
+            }
+            Call::Moved(moved) => {
+                self.moved(moved, reply);
                 Heard::Reply
             }
             call => {
@@ -434,7 +414,27 @@ impl Http {
         self.asked.take()
     }
 
+    /// Sends the client of the page to where its links lead to the right places. The reference is relative: what a proxy has
+    /// cut off in front of the path is not known here.
+    fn moved(&mut self, moved: Moved, reply: Reply<'_>) {
+        self.phase = Phase::Request;
+        let status = Status::MovedPermanently;
+        line(reply.head, format_args!("HTTP/1.1 {status}"));
+        line(reply.head, format_args!("Cache-Control: no-store"));
+        line(reply.head, format_args!("Content-Length: 0"));
+        match moved {
+            Moved::Above => line(reply.head, format_args!("Location: ../")),
+            Moved::Below => {
+                let last = target::last(&self.policy.base_path);
+                line(reply.head, format_args!("Location: {last}/"));
+            }
+        }
+        self.connection(reply.head);
+        line(reply.head, format_args!(""));
+    }
+
     fn refuse(&mut self, refusal: Refusal, reply: Reply<'_>) -> Heard {
+        self.close |= self.turned_away;
         let mut body = heapless::String::<REFUSAL_BODY>::new();
         // Cut if too long: it is for a person's eyes.
         let _ = writeln!(body, "{}: {}", refusal.status, refusal.reason);
@@ -505,10 +505,11 @@ impl Http {
         if version_1_1 && fields.host.is_none() {
             return self.broken(Status::BadRequest, "HTTP/1.1 requires one Host field");
         }
-        let Some(bytes) = input.get(..head + fields.content_length) else {
+        let bytes = input.get(..head + fields.content_length);
+        let is_awaited = version_1_1 && fields.continues && input.len() == head && !self.continued;
+        if bytes.is_none() && !is_awaited {
             return Parsed::Incomplete;
-        };
-        let body = &bytes[head..];
+        }
 
         let keep = if version_1_1 {
             !fields.connection_close
@@ -523,7 +524,28 @@ impl Http {
             request.method.unwrap_or_default(),
             request.path.unwrap_or_default(),
         );
-        match self.understand(method, target, &fields, body) {
+        if version_1_1 && fields.expects_else {
+            let reason = "the only expectation that is met here is 100-continue";
+            return self.broken(Status::ExpectationFailed, reason);
+        }
+        let understood = self.understand(method, target, fields);
+        let Some(bytes) = bytes else {
+            return match understood {
+                Ok(_) => {
+                    // It is parsed again with its body. Nothing ends meanwhile.
+                    self.close = false;
+                    Parsed::Expects
+                }
+                // The client may send its body all the same, or not.
+                Err(refusal) => {
+                    self.close = true;
+                    Parsed::Broken(refusal)
+                }
+            };
+        };
+        self.continued = false;
+        let call = understood.and_then(|target| self.call(method, &target, &bytes[head..]));
+        match call {
             Ok(call) => Parsed::Call(call, bytes.len()),
             Err(refusal) => Parsed::Refused(refusal, bytes.len()),
         }
@@ -534,26 +556,31 @@ impl Http {
         Parsed::Broken(Refusal::new(status, reason))
     }
 
-    fn understand(
+    /// What a request's head says, whatever its body is.
+    fn understand<'a>(
         &self,
         method: &str,
-        target: &str,
-        fields: &Fields<'_>,
-        body: &[u8],
-    ) -> Result<Call, Refusal> {
+        target: &'a str,
+        mut fields: Fields<'a>,
+    ) -> Result<Target, Refusal> {
+        let (authority, rest) = target::divide(target);
+        // It stands for the Host field (RFC 9112, 3.2.2).
+        fields.asker.host = authority.or(fields.host);
         // "OPTIONS *" asks about the server as a whole.
-        let route = if (method, target) == ("OPTIONS", "*") {
-            Some(Route::Index)
+        let rest = if (method, rest) == ("OPTIONS", "*") {
+            "/"
         } else {
-            Route::from_target(target)
+            rest
         };
-        let route = route.ok_or(Refusal::new(
-            Status::NotFound,
-            "there are /, /stream, /snapshot, /state, /metrics, /healthz and /controls",
-        ))?;
-        match (method, route) {
-            ("GET" | "HEAD", route) => Ok(Call::Get(route)),
-            ("OPTIONS", route) => Ok(Call::Options(route)),
+        let target = target::read(rest, &self.policy.base_path).map_err(|wrong| match wrong {
+            Wrong::Value(reason) => Refusal::new(Status::BadRequest, reason),
+            Wrong::Unknown => Refusal::new(
+                Status::NotFound,
+                "there are /, /stream, /snapshot, /state, /metrics, /healthz and /controls",
+            ),
+        })?;
+        match (method, target.route) {
+            ("GET" | "HEAD" | "OPTIONS", _) => {}
             ("POST", Route::Controls) => {
                 if !self.policy.set_controls {
                     return Err(Refusal::new(
@@ -561,34 +588,40 @@ impl Http {
                         "this listener has set_controls = false",
                     ));
                 }
-                self.check_origin(fields)?;
-                Ok(Call::SetControls(Box::new(parse_settings(body)?)))
+                self.check_origin(&fields.asker)?;
             }
-            (_, route) => Err(Refusal {
-                allow: Some(route.methods(self.policy.set_controls)),
-                ..Refusal::new(
-                    Status::MethodNotAllowed,
-                    "this path has other methods, see the Allow field",
-                )
-            }),
+            (_, route) => {
+                return Err(Refusal {
+                    allow: Some(route.methods(self.policy.set_controls)),
+                    ..Refusal::new(
+                        Status::MethodNotAllowed,
+                        "this path has other methods, see the Allow field",
+                    )
+                });
+            }
         }
+        Ok(target)
     }
 
-    /// A page of another site must not turn the camera's knobs through its reader's browser: browsers send Origin with
-    /// each POST, and it is this host's own or the configured one. Programs that are no browsers send none.
-    fn check_origin(&self, fields: &Fields<'_>) -> Result<(), Refusal> {
-        let Some(origin) = fields.origin else {
-            return Ok(());
+    /// What a request is that [`Http::understand`] allows.
+    fn call(&mut self, method: &str, target: &Target, body: &[u8]) -> Result<Call, Refusal> {
+        self.wish = target.wish;
+        Ok(match (method, target.moved) {
+            ("OPTIONS", _) => Call::Options(target.route),
+            ("POST", _) => Call::SetControls(Box::new(parse_settings(body)?)),
+            (_, Some(moved)) => Call::Moved(moved),
+            (_, None) => Call::Get(target.route),
+        })
+    }
+
+    /// Programs, the camera's own page and the configured origin may set controls. See [`origin`].
+    fn check_origin(&self, asker: &Asker<'_>) -> Result<(), Refusal> {
+        let allowed = match (&self.policy.allow_origin, asker.origin) {
+            (Some(allow), _) if allow == "*" => true,
+            (Some(allow), Some(origin)) => origin::is_same(allow, origin),
+            _ => false,
         };
-        let own = origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| Some(authority) == fields.host);
-        let allowed = self
-            .policy
-            .allow_origin
-            .as_ref()
-            .is_some_and(|allow| allow == "*" || allow == origin);
-        if own || allowed {
+        if allowed || asker.is_own() {
             Ok(())
         } else {
             Err(Refusal::new(
@@ -654,6 +687,8 @@ impl Http {
             head,
             format_args!("Content-Type: multipart/x-mixed-replace; boundary={BOUNDARY}"),
         );
+        // nginx would hold the end of each picture back until its buffer is full.
+        line(head, format_args!("X-Accel-Buffering: no"));
         self.cors(head);
         self.connection(head);
         line(head, format_args!(""));
@@ -721,6 +756,9 @@ impl Http {
     }
 }
 
+/// What a client is told that finds no place.
+const FULL: Refusal = Refusal::new(Status::ServiceUnavailable, "all client slots are taken");
+
 /// What a 503 suggests as the time until the next try, in seconds.
 const RETRY_AFTER_S: u32 = 5;
 
@@ -776,8 +814,12 @@ fn append(head: &mut Head, text: fmt::Arguments<'_>) {
 #[derive(Default)]
 struct Fields<'a> {
     host: Option<&'a str>,
-    origin: Option<&'a str>,
+    asker: Asker<'a>,
     content_length: usize,
+    /// Expect: 100-continue.
+    continues: bool,
+    /// Something else is expected.
+    expects_else: bool,
     connection_close: bool,
     connection_keep_alive: bool,
 }
@@ -818,13 +860,19 @@ impl<'a> Fields<'a> {
                 if fields.host.replace(value()?).is_some() {
                     return Err(BAD);
                 }
-            } else if header.name.eq_ignore_ascii_case("origin") {
-                fields.origin = Some(value()?);
+            } else if header.name.eq_ignore_ascii_case("expect") {
+                for expectation in value()?.split(',').map(str::trim) {
+                    let continues = expectation.eq_ignore_ascii_case("100-continue");
+                    fields.continues |= continues;
+                    fields.expects_else |= !continues && !expectation.is_empty();
+                }
             } else if header.name.eq_ignore_ascii_case("connection") {
                 for option in value()?.split(',').map(str::trim) {
                     fields.connection_close |= option.eq_ignore_ascii_case("close");
                     fields.connection_keep_alive |= option.eq_ignore_ascii_case("keep-alive");
                 }
+            } else if let Ok(value) = std::str::from_utf8(header.value) {
+                fields.asker.take(header.name, value.trim());
             }
         }
         let length = length.unwrap_or(0);
@@ -917,24 +965,12 @@ mod tests {
         ] {
             assert_eq!(route(target), Some(Route::Snapshot), "{target}");
         }
-        assert_eq!(
-            route("http://box:8080/state"),
-            Some(Route::State),
-            "absolute form"
-        );
-        assert_eq!(
-            route("http://box:8080"),
-            Some(Route::Index),
-            "absolute form without path"
-        );
+        assert_eq!(route("http://box:8080/state"), Some(Route::State));
+        assert_eq!(route("http://box:8080"), Some(Route::Index));
         assert_eq!(route("/?cache=17"), Some(Route::Index));
         assert_eq!(route("/?action=command"), None);
         assert_eq!(route("/streams"), None);
-        assert_eq!(
-            route("/x?u=http://box/stream"),
-            None,
-            "a URL in the query is no absolute form"
-        );
+        assert_eq!(route("/x?u=http://box/stream"), None);
     }
 
     #[test]
@@ -1054,6 +1090,7 @@ mod tests {
             let policy = Rc::new(Policy {
                 allow_origin,
                 set_controls,
+                ..Policy::default()
             });
             Http {
                 policy,
@@ -1129,7 +1166,7 @@ mod tests {
         let mut head = Head::new();
         http.stream_head(&mut head);
         let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\
-            Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\nConnection: close\r\n\r\n--camdframe\r\n";
+            Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n--camdframe\r\n";
         assert_eq!(std::str::from_utf8(&head), Ok(expected));
         head.clear();
         let chunk = http.next_chunk(&meta(), 4711, &mut head);
@@ -1148,7 +1185,7 @@ mod tests {
     fn a_snapshot_byte_for_byte() {
         let policy = Rc::new(Policy {
             allow_origin: Some("http://hub".into()),
-            set_controls: false,
+            ..Policy::default()
         });
         let mut http = Http {
             policy,
@@ -1182,6 +1219,7 @@ mod tests {
         let policy = Rc::new(Policy {
             allow_origin: Some("x".repeat(crate::limits::ORIGIN)),
             set_controls: true,
+            base_path: "x".repeat(crate::limits::BASE_PATH),
         });
         let mut http = Http {
             policy,

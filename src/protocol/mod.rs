@@ -27,7 +27,7 @@ pub use session::{Chunk, Head, State, Violation};
 
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use name::Name;
-use session::{Form, Heard, Late, Moment, Patience, Reply, Session, Wants};
+use session::{Form, Heard, Late, Moment, Patience, Reply, Session, Wants, Wish};
 use setup::Setup;
 
 /// Makes the two enums of the list, and hands each call on to the session at hand.
@@ -145,6 +145,11 @@ impl Protocol {
     /// See [`Session::watches`].
     pub fn watches(&self, state: State) -> bool {
         each!(self, session => session.watches(state))
+    }
+
+    /// See [`Session::wish`].
+    pub fn wish(&self) -> Wish {
+        each!(self, session => session.wish())
     }
 
     /// See [`Session::sets_the_pace`].

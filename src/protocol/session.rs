@@ -78,6 +78,26 @@ pub enum Wants {
     Live,
 }
 
+/// What a client wants less of than its listener gives. `None`: as the listener has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The largest width in pixels.
+    pub width: Option<u16>,
+    /// The largest height in pixels.
+    pub height: Option<u16>,
+    /// JPEG quality at most.
+    pub quality: Option<u8>,
+    /// Of a stream: pictures per second at most.
+    pub max_fps: Option<u16>,
+}
+
+impl Wish {
+    /// It is about what pictures are like, not how many there are.
+    pub fn is_of_the_picture(&self) -> bool {
+        self.width.is_some() || self.height.is_some() || self.quality.is_some()
+    }
+}
+
 /// In which form it takes pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -205,6 +225,11 @@ pub trait Session: Sized {
     fn watches(&self, state: State) -> bool {
         let _ = state;
         true
+    }
+
+    /// How the pictures of the current request are to differ from the listener's own.
+    fn wish(&self) -> Wish {
+        Wish::default()
     }
 
     /// The client asks for each picture when it likes, so that its own pauses say nothing about the link.

@@ -12,6 +12,8 @@ pub struct Policy {
     pub allow_origin: Option<String>,
     /// POST `/controls` is allowed.
     pub set_controls: bool,
+    /// What a proxy may leave in front of paths, without slashes around it; empty: nothing.
+    pub base_path: String,
 }
 
 /// All that a session may need to begin.

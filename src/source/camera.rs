@@ -9,6 +9,7 @@ use log::{debug, info, warn};
 use super::control::{Control, ControlError};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::no_picture;
+use super::say;
 use crate::config::{CameraConfig, Config};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
@@ -27,6 +28,26 @@ pub enum Condition {
     Live,
     /// No pictures; [`Camera::reason`] says why.
     Fault,
+}
+
+impl Condition {
+    /// All of them.
+    pub const ALL: [Condition; 4] = [
+        Condition::Idle,
+        Condition::Starting,
+        Condition::Live,
+        Condition::Fault,
+    ];
+
+    /// As in `/state` and `/metrics`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Condition::Idle => "idle",
+            Condition::Starting => "starting",
+            Condition::Live => "live",
+            Condition::Fault => "fault",
+        }
+    }
 }
 
 /// What happened since camd began.
@@ -49,6 +70,8 @@ struct Trouble {
     backoff: Duration,
     /// When the card goes out again.
     next_card: Instant,
+    /// The log has it.
+    told: bool,
 }
 
 /// One camera, whatever happens to it.
@@ -67,8 +90,6 @@ pub struct Camera<S> {
     unwatched: Option<Instant>,
     /// There was a picture since the start.
     live: bool,
-    /// What was last said in the log about what the source delivers.
-    announced: String,
     epoch: u64,
     sequence: u64,
     card: FrameBuf,
@@ -91,7 +112,6 @@ impl<S: Source> Camera<S> {
             trouble: None,
             unwatched: Some(now),
             live: false,
-            announced: String::new(),
             epoch: 0,
             sequence: 0,
             card_captured: now,
@@ -264,17 +284,14 @@ impl<S: Source> Camera<S> {
         self.live = false;
         self.retry = None;
         self.epoch += 1;
+        say::begin(now);
         if self.trouble.is_some() {
             self.counters.reopens += 1;
         }
         match self.source.start(now) {
             Ok(negotiated) => {
                 // A fault is over with the first picture only: some cameras open well and then give none.
-                let announcement = self.announcement(&negotiated);
-                if announcement != self.announced {
-                    info!("camera: {announcement}");
-                    self.announced = announcement;
-                }
+                say::info(format_args!("camera: {}", self.announcement(&negotiated)));
                 self.negotiated = Some(negotiated);
             }
             Err(fault) => self.on_fault(fault, now),
@@ -312,10 +329,12 @@ impl<S: Source> Camera<S> {
         self.last_captured = Some(now);
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
-            info!(
-                "camera: pictures again after {} s",
-                now.saturating_duration_since(trouble.since).as_secs()
-            );
+            let outage = now.saturating_duration_since(trouble.since).as_secs();
+            if trouble.told {
+                info!("camera: pictures again after {outage} s");
+            } else {
+                debug!("camera: pictures again after {outage} s");
+            }
         }
         true
     }
@@ -327,14 +346,15 @@ impl<S: Source> Camera<S> {
             None => (now, REOPEN_FIRST),
         };
         // Said once, and again only when it changes: a camera that is away for a week must not fill the disk.
+        let mut told = self.trouble.as_ref().is_some_and(|trouble| trouble.told);
         if self.reason() == fault.0 {
             debug!("camera: still {fault}");
         } else {
-            warn!(
+            told |= say::fault(format_args!(
                 "camera: {fault}; trying again every {} to {} s",
                 REOPEN_FIRST.as_secs(),
                 REOPEN_MAX.as_secs()
-            );
+            ));
             self.draw_card(&fault.0);
         }
         self.retry = Some(now + backoff);
@@ -344,6 +364,7 @@ impl<S: Source> Camera<S> {
             since,
             backoff,
             next_card: now,
+            told,
         });
     }
 

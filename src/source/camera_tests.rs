@@ -302,13 +302,13 @@ fn frames_say_what_is_left_to_turn() {
         let meta = camera.newest().expect("a picture").meta;
         assert_eq!((meta.orientation, camera.size()), (orientation, Some(size)));
         assert_eq!((meta.width, meta.height), (64, 48), "as it is stored");
-        let announced = &camera.announced;
+        let announced = camera.announcement(camera.negotiated().expect("it is on"));
         let by = match left {
             Some(left) if left == Orientation::UPRIGHT => "the camera",
             Some(left) if left != wanted => "the camera and camd together",
             _ => "camd",
         };
-        assert_eq!(*announced, format!("scripted; turned by {by}"));
+        assert_eq!(announced, format!("scripted; turned by {by}"));
     }
 }
 

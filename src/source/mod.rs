@@ -7,6 +7,7 @@
 //! | `v4l2/`, `pipe.rs`, `replay.rs`, `pattern.rs`, `call.rs`, `push.rs`, `qt_shm.rs` | one kind each |
 //! | `dial.rs`, `newest.rs` | what several of them need: a connection to a server; the newest of the JPEGs it sends |
 //! | `camera.rs` | a source that is opened again after each fault |
+//! | `say.rs` | what the log says of an opening, once |
 //! | `no_picture.rs`, `canvas.rs` | what viewers see meanwhile, and what draws it |
 
 mod any;
@@ -23,6 +24,7 @@ pub mod pipe;
 pub mod push;
 pub mod qt_shm;
 pub mod replay;
+mod say;
 pub mod v4l2;
 
 pub use any::AnySource;

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{Level, log};
+use log::{Level, debug, log};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
@@ -21,6 +21,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
+use crate::measure::said::{Said, Times};
 use crate::picture::frame::Frame;
 use crate::picture::jpeg::{SplitCounts, Splitter};
 
@@ -51,6 +52,8 @@ pub struct Pipe {
     running: Option<Running>,
     /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
     unreaped: Option<Child>,
+    /// What its runs have written to stderr: most of that is the same each time.
+    said: Said,
 }
 
 struct Running {
@@ -79,6 +82,7 @@ impl Pipe {
             newest: Newest::new(frame_bytes, fps),
             running: None,
             unreaped: None,
+            said: Said::new(),
         }
     }
 
@@ -258,7 +262,7 @@ impl Running {
     }
 
     /// Why the program gives no pictures any more, if so.
-    fn trouble(&mut self, now: Instant) -> Option<String> {
+    fn trouble(&mut self, said: &mut Said, now: Instant) -> Option<String> {
         let dead = || status(&self.child).map(|status| describe(&status));
         let what = match self.ended {
             Some(ended) => match dead() {
@@ -272,7 +276,7 @@ impl Running {
                 None => "wrote no picture for too long".to_string(),
             },
         };
-        self.stderr.drain();
+        self.stderr.drain(said, now);
         Some(what)
     }
 }
@@ -288,13 +292,11 @@ fn describe(status: &WaitStatus) -> String {
 impl Source for Pipe {
     fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
         self.stop();
+        self.said.begin();
         let mut running = self.run(now)?;
         running.counts = self.splitter.counts();
-        let description = format!(
-            "output of {:?}, process {}",
-            self.program(),
-            running.child.id()
-        );
+        let description = format!("output of {:?}", self.program());
+        debug!("{description}: process {}", running.child.id());
         self.running = Some(running);
         Ok(Negotiated::jpegs(description))
     }
@@ -302,12 +304,15 @@ impl Source for Pipe {
     fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             let Running {
-                child, mut stderr, ..
+                child,
+                mut stderr,
+                last_look,
+                ..
             } = running;
             if let Some(child) = end(child) {
                 self.unreaped = Some(child);
             }
-            stderr.drain();
+            stderr.drain(&mut self.said, last_look);
         }
         self.splitter.reset();
         self.newest.clear();
@@ -347,13 +352,13 @@ impl Source for Pipe {
                 _ => running.stderr.ready = true,
             }
         }
-        running.stderr.read(STDERR_PER_CAPTURE);
+        running.stderr.read(STDERR_PER_CAPTURE, &mut self.said, now);
         let captured = running
             .read(now, &mut self.splitter, &mut self.newest)
             .map_err(failed)?;
         // The last picture before the end is still one; the fault can wait for the deadline.
         if !captured.fresh
-            && let Some(what) = running.trouble(now)
+            && let Some(what) = running.trouble(&mut self.said, now)
         {
             let last = Printable(running.stderr.last());
             let colon = if last.0.is_empty() { "" } else { ": " };
@@ -391,14 +396,20 @@ impl Stderr {
     }
 
     /// Reads as long as there is something and it was not too much.
-    fn read(&mut self, mut room: usize) {
+    fn read(&mut self, mut room: usize, said: &mut Said, now: Instant) {
         let mut chunk = [0; 1024];
         while self.ready && room > 0 {
             match self.pipe.read(&mut chunk) {
                 Ok(n) if n > 0 => {
                     room = room.saturating_sub(n);
                     self.lines.push(&chunk[..n], |line, level| {
-                        log!(target: "camd::pipe", level, "{}", Printable(line));
+                        let news = match level {
+                            Level::Warn => said.hear_line(line, now),
+                            _ => Some(1),
+                        };
+                        let level = news.map_or(Level::Debug, |_| level);
+                        let times = Times(news.unwrap_or_default());
+                        log!(target: "camd::pipe", level, "{}{times}", Printable(line));
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -409,9 +420,9 @@ impl Stderr {
     }
 
     /// The last words.
-    fn drain(&mut self) {
+    fn drain(&mut self, said: &mut Said, now: Instant) {
         self.ready = true;
-        self.read(STDERR_PER_CAPTURE);
+        self.read(STDERR_PER_CAPTURE, said, now);
     }
 
     fn last(&self) -> &[u8] {

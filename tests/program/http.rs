@@ -553,7 +553,8 @@ fn wrong_places_and_methods_keep_the_connection() {
     let mut stream = connect(camd.http());
     for (method, target, status) in [
         ("GET", "/nothing", 404),
-        ("GET", "/stream/", 404),
+        ("GET", "/stream/x", 404),
+        ("GET", "/state/", 200),
         ("GET", "/state/../stream", 404),
         ("GET", "/?action=nothing", 404),
         ("HEAD", "/nothing", 404),

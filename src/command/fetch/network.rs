@@ -2,31 +2,85 @@
 
 use std::time::Duration;
 
-use super::error::FetchError;
-use super::pictures::Pictures;
+use super::error::{FetchError, one_line};
+use super::pictures::{PICTURE_LIMIT, Pictures};
 use super::url::{Scheme, Url};
 use super::wire::Wire;
 use super::{call, http, pull, push, raw};
+use crate::protocol::push::{HEADER, parse_header};
+
+/// How long one may take to answer who is asked for what it is.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// From a server, over TCP.
 pub(super) struct Network {
     wire: Wire,
     receiver: Receiver,
+    /// To say what is there if no picture comes from it; `None`: one has come.
+    url: Option<Url>,
 }
 
 impl Network {
     /// `timeout` is as in the options. `count`: pictures that are wanted.
     pub(super) fn connect(url: &Url, timeout: Duration, count: u64) -> Result<Network, FetchError> {
         let mut wire = Wire::connect(&url.host, url.port, timeout)?;
-        let receiver = Receiver::new(url, &mut wire, count)?;
-        Ok(Network { wire, receiver })
+        let receiver = Receiver::new(url, &mut wire, count);
+        let receiver = receiver.map_err(|error| explain(error, url, wire.first()))?;
+        Ok(Network {
+            wire,
+            receiver,
+            url: Some(url.clone()),
+        })
     }
+}
+
+/// The error, with what there is at the URL if that can be told: a port of another protocol is the usual reason why the
+/// first picture does not come.
+fn explain(error: FetchError, url: &Url, first: &[u8]) -> FetchError {
+    let place = url.host_field();
+    let (heard, probed);
+    // Where the client says nothing, others wait for its first word.
+    if first.is_empty() && matches!(url.scheme, Scheme::Push | Scheme::Raw) {
+        probed = probe(url).unwrap_or_default();
+        heard = probed.as_slice();
+    } else {
+        heard = first;
+    }
+    let header = heard.first_chunk::<HEADER>();
+    let is_push = header.is_some_and(|header| parse_header(*header, PICTURE_LIMIT).is_some());
+    let found = if heard.starts_with(b"HTTP/") && url.scheme != Scheme::Http {
+        let answer = one_line(heard);
+        format!("HTTP answers there (\"{answer}\"): try http://{place}/stream")
+    } else if heard.starts_with(&[0xFF, 0xD8]) && url.scheme != Scheme::Raw {
+        format!("bare JPEGs come from there: try raw://{place}")
+    } else if is_push && url.scheme != Scheme::Push {
+        format!("that is a push server: try push://{place}")
+    } else if header.is_some_and(|header| header.iter().all(u8::is_ascii_graphic))
+        && url.scheme == Scheme::Push
+    {
+        format!("what answers there says \"{}\"", one_line(heard))
+    } else {
+        return error;
+    };
+    FetchError::Protocol(format!("{error}; {found}"))
+}
+
+/// What the server answers to a request by HTTP, which most servers of other protocols take for noise.
+fn probe(url: &Url) -> Result<Vec<u8>, FetchError> {
+    let mut wire = Wire::connect(&url.host, url.port, PROBE)?;
+    wire.send(format!("HEAD / HTTP/1.0\r\nHost: {}\r\n\r\n", url.host_field()).as_bytes())?;
+    wire.fill()?;
+    Ok(wire.first().to_vec())
 }
 
 impl Pictures for Network {
     fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError> {
         self.wire.restart_timeout();
-        self.receiver.next(&mut self.wire, picture)
+        let next = self.receiver.next(&mut self.wire, picture);
+        match self.url.take() {
+            Some(url) => next.map_err(|error| explain(error, &url, self.wire.first())),
+            None => next,
+        }
     }
 
     fn finish(&mut self) {

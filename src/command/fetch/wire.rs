@@ -17,7 +17,12 @@ pub(super) struct Wire {
     start: usize,
     timeout: Duration,
     deadline: Instant,
+    /// What came first: where it is not the protocol that was expected, it may tell which one it is.
+    first: heapless::Vec<u8, FIRST>,
 }
+
+/// Enough for a status line.
+const FIRST: usize = 64;
 
 impl Wire {
     /// Tries the host's addresses one after the other, all within `timeout`.
@@ -46,6 +51,7 @@ impl Wire {
                         start: 0,
                         timeout,
                         deadline,
+                        first: heapless::Vec::new(),
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
@@ -92,7 +98,15 @@ impl Wire {
         );
         self.buffer
             .truncate(had + result.as_ref().copied().unwrap_or(0));
+        let room = FIRST - self.first.len();
+        let new = &self.buffer[had..];
+        let _ = self.first.extend_from_slice(&new[..new.len().min(room)]);
         result
+    }
+
+    /// The first bytes of all that came.
+    pub(super) fn first(&self) -> &[u8] {
+        &self.first
     }
 
     /// As [`Wire::fill`]; the end of the connection is an error that names what was cut off.

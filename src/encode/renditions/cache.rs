@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use log::{info, warn};
 
+use super::asked::Asked;
 use super::hardware::Hardware;
 use super::profile::{Profile, shown};
 use super::rendition::Rendition;
@@ -13,11 +14,12 @@ use crate::config::Config;
 use crate::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
 use crate::encode::m2m::Nodes;
 use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
-use crate::measure::times::Times;
+use crate::measure::times::{Spent, Times};
 use crate::picture::frame::{
     Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
 use crate::picture::stamp::Stamp;
+use crate::protocol::session::Wish;
 
 /// The camera's own JPEG, turned without loss: the same for all profiles.
 struct Turned {
@@ -38,6 +40,7 @@ pub struct Renditions {
     /// One for each different profile, so at most one for each rung of each listener and for each sink. Pages that were
     /// never written cost no memory.
     made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }>,
+    asked: Asked,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
     hardware: Hardware,
@@ -60,6 +63,7 @@ impl Renditions {
                 told: false,
             },
             made: room_for(profiles(config), config.limits.frame_bytes),
+            asked: Asked::new(config.limits.frame_bytes),
             failed: 0,
             hardware: Hardware::new(&config.camera, nodes),
         }
@@ -70,6 +74,7 @@ impl Renditions {
         self.hardware.reconfigure(&config.camera);
         self.stamp = stamp(config);
         self.made = room_for(profiles(config), config.limits.frame_bytes);
+        self.asked.reset();
     }
 
     /// Whether pictures get a time stamp where they are encoded.
@@ -80,6 +85,44 @@ impl Renditions {
     /// One for each different profile, in the order of the listeners.
     pub fn all(&self) -> &[Rendition] {
         &self.made
+    }
+
+    /// Those that clients have asked for, as far as these are not among [`Renditions::all`].
+    pub fn asked(&self) -> impl Iterator<Item = &Rendition> + Clone {
+        self.asked.all()
+    }
+
+    /// Pictures made of what clients have asked for, and what these took, since the start.
+    pub fn asked_total(&self) -> (u64, Spent) {
+        self.asked.total()
+    }
+
+    /// The profile that a client gets of a picture: what it wishes, of its listener's own profile on a rung of the ladder,
+    /// if there is a rendition of that or one can be had; else the nearest one that there is. `is_stream`: it goes on.
+    pub fn settle(
+        &mut self,
+        own: &Profile,
+        rung: u8,
+        wish: &Wish,
+        meta: &FrameMeta,
+        is_stream: bool,
+        now: Instant,
+    ) -> Profile {
+        if !wish.is_of_the_picture() {
+            return own.rung(rung);
+        }
+        let mut wanted = own.wished(wish, meta);
+        if rung > 0 {
+            let rungs = (rung..=own.ladder().lowest()).map(|rung| own.rung(rung));
+            let smaller = rungs.into_iter().find(|rung| rung.is_within(&wanted, meta));
+            wanted = smaller.unwrap_or(wanted);
+        }
+        let is_there = self.made.iter().any(|made| made.is_for(wanted));
+        if wanted == *own || is_there || self.asked.admit(wanted, is_stream, now) {
+            return wanted;
+        }
+        let others = self.made.iter().map(|made| made.profile());
+        self.asked.nearest(&wanted, own, meta, others)
     }
 
     /// To be called first in each turn. `opening`: which opening of the camera this is, `None` while it is off. The
@@ -150,7 +193,9 @@ impl Renditions {
     ) -> Option<(FrameMeta, &'a [u8])> {
         let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
-        if self.hardware.serves(profile.bounds) {
+        let is_asked = !self.made.iter().any(|made| made.is_for(profile));
+        // The device's contexts stay, and what clients ask for does not.
+        if !is_asked && self.hardware.serves(profile.bounds) {
             // Bounds that leave this picture as it is are all the same to the device.
             let hardware = &self.hardware;
             let chroma = hardware.chroma(profile.chroma());
@@ -192,11 +237,10 @@ impl Renditions {
                 return Some(self.turned.jpeg.as_slice());
             }
         }
-        let rendition = self
-            .made
-            .iter_mut()
-            .find(|r| r.is_for(profile))
-            .expect(FOR_EACH);
+        let mut made = self.made.iter_mut();
+        let rendition = made.find(|r| r.is_for(profile));
+        let rendition = rendition.or_else(|| self.asked.find(profile));
+        let rendition = rendition.expect(FOR_EACH);
         let &mut Rendition {
             quality,
             chroma,
@@ -291,7 +335,8 @@ fn set<'a>(stamp: &'a mut Option<Stamp>, meta: &FrameMeta) -> Option<&'a Stamp> 
     Some(stamp)
 }
 
-const FOR_EACH: &str = "each rung of a listener, and each sink of JPEGs, has a rendition";
+const FOR_EACH: &str =
+    "each rung of a listener, each sink of JPEGs, and what is asked for has a rendition";
 
 /// # Panics
 /// As [`Renditions::new`].

@@ -10,10 +10,12 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `profile` | what a listener or a sink wants |
+//! | `asked` | those that clients ask for |
 //! | `rendition` | the JPEGs of one quality, sampling and size |
 //! | `hardware` | which renditions a device makes, and when it is given up |
 //! | `cache` | [`Renditions`]: each made once, by the device or the processor |
 
+mod asked;
 mod cache;
 mod hardware;
 mod profile;

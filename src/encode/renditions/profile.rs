@@ -76,6 +76,11 @@ impl Profile {
         (0..=lowest).map(move |rung| profile.rung(rung))
     }
 
+    /// The size of a picture as viewers get it.
+    pub fn size(&self, meta: &FrameMeta) -> Size {
+        self.bounds.fit(shown(meta))
+    }
+
     /// Whether this is a JPEG that clients get as it is.
     pub fn leaves_untouched(&self, frame: &Frame<'_>) -> bool {
         matches!(frame.picture, Picture::Jpeg(_))

@@ -42,6 +42,16 @@ impl Rendition {
         &self.times
     }
 
+    /// One for which this is: encoded at its quality.
+    pub(super) fn profile(&self) -> Profile {
+        Profile {
+            quality: Some(self.quality),
+            raw_quality: self.quality,
+            asked_chroma: Some(self.chroma),
+            bounds: self.bounds,
+        }
+    }
+
     /// Whether this is what a listener with that profile gets.
     pub fn is_for(&self, profile: Profile) -> bool {
         (self.quality, self.chroma, self.bounds)

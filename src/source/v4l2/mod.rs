@@ -19,7 +19,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::Instant;
 
-use log::{info, warn};
 use nix::libc::ENOSPC;
 
 use self::choice::{Choice, Wish};
@@ -32,6 +31,7 @@ use crate::measure::times::Epoch;
 use crate::picture::frame::{Frame, FrameBuf};
 use crate::source::control::{Control, ControlError};
 use crate::source::interface::{Captured, Fault, Negotiated, Source};
+use crate::source::say;
 use crate::system::v4l2::device::{
     self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
 };
@@ -177,10 +177,10 @@ impl V4l2 {
         let mut device = Turning::new(self.open()?, config.orientation(), &config.controls);
         let mut agreed = self.negotiate(&device, without);
         if device.transposed() && !agreed.as_ref().is_ok_and(Agreed::is_transposed) {
-            warn!(
+            say::warn(format_args!(
                 "{}: its control \"rotate\" cannot turn a picture by a quarter, so camd turns it",
                 path.display()
-            );
+            ));
             device.give_up();
             agreed = self.negotiate(&device, without);
         }
@@ -194,25 +194,27 @@ impl V4l2 {
             device.transposed(),
         );
         if (granted.width, granted.height) != wanted {
-            info!(
+            say::info(format_args!(
                 "{}: {}x{} instead of {}x{}",
                 path.display(),
                 granted.width,
                 granted.height,
                 wanted.0,
                 wanted.1
-            );
+            ));
         }
         let rate = device.set_rate(choice.interval.unwrap_or(Interval::of(config.fps)));
         for (name, value) in &config.controls {
             match controls::set(&device, name, *value) {
                 Ok(()) => {}
-                Err(ControlError::Unknown) => warn!(
-                    "{}: no control {name:?} (`camd devices` lists them)",
-                    path.display()
-                ),
+                Err(ControlError::Unknown) => {
+                    let path = path.display();
+                    say::warn(format_args!(
+                        "{path}: no control {name:?} (`camd devices` lists them)"
+                    ));
+                }
                 Err(ControlError::Refused(why)) => {
-                    warn!("{}: control not set: {why}", path.display());
+                    say::warn(format_args!("{}: control not set: {why}", path.display()));
                 }
             }
         }
@@ -379,7 +381,7 @@ fn within_bandwidth<T>(
         {
             Some(code) => {
                 let name = formats::code_name(code);
-                info!("{}: tried without {name}", failed.fault);
+                say::info(format_args!("{}: tried without {name}", failed.fault));
                 without.push(code);
                 first.get_or_insert(failed);
             }

@@ -7,11 +7,12 @@
 
 use std::ops::Deref;
 
-use log::{debug, warn};
+use log::debug;
 
 use super::controls;
 use crate::picture::frame::Orientation;
 use crate::source::control::{Control, ControlError};
+use crate::source::say;
 use crate::system::v4l2::device::Device;
 
 const HFLIP: &str = "horizontal_flip";
@@ -136,8 +137,10 @@ impl<C: Controls> Turning<C> {
                 self.changed.push((name, before));
                 return true;
             }
-            Ok(()) => warn!("camera: {name} was set to {value}, and is {now:?} now"),
-            Err(why) => warn!("camera: {name} = {value}: {why}"),
+            Ok(()) => say::warn(format_args!(
+                "camera: {name} was set to {value}, and is {now:?} now"
+            )),
+            Err(why) => say::warn(format_args!("camera: {name} = {value}: {why}")),
         }
         if now != Some(before) {
             self.restore(name, before);
