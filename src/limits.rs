@@ -39,8 +39,10 @@ pub const MAX_LISTENERS: usize = 16;
 
 /// `[[neighbour]]` sections.
 pub const MAX_NEIGHBOURS: usize = 16;
+/// `neighbour.name`, in characters.
+pub const NEIGHBOUR_NAME: usize = 32;
 /// `neighbour.url`, in bytes.
-pub const NEIGHBOUR_URL: usize = 256;
+pub const NEIGHBOUR_URL: usize = 128;
 
 /// `[[sink]]` sections.
 pub const MAX_SINKS: usize = 4;

@@ -643,7 +643,7 @@ fn refuse_other_types(setting: &Setting, accepted: &[&str]) {
 }
 
 /// What a string key takes and refuses. A row without examples here fails the test below.
-fn texts(key: &str) -> (Vec<String>, Vec<String>) {
+fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
     let own = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
     // sockaddr_un holds 107 bytes and a NUL.
     let socket = |length: usize| format!("unix:/{}", "s".repeat(length - 1));
@@ -821,8 +821,12 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
     };
     match key {
         "name" => {
-            good.push("ü".repeat(64));
-            bad.push("ü".repeat(65));
+            let most = match section {
+                Section::Neighbour => 32,
+                _ => 64,
+            };
+            good.push("ü".repeat(most));
+            bad.push("ü".repeat(most + 1));
         }
         "key" => {
             good.push("ü".repeat(64));
@@ -837,8 +841,8 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
             bad.push("\u{1f600}".repeat(33));
         }
         "url" => {
-            good.push(format!("/{}", "u".repeat(255)));
-            bad.push(format!("/{}", "u".repeat(256)));
+            good.push(format!("/{}", "u".repeat(127)));
+            bad.push(format!("/{}", "u".repeat(128)));
         }
         "bind" => {
             good.push(socket(107));
@@ -939,7 +943,7 @@ fn each_key_keeps_its_bounds() {
                 refuse_other_types(setting, &["a string"]);
             }
             Kind::Text { .. } => {
-                let (good, bad) = texts(setting.key);
+                let (good, bad) = texts(setting.section, setting.key);
                 for text in good {
                     accept(setting, &format!("\"{text}\""));
                 }
@@ -1570,8 +1574,8 @@ fn neighbours() {
     assert_eq!(
         errors("[[neighbour]]\nname = \"n\"\n[[neighbour]]\nurl = \":1\"\n"),
         [
-            "camd.toml:1: neighbour.url: missing; allowed: http://…, https://…, :PORT, :PORT/PATH or /PATH, at most 256 bytes",
-            "camd.toml:3: neighbour.name: missing; allowed: 1 to 64 characters, no control characters",
+            "camd.toml:1: neighbour.url: missing; allowed: http://…, https://…, :PORT, :PORT/PATH or /PATH, at most 128 bytes",
+            "camd.toml:3: neighbour.name: missing; allowed: 1 to 32 characters, no control characters",
         ]
     );
     let many = |n| "[[neighbour]]\nname = \"n\"\nurl = \":1\"\n".repeat(n);

@@ -805,7 +805,7 @@ mod tests {
             vec!["\"".repeat(crate::limits::CONFIG_ERROR); crate::limits::CONFIG_ERRORS + 1];
         let neighbours = vec![
             NeighbourConfig {
-                name: name.clone(),
+                name: "\u{10ffff}".repeat(crate::limits::NEIGHBOUR_NAME),
                 url: format!("/{}", "u".repeat(crate::limits::NEIGHBOUR_URL - 1)),
             };
             crate::limits::MAX_NEIGHBOURS

@@ -395,7 +395,7 @@ impl SinkFormat {
 /// `[[neighbour]]`: another page to which this camd's page links, such as that of the next camera. `/state` has it, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct NeighbourConfig {
-    /// What the link says; 1 to [`crate::limits::CAMERA_NAME`] characters.
+    /// What the link says; 1 to [`crate::limits::NEIGHBOUR_NAME`] characters.
     pub name: String,
     /// Where it leads: `http://…`, `https://…`, or what differs from the address of this page, `:port`, `:port/path` or
     /// `/path`. Printable ASCII of at most [`crate::limits::NEIGHBOUR_URL`] bytes.

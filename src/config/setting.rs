@@ -12,8 +12,8 @@ use super::sections::{
 };
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
-    FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD, SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX,
-    SINK_SLOTS_MIN,
+    FRAME_BYTES_MIN, MAX_CLIENTS, NEIGHBOUR_NAME, PASSWORD, SINK_KEY, SINK_READERS_MAX,
+    SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
 use crate::picture::frame::{Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
@@ -1018,10 +1018,10 @@ pub static SETTINGS: &[Setting] = &[
         absent: Absent::Required,
         only: &[],
         kind: Kind::Text {
-            allowed: "1 to 64 characters, no control characters",
+            allowed: "1 to 32 characters, no control characters",
             set: |c, text| {
                 neighbour(c).name = text.to_owned();
-                (1..=CAMERA_NAME).contains(&text.chars().count())
+                (1..=NEIGHBOUR_NAME).contains(&text.chars().count())
                     && !text.chars().any(char::is_control)
             },
         },
@@ -1033,7 +1033,7 @@ pub static SETTINGS: &[Setting] = &[
         absent: Absent::Required,
         only: &[],
         kind: Kind::Text {
-            allowed: "http://…, https://…, :PORT, :PORT/PATH or /PATH, at most 256 bytes",
+            allowed: "http://…, https://…, :PORT, :PORT/PATH or /PATH, at most 128 bytes",
             set: |c, text| {
                 neighbour(c).url = text.to_owned();
                 is_neighbour_url(text)

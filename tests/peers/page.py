@@ -273,7 +273,7 @@ def phone(browser, folder, url, pid):
         [
             ["Garage", f"http://{host.hostname}:8090/"],
             ["<img src=x onerror='ran = 1'>", f"http://{host.netloc}/barn/"],
-            ["N" * 64, "https://box.example/webcam/?a=b"],
+            ["N" * 32, "https://box.example/webcam/?a=b"],
         ],
         None,
     ], links

@@ -69,7 +69,7 @@ fn a_page_on_a_phone_with_long_and_wicked_names() {
     let neighbours = [
         neighbour("Garage", ":8090"),
         neighbour("<img src=x onerror='ran = 1'>", "/barn/"),
-        neighbour(&"N".repeat(64), "https://box.example/webcam/?a=b"),
+        neighbour(&"N".repeat(32), "https://box.example/webcam/?a=b"),
     ];
     try_page("chromium", "phone", &with("", &neighbours.concat()));
 }
