@@ -372,10 +372,11 @@ pub enum Parsed {
 impl Http {
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
-        self.close |= matches!(
-            call,
-            Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
-        );
+        self.close |= self.turned_away
+            || matches!(
+                call,
+                Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
+            );
         if self.turned_away && !call.takes_no_place() {
             self.refused = true;
             return self.refuse(FULL, reply);
