@@ -44,7 +44,7 @@
 //! | folder | what lives there |
 //! |---|---|
 //! | [`limits`] | every capacity and wire constant, and the relations between them |
-//! | [`measure`] | events per second, how long they took, and fewer of them |
+//! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
 //! | [`system`] | the kernel's edges: V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |

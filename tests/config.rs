@@ -551,6 +551,8 @@ fn a_bind_that_is_nearly_right_is_told_what_to_write() {
             r#""shed.local:8080""#,
             &format!("names are not looked up: {EVERYWHERE}"),
         ),
+        (r#""localhost""#, r#"write "127.0.0.1:8080""#),
+        (r#""*""#, EVERYWHERE),
         (r#""shed:web""#, "a port is a number from 0 to 65535"),
     ] {
         let text = format!("[[listener]]\nprotocol = \"http\"\nbind = {bind}\n");

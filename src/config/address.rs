@@ -61,7 +61,11 @@ impl Bind {
         {
             return Some(format!("write \"{}\"", SocketAddr::new(ip, 8080)));
         }
-        let (host, port) = plain.rsplit_once(':').unwrap_or(("", plain));
+        let (host, port) = match plain.rsplit_once(':') {
+            Some(divided) => divided,
+            None if plain.bytes().all(|c| c.is_ascii_digit()) => ("", plain),
+            None => (plain, "8080"),
+        };
         let port_ok = port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
         if host.parse::<Ipv6Addr>().is_ok() && port_ok {
             return Some(format!("write \"[{host}]:{port}\""));

@@ -459,3 +459,34 @@ fn a_viewer_that_leaves_the_proxy_leaves_camd() {
     // Directly, so that there is something to compare with.
     Stream::open(camd.http(), "/stream").next();
 }
+
+#[test]
+fn the_recipe_is_right() {
+    let camd = camera("");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/recipes/port-80.md");
+    let recipe = fs::read_to_string(recipe).expect("the recipe");
+    let block = |first: &str| {
+        let (_, rest) = recipe
+            .split_once(&format!("```text\n{first}"))
+            .unwrap_or_else(|| panic!("no block that begins with {first}"));
+        format!("{first}{}", rest.split("```").next().unwrap_or_default())
+    };
+    let upstream = |text: String| {
+        assert!(text.contains("127.0.0.1:8080"), "{text}");
+        text.replace("127.0.0.1:8080", &camd.http().to_string())
+    };
+    let nginx = upstream(block("location /webcam/"));
+    let proxy = Proxy::nginx(camd.http(), &nginx);
+    proxy.serves("/webcam/");
+    let own = format!("Origin: http://{}\r\n", proxy.address);
+    assert_eq!(proxy.post("/webcam/controls", &own), 404, "it may");
+    drop(proxy);
+    let haproxy = upstream(block("frontend web"));
+    let arguments = |file: &Path| vec!["-db".into(), "-f".into(), file.display().to_string()];
+    let proxy = Proxy::start("/usr/sbin/haproxy", arguments, |_, port| {
+        haproxy.replace("bind :80\n", &format!("bind 127.0.0.1:{port}\n"))
+    });
+    proxy.serves("/webcam/");
+    let own = format!("Origin: http://{}\r\n", proxy.address);
+    assert_eq!(proxy.post("/webcam/controls", &own), 404, "it may");
+}

@@ -193,18 +193,18 @@ impl Renditions {
     ) -> Option<(FrameMeta, &'a [u8])> {
         let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
-        let is_asked = !self.made.iter().any(|made| made.is_for(profile));
-        // The device's contexts stay, and what clients ask for does not.
-        if !is_asked && self.hardware.serves(profile.bounds) {
-            // Bounds that leave this picture as it is are all the same to the device.
-            let hardware = &self.hardware;
-            let chroma = hardware.chroma(profile.chroma());
-            let fits = |r: &Rendition| {
-                r.quality == profile.raw_quality
-                    && hardware.chroma(r.chroma) == chroma
-                    && hardware.serves(r.bounds)
-            };
-            let index = self.made.iter().position(fits).expect(FOR_EACH);
+        // Bounds that leave this picture as it is are all the same to the device. It makes what the configuration has: its
+        // contexts stay, and what clients ask for does not.
+        let hardware = &self.hardware;
+        let chroma = hardware.chroma(profile.chroma());
+        let fits = |r: &Rendition| {
+            r.quality == profile.raw_quality
+                && hardware.chroma(r.chroma) == chroma
+                && hardware.serves(r.bounds)
+        };
+        if hardware.serves(profile.bounds)
+            && let Some(index) = self.made.iter().position(fits)
+        {
             let rendition = &self.made[index];
             let ready = rendition.meta.filter(|meta| {
                 (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)

@@ -78,14 +78,16 @@ impl<'a> Asker<'a> {
         if !origin.host.eq_ignore_ascii_case(host.name) {
             return false;
         }
-        let port = match (host.port, self.forwarded_port.map(first)) {
-            (Some(port), _) => Some(port),
-            (None, Some(port)) => port.parse().ok(),
-            // nginx's $host, which many put into Host, is without the port that the browser has asked.
-            (None, None) if self.is_forwarded => return true,
-            (None, None) => origin.default_port(),
-        };
-        port == origin.port.or(origin.default_port())
+        let port = origin.port.or(origin.default_port());
+        if host.port.is_some() {
+            return host.port == port;
+        }
+        // Where a proxy names a port, that may be the one that the browser has asked, or one of its own.
+        let named = self.forwarded_port.map(first);
+        port == origin.default_port()
+            || named.is_some_and(|named| named.parse().ok() == port)
+            // nginx's $host, which many put into Host, is without the port.
+            || (named.is_none() && self.is_forwarded)
     }
 }
 
@@ -243,6 +245,7 @@ mod tests {
             "X-Forwarded-Host: shed.example\nX-Forwarded-Port: 8443\nOrigin: https://shed.example:8443",
             "Forwarded: for=192.0.2.43;host=shed.example;proto=https\nOrigin: https://shed.example",
             "Forwarded: for=\"[2001:db8::1]\"; Host=\"shed.example:81\", for=10.0.0.1;host=inner\nOrigin: http://shed.example:81",
+            "X-Forwarded-Host: shed.example\nX-Forwarded-Port: 8000\nOrigin: https://shed.example",
             "Sec-Fetch-Site: same-origin\nOrigin: https://shed.example",
             "Sec-Fetch-Site: same-origin\nOrigin: null",
             "X-Requested-With: camd\nOrigin: http://shed.example",
@@ -260,6 +263,7 @@ mod tests {
             "X-Forwarded-For: 192.0.2.43\nOrigin: http://127.0.0.1:81",
             "Forwarded: for=1.2.3.4, for=5.6.7.8;host=attic.example\nOrigin: http://attic.example",
             "Forwarded: host=shed.example\nOrigin: http://attic.example",
+            "X-Forwarded-Host: shed.example\nX-Forwarded-Port: 8443\nOrigin: https://shed.example:5000",
             "X-Requested-With: \nOrigin: http://attic.example",
             "Sec-Fetch-Site: cross-site\nX-Requested-With: camd\nOrigin: http://127.0.0.1:8080",
             "Sec-Fetch-Site: cross-site\nX-Forwarded-Host: attic.example\nOrigin: https://attic.example",
