@@ -398,6 +398,11 @@ def proxy(browser, folder, url, pid):
         browser.run(choose, key, value)
     until("the choice is asked for", lambda: "/cam/stream?width=320&quality=30&max_fps=15" in front.asked)
     live(browser)
+    browser.wait("the picture is smaller", "return document.getElementById('picture').naturalWidth === 320")
+    client = next(it for it in state(url)["clients"] if it["viewer"])
+    assert [client[key] for key in ("width", "height", "quality", "max_fps")] == [320, 240, 30, 15], client
+    table = browser.wait("the table says so", "const it = document.querySelector('#clients table'); return /320/.test(it.innerText) && it.innerText")
+    assert "320×240, quality 30" in table, table
     browser.go(base + "/")
     live(browser)
     assert browser.run("return document.getElementById('max_fps').value") == "15", "the choice is kept"

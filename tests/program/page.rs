@@ -76,7 +76,13 @@ fn a_page_on_a_phone_with_long_and_wicked_names() {
 
 #[test]
 fn a_page_under_a_path_with_controls() {
-    try_page("chromium", "proxy", &with("", ""));
+    // Larger than what is asked for there.
+    let camera = "[camera]\nsource = \"pattern\"\nwidth = 640\nheight = 480\nlinger_s = 0\n";
+    try_page(
+        "chromium",
+        "proxy",
+        &Camd::start(&format!("{camera}{LISTENERS}")),
+    );
 }
 
 #[test]
