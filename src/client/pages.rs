@@ -422,8 +422,8 @@ pub fn state<S: Stream, C: Source>(
                 age_ms: ms(slot.stats.captured, now),
                 unsent_bytes: slot.unsent(),
                 rung: view.table.rung(slot),
-                width: slot.stats.kind.map(|kind| kind.size.width),
-                height: slot.stats.kind.map(|kind| kind.size.height),
+                width: slot.stats.kind.map(|kind| kind.size().width),
+                height: slot.stats.kind.map(|kind| kind.size().height),
                 quality: slot.stats.kind.and_then(|kind| kind.quality),
                 max_fps: slot.max_fps(),
             }

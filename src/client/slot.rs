@@ -13,7 +13,7 @@ use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
 use crate::measure::decimate::Decimator;
 use crate::measure::rate::Rate;
-use crate::picture::frame::{FrameBuf, FrameMeta, Size};
+use crate::picture::frame::{Bounds, FrameBuf, FrameMeta, Orientation, Size};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
 use crate::protocol::session::{
@@ -45,10 +45,21 @@ pub enum Turn {
 /// What a picture is like that a client got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// In pixels.
-    pub size: Size,
+    /// As the camera has stored it, and how that is to be turned.
+    pub stored: Size,
+    /// See `stored`.
+    pub orientation: Orientation,
+    /// What that was fitted into.
+    pub bounds: Bounds,
     /// JPEG quality, 1 to 100; `None`: the camera's own.
     pub quality: Option<u8>,
+}
+
+impl Kind {
+    /// In pixels.
+    pub fn size(&self) -> Size {
+        self.bounds.fit(self.orientation.turn(self.stored))
+    }
 }
 
 /// What a client got, for `/state` and `/metrics`.
@@ -106,6 +117,8 @@ pub struct Slot<S> {
     sequence: u64,
     /// Which pictures it gets, where it shall have fewer than there are.
     pace: Option<Decimator>,
+    /// How these are to differ from the listener's own: that of its session.
+    wish: Wish,
     /// How good they are, on a listener that adapts them to the link.
     adapter: Adapter,
     /// What the client got so far.
@@ -133,6 +146,7 @@ impl<S: Stream> Slot<S> {
             since: now,
             sequence: 0,
             pace: None,
+            wish: Wish::default(),
             adapter: Adapter::new(),
             stats: Stats::default(),
         }
@@ -179,6 +193,7 @@ impl<S: Stream> Slot<S> {
         self.since = now;
         (self.sequence, self.stats) = (0, Stats::default());
         self.pace = max_fps.map(Decimator::new);
+        self.wish = Wish::default();
         self.adapter = Adapter::new();
         self.check();
     }
@@ -335,8 +350,8 @@ impl<S: Stream> Slot<S> {
     }
 
     /// How its pictures are to differ from its listener's own.
-    pub fn wish(&self) -> Wish {
-        self.session().map_or(Wish::default(), Protocol::wish)
+    pub fn wish(&self) -> &Wish {
+        &self.wish
     }
 
     /// Pictures per second that it gets at most; `None`: all of them.
@@ -424,6 +439,9 @@ impl<S: Stream> Slot<S> {
         if self.overflowed {
             return Err(CloseReason::Overflow);
         }
+        if self.waits_for_a_picture_alone() {
+            return Ok(Turn::WantsFrame);
+        }
         let mut reads = 0;
         loop {
             self.write_own(now)?;
@@ -453,6 +471,13 @@ impl<S: Stream> Slot<S> {
         } else {
             Turn::Wait
         })
+    }
+
+    /// There is nothing to write, to read or to take in: what most turns find, as they are for a new picture.
+    fn waits_for_a_picture_alone(&self) -> bool {
+        let link = &self.connected.as_ref().expect(TAKEN).link;
+        let hears = link.is_readable() || link.is_at_eof() || !self.input.is_empty();
+        !hears && self.outbox.is_empty() && self.wants_frame()
     }
 
     /// Acts on deadlines that have passed.
@@ -498,7 +523,10 @@ impl<S: Stream> Slot<S> {
         };
         let heard = session.hear(moment, now, &mut self.input, reply)?;
         match heard {
-            Heard::Asked => self.since = now,
+            Heard::Asked => {
+                self.wish = session.wish();
+                self.since = now;
+            }
             Heard::NextPart => {
                 link.out.head.clear();
                 let sent = link.out.sent();
@@ -506,8 +534,9 @@ impl<S: Stream> Slot<S> {
                 link.out.begin(chunk);
             }
             Heard::Reply => {
+                self.wish = session.wish();
                 if session.follows()
-                    && let Some(wished) = session.wish().max_fps
+                    && let Some(wished) = self.wish.max_fps
                 {
                     let least = self.max_fps().map_or(wished, |own| own.min(wished));
                     self.pace = Some(Decimator::new(least));

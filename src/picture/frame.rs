@@ -36,6 +36,14 @@ impl FrameMeta {
             live: true,
         }
     }
+
+    /// Its size as viewers see it.
+    pub fn shown(&self) -> Size {
+        self.orientation.turn(Size {
+            width: self.width,
+            height: self.height,
+        })
+    }
 }
 
 /// Time since the Unix epoch; 0 on a board whose clock is before that. It may be set at any moment: ask for each picture.

@@ -41,6 +41,8 @@ pub struct Renditions {
     /// never written cost no memory.
     made: heapless::Vec<Rendition, { MAX_LISTENERS * RUNGS + MAX_SINKS }>,
     asked: Asked,
+    /// At which quality the JPEG was encoded that [`Renditions::get`] gave last.
+    quality: Option<u8>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
     hardware: Hardware,
@@ -64,6 +66,7 @@ impl Renditions {
             },
             made: room_for(profiles(config), config.limits.frame_bytes),
             asked: Asked::new(config.limits.frame_bytes),
+            quality: None,
             failed: 0,
             hardware: Hardware::new(&config.camera, nodes),
         }
@@ -108,9 +111,6 @@ impl Renditions {
         is_stream: bool,
         now: Instant,
     ) -> Profile {
-        if !wish.is_of_the_picture() {
-            return own.rung(rung);
-        }
         let mut wanted = own.wished(wish, meta);
         if rung > 0 {
             let rungs = (rung..=own.ladder().lowest()).map(|rung| own.rung(rung));
@@ -169,42 +169,48 @@ impl Renditions {
     }
 
     /// What there is that is news to a client: the newest frame, or one that has just come from the device.
-    pub fn news(
-        &self,
-        newest: Option<&Frame<'_>>,
+    pub fn news<'a>(
+        &'a self,
+        newest: Option<&'a Frame<'_>>,
         is_news: impl Fn(&FrameMeta) -> bool,
-    ) -> Option<FrameMeta> {
+    ) -> Option<&'a FrameMeta> {
+        let newest = newest.map(|frame| &frame.meta);
+        if let Some(meta) = newest
+            && is_news(meta)
+        {
+            return Some(meta);
+        }
         let fresh = self.made.iter().filter(|r| r.fresh);
-        let mut metas = newest
-            .map(|frame| frame.meta)
-            .into_iter()
-            .chain(fresh.filter_map(|r| r.meta));
-        metas.find(is_news)
+        fresh
+            .filter_map(|r| r.meta.as_ref())
+            .find(|meta| is_news(meta))
     }
 
     /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
     /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it.
     pub fn get<'a>(
         &'a mut self,
-        newest: Option<Frame<'a>>,
+        newest: Option<&Frame<'a>>,
         profile: Profile,
         now: Instant,
         is_news: impl Fn(&FrameMeta) -> bool,
     ) -> Option<(FrameMeta, &'a [u8])> {
-        let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let sequence = newest.map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
         // Bounds that leave this picture as it is are all the same to the device. It makes what the configuration has: its
         // contexts stay, and what clients ask for does not.
-        let hardware = &self.hardware;
-        let chroma = hardware.chroma(profile.chroma());
-        let fits = |r: &Rendition| {
-            r.quality == profile.raw_quality
-                && hardware.chroma(r.chroma) == chroma
-                && hardware.serves(r.bounds)
-        };
-        if hardware.serves(profile.bounds)
-            && let Some(index) = self.made.iter().position(fits)
-        {
+        let place = self.hardware.serves(profile.bounds).then(|| {
+            let hardware = &self.hardware;
+            let chroma = hardware.chroma(profile.chroma());
+            let fits = |r: &Rendition| {
+                r.quality == profile.raw_quality
+                    && hardware.chroma(r.chroma) == chroma
+                    && hardware.serves(r.bounds)
+            };
+            Some((self.made.iter().position(fits)?, chroma))
+        });
+        if let Some((index, chroma)) = place.flatten() {
+            self.quality = Some(profile.raw_quality);
             let rendition = &self.made[index];
             let ready = rendition.meta.filter(|meta| {
                 (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
@@ -216,17 +222,23 @@ impl Renditions {
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
                 .hardware
-                .encode(newest.as_ref()?, index, (quality, chroma), most, now)
+                .encode(newest?, index, (quality, chroma), most, now)
             {
                 return None;
             }
         }
         let frame = newest?;
-        Some((frame.meta, self.make(&frame, profile)?))
+        Some((frame.meta, self.make(frame, profile)?))
+    }
+
+    /// At which quality that JPEG was encoded, 1 to 100; `None`: it is the camera's own, or that turned without loss.
+    pub fn quality(&self) -> Option<u8> {
+        self.quality
     }
 
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
     fn make<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+        self.quality = None;
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
@@ -237,6 +249,7 @@ impl Renditions {
                 return Some(self.turned.jpeg.as_slice());
             }
         }
+        self.quality = Some(profile.raw_quality);
         let mut made = self.made.iter_mut();
         let rendition = made.find(|r| r.is_for(profile));
         let rendition = rendition.or_else(|| self.asked.find(profile));

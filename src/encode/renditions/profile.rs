@@ -98,8 +98,5 @@ impl Profile {
 
 /// The size of a picture as viewers see it.
 pub(super) fn shown(meta: &FrameMeta) -> Size {
-    meta.orientation.turn(Size {
-        width: meta.width,
-        height: meta.height,
-    })
+    meta.shown()
 }
