@@ -592,11 +592,9 @@ impl World {
             self.check_encodes();
             self.frames += 1;
         }
-        if self.camera.run(due, now) {
-            self.hub.on_frame();
-        }
+        self.hub.run(&mut self.camera, due, now);
         while self.hub.turn(now, &mut self.camera) {}
-        self.camera.set_viewers(self.hub.viewers(), now);
+        self.hub.tell_viewers(&mut self.camera, now);
         for client in &mut self.clients {
             let slots = self.hub.clients();
             let slot = { slots }

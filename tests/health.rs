@@ -249,12 +249,9 @@ impl Appliance {
     /// One turn of the event loop. Whether the watchdog was fed.
     fn turn(&mut self) -> bool {
         let now = self.now();
-        if self.camera.run(true, now) {
-            self.hub.on_frame();
-        }
+        self.hub.run(&mut self.camera, true, now);
         while self.hub.turn(now, &mut self.camera) {}
-        let viewers = self.hub.viewers();
-        self.camera.set_viewers(viewers, now);
+        let viewers = self.hub.tell_viewers(&mut self.camera, now);
         let sent_away = self.hub.sent_away();
         self.supervisor.turn(viewers, sent_away, &self.camera, now);
         let deadline = self.supervisor.deadline().expect("there is a watchdog");

@@ -559,10 +559,7 @@ impl Bench {
         for round in 0.. {
             assert!(round < 10, "it does not come to rest");
             let readable = self.scene.borrow().next.is_some();
-            let fresh = self.camera.run(readable, self.now);
-            if fresh {
-                self.hub.on_frame();
-            }
+            let fresh = self.hub.run(&mut self.camera, readable, self.now);
             let mut again = self.hub.turn(self.now, &mut self.camera);
             let polled = &mut self.polled;
             again |= self.hub.arm_encoders(|index, fd| {
@@ -570,9 +567,9 @@ impl Bench {
                 Ok(())
             });
             if fresh {
-                self.camera.release();
+                self.hub.release(&mut self.camera);
             }
-            self.camera.set_viewers(self.hub.viewers(), self.now);
+            self.hub.tell_viewers(&mut self.camera, self.now);
             if !again {
                 return;
             }

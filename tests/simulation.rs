@@ -273,6 +273,8 @@ struct Dice {
     starts_fail: bool,
     next: Option<Result<(), Fault>>,
     made: u64,
+    /// The picture goes back to the driver when everybody has been offered it, as with v4l2loopback.
+    gives_back: bool,
 }
 
 struct SimCamera {
@@ -337,6 +339,16 @@ impl Source for SimCamera {
                     bad: 0,
                 })
             }
+        }
+    }
+
+    fn holds(&self) -> bool {
+        !self.dice.borrow().gives_back
+    }
+
+    fn release(&mut self) {
+        if !self.holds() {
+            self.newest = None;
         }
     }
 
@@ -818,7 +830,10 @@ impl World {
         let now = Instant::now();
         let mut rng = Rng::with_seed(seed);
         let config = adaptive_at_random(config(), &mut rng);
-        let dice = Rc::new(RefCell::new(Dice::default()));
+        let dice = Rc::new(RefCell::new(Dice {
+            gives_back: seed % 2 == 1,
+            ..Dice::default()
+        }));
         let source = SimCamera {
             dice: Rc::clone(&dice),
             newest: None,
@@ -910,7 +925,7 @@ impl World {
         self.clients.push(client);
         // As at the end of the daemon's turn, in which it accepts: before the camera's next one it knows who is there, and
         // does not go off in front of a viewer that has just come.
-        self.camera.set_viewers(self.hub.viewers(), self.now);
+        self.hub.tell_viewers(&mut self.camera, self.now);
     }
 
     /// The poll: tells the hub what happened on the wires, all or (while late is allowed) some of it, doubled at times.
@@ -933,9 +948,7 @@ impl World {
 
     fn turn(&mut self, readable: bool) {
         let made = self.dice.borrow().made;
-        if self.camera.run(readable, self.now) {
-            self.hub.on_frame();
-        }
+        self.hub.run(&mut self.camera, readable, self.now);
         let fresh = self.dice.borrow().made > made;
         let ready: Vec<(usize, u64)> = self.ready_clients();
         let settled = self.settled_callers();
@@ -958,6 +971,7 @@ impl World {
         }
         if fresh {
             let newest = self.dice.borrow().made;
+            self.hub.release(&mut self.camera);
             for (index, before) in ready {
                 let client = &mut self.clients[index];
                 client.take_in(true);
@@ -969,7 +983,7 @@ impl World {
                 );
             }
         }
-        self.camera.set_viewers(self.hub.viewers(), self.now);
+        self.hub.tell_viewers(&mut self.camera, self.now);
     }
 
     /// Who must get a picture that is there now: streaming, fast, and with an empty socket.

@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Size};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, Size};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -40,6 +40,8 @@ pub struct Hub<S> {
     neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
+    /// Some clients get the newest picture from where it lies.
+    lends: bool,
 }
 
 impl<S: Stream> Hub<S> {
@@ -66,6 +68,7 @@ impl<S: Stream> Hub<S> {
             config_errors: ConfigErrors::default(),
             neighbours: config.neighbours.clone(),
             sent_away: None,
+            lends: false,
         }
     }
 
@@ -173,9 +176,51 @@ impl<S: Stream> Hub<S> {
         self.table.on_event(client, readable, writable);
     }
 
-    /// The camera has a new picture: everyone who waits for one is served in the next [`Hub::turn`].
-    pub fn on_frame(&mut self) {
-        self.table.on_frame();
+    /// Lets the camera do what is due ([`Camera::run`]). If it has a new picture then, which is what this tells, everyone
+    /// who waits for one is served in the next [`Hub::turn`].
+    pub fn run<C: Source>(&mut self, camera: &mut Camera<C>, readable: bool, now: Instant) -> bool {
+        if readable || camera.deadline().is_some_and(|at| at <= now) {
+            self.keep(camera);
+        }
+        let fresh = camera.run(readable, now);
+        if fresh {
+            self.table.on_frame();
+        }
+        fresh
+    }
+
+    /// Lets the camera have its buffer back where it cannot do without: everyone who waits has been offered the picture.
+    pub fn release<C: Source>(&mut self, camera: &mut Camera<C>) {
+        if !camera.holds() {
+            self.keep(camera);
+        }
+        camera.release();
+    }
+
+    /// Tells the camera how many watch it, and the caller.
+    pub fn tell_viewers<C: Source>(&mut self, camera: &mut Camera<C>, now: Instant) -> usize {
+        if camera.opening().is_none() {
+            // The first viewer opens it.
+            self.keep(camera);
+        }
+        let viewers = self.viewers();
+        camera.set_viewers(viewers, now);
+        viewers
+    }
+
+    /// The newest picture may go: what clients have not got of it yet is copied. To be called before anything is done to
+    /// the camera's source that the methods above do not do.
+    pub fn keep<C: Source>(&mut self, camera: &Camera<C>) {
+        if !std::mem::take(&mut self.lends) {
+            return;
+        }
+        let newest = camera.newest();
+        for index in 0..self.table.used() {
+            let slot = self.table.slot_mut(index);
+            if let Some(picture) = on_loan(slot, newest.as_ref()) {
+                slot.keep(picture);
+            }
+        }
     }
 
     /// Hands out the descriptors of hardware encoders that have been opened in a turn, with a number below
@@ -264,7 +309,8 @@ impl<S: Stream> Hub<S> {
             if slot.is_free() {
                 return false;
             }
-            let turn = slot.advance(now, &self.limits);
+            let lent = on_loan(slot, newest);
+            let turn = slot.advance(now, &self.limits, lent);
             if slot.refusal {
                 pages::count_refused(&mut self.table, index);
             }
@@ -346,7 +392,10 @@ impl<S: Stream> Hub<S> {
             slot.unserved();
             return Ok(false);
         };
-        slot.offer(&meta, payload, now)?;
+        // The camera's own JPEG, untouched: it lies there until there is a newer one.
+        let stays = matches!(newest, Some(Frame { picture: Picture::Jpeg(jpeg), .. }) if std::ptr::eq(*jpeg, payload));
+        slot.offer(&meta, payload, stays, now)?;
+        self.lends |= slot.on_loan().is_some();
         let (width, height) = (meta.width, meta.height);
         slot.stats.kind = Some(Kind {
             stored: Size { width, height },
@@ -406,5 +455,20 @@ impl<S: Stream> Hub<S> {
         }
         self.renditions.follow(None);
         self.sinks.shutdown();
+    }
+}
+
+/// What a slot is being sent from where it lies.
+///
+/// # Panics
+/// If the camera has another picture by now: [`Hub::keep`] was not called.
+fn on_loan<'a, S: Stream>(slot: &Slot<S>, newest: Option<&Frame<'a>>) -> Option<&'a [u8]> {
+    let sequence = slot.on_loan()?;
+    match newest {
+        Some(Frame {
+            meta,
+            picture: Picture::Jpeg(jpeg),
+        }) if meta.sequence == sequence => Some(jpeg),
+        _ => unreachable!("picture {sequence} went while a client was getting it"),
     }
 }

@@ -3,6 +3,10 @@
 //! A slot knows neither the poll nor the clock nor any protocol. It puts three things together: a [`Link`], whose bytes
 //! they are, a [session](crate::protocol::session), which says what they mean, and the copy. It acts only in
 //! [`Slot::advance`] and [`Slot::offer`], which go as far as the socket allows.
+//!
+//! The copy is made as late as can be. A picture goes out from where it lies, and as long as it lies there the rest of it
+//! does, too. Before it goes [`Slot::keep`] takes what the client has not got yet: for one that keeps up with the
+//! camera, that is nothing.
 
 use std::io::Write;
 use std::time::Instant;
@@ -87,8 +91,8 @@ struct Connected<S> {
 ///
 /// Invariants (asserted after each step, in debug builds):
 /// - without connection the slot is free: it holds nothing.
-/// - `sending`: `frame` holds what is being sent and nobody changes it; otherwise nothing is left in the link's `out`, and
-///   `frame` is empty.
+/// - `sending`: `frame` holds what is being sent and nobody changes it, or that is `on_loan` and `frame` is empty;
+///   otherwise nothing is left in the link's `out`, nothing is on loan, and `frame` is empty.
 /// - a link that is closing sends nothing.
 /// - the link's own.
 pub struct Slot<S> {
@@ -105,6 +109,10 @@ pub struct Slot<S> {
     sending: bool,
     /// What is being sent is a picture, not a reply.
     picture: bool,
+    /// Which picture is being sent from where it lies, by its sequence.
+    on_loan: Option<u64>,
+    /// Bytes of what is being sent, in all.
+    whole: usize,
     frame: FrameBuf,
     input: FrameBuf,
     /// What the client is to be told when what is being sent is through.
@@ -139,6 +147,8 @@ impl<S: Stream> Slot<S> {
             refusal,
             sending: false,
             picture: false,
+            on_loan: None,
+            whole: 0,
             frame: FrameBuf::new(capacity),
             input: FrameBuf::new(INPUT),
             outbox: FrameBuf::new(0),
@@ -202,6 +212,7 @@ impl<S: Stream> Slot<S> {
     pub fn close(&mut self) {
         self.connected = None;
         (self.sending, self.picture, self.overflowed) = (false, false, false);
+        self.on_loan = None;
         self.frame.clear();
         self.input.clear();
         self.outbox.clear();
@@ -213,15 +224,26 @@ impl<S: Stream> Slot<S> {
         }
         let left = self.connected.as_ref().map_or(0, |it| it.link.out.left());
         assert!(
-            self.sending || (left == 0 && self.frame.is_empty()),
+            self.sending || (left == 0 && self.frame.is_empty() && self.on_loan.is_none()),
             "{:?} holds {} bytes",
             self.state(),
             self.frame.len()
         );
+        let kept = if self.on_loan.is_some() {
+            0
+        } else {
+            self.whole
+        };
+        assert!(
+            !self.sending || self.frame.len() == kept,
+            "{} bytes kept of {}",
+            self.frame.len(),
+            self.whole
+        );
         if let Some(Connected { link, .. }) = &self.connected {
             assert!(!link.is_closing() || !self.sending, "closing while sending");
             assert!(
-                link.out.end() <= self.frame.len() || !self.sending,
+                link.out.end() <= self.whole || !self.sending,
                 "a chunk ends behind its picture"
             );
             link.check();
@@ -306,7 +328,7 @@ impl<S: Stream> Slot<S> {
     pub fn unsent(&self) -> usize {
         match &self.connected {
             Some(Connected { link, .. }) if self.sending => {
-                link.out.left() + self.frame.len() - link.out.end()
+                link.out.left() + self.whole - link.out.end()
             }
             _ => 0,
         }
@@ -427,14 +449,42 @@ impl<S: Stream> Slot<S> {
         patience.map(|patience| self.since + patience)
     }
 
-    /// Does everything that can be done now: writes, reads, parses, until the peer or the camera has to act.
-    pub fn advance(&mut self, now: Instant, limits: &LimitsConfig) -> Turn {
-        let turn = self.run(now, limits).unwrap_or_else(Turn::Closed);
+    /// The picture that is being sent from where it lies, by its sequence.
+    pub fn on_loan(&self) -> Option<u64> {
+        self.on_loan
+    }
+
+    /// The picture on loan goes: keeps the rest of it.
+    ///
+    /// # Panics
+    /// If nothing is on loan.
+    pub fn keep(&mut self, picture: &[u8]) {
+        assert!(self.on_loan.take().is_some(), "nothing is on loan");
+        self.copy_rest(picture);
+        self.check();
+    }
+
+    /// Does everything that can be done now: writes, reads, parses, until the peer or the camera has to act. `lent`: the
+    /// picture that is [`Slot::on_loan`].
+    ///
+    /// # Panics
+    /// If one is on loan and not there.
+    pub fn advance(&mut self, now: Instant, limits: &LimitsConfig, lent: Option<&[u8]>) -> Turn {
+        assert!(
+            self.on_loan.is_none() || lent.is_some(),
+            "the picture on loan is gone"
+        );
+        let turn = self.run(now, limits, lent).unwrap_or_else(Turn::Closed);
         self.check();
         turn
     }
 
-    fn run(&mut self, now: Instant, limits: &LimitsConfig) -> Result<Turn, CloseReason> {
+    fn run(
+        &mut self,
+        now: Instant,
+        limits: &LimitsConfig,
+        lent: Option<&[u8]>,
+    ) -> Result<Turn, CloseReason> {
         self.look_at_the_time(now, limits)?;
         if self.overflowed {
             return Err(CloseReason::Overflow);
@@ -444,7 +494,7 @@ impl<S: Stream> Slot<S> {
         }
         let mut reads = 0;
         loop {
-            self.write_own(now)?;
+            self.write_own(now, lent)?;
             match self.hear(now)? {
                 Heard::Waits => {}
                 Heard::Refers => return Ok(Turn::Refers),
@@ -530,7 +580,7 @@ impl<S: Stream> Slot<S> {
             Heard::NextPart => {
                 link.out.head.clear();
                 let sent = link.out.sent();
-                let chunk = session.next_part(self.frame.len(), sent, &mut link.out.head);
+                let chunk = session.next_part(self.whole, sent, &mut link.out.head);
                 link.out.begin(chunk);
             }
             Heard::Reply => {
@@ -548,20 +598,20 @@ impl<S: Stream> Slot<S> {
         Ok(heard)
     }
 
-    /// Writes from the slot's own copy, chunk after chunk as far as the session goes on by itself.
-    fn write_own(&mut self, now: Instant) -> Result<(), CloseReason> {
-        self.write_on(now)?;
+    /// Writes what is being sent, chunk after chunk as far as the session goes on by itself.
+    fn write_own(&mut self, now: Instant, lent: Option<&[u8]>) -> Result<(), CloseReason> {
+        self.write_on(now, lent)?;
         while !self.sending && !self.outbox.is_empty() {
             // All of it at once.
             self.frame.copy_tail(self.outbox.as_slice(), 0);
             self.outbox.clear();
             self.begin_reply();
-            self.write_on(now)?;
+            self.write_on(now, None)?;
         }
         Ok(())
     }
 
-    fn write_on(&mut self, now: Instant) -> Result<(), CloseReason> {
+    fn write_on(&mut self, now: Instant, lent: Option<&[u8]>) -> Result<(), CloseReason> {
         if !self.sending {
             return Ok(());
         }
@@ -570,13 +620,17 @@ impl<S: Stream> Slot<S> {
             if !link.is_writable() {
                 return Ok(());
             }
-            link.write(self.frame.as_slice(), now).map_err(io)?;
+            let bytes = match self.on_loan {
+                Some(_) => &lent.expect("what is on loan is there")[..self.whole],
+                None => self.frame.as_slice(),
+            };
+            link.write(bytes, now).map_err(io)?;
             if link.out.left() > 0 {
                 return Ok(());
             }
             self.since = now;
         }
-        if link.out.sent() == self.frame.len() {
+        if link.out.sent() == self.whole {
             self.finish(now)?;
         }
         Ok(())
@@ -586,6 +640,7 @@ impl<S: Stream> Slot<S> {
     fn finish(&mut self, now: Instant) -> Result<(), CloseReason> {
         let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
         self.frame.clear();
+        self.on_loan = None;
         link.out.reset();
         self.sending = false;
         self.since = now;
@@ -608,7 +663,8 @@ impl<S: Stream> Slot<S> {
             payload: self.frame.len(),
             tail: b"",
         });
-        self.picture = false;
+        (self.picture, self.on_loan) = (false, None);
+        self.whole = self.frame.len();
         self.sending = true;
     }
 
@@ -657,8 +713,9 @@ impl<S: Stream> Slot<S> {
         link.ready(now).map_err(io)
     }
 
-    /// Lends a picture that goes out straight away as far as the socket takes it; what it does not take is copied.
-    /// Where it takes nothing the slot is not bound to this picture, so that it can begin with a newer one.
+    /// Lends a picture that goes out straight away as far as the socket takes it. `stays`: the rest may go out from where it
+    /// lies, until [`Slot::keep`]; if not it is copied at once. Where the socket takes nothing the slot is not bound to
+    /// this picture, so that it can begin with a newer one.
     ///
     /// # Panics
     /// If the slot does not want a picture.
@@ -666,6 +723,7 @@ impl<S: Stream> Slot<S> {
         &mut self,
         meta: &FrameMeta,
         jpeg: &[u8],
+        stays: bool,
         now: Instant,
     ) -> Result<(), CloseReason> {
         assert!(
@@ -679,6 +737,11 @@ impl<S: Stream> Slot<S> {
         let lent = self.lend(chunk, jpeg, whole, now)?;
         if lent == Lent::Nothing {
             return Ok(());
+        }
+        if lent == Lent::Part && stays {
+            self.on_loan = Some(meta.sequence);
+        } else if lent == Lent::Part {
+            self.copy_rest(jpeg);
         }
         let session = &mut self.connected.as_mut().expect(TAKEN).session;
         session.began(meta);
@@ -700,7 +763,9 @@ impl<S: Stream> Slot<S> {
     /// there will be a newer one.
     pub fn pass(&mut self, record: &[u8], now: Instant) -> Result<(), CloseReason> {
         // Nothing overtakes what was said before.
-        self.write_own(now)?;
+        if self.on_loan.is_none() {
+            self.write_own(now, None)?;
+        }
         let link = &mut self.connected.as_mut().expect(TAKEN).link;
         let is_free = !self.sending && link.is_writable() && !link.is_closing();
         if !is_free {
@@ -719,11 +784,13 @@ impl<S: Stream> Slot<S> {
             self.stats.skipped += 1;
             return Ok(());
         }
+        if lent == Lent::Part {
+            self.copy_rest(record);
+        }
         self.settle(lent, now)
     }
 
-    /// Writes the first chunk of `bytes`, of which `whole` go out in all, straight from there, and keeps what the stream
-    /// does not take.
+    /// Writes the first chunk of `bytes`, of which `whole` go out in all, straight from there.
     fn lend(
         &mut self,
         chunk: Chunk,
@@ -741,12 +808,16 @@ impl<S: Stream> Slot<S> {
         if link.out.left() == 0 {
             self.since = now;
         }
-        (self.sending, self.picture) = (true, true);
+        (self.sending, self.picture, self.whole) = (true, true, whole);
         if link.out.left() == 0 && link.out.sent() == whole {
             return Ok(Lent::Whole);
         }
-        self.frame.copy_tail(&bytes[..whole], link.out.sent());
         Ok(Lent::Part)
+    }
+
+    fn copy_rest(&mut self, bytes: &[u8]) {
+        let sent = self.connected.as_ref().expect(TAKEN).link.out.sent();
+        self.frame.copy_tail(&bytes[..self.whole], sent);
     }
 
     fn settle(&mut self, lent: Lent, now: Instant) -> Result<(), CloseReason> {

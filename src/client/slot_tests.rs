@@ -98,6 +98,20 @@ struct Bench {
     limits: LimitsConfig,
     now: Instant,
     frames: u64,
+    place: Place,
+    /// The picture offered last, where it lies.
+    lent: Vec<u8>,
+}
+
+/// What becomes of a picture once it has been offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It stays until there is another.
+    Stays,
+    /// It goes when the slot has been offered it, and said that it would not.
+    Goes,
+    /// It goes at once.
+    Gone,
 }
 
 impl Bench {
@@ -131,6 +145,8 @@ impl Bench {
             limits,
             now,
             frames: 0,
+            place: Place::Stays,
+            lent: Vec::new(),
         }
     }
 
@@ -152,7 +168,8 @@ impl Bench {
     }
 
     fn advance(&mut self) -> Turn {
-        self.slot.advance(self.now, &self.limits)
+        let lent = self.slot.on_loan().map(|_| self.lent.as_slice());
+        self.slot.advance(self.now, &self.limits, lent)
     }
 
     /// Of the camera's newest picture.
@@ -174,7 +191,17 @@ impl Bench {
             return Ok(());
         }
         let meta = self.meta();
-        self.slot.offer(&meta, jpeg, self.now)
+        if self.slot.on_loan().is_none() {
+            self.lent = jpeg.to_vec();
+        }
+        let stays = self.place != Place::Gone;
+        let offered = self.slot.offer(&meta, jpeg, stays, self.now);
+        if self.place == Place::Goes && self.slot.on_loan().is_some() {
+            assert_eq!(self.slot.frame.len(), 0, "copied before it had to be");
+            self.slot.keep(jpeg);
+        }
+        assert!(self.place == Place::Stays || self.slot.on_loan().is_none());
+        offered
     }
 
     fn written(&self) -> Vec<u8> {
@@ -211,16 +238,22 @@ macro_rules! assert_turn {
     };
 }
 
+fn everywhere(len: usize) -> impl Iterator<Item = (usize, Place)> {
+    let places = [Place::Stays, Place::Goes, Place::Gone];
+    (1..len).flat_map(move |cut| places.map(|place| (cut, place)))
+}
+
 #[test]
 fn a_picture_cut_anywhere_arrives_whole() {
     let jpeg = jpeg(300);
     let wire = push_wire(&jpeg);
-    for cut in 1..wire.len() {
+    for (cut, place) in everywhere(wire.len()) {
         let mut bench = Bench::new(ProtocolKind::Push);
+        bench.place = place;
         assert_turn!(bench.advance(), Turn::WantsFrame);
         bench.takes(&[Ok(cut)]);
         bench.offer(&jpeg).expect("the stream is fine");
-        assert_eq!(bench.state(), State::Sending, "cut at {cut}");
+        assert_eq!(bench.state(), State::Sending, "{place:?}, cut at {cut}");
         assert_eq!(bench.slot.unsent(), wire.len() - cut);
         assert_turn!(bench.advance(), Turn::Wait);
         // Twice, so that the cut falls into each part of the rest, too.
@@ -228,7 +261,7 @@ fn a_picture_cut_anywhere_arrives_whole() {
         assert_turn!(bench.advance(), Turn::Wait | Turn::WantsFrame);
         bench.takes(&[ALL]);
         assert_turn!(bench.advance(), Turn::WantsFrame);
-        assert_eq!(bench.written(), wire, "cut at {cut}");
+        assert_eq!(bench.written(), wire, "{place:?}, cut at {cut}");
         assert_eq!(bench.slot.stats.frames, 1);
     }
 }
@@ -241,8 +274,9 @@ fn a_stream_part_cut_anywhere_arrives_whole() {
             .to_vec();
     wire.extend(&jpeg);
     wire.extend(b"\r\n--camdframe\r\n");
-    for cut in 1..wire.len() {
+    for (cut, place) in everywhere(wire.len()) {
         let mut bench = Bench::new(ProtocolKind::Http);
+        bench.place = place;
         bench.says(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
         bench.takes(&[ALL]);
         assert_turn!(bench.advance(), Turn::WantsFrame);
@@ -251,7 +285,7 @@ fn a_stream_part_cut_anywhere_arrives_whole() {
         bench.offer(&jpeg).expect("the stream is fine");
         bench.takes(&[ALL]);
         assert_turn!(bench.advance(), Turn::WantsFrame);
-        assert_eq!(bench.written(), wire, "cut at {cut}");
+        assert_eq!(bench.written(), wire, "{place:?}, cut at {cut}");
         assert_eq!(
             bench.slot.stats.frames, 1,
             "the response's head is no picture"
@@ -344,7 +378,7 @@ fn max_fps_leaves_pictures_out() {
             bench.advance();
             let meta = bench.meta();
             if bench.slot.wants_frame() && bench.slot.is_news(&meta) {
-                let offered = bench.slot.offer(&meta, &jpeg(50), bench.now);
+                let offered = bench.slot.offer(&meta, &jpeg(50), false, bench.now);
                 offered.expect("the stream is fine");
                 if kind == ProtocolKind::Pull {
                     bench.says(b"ack");

@@ -289,8 +289,8 @@ impl Daemon {
             if signalled && self.handle_signals(now)? {
                 info!("ending");
                 self.supervisor.stopping();
-                self.camera.shutdown();
                 self.hub.shutdown();
+                self.camera.shutdown();
                 return Ok(());
             }
             again = self.turn(now);
@@ -305,10 +305,7 @@ impl Daemon {
         }
         // A silent camera's descriptor may be deaf, see `register_camera`: look without being called.
         let silent = self.registered.is_some() && self.rearm <= now;
-        let fresh = self.camera.run(event || silent, now);
-        if fresh {
-            self.hub.on_frame();
-        }
+        let fresh = self.hub.run(&mut self.camera, event || silent, now);
         let more_to_accept = self.accept(now);
         let mut again = self.hub.turn(now, &mut self.camera);
         // A connection to a relay that has just ended waits for the next one.
@@ -329,10 +326,9 @@ impl Daemon {
             }
         });
         if fresh {
-            self.camera.release();
+            self.hub.release(&mut self.camera);
         }
-        let viewers = self.hub.viewers();
-        self.camera.set_viewers(viewers, now);
+        let viewers = self.hub.tell_viewers(&mut self.camera, now);
         again |= self.register_camera(silent, now);
         let sent_away = self.hub.sent_away();
         self.supervisor.turn(viewers, sent_away, &self.camera, now);
@@ -383,9 +379,7 @@ impl Daemon {
             if attempt == REGISTER_TRIES || !is_readable(fd) {
                 break;
             }
-            if self.camera.run(true, now) {
-                self.hub.on_frame();
-            }
+            self.hub.run(&mut self.camera, true, now);
             if self.camera.fd() != current {
                 // It failed, and the descriptor is closed.
                 self.registered = None;
@@ -554,6 +548,7 @@ impl Daemon {
         self.camera.reconfigure(&config);
         if !same_source(&config, &self.config) {
             info!("the camera is opened again");
+            self.hub.keep(&self.camera);
             let source = AnySource::new(&config);
             self.camera.replace(source, now);
         }

@@ -120,6 +120,10 @@ impl Source for AnySource {
         each!(self, source => source.newest())
     }
 
+    fn holds(&self) -> bool {
+        each!(self, source => source.holds())
+    }
+
     fn release(&mut self) {
         each!(self, source => source.release())
     }

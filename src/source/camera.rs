@@ -419,6 +419,11 @@ impl<S: Source> Camera<S> {
         }
     }
 
+    /// See [`Source::holds`].
+    pub fn holds(&self) -> bool {
+        self.source.holds()
+    }
+
     /// Every client that waits has been offered the newest picture.
     pub fn release(&mut self) {
         if self.negotiated.is_some() {

@@ -103,6 +103,12 @@ pub trait Source {
     /// after `stop`, and after `release` where the ring cannot keep one: it is too small, or v4l2loopback's.
     fn newest(&self) -> Option<Frame<'_>>;
 
+    /// Whether the newest picture stays until [`Source::capture`] is called again, however long that takes. If not,
+    /// [`Source::release`] takes it away.
+    fn holds(&self) -> bool {
+        true
+    }
+
     /// The picture lent last will not be asked for again unless there is a newer one: a ring that cannot keep one gives
     /// it back here.
     fn release(&mut self) {}

@@ -329,6 +329,10 @@ impl Source for V4l2 {
         self.ring.as_ref()?.newest(&self.copy)
     }
 
+    fn holds(&self) -> bool {
+        self.ring.as_ref().is_none_or(Ring::holds)
+    }
+
     fn release(&mut self) {
         if let Some(ring) = &mut self.ring {
             ring.release();

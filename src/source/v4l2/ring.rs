@@ -469,8 +469,13 @@ impl<D: Driver> Ring<D> {
         })
     }
 
+    /// See [`crate::source::Source::holds`].
+    pub fn holds(&self) -> bool {
+        self.driver.keeps() && self.driver.count() >= limits::BUFFERS_TO_HOLD_ONE
+    }
+
     pub fn release(&mut self) {
-        if self.driver.keeps() && self.driver.count() >= limits::BUFFERS_TO_HOLD_ONE {
+        if self.holds() {
             return;
         }
         if let Some(index) = self.held.and_then(|held| held.buffer()) {
