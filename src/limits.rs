@@ -29,12 +29,20 @@ const fn decimal(text: &str) -> usize {
     number
 }
 const _: () = assert!(1 <= MAX_CLIENTS && MAX_CLIENTS <= 1024);
-/// Extra slots without a frame buffer, in which clients above the limits are told so before they are closed.
+/// Extra slots that hold no pictures: clients above the limits are told so there before they are closed, and get what
+/// takes no place, such as the page.
 pub const REFUSAL_SLOTS: usize = 8;
 /// All of them.
 pub const SLOTS: usize = MAX_CLIENTS + REFUSAL_SLOTS;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
+
+/// `[[neighbour]]` sections.
+pub const MAX_NEIGHBOURS: usize = 16;
+/// `neighbour.name`, in characters.
+pub const NEIGHBOUR_NAME: usize = 32;
+/// `neighbour.url`, in bytes.
+pub const NEIGHBOUR_URL: usize = 128;
 
 /// `[[sink]]` sections.
 pub const MAX_SINKS: usize = 4;
@@ -154,9 +162,10 @@ pub const PROBES: u32 = 3;
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.
 pub const HEAD: usize = 768;
-/// What a refusal slot can hold of its reply's body.
+/// HTTP: the body of a refusal, in bytes. It is for a person's eyes.
 pub const REFUSAL_BODY: usize = 256;
-/// What the state pages may take, in bytes; a slot's frame buffer holds them on the way out.
+/// What the state pages may take, in bytes; a slot's frame buffer holds them on the way out. Refusal slots have room for
+/// no more.
 pub const PAGE: usize = FRAME_BYTES_MIN;
 
 /// Unsent bytes that the kernel may hold per connection (`TCP_NOTSENT_LOWAT`): with the default, hundreds of

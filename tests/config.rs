@@ -7,8 +7,8 @@ use std::time::Duration;
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
     Address, Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig,
-    ListenerConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind, demo_config,
-    load, parse,
+    ListenerConfig, NeighbourConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    demo_config, load, parse,
 };
 use camd::encode::renditions::Profile;
 use camd::picture::frame::{Chroma, PixelFormat};
@@ -95,6 +95,13 @@ fn qt_shm(key: &str) -> SinkConfig {
     }
 }
 
+fn neighbour(name: &str, url: &str) -> NeighbourConfig {
+    NeighbourConfig {
+        name: name.to_owned(),
+        url: url.to_owned(),
+    }
+}
+
 fn memfd(socket: &str) -> SinkConfig {
     SinkConfig {
         kind: SinkKind::Memfd,
@@ -146,6 +153,7 @@ fn default() -> Config {
         call: CallConfig::default(),
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
         sinks: vec![],
+        neighbours: vec![],
         limits: LimitsConfig {
             frame_bytes: 1_048_576,
             ack_timeout: Duration::from_secs(10),
@@ -217,7 +225,7 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    // Call listeners and sinks are shown, but there is none.
+    // Call listeners, sinks and neighbours are shown, but there is none.
     let with_value = |s: &&Setting| {
         let shown = match s.absent {
             Absent::Unset => false,
@@ -225,7 +233,7 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
             Absent::Default(_) | Absent::Required => true,
         };
         let call = s.only == [Variety::Protocol(ProtocolKind::Call)];
-        shown && !call && s.section != Section::Sink
+        shown && !call && ![Section::Sink, Section::Neighbour].contains(&s.section)
     };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
@@ -263,6 +271,7 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut ring = memfd("/run/camd/frames.sock");
     ring.quality = Some(80);
     expected.sinks.extend([shm, ring]);
+    expected.neighbours.push(neighbour("Garage", ":8090"));
     assert_eq!(good(&text), expected);
 }
 
@@ -349,6 +358,14 @@ fn each_key_reaches_its_field() {
         kind = "memfd"
         socket = "/t"
         chroma = "422"
+
+        [[neighbour]]
+        name = "Hof"
+        url = "https://[fd00::1]:8443/webcam/?a=%20#b"
+
+        [[neighbour]]
+        name = "Küche <&>"
+        url = "/k%C3%BCche"
 
         [limits]
         frame_bytes = 131072
@@ -442,6 +459,10 @@ fn each_key_reaches_its_field() {
                 ..memfd("/t")
             },
         ],
+        neighbours: vec![
+            neighbour("Hof", "https://[fd00::1]:8443/webcam/?a=%20#b"),
+            neighbour("Küche <&>", "/k%C3%BCche"),
+        ],
         limits: LimitsConfig {
             frame_bytes: 131_072,
             ack_timeout: Duration::from_millis(250),
@@ -465,6 +486,8 @@ fn file_with(setting: &Setting, value: &str) -> String {
             };
             [protocol, "bind = \"[::]:1\"", ""]
         }
+        (Section::Neighbour, "name") => ["url = \":1\"", "", ""],
+        (Section::Neighbour, _) => ["name = \"n\"", "", ""],
         (Section::Sink, "kind") => ["", "", ""],
         (Section::Sink, _) => match setting.only.contains(&Variety::Sink(SinkKind::QtShm)) {
             true => ["kind = \"qt-shm\"", "", ""],
@@ -622,7 +645,7 @@ fn refuse_other_types(setting: &Setting, accepted: &[&str]) {
 }
 
 /// What a string key takes and refuses. A row without examples here fails the test below.
-fn texts(key: &str) -> (Vec<String>, Vec<String>) {
+fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
     let own = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
     // sockaddr_un holds 107 bytes and a NUL.
     let socket = |length: usize| format!("unix:/{}", "s".repeat(length - 1));
@@ -743,6 +766,40 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
                 "null",
             ]),
         ),
+        "url" => (
+            own(&[
+                ":1",
+                ":65535/",
+                ":8090/webcam/?a=b",
+                "/",
+                "/garage/",
+                "http://box.local:8080",
+                "https://[::1]/",
+            ]),
+            own(&[
+                "",
+                ":",
+                ":0",
+                ":+1",
+                ":65536",
+                ":8080x",
+                "8080",
+                "box:8080",
+                "garage/",
+                "//box/",
+                "http://",
+                "http:///x",
+                "HTTP://box",
+                "ftp://box/",
+                "javascript:alert(1)",
+                "data:text/html,x",
+                "http://box/ x",
+                "http://box/\\u0000",
+                "/k\u{fc}che",
+                "/a\\\"b",
+                "/<b>",
+            ]),
+        ),
         "base_path" => (
             own(&["/", "/webcam", "/webcam/", "/a/b.c/d-e_f~1", "/..."]),
             own(&[
@@ -766,8 +823,12 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
     };
     match key {
         "name" => {
-            good.push("ü".repeat(64));
-            bad.push("ü".repeat(65));
+            let most = match section {
+                Section::Neighbour => 32,
+                _ => 64,
+            };
+            good.push("ü".repeat(most));
+            bad.push("ü".repeat(most + 1));
         }
         "key" => {
             good.push("ü".repeat(64));
@@ -780,6 +841,10 @@ fn texts(key: &str) -> (Vec<String>, Vec<String>) {
         "user" => {
             good.push("\u{1f600}".repeat(32));
             bad.push("\u{1f600}".repeat(33));
+        }
+        "url" => {
+            good.push(format!("/{}", "u".repeat(127)));
+            bad.push(format!("/{}", "u".repeat(128)));
         }
         "bind" => {
             good.push(socket(107));
@@ -880,7 +945,7 @@ fn each_key_keeps_its_bounds() {
                 refuse_other_types(setting, &["a string"]);
             }
             Kind::Text { .. } => {
-                let (good, bad) = texts(setting.key);
+                let (good, bad) = texts(setting.section, setting.key);
                 for text in good {
                     accept(setting, &format!("\"{text}\""));
                 }
@@ -1063,7 +1128,7 @@ fn sections_of_the_wrong_kind() {
         errors("width = 640\nserver = 1\n"),
         [
             "camd.toml:1: width: unknown section; it is a key of [camera]",
-            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [limits]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [[neighbour]], [limits]",
         ]
     );
 }
@@ -1127,7 +1192,7 @@ fn an_error_is_one_line() {
     assert_eq!(
         errors("\"a\\nb\" = 1\n"),
         [
-            "camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [limits]"
+            "camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [[neighbour]], [limits]"
         ]
     );
 }
@@ -1504,6 +1569,30 @@ fn chroma_is_a_name_and_auto_depends_on_the_quality() {
             "{keys}"
         );
     }
+}
+
+#[test]
+fn neighbours() {
+    assert_eq!(
+        errors("[[neighbour]]\nname = \"n\"\n[[neighbour]]\nurl = \":1\"\n"),
+        [
+            "camd.toml:1: neighbour.url: missing; allowed: http://…, https://…, :PORT, :PORT/PATH or /PATH, at most 128 bytes",
+            "camd.toml:3: neighbour.name: missing; allowed: 1 to 32 characters, no control characters",
+        ]
+    );
+    let many = |n| "[[neighbour]]\nname = \"n\"\nurl = \":1\"\n".repeat(n);
+    assert_eq!(good(&many(16)).neighbours.len(), 16);
+    assert_eq!(
+        errors(&many(17)),
+        ["camd.toml:49: neighbour: too many sections; allowed: at most 16"]
+    );
+    // The brackets of one where there may be many.
+    assert_eq!(
+        errors("[neighbour]\nname = \"n\"\n"),
+        [
+            "camd.toml:1: neighbour: found a table; allowed: sections [[neighbour]], in double brackets"
+        ]
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::pages::{self, View};
 use super::slot::{Kind, Peer, Slot, Turn};
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
-use crate::config::{Config, ConfigError, LimitsConfig};
+use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
@@ -37,6 +37,7 @@ pub struct Hub<S> {
     page: FrameBuf,
     started: Instant,
     config_errors: ConfigErrors,
+    neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
     /// When the camera's last two pictures came.
@@ -67,6 +68,7 @@ impl<S: Stream> Hub<S> {
             page: FrameBuf::new(PAGE),
             started: now,
             config_errors: ConfigErrors::default(),
+            neighbours: config.neighbours.clone(),
             sent_away: None,
             came: [None; 2],
             lends: false,
@@ -88,6 +90,7 @@ impl<S: Stream> Hub<S> {
         );
         self.table.reconfigure(config);
         self.limits = config.limits.clone();
+        self.neighbours = config.neighbours.clone();
         self.renditions.reconfigure(config);
         self.sinks.reconfigure(config, now);
         self.calls.reconfigure(config);
@@ -321,7 +324,11 @@ impl<S: Stream> Hub<S> {
                 return false;
             }
             let lent = on_loan(slot, newest);
-            let more = match slot.advance(now, &self.limits, lent) {
+            let turn = slot.advance(now, &self.limits, lent);
+            if slot.refusal {
+                pages::count_refused(&mut self.table, index);
+            }
+            let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
@@ -446,6 +453,7 @@ impl<S: Stream> Hub<S> {
             renditions: &self.renditions,
             sinks: &self.sinks,
             config_errors: &self.config_errors,
+            neighbours: &self.neighbours,
             started: self.started,
         }
     }

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use log::info;
+use log::{info, warn};
 
 use super::adapt::Goal;
+use super::slot::Peer;
 use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
 use crate::picture::frame::Frame;
@@ -86,6 +87,18 @@ impl Listener {
             self.told_unstamped = true;
             info!(
                 "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
+                self.address
+            );
+        }
+    }
+
+    /// Counts a client that found no slot, and says so, ever more rarely.
+    pub fn refuse(&mut self, peer: &Peer) {
+        self.refused += 1;
+        if self.refused.is_power_of_two() {
+            let (limit, refused) = (self.config.clients, self.refused);
+            warn!(
+                "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
                 self.address
             );
         }

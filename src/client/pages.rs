@@ -11,6 +11,7 @@ use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::switchboard::Party;
 use super::table::Table;
+use crate::config::NeighbourConfig;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
@@ -25,6 +26,8 @@ use crate::source::{ControlError, Source};
 
 /// The page at `/`.
 pub const INDEX: &[u8] = include_bytes!("index.html");
+/// Its icon.
+const ICON: &[u8] = include_bytes!("icon.svg");
 
 /// All that the pages show, but for the camera.
 pub struct View<'a, S> {
@@ -38,6 +41,8 @@ pub struct View<'a, S> {
     pub sinks: &'a Sinks,
     /// What is wrong with the configuration file.
     pub config_errors: &'a ConfigErrors,
+    /// Pages to link to.
+    pub neighbours: &'a [NeighbourConfig],
     /// When camd began to serve.
     pub started: Instant,
 }
@@ -52,6 +57,19 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
         other => unreachable!("{other:?} has no pages"),
     });
     call.expect("it has referred one")
+}
+
+/// Counts a client above the limits that has asked for more than a page. Others are counted when they come.
+pub(super) fn count_refused<S: Stream>(table: &mut Table<S>, index: usize) {
+    let (slot, listener) = table.with_listener(index);
+    let is_told = slot.refusal
+        && slot.with_session(|session| match session {
+            Protocol::Http(http) => http.take_refused(),
+            _ => false,
+        });
+    if is_told {
+        listener.refuse(&slot.peer);
+    }
 }
 
 /// Sends a page that was written to the client that asked for it.
@@ -77,7 +95,9 @@ pub(super) fn write<S: Stream, C: Source>(
 ) -> (Status, &'static str) {
     page.clear();
     let (status, content_type, written) = match call {
-        Request::Get(Route::State) => (Status::Ok, http::JSON, state(view, camera, now, page)),
+        Request::Get(Route::State | Route::StateOnce) => {
+            (Status::Ok, http::JSON, state(view, camera, now, page))
+        }
         Request::Get(Route::Metrics) => {
             (Status::Ok, http::METRICS, metrics(view, camera, now, page))
         }
@@ -114,6 +134,11 @@ pub(super) fn write<S: Stream, C: Source>(
             }
         }
         Request::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(INDEX)),
+        Request::Get(Route::Icon) => (Status::Ok, http::ICON, page.write_all(ICON)),
+        Request::Get(Route::Manifest) => {
+            let name = &camera.settings().name;
+            (Status::Ok, http::MANIFEST, manifest(name, page))
+        }
         Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) | Request::Moved(_) => {
             unreachable!("sessions answer {call:?} by themselves")
         }
@@ -145,6 +170,8 @@ where
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
     camera: CameraState<'a>,
+    /// As they are configured, for the page to link to.
+    neighbours: &'a [NeighbourConfig],
     #[serde(serialize_with = "sequence")]
     listeners: L,
     #[serde(serialize_with = "sequence")]
@@ -252,6 +279,8 @@ struct Client<'a> {
     protocol: &'static str,
     listener: &'a str,
     state: crate::protocol::State,
+    /// It wants pictures, or has had one: no page that only asks how things are.
+    viewer: bool,
     frames: u64,
     skipped: u64,
     fps: f32,
@@ -321,6 +350,7 @@ pub fn state<S: Stream, C: Source>(
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(view.started).as_secs(),
         config_errors: view.config_errors.shown(),
+        neighbours: view.neighbours,
         camera: CameraState {
             state: camera.condition(),
             reason: camera.reason(),
@@ -385,6 +415,7 @@ pub fn state<S: Stream, C: Source>(
                 protocol: listener.config.protocol.name(),
                 listener: &listener.address,
                 state: slot.state(),
+                viewer: slot.is_viewer() || slot.stats.frames > 0,
                 frames: slot.stats.frames,
                 skipped: slot.stats.skipped,
                 fps: slot.stats.rate.per_second(now),
@@ -423,6 +454,46 @@ pub fn state<S: Stream, C: Source>(
         }),
     };
     serde_json::to_writer(&mut *page, &state)?;
+    page.write_all(b"\n")
+}
+
+/// Its URLs are relative to its own, so that it is right behind a proxy's path, too.
+#[derive(Serialize)]
+struct Manifest<'a> {
+    name: &'a str,
+    short_name: &'a str,
+    start_url: &'static str,
+    scope: &'static str,
+    display: &'static str,
+    background_color: &'static str,
+    theme_color: &'static str,
+    icons: [ManifestIcon; 1],
+}
+
+#[derive(Serialize)]
+struct ManifestIcon {
+    src: &'static str,
+    sizes: &'static str,
+    #[serde(rename = "type")]
+    content_type: &'static str,
+}
+
+fn manifest(name: &str, page: &mut impl Write) -> io::Result<()> {
+    let manifest = Manifest {
+        name,
+        short_name: name,
+        start_url: ".",
+        scope: ".",
+        display: "standalone",
+        background_color: "#16181d",
+        theme_color: "#16181d",
+        icons: [ManifestIcon {
+            src: "icon.svg",
+            sizes: "any",
+            content_type: http::ICON,
+        }],
+    };
+    serde_json::to_writer(&mut *page, &manifest)?;
     page.write_all(b"\n")
 }
 
@@ -732,6 +803,13 @@ mod tests {
         // JSON escapes each of them.
         let errors =
             vec!["\"".repeat(crate::limits::CONFIG_ERROR); crate::limits::CONFIG_ERRORS + 1];
+        let neighbours = vec![
+            NeighbourConfig {
+                name: "\u{10ffff}".repeat(crate::limits::NEIGHBOUR_NAME),
+                url: format!("/{}", "u".repeat(crate::limits::NEIGHBOUR_URL - 1)),
+            };
+            crate::limits::MAX_NEIGHBOURS
+        ];
         let longest = || {
             Some(Milliseconds {
                 mean: f64::from(u32::MAX) / 1000.0,
@@ -743,6 +821,7 @@ mod tests {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
             config_errors: &errors,
+            neighbours: &neighbours,
             camera: CameraState {
                 state: Condition::Starting,
                 reason: &reason,
@@ -790,6 +869,7 @@ mod tests {
                 protocol: "push",
                 listener: &bind,
                 state: protocol::State::Sending,
+                viewer: false,
                 frames: u64::MAX,
                 skipped: u64::MAX,
                 fps: 239.99,

@@ -103,7 +103,7 @@ pub struct Slot<S> {
     pub peer: Peer,
     /// Which listener accepted it.
     pub listener: usize,
-    /// Holds no pictures: it exists to say that there is no room.
+    /// Holds no pictures: it exists to say that there is no room, and for what takes none.
     pub refusal: bool,
     /// A picture or a reply is on its way, or between two of its parts.
     sending: bool,

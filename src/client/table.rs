@@ -8,7 +8,7 @@ use super::link::Stream;
 use super::listener::Listener;
 use super::slot::{Peer, Slot};
 use crate::config::{Config, LimitsConfig};
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, REFUSAL_BODY, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REOPEN_FIRST, REOPEN_MAX, SLOTS};
 use crate::measure::said::{Times, is_said};
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::CloseReason;
@@ -44,7 +44,7 @@ impl<S: Stream> Table<S> {
         let slot = |index| {
             let refusal = index >= MAX_CLIENTS;
             let capacity = if refusal {
-                REFUSAL_BODY
+                PAGE
             } else {
                 config.limits.frame_bytes
             };
@@ -172,15 +172,11 @@ impl<S: Stream> Table<S> {
         let index = match place.filter(|_| room) {
             Some(index) => index,
             None => {
-                info.refused += 1;
-                if info.refused.is_power_of_two() {
-                    let (limit, refused) = (info.config.clients, info.refused);
-                    warn!(
-                        "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
-                        info.address
-                    );
+                let free = refusals.iter().position(Slot::is_free);
+                if free.is_none() || !session.asks_first() {
+                    info.refuse(&peer);
                 }
-                let Some(index) = refusals.iter().position(Slot::is_free) else {
+                let Some(index) = free else {
                     return Err(stream);
                 };
                 if !refusals[index].turn_away(&mut session) {

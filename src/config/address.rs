@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::limits::{BASE_PATH, ORIGIN};
+use crate::limits::{BASE_PATH, NEIGHBOUR_URL, ORIGIN};
 use crate::protocol::call::Name;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
@@ -150,6 +150,29 @@ pub(super) fn is_allow_origin(text: &str) -> bool {
         port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
     text.len() <= ORIGIN && scheme_ok && host_ok && port_ok
+}
+
+/// Whether the page can link there: a URL of HTTP, or, as a board has a different name for each of its viewers, what differs
+/// from the page's own: `:port` with or without a path, or a path from the root. As RFC 3986 writes it, so with `%` for
+/// all that is not ASCII.
+pub(super) fn is_neighbour_url(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&c);
+    if text.len() > NEIGHBOUR_URL || !text.bytes().all(plain) {
+        return false;
+    }
+    if let Some(rest) = text.strip_prefix(':') {
+        let (port, _) = rest.split_once('/').unwrap_or((rest, ""));
+        return port.bytes().all(|c| c.is_ascii_digit())
+            && port.parse::<u16>().is_ok_and(|port| port != 0);
+    }
+    // With two slashes it would be another host.
+    if text.starts_with('/') {
+        return !text.starts_with("//");
+    }
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
 }
 
 /// A path without a slash at its end, but for "/" itself: of characters that nobody escapes (RFC 3986, 2.3).

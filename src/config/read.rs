@@ -14,11 +14,11 @@ use super::address::Bind;
 use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
-    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, SinkConfig,
-    SinkFormat, SinkKind, SourceKind,
+    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    NeighbourConfig, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, RUNGS};
+use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
@@ -104,6 +104,7 @@ fn neutral() -> Config {
         call: CallConfig::default(),
         listeners: Vec::new(),
         sinks: Vec::new(),
+        neighbours: Vec::new(),
         limits: LimitsConfig {
             frame_bytes: 0,
             ack_timeout: Duration::ZERO,
@@ -213,6 +214,10 @@ impl Reader<'_> {
                 self.listeners(value);
             } else if name.get_ref() == Section::Sink.name() {
                 self.sinks(value);
+            } else if name.get_ref() == Section::Neighbour.name() {
+                let begin =
+                    |config: &mut Config| config.neighbours.push(NeighbourConfig::default());
+                self.several(Section::Neighbour, value, MAX_NEIGHBOURS, begin);
             }
         }
         self.single(Section::Camera, root);
@@ -316,7 +321,7 @@ impl Reader<'_> {
                 .sinks
                 .last()
                 .map(|sink| Variety::Sink(sink.kind)),
-            Section::Camera | Section::Call | Section::Limits => None,
+            Section::Camera | Section::Call | Section::Neighbour | Section::Limits => None,
         }
     }
 

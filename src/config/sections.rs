@@ -22,6 +22,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// At most [`crate::limits::MAX_SINKS`].
     pub sinks: Vec<SinkConfig>,
+    /// At most [`crate::limits::MAX_NEIGHBOURS`].
+    pub neighbours: Vec<NeighbourConfig>,
     /// `[limits]`
     pub limits: LimitsConfig,
 }
@@ -388,6 +390,16 @@ impl SinkFormat {
             SinkFormat::Grey => PixelFormat::Grey.name(),
         }
     }
+}
+
+/// `[[neighbour]]`: another page to which this camd's page links, such as that of the next camera. `/state` has it, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct NeighbourConfig {
+    /// What the link says; 1 to [`crate::limits::NEIGHBOUR_NAME`] characters.
+    pub name: String,
+    /// Where it leads: `http://…`, `https://…`, or what differs from the address of this page, `:port`, `:port/path` or
+    /// `/path`. Printable ASCII of at most [`crate::limits::NEIGHBOUR_URL`] bytes.
+    pub url: String,
 }
 
 /// `[limits]`

@@ -4,15 +4,16 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::{Address, Bind, Dial, base_path, is_allow_origin};
+use super::address::{Address, Bind, Dial, base_path, is_allow_origin, is_neighbour_url};
 use super::secret::Secret;
 use super::sections::{
-    Config, EncoderKind, Flip, ListenerConfig, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, SinkConfig, SinkFormat, SinkKind,
+    SourceKind,
 };
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
-    FRAME_BYTES_MIN, MAX_CLIENTS, PASSWORD, SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX,
-    SINK_SLOTS_MIN,
+    FRAME_BYTES_MIN, MAX_CLIENTS, NEIGHBOUR_NAME, PASSWORD, SINK_KEY, SINK_READERS_MAX,
+    SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
 use crate::picture::frame::{Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
@@ -87,17 +88,20 @@ pub enum Section {
     Listener,
     /// As `Listener`.
     Sink,
+    /// As `Listener`.
+    Neighbour,
     /// `[limits]`
     Limits,
 }
 
 impl Section {
     /// All of them, in the order of the file.
-    pub const ALL: [Section; 5] = [
+    pub const ALL: [Section; 6] = [
         Section::Camera,
         Section::Call,
         Section::Listener,
         Section::Sink,
+        Section::Neighbour,
         Section::Limits,
     ];
 
@@ -108,6 +112,7 @@ impl Section {
             Section::Call => "call",
             Section::Listener => "listener",
             Section::Sink => "sink",
+            Section::Neighbour => "neighbour",
             Section::Limits => "limits",
         }
     }
@@ -119,6 +124,7 @@ impl Section {
             Section::Call => "[call]",
             Section::Listener => "[[listener]]",
             Section::Sink => "[[sink]]",
+            Section::Neighbour => "[[neighbour]]",
             Section::Limits => "[limits]",
         }
     }
@@ -327,6 +333,14 @@ fn sink(config: &mut Config) -> &mut SinkConfig {
         .sinks
         .last_mut()
         .expect("the reader appends a sink before it reads its keys")
+}
+
+/// As [`listener`].
+fn neighbour(config: &mut Config) -> &mut NeighbourConfig {
+    config
+        .neighbours
+        .last_mut()
+        .expect("the reader appends a neighbour before it reads its keys")
 }
 
 /// All keys, in the order of the file.
@@ -995,6 +1009,35 @@ pub static SETTINGS: &[Setting] = &[
             min: 1,
             max: SINK_READERS_MAX as i64,
             set: |c, value| sink(c).readers = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Neighbour,
+        key: "name",
+        doc: "What the page calls the other camera.",
+        absent: Absent::Required,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "1 to 32 characters, no control characters",
+            set: |c, text| {
+                neighbour(c).name = text.to_owned();
+                (1..=NEIGHBOUR_NAME).contains(&text.chars().count())
+                    && !text.chars().any(char::is_control)
+            },
+        },
+    },
+    Setting {
+        section: Section::Neighbour,
+        key: "url",
+        doc: "Its page: a whole URL, or for the same host a port (:8081) or a path (/garage/).",
+        absent: Absent::Required,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "http://…, https://…, :PORT, :PORT/PATH or /PATH, at most 128 bytes",
+            set: |c, text| {
+                neighbour(c).url = text.to_owned();
+                is_neighbour_url(text)
+            },
         },
     },
     Setting {

@@ -55,6 +55,10 @@ pub const JSON: &str = "application/json";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// The type of the page.
 pub const HTML: &str = "text/html; charset=utf-8";
+/// The type of the icon.
+pub const ICON: &str = "image/svg+xml";
+/// The type of the web manifest (W3C Web Application Manifest, section 4).
+pub const MANIFEST: &str = "application/manifest+json";
 /// The type of `/metrics`.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -129,6 +133,24 @@ pub enum Call {
     SetControls(Box<Settings>),
 }
 
+impl Call {
+    /// Whether it is answered even where all places are taken: it is what a page needs besides its pictures. Programs that
+    /// ask for the other pages may keep their connection, and are clients like those that get pictures.
+    pub fn takes_no_place(&self) -> bool {
+        match self {
+            Call::Get(route) => match route {
+                Route::Index | Route::Icon | Route::Manifest | Route::StateOnce => true,
+                Route::Controls => true,
+                Route::Stream | Route::Snapshot => false,
+                Route::State | Route::Metrics | Route::Healthz => false,
+            },
+            Call::Options(route) => *route == Route::Controls,
+            // To where the page is.
+            Call::Moved(_) | Call::SetControls(_) => true,
+        }
+    }
+}
+
 /// A request that is refused, and what to tell the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -183,8 +205,10 @@ pub struct Http {
     wish: Wish,
     /// The client of the current request was told to go on with its body.
     continued: bool,
-    /// It is there to be told that there is no room.
+    /// It is above the limits: it gets what takes no place, and is told otherwise that there is no room.
     turned_away: bool,
+    /// It was told so.
+    refused: bool,
 }
 
 impl Session for Http {
@@ -203,12 +227,18 @@ impl Session for Http {
             wish: Wish::default(),
             continued: false,
             turned_away: false,
+            refused: false,
         }
     }
 
     /// In reply to its request.
     fn turn_away(&mut self, _: &mut FrameBuf) -> bool {
         self.turned_away = true;
+        true
+    }
+
+    /// The page, and what it needs besides its pictures, takes no place.
+    fn asks_first(&self) -> bool {
         true
     }
 
@@ -230,6 +260,7 @@ impl Session for Http {
         Ok(match self.parse(input.as_slice()) {
             Parsed::Incomplete => Heard::Waits,
             Parsed::Expects if self.turned_away => {
+                self.refused = true;
                 input.clear();
                 self.refuse(FULL, reply)
             }
@@ -341,7 +372,13 @@ pub enum Parsed {
 impl Http {
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
-        if self.turned_away {
+        self.close |= self.turned_away
+            || matches!(
+                call,
+                Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
+            );
+        if self.turned_away && !call.takes_no_place() {
+            self.refused = true;
             return self.refuse(FULL, reply);
         }
         match call {
@@ -366,6 +403,11 @@ impl Http {
                 Heard::Refers
             }
         }
+    }
+
+    /// Whether it was told, since this was last asked, that there is no room.
+    pub fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// The request behind a [`Heard::Refers`]. [`Http::reply`] answers it.
@@ -551,7 +593,7 @@ impl Http {
             }
             (_, route) => {
                 return Err(Refusal {
-                    allow: Some(route.methods()),
+                    allow: Some(route.methods(self.policy.set_controls)),
                     ..Refusal::new(
                         Status::MethodNotAllowed,
                         "this path has other methods, see the Allow field",
@@ -618,7 +660,7 @@ impl Http {
 
     /// The reply to OPTIONS, for a person's question as for a browser's preflight (Fetch Standard, 3.2.2).
     pub fn options_head(&self, route: Route, head: &mut Head) {
-        let methods = route.methods();
+        let methods = route.methods(self.policy.set_controls);
         line(head, format_args!("HTTP/1.1 {}", Status::NoContent));
         line(head, format_args!("Allow: {methods}"));
         if self.policy.allow_origin.is_some() {
@@ -1186,7 +1228,7 @@ mod tests {
                 status,
                 METRICS,
                 usize::MAX,
-                Some(Route::Controls.methods()),
+                Some(Route::Controls.methods(true)),
                 &mut head,
             );
         }

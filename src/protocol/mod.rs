@@ -106,6 +106,11 @@ impl Protocol {
         each!(self, session => session.turn_away(outbox))
     }
 
+    /// See [`Session::asks_first`].
+    pub fn asks_first(&self) -> bool {
+        each!(self, session => session.asks_first())
+    }
+
     /// See [`Session::input_limit`].
     pub fn input_limit(&self) -> usize {
         each!(self, session => session.input_limit())

@@ -182,6 +182,12 @@ pub trait Session: Sized {
         false
     }
 
+    /// Whether a client above the limits is told so, as [`Session::turn_away`] has it, only when it asks for something that
+    /// takes a place.
+    fn asks_first(&self) -> bool {
+        false
+    }
+
     /// How much unread input is of use to it, in bytes; what is above that stays in the kernel.
     fn input_limit(&self) -> usize {
         INPUT

@@ -17,6 +17,7 @@ mod memfd;
 mod messages;
 mod monitoring;
 mod original_clients;
+mod page;
 mod peers;
 mod profiles;
 mod proxies;

@@ -17,8 +17,14 @@ pub enum Route {
     Snapshot,
     /// The page.
     Index,
+    /// The page's icon.
+    Icon,
+    /// What a phone needs to keep the page among its programs.
+    Manifest,
     /// What there is to know, as JSON.
     State,
+    /// The same, for a page that asks again and again: the connection ends with the reply, and takes no place.
+    StateOnce,
     /// The same for Prometheus.
     Metrics,
     /// Whether pictures come.
@@ -28,10 +34,10 @@ pub enum Route {
 }
 
 impl Route {
-    /// What an Allow field says.
-    pub(super) fn methods(self) -> &'static str {
+    /// What may be asked of it, for Allow (RFC 9110, 10.2.1). `set_controls`: as the listener's policy has it.
+    pub(super) fn methods(self, set_controls: bool) -> &'static str {
         match self {
-            Route::Controls => "GET, HEAD, OPTIONS, POST",
+            Route::Controls if set_controls => "GET, HEAD, OPTIONS, POST",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -101,6 +107,9 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
     let route = match (inner, action) {
         (b"stream", _) => Route::Stream,
         (b"snapshot" | b"snapshot.jpg", _) => Route::Snapshot,
+        (b"favicon.ico" | b"icon.svg", _) => Route::Icon,
+        (b"manifest.webmanifest", _) => Route::Manifest,
+        (b"state", _) if value(query, b"once").is_some() => Route::StateOnce,
         (b"state", _) => Route::State,
         (b"metrics", _) => Route::Metrics,
         (b"healthz", _) => Route::Healthz,
