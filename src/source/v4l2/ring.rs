@@ -14,6 +14,7 @@ use crate::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, wall_clock,
 };
 use crate::picture::jpeg;
+use crate::picture::whole::Examiner;
 use crate::source::interface::{Captured, Fault};
 use crate::system::v4l2::device::{Failure, Filled, PLANES};
 use crate::system::v4l2::formats::Layout;
@@ -99,8 +100,11 @@ struct Held {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// That many bytes of the buffer's first plane.
-    Jpeg(usize),
+    /// From one byte of the buffer's first plane to before another.
+    Jpeg {
+        start: usize,
+        end: usize,
+    },
     /// In the ring's own copy, with Huffman tables; the buffer went back to the driver.
     Copied,
     Raw,
@@ -120,6 +124,7 @@ pub struct Ring<D> {
     layout: Layout,
     epoch: Epoch,
     decimator: Decimator,
+    examiner: Examiner,
     /// Of the pictures, JPEG only.
     frame_bytes: usize,
     queued: u32,
@@ -156,6 +161,7 @@ impl<D: Driver> Ring<D> {
             layout,
             epoch,
             decimator: Decimator::new(fps),
+            examiner: Examiner::new(),
             frame_bytes,
             held: None,
             sequence: None,
@@ -310,7 +316,7 @@ impl<D: Driver> Ring<D> {
     }
 
     fn judge(
-        &self,
+        &mut self,
         filled: Filled,
         captured: Instant,
         now: Instant,
@@ -320,15 +326,16 @@ impl<D: Driver> Ring<D> {
         if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
             return Verdict::Bad(Reason::Flagged);
         }
-        let Some(data) = self.data(&filled, 0) else {
+        let Some(data) = bytes_of(&self.driver, &filled, 0) else {
             return Verdict::Bad(Reason::Empty);
         };
         if !wanted {
             return Verdict::Surplus;
         }
         let (width, height, kind) = if self.layout.format == PixelFormat::Mjpeg {
-            match self.judge_jpeg(data, copy) {
-                Ok(good) => good,
+            match judge_jpeg(data, &mut self.examiner, self.frame_bytes, copy) {
+                Ok(Some(good)) => good,
+                Ok(None) => return Verdict::Surplus,
                 Err(defect) => return Verdict::Bad(Reason::Jpeg(defect)),
             }
         } else {
@@ -351,36 +358,8 @@ impl<D: Driver> Ring<D> {
         })
     }
 
-    fn judge_jpeg(
-        &self,
-        data: &[u8],
-        copy: &mut FrameBuf,
-    ) -> Result<(u16, u16, Kind), jpeg::Defect> {
-        let found = jpeg::inspect(data)?;
-        if found.end > self.frame_bytes {
-            return Err(jpeg::Defect::TooBig {
-                needed: found.end,
-                capacity: self.frame_bytes,
-            });
-        }
-        let kind = match found.tables {
-            None => Kind::Jpeg(found.end),
-            Some(at) => {
-                jpeg::insert_tables(&data[..found.end], at, copy)?;
-                Kind::Copied
-            }
-        };
-        Ok((found.width, found.height, kind))
-    }
-
-    /// What the driver says is in a memory plane; `None` if that is nothing, or lies outside of it.
     fn data(&self, filled: &Filled, plane: usize) -> Option<&[u8]> {
-        let extent = filled.planes[plane];
-        let end = extent.offset.checked_add(extent.bytes)?;
-        self.driver
-            .plane(filled.index, plane)
-            .get(extent.offset..end)
-            .filter(|data| !data.is_empty())
+        bytes_of(&self.driver, filled, plane)
     }
 
     fn stalled(&self) -> Fault {
@@ -407,7 +386,7 @@ impl<D: Driver> Ring<D> {
     pub fn newest<'a>(&'a self, copy: &'a FrameBuf) -> Option<Frame<'a>> {
         let held = self.held.as_ref()?;
         let picture = match held.kind {
-            Kind::Jpeg(length) => Picture::Jpeg(&self.data(&held.filled, 0)?[..length]),
+            Kind::Jpeg { start, end } => Picture::Jpeg(&self.data(&held.filled, 0)?[start..end]),
             Kind::Copied => Picture::Jpeg(copy.as_slice()),
             Kind::Raw => {
                 let mut planes = [Plane::default(); PLANES];
@@ -454,6 +433,43 @@ impl<D: Driver> Ring<D> {
         }
         self.check();
     }
+}
+
+/// What the driver says is in a memory plane; `None` if that is nothing, or lies outside of it.
+fn bytes_of<'a>(driver: &'a impl Driver, filled: &Filled, plane: usize) -> Option<&'a [u8]> {
+    let extent = filled.planes[plane];
+    let end = extent.offset.checked_add(extent.bytes)?;
+    driver
+        .plane(filled.index, plane)
+        .get(extent.offset..end)
+        .filter(|data| !data.is_empty())
+}
+
+/// Size and place of the picture in a buffer; `None`: it is not to be shown.
+fn judge_jpeg(
+    data: &[u8],
+    examiner: &mut Examiner,
+    frame_bytes: usize,
+    copy: &mut FrameBuf,
+) -> Result<Option<(u16, u16, Kind)>, jpeg::Defect> {
+    let Some(found) = examiner.examine(data)? else {
+        return Ok(None);
+    };
+    let (start, end) = (found.start, found.end);
+    if end - start > frame_bytes {
+        return Err(jpeg::Defect::TooBig {
+            needed: end - start,
+            capacity: frame_bytes,
+        });
+    }
+    let kind = match found.tables {
+        None => Kind::Jpeg { start, end },
+        Some(at) => {
+            jpeg::insert_tables(&data[start..end], at, copy)?;
+            Kind::Copied
+        }
+    };
+    Ok(Some((found.width, found.height, kind)))
 }
 
 #[cfg(test)]
