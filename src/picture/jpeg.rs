@@ -43,6 +43,8 @@ pub struct Inspected {
     pub start: usize,
     /// See `start`.
     pub end: usize,
+    /// Where its first entropy-coded data begins.
+    pub scan: usize,
     /// Where [`insert_tables`] has to put the Huffman tables that the picture relies on but does not carry; from `start`.
     pub tables: Option<usize>,
     /// Whether it is one field of an interlaced picture.
@@ -237,6 +239,8 @@ struct Walker<'a> {
     thumbnails: usize,
     /// It has got into a scan.
     in_scan: bool,
+    /// Where the first one begins.
+    scan_at: usize,
     size: Option<(u16, u16)>,
     /// Of the frame.
     components: u8,
@@ -261,6 +265,7 @@ impl<'a> Walker<'a> {
             resume: start + 2,
             thumbnails: 0,
             in_scan: false,
+            scan_at: 0,
             size: None,
             components: 0,
             mcus: 0,
@@ -307,7 +312,9 @@ impl<'a> Walker<'a> {
             if marker == SOS {
                 let single = self.sequential_huffman
                     && self.bytes.get(segment + 2) == Some(&self.components);
-                self.in_scan = true;
+                if !std::mem::replace(&mut self.in_scan, true) {
+                    self.scan_at = end;
+                }
                 self.scan(single)?;
                 if single {
                     return self.last_marker();
@@ -473,6 +480,7 @@ impl<'a> Walker<'a> {
             height,
             start: self.start,
             end: self.at,
+            scan: self.scan_at,
             tables: self.tables,
             field: self.field,
             exif: self.exif,
@@ -960,6 +968,7 @@ mod tests {
                 height: 480,
                 start: 0,
                 end: bytes.len(),
+                scan: bytes.len() - 2 - 6,
                 tables: None,
                 field: None,
                 exif: Orientation::UPRIGHT,

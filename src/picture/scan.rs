@@ -1,6 +1,6 @@
 //! Whether the scan of a JPEG is that of one whole picture (ITU-T T.81, Annex F): its Huffman codes are followed to the
-//! last MCU, and nothing is made of them. It takes about 13 instructions a byte, so that only pictures in doubt are
-//! looked at like this ([`super::whole`]).
+//! last MCU, and nothing is made of them. It takes about 45 instructions a byte, a hundred times what a search for markers
+//! does, so that only pictures in doubt are looked at like this ([`super::whole`]).
 
 use super::jpeg::STANDARD_TABLES;
 
@@ -15,6 +15,8 @@ const DRI: u8 = 0xDD;
 const LOOK: u32 = 9;
 /// The longest code, in bits.
 const CODE_MAX: usize = 16;
+/// Coefficients of a block.
+const BLOCK: u32 = 64;
 /// Of an interleaved scan. (B.2.3)
 const COMPONENTS: usize = 4;
 /// In an MCU. (B.2.3)
@@ -29,63 +31,95 @@ pub fn is_whole(jpeg: &[u8]) -> bool {
     }
 }
 
-/// A table of codes.
+/// A table of codes: how far each leads, in bits and in coefficients.
 struct Codes {
-    /// For the next [`LOOK`] bits: the length of the code that they begin with, and what it stands for. 0: it is longer,
-    /// or there is none.
-    look: [(u8, u8); 1 << LOOK],
+    /// For the next [`LOOK`] bits: what they begin with. Of no bits: a code that is longer, or none.
+    look: [Step; 1 << LOOK],
     /// By length: the first number that is no code of this length any more, left-aligned to 16 bits.
     limit: [u32; CODE_MAX + 1],
     /// By length: what to add to a code to find its symbol.
     offset: [i32; CODE_MAX + 1],
-    symbols: [u8; 256],
+    steps: [Step; 256],
+}
+
+/// What a symbol stands for.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Of the code and of the value behind it.
+    bits: u8,
+    /// Coefficients, or [`END`].
+    coefficients: u8,
+}
+
+/// As many coefficients as no block has: there are no more.
+const END: u8 = 2 * BLOCK as u8;
+
+impl Step {
+    const NONE: Step = Step {
+        bits: 0,
+        coefficients: 0,
+    };
+
+    /// Of a code of so many bits. (F.1.2.1, F.1.2.2)
+    fn of(symbol: u8, length: u8, is_ac: bool) -> Step {
+        let (run, size) = (symbol >> 4, symbol & 15);
+        let coefficients = match (is_ac, run, size) {
+            (false, ..) => 1,
+            (true, 0..15, 0) => END,
+            (true, ..) => run + 1,
+        };
+        Step {
+            bits: length + size,
+            coefficients,
+        }
+    }
 }
 
 impl Codes {
     const NONE: Codes = Codes {
-        look: [(0, 0); 1 << LOOK],
+        look: [Step::NONE; 1 << LOOK],
         limit: [0; CODE_MAX + 1],
         offset: [0; CODE_MAX + 1],
-        symbols: [0; 256],
+        steps: [Step::NONE; 256],
     };
 
     /// From the counts of codes by length, and what follows them (C.2). Gives what follows the table.
-    fn set<'a>(&mut self, counts: &[u8], rest: &'a [u8]) -> Option<&'a [u8]> {
+    fn set<'a>(&mut self, is_ac: bool, counts: &[u8], rest: &'a [u8]) -> Option<&'a [u8]> {
         let total = counts.iter().map(|&n| usize::from(n)).sum();
         let symbols = rest.get(..total)?;
-        self.symbols.get_mut(..total)?.copy_from_slice(symbols);
-        self.look.fill((0, 0));
+        if total > self.steps.len() {
+            return None;
+        }
+        *self = Codes::NONE;
         let mut code = 0u32;
         let mut index = 0;
         for (length, &count) in (1..).zip(counts) {
-            let count = usize::from(count);
             self.offset[length] = index as i32 - code as i32;
-            for &symbol in &symbols[index..index + count] {
+            for &symbol in &symbols[index..index + usize::from(count)] {
                 if code >> length != 0 {
                     return None;
                 }
+                let step = Step::of(symbol, length as u8, is_ac);
+                self.steps[index] = step;
                 if let Some(free) = LOOK.checked_sub(length as u32) {
                     let first = (code << free) as usize;
-                    self.look[first..first + (1 << free)].fill((length as u8, symbol));
+                    self.look[first..first + (1 << free)].fill(step);
                 }
-                code += 1;
+                (code, index) = (code + 1, index + 1);
             }
-            index += count;
             self.limit[length] = code << (CODE_MAX - length);
             code <<= 1;
         }
         Some(&rest[total..])
     }
 
-    /// Length and symbol of the code that 16 bits begin with.
-    fn find(&self, bits: u32) -> Option<(u32, u8)> {
-        let (length, symbol) = self.look[(bits >> (CODE_MAX as u32 - LOOK)) as usize];
-        if length > 0 {
-            return Some((length.into(), symbol));
-        }
+    /// What a code that is not in `look` stands for; `bits`: the next 16. (F.2.2.3)
+    #[cold]
+    fn long(&self, bits: u32) -> Option<Step> {
         let length = (LOOK as usize + 1..=CODE_MAX).find(|&n| bits < self.limit[n])?;
         let index = (bits >> (CODE_MAX - length)) as i32 + self.offset[length];
-        Some((length as u32, *self.symbols.get(index as usize)?))
+        let step = *self.steps.get(usize::try_from(index).ok()?)?;
+        (step.bits > 0).then_some(step)
     }
 }
 
@@ -142,11 +176,12 @@ impl<'a> Scan<'a> {
     fn tables(&mut self, mut content: &[u8]) -> Option<()> {
         while let [class_and_number, rest @ ..] = content {
             let number = usize::from(class_and_number & 15);
-            let codes = match class_and_number >> 4 {
-                0 => self.dc.get_mut(number)?,
-                _ => self.ac.get_mut(number)?,
+            let is_ac = class_and_number >> 4 != 0;
+            let codes = match is_ac {
+                false => self.dc.get_mut(number)?,
+                true => self.ac.get_mut(number)?,
             };
-            content = codes.set(rest.get(..CODE_MAX)?, &rest[CODE_MAX..])?;
+            content = codes.set(is_ac, rest.get(..CODE_MAX)?, &rest[CODE_MAX..])?;
         }
         Some(())
     }
@@ -211,21 +246,15 @@ impl<'a> Scan<'a> {
 }
 
 /// Passes over one block. (F.2.2)
+#[inline]
 fn block(dc: &Codes, ac: &Codes, bits: &mut Bits<'_>) -> Option<()> {
-    let (length, size) = dc.find(bits.peek())?;
-    bits.skip(length + u32::from(size & 15));
-    let mut left = 63u32;
-    while left > 0 {
-        let (length, symbol) = ac.find(bits.peek())?;
-        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-        bits.skip(length + size);
-        if size == 0 && run != 15 {
-            break;
-        }
-        // Coefficients beyond the block are damage.
-        left = left.checked_sub(run + 1)?;
+    bits.step(dc)?;
+    let mut coefficients = 1;
+    while coefficients < BLOCK {
+        coefficients += u32::from(bits.step(ac)?);
     }
-    Some(())
+    // Coefficients beyond the block are damage.
+    (coefficients == BLOCK || coefficients >= END.into()).then_some(())
 }
 
 /// The bits of entropy-coded data, up to the next marker, and zeros behind that.
@@ -234,7 +263,7 @@ struct Bits<'a> {
     at: usize,
     /// Left-aligned.
     word: u64,
-    /// Of `word`, those that are of the data.
+    /// Of `word`, those that are of the data; below 0, so many zeros were taken.
     have: i32,
 }
 
@@ -248,24 +277,40 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next 16.
+    /// Passes over a code and the value behind it, 31 bits at most.
     #[inline]
-    fn peek(&mut self) -> u32 {
+    fn step(&mut self, codes: &Codes) -> Option<u8> {
         if self.have < 32 {
             self.fill();
         }
-        (self.word >> 48) as u32
+        let mut step = codes.look[(self.word >> (64 - LOOK)) as usize];
+        if step.bits == 0 {
+            step = codes.long((self.word >> 48) as u32)?;
+        }
+        self.word <<= step.bits;
+        self.have -= i32::from(step.bits);
+        Some(step.coefficients)
     }
 
-    /// At most 31.
     #[inline]
-    fn skip(&mut self, n: u32) {
-        self.word <<= n;
-        self.have -= n as i32;
+    fn fill(&mut self) {
+        // Four bytes at once, if none of them is 0xFF: then none of their complements is 0.
+        if let Some(&bytes) = self.data.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let four = u32::from_be_bytes(bytes);
+            let zero_byte = (!four).wrapping_sub(0x0101_0101) & four & 0x8080_8080;
+            if zero_byte == 0 && self.have >= 0 {
+                self.word |= u64::from(four) << (32 - self.have);
+                self.have += 32;
+                self.at += 4;
+                return;
+            }
+        }
+        self.fill_slowly();
     }
 
-    fn fill(&mut self) {
-        while self.have <= 56 && self.have >= 0 {
+    #[cold]
+    fn fill_slowly(&mut self) {
+        while (0..=56).contains(&self.have) {
             let Some(&byte) = self.data.get(self.at) else {
                 return;
             };

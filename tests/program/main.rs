@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod around;
 mod call;
 mod call_source;
 mod http;

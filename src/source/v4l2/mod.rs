@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `choice.rs`, `cost.rs` | which format, size and rate to ask for; what a format costs the processor |
 //! | `ring.rs` | the mmap ring: newest good picture kept, the rest given back |
+//! | `dating.rs` | what the driver's time stamps are worth |
 //! | `controls.rs` | brightness and its like, by name |
 //! | `turning.rs` | turning by the camera's own controls |
 //!
@@ -12,6 +13,7 @@
 pub mod choice;
 pub mod controls;
 pub mod cost;
+mod dating;
 mod ring;
 mod turning;
 
@@ -48,6 +50,8 @@ pub struct V4l2 {
     ring: Option<Ring<Streaming>>,
     /// See [`Source::may_hang`].
     may_hang: bool,
+    /// The log has it that the time stamps make no sense.
+    said_stamps: bool,
 }
 
 /// What the device and we agreed on.
@@ -98,6 +102,7 @@ impl V4l2 {
             copy: FrameBuf::new(frame_bytes),
             ring: None,
             may_hang: false,
+            said_stamps: false,
         }
     }
 
@@ -318,7 +323,18 @@ impl Source for V4l2 {
 
     fn capture(&mut self, now: Instant) -> Result<Captured, Fault> {
         match &mut self.ring {
-            Some(ring) => ring.capture(now, &mut self.copy),
+            Some(ring) => {
+                let captured = ring.capture(now, &mut self.copy);
+                if let Some(nonsense) = ring.take_nonsense()
+                    && !std::mem::replace(&mut self.said_stamps, true)
+                {
+                    info!(
+                        "{}: the driver's time stamps {nonsense}: pictures are dated by their arrival",
+                        self.config.device.display()
+                    );
+                }
+                captured
+            }
             None => Ok(Captured::default()),
         }
     }

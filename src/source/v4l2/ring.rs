@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use v4l::v4l_sys::{
-    V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC,
-};
+use v4l::v4l_sys::V4L2_BUF_FLAG_ERROR;
 
+use super::dating::{Dating, Nonsense};
 use crate::limits;
 use crate::measure::decimate::Decimator;
 use crate::measure::times::Epoch;
@@ -37,26 +36,6 @@ pub trait Driver {
 
     /// A memory plane of a buffer that is not queued.
     fn plane(&self, index: u32, plane: usize) -> &[u8];
-}
-
-/// A time stamp further back than this is a broken driver's: no buffer waits that long.
-const OLDEST: Duration = Duration::from_secs(10);
-
-impl Epoch {
-    /// When the picture was taken; `now` if the driver does not say, or if it cannot be.
-    fn date(&self, filled: &Filled, now: Instant) -> Instant {
-        if filled.flags & V4L2_BUF_FLAG_TIMESTAMP_MASK != V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC {
-            return now;
-        }
-        let at = if filled.timestamp >= self.monotonic {
-            self.instant.checked_add(filled.timestamp - self.monotonic)
-        } else {
-            self.instant.checked_sub(self.monotonic - filled.timestamp)
-        };
-        // `now` was asked for before the buffer was: a picture may well be a little younger.
-        at.filter(|&at| at <= now && now - at <= OLDEST)
-            .unwrap_or(now)
-    }
 }
 
 /// What a buffer turned out to be.
@@ -122,7 +101,7 @@ impl Held {
 pub struct Ring<D> {
     driver: D,
     layout: Layout,
-    epoch: Epoch,
+    dating: Dating,
     decimator: Decimator,
     examiner: Examiner,
     /// Of the pictures, JPEG only.
@@ -159,7 +138,7 @@ impl<D: Driver> Ring<D> {
             queued: driver.count(),
             driver,
             layout,
-            epoch,
+            dating: Dating::new(epoch),
             decimator: Decimator::new(fps),
             examiner: Examiner::new(),
             frame_bytes,
@@ -184,6 +163,11 @@ impl<D: Driver> Ring<D> {
 
     pub fn driver(&self) -> &D {
         &self.driver
+    }
+
+    /// What is wrong with the driver's time stamps, told once.
+    pub fn take_nonsense(&mut self) -> Option<Nonsense> {
+        self.dating.take_nonsense()
     }
 
     fn check(&self) {
@@ -264,7 +248,7 @@ impl<D: Driver> Ring<D> {
         copy: &mut FrameBuf,
         captured: &mut Captured,
     ) -> Result<(), Fault> {
-        let at = self.epoch.date(&filled, now);
+        let at = self.dating.date(&filled, now);
         let wanted = self.decimator.wants(at);
         let held = match self.judge(filled, at, now, wanted || captured.fresh, copy) {
             Verdict::Good(held) => held,
