@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
-use crate::picture::frame::FrameBuf;
+use crate::picture::frame::{FrameBuf, PixelFormat};
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
 use crate::protocol::http::{self, Call as Request, Route, Status};
@@ -303,8 +303,7 @@ pub fn state<S: Stream, C: Source>(
     now: Instant,
     page: &mut impl Write,
 ) -> io::Result<()> {
-    let (settings, negotiated, counters) =
-        (camera.settings(), camera.negotiated(), camera.counters());
+    let (settings, counters) = (camera.settings(), camera.counters());
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
@@ -314,7 +313,7 @@ pub fn state<S: Stream, C: Source>(
             state: camera.condition(),
             reason: camera.reason(),
             source: settings.source.name(),
-            format: negotiated.map(|n| n.format.name()),
+            format: camera.format().map(PixelFormat::name),
             encoder: view.renditions.encoder(),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),

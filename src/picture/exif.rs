@@ -4,7 +4,7 @@ use super::frame::Orientation;
 
 /// Of an APP1 segment, so many bytes are looked at: the orientation is in the first directory, which comes first wherever
 /// one was seen.
-pub const LOOKED_AT: usize = 1024;
+const LOOKED_AT: usize = 1024;
 
 /// What stands before the TIFF header.
 const SIGNATURE: &[u8] = b"Exif\0\0";
@@ -13,8 +13,35 @@ const SHORT: u16 = 3;
 /// Bytes of an entry: tag, type, count, value.
 const ENTRY: usize = 12;
 
+/// How viewers that know Exif turn a JPEG, from its SOI on. Walks the header up to the first APP1 segment that says so, or
+/// the frame.
+pub fn of_jpeg(jpeg: &[u8]) -> Orientation {
+    let mut at = 2;
+    while let Some(&[0xFF, marker]) = jpeg.get(at..at + 2) {
+        match (marker, jpeg.get(at + 2..at + 4)) {
+            // Fill bytes.
+            (0xFF, _) => at += 1,
+            // What else may come before the frame: tables, applications' own, comments.
+            (0xC4 | 0xDB | 0xDD | 0xE0..=0xEF | 0xFE, Some(&[high, low])) => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                let content = jpeg.get(at + 4..).unwrap_or(&[]);
+                let content =
+                    &content[..content.len().min(length.saturating_sub(2)).min(LOOKED_AT)];
+                if marker == 0xE1
+                    && let Some(found) = orientation(content)
+                {
+                    return found;
+                }
+                at += 2 + length.max(2);
+            }
+            _ => break,
+        }
+    }
+    Orientation::UPRIGHT
+}
+
 /// What an APP1 segment, from behind its length, says of the orientation; `None` if it does not, or makes no sense.
-pub fn orientation(content: &[u8]) -> Option<Orientation> {
+fn orientation(content: &[u8]) -> Option<Orientation> {
     let tiff = content.strip_prefix(SIGNATURE)?;
     let little = match tiff.get(..2)? {
         b"II" => true,
@@ -121,6 +148,29 @@ mod tests {
                 assert!(!all[..n].contains(one), "{n}");
             }
             assert_eq!([read(0), read(9)], [None, None]);
+        }
+    }
+
+    #[test]
+    fn it_is_found_in_a_jpeg_and_not_in_what_is_inside_of_it() {
+        let segment = |marker: u8, content: &[u8]| {
+            let length = (content.len() + 2) as u16;
+            [&[0xFF, marker][..], &length.to_be_bytes(), content].concat()
+        };
+        let turned = segment(0xE1, &exif(true, &[(ORIENTATION, SHORT, 1, 8)]));
+        let jpeg = |parts: &[&[u8]]| [&[0xFF, 0xD8][..], &parts.concat()].concat();
+        let quarter = Orientation::quarters(3);
+        let (jfif, xmp) = (segment(0xE0, b"JFIF\0"), segment(0xE1, b"http://ns\0"));
+        assert_eq!(of_jpeg(&jpeg(&[&turned])), quarter);
+        assert_eq!(of_jpeg(&jpeg(&[&jfif, &[0xFF], &xmp, &turned])), quarter);
+        // Of a thumbnail; in a comment; behind the header of the frame.
+        for other in [segment(0xE2, &turned), segment(0xFE, &turned)] {
+            assert_eq!(of_jpeg(&jpeg(&[&other])), Orientation::UPRIGHT);
+        }
+        let frame = segment(0xC0, &[8, 0, 1, 0, 1, 1, 1, 0x11, 0]);
+        assert_eq!(of_jpeg(&jpeg(&[&frame, &turned])), Orientation::UPRIGHT);
+        for n in 0..12 {
+            assert_eq!(of_jpeg(&jpeg(&[&turned])[..n]), Orientation::UPRIGHT);
         }
     }
 

@@ -166,6 +166,20 @@ impl Orientation {
         }
     }
 
+    /// This one, and then another.
+    pub fn then(self, next: Orientation) -> Self {
+        // What mirrors the columns of a picture mirrors the rows of a transposed one.
+        let (mirror_x, mirror_y) = match next.transpose {
+            true => (self.mirror_y, self.mirror_x),
+            false => (self.mirror_x, self.mirror_y),
+        };
+        Orientation {
+            transpose: self.transpose ^ next.transpose,
+            mirror_x: mirror_x ^ next.mirror_x,
+            mirror_y: mirror_y ^ next.mirror_y,
+        }
+    }
+
     /// The size that viewers see of a picture stored in `size`.
     pub fn turn(self, size: Size) -> Size {
         if self.transpose {
@@ -481,6 +495,34 @@ mod tests {
         ] {
             let fit = bounds(eighths).fit(size(own.0, own.1));
             assert_eq!(fit, size(expected.0, expected.1), "{eighths}/8 of {own:?}");
+        }
+    }
+
+    #[test]
+    fn one_after_the_other_is_what_both_do_to_each_corner() {
+        let all: Vec<_> = (0..8)
+            .map(|n| Orientation {
+                transpose: n & 1 != 0,
+                mirror_x: n & 2 != 0,
+                mirror_y: n & 4 != 0,
+            })
+            .collect();
+        // Where a point of a square from -1 to 1 goes.
+        let place = |orientation: Orientation, (x, y): (i8, i8)| {
+            let (x, y) = match orientation.transpose {
+                true => (y, x),
+                false => (x, y),
+            };
+            let flip = |v: i8, is: bool| if is { -v } else { v };
+            (flip(x, orientation.mirror_x), flip(y, orientation.mirror_y))
+        };
+        for &first in &all {
+            for &next in &all {
+                for point in [(1, 2), (-2, 1)] {
+                    let both = place(next, place(first, point));
+                    assert_eq!(place(first.then(next), point), both, "{first:?}, {next:?}");
+                }
+            }
         }
     }
 

@@ -9,8 +9,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
-use super::exif;
-use crate::picture::frame::{FrameBuf, Orientation};
+use crate::picture::frame::FrameBuf;
 
 const PREFIX: u8 = 0xFF;
 const SOF0: u8 = 0xC0;
@@ -28,7 +27,6 @@ const DQT: u8 = 0xDB;
 const DNL: u8 = 0xDC;
 const DRI: u8 = 0xDD;
 const APP0: u8 = 0xE0;
-const APP1: u8 = 0xE1;
 const APP15: u8 = 0xEF;
 const COM: u8 = 0xFE;
 
@@ -49,8 +47,6 @@ pub struct Inspected {
     pub tables: Option<usize>,
     /// Whether it is one field of an interlaced picture.
     pub field: Option<Field>,
-    /// How viewers that know Exif turn it.
-    pub exif: Orientation,
     /// There were bytes around it that are neither padding nor another picture: something of its buffer is stale.
     pub debris: bool,
 }
@@ -252,7 +248,6 @@ struct Walker<'a> {
     has_tables: bool,
     tables: Option<usize>,
     field: Option<Field>,
-    exif: Orientation,
 }
 
 impl<'a> Walker<'a> {
@@ -274,7 +269,6 @@ impl<'a> Walker<'a> {
             has_tables: false,
             tables: None,
             field: None,
-            exif: Orientation::UPRIGHT,
         }
     }
 
@@ -388,11 +382,6 @@ impl<'a> Walker<'a> {
                     };
                 }
             }
-            APP1 => {
-                if let Some(exif) = exif::orientation(content(exif::LOOKED_AT)) {
-                    self.exif = exif;
-                }
-            }
             _ => {}
         }
         Ok(())
@@ -483,7 +472,6 @@ impl<'a> Walker<'a> {
             scan: self.scan_at,
             tables: self.tables,
             field: self.field,
-            exif: self.exif,
             debris: false,
         })
     }
@@ -924,6 +912,8 @@ pub(super) const STANDARD_TABLES: [u8; 420] = [
 mod tests {
     use super::*;
 
+    const APP1: u8 = 0xE1;
+
     /// A segment: marker, length, content.
     fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len() + 2).unwrap();
@@ -971,7 +961,6 @@ mod tests {
                 scan: bytes.len() - 2 - 6,
                 tables: None,
                 field: None,
-                exif: Orientation::UPRIGHT,
                 debris: false,
             })
         );
@@ -1162,9 +1151,8 @@ mod tests {
     }
 
     #[test]
-    fn fields_and_orientation_are_read() {
+    fn fields_are_read() {
         let avi1 = |polarity| segment(APP0, &[b"AVI1", &[polarity][..], &[0; 9]].concat());
-        let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         let of = |part: &[u8]| {
             let bytes = picture(&[part, &sof(SOF0, 640, 240), &scan(&[1])]);
             inspect(&bytes).unwrap()
@@ -1173,7 +1161,6 @@ mod tests {
         assert_eq!(of(&avi1(1)).field, Some(Field::First));
         assert_eq!(of(&avi1(2)).field, Some(Field::Second));
         assert_eq!(of(&segment(APP0, b"AVI1")).field, None);
-        assert_eq!(of(&segment(APP1, exif)).exif, Orientation::quarters(1));
     }
 
     #[test]

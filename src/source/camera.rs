@@ -13,7 +13,8 @@ use crate::config::{CameraConfig, Config};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
+use crate::picture::exif;
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size};
 
 /// As `/state` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -67,6 +68,8 @@ pub struct Camera<S> {
     unwatched: Option<Instant>,
     /// There was a picture since the start.
     live: bool,
+    /// What the last picture since the start was: its format, and its size as viewers see it, but for `orientation`.
+    shown: Option<(PixelFormat, Size)>,
     /// What was last said in the log about what the source delivers.
     announced: String,
     epoch: u64,
@@ -91,6 +94,7 @@ impl<S: Source> Camera<S> {
             trouble: None,
             unwatched: Some(now),
             live: false,
+            shown: None,
             announced: String::new(),
             epoch: 0,
             sequence: 0,
@@ -142,11 +146,19 @@ impl<S: Source> Camera<S> {
             .unwrap_or(self.settings.orientation())
     }
 
-    /// What viewers see of the picture's size; 0 by 0 where only the first picture will tell, `None` while the source
-    /// is off.
+    /// What viewers see of the picture's size, which may be another than the source has agreed to: a driver that delivers
+    /// JPEGs of another size than it says. `None` while the source is off, and where only the first picture will tell.
     pub fn size(&self) -> Option<Size> {
         let &Negotiated { width, height, .. } = self.negotiated()?;
-        Some(self.orientation().turn(Size { width, height }))
+        let agreed = Size { width, height };
+        let size = self.shown.map_or(agreed, |(_, size)| size);
+        (size.width > 0).then(|| self.orientation().turn(size))
+    }
+
+    /// What the pictures come as; until the first, what the source has agreed to. `None` while it is off.
+    pub fn format(&self) -> Option<PixelFormat> {
+        let agreed = self.negotiated()?.format;
+        Some(self.shown.map_or(agreed, |(format, _)| format))
     }
 
     /// Pictures since the start of camd.
@@ -262,6 +274,7 @@ impl<S: Source> Camera<S> {
 
     fn start(&mut self, now: Instant) {
         self.live = false;
+        self.shown = None;
         self.retry = None;
         self.epoch += 1;
         if self.trouble.is_some() {
@@ -310,6 +323,7 @@ impl<S: Source> Camera<S> {
         self.sequence += 1;
         self.live = true;
         self.last_captured = Some(now);
+        self.shown = self.source.newest().map(|frame| shown(&frame));
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
             info!(
@@ -433,6 +447,17 @@ impl<S: Source> Camera<S> {
     pub fn shutdown(&mut self) {
         self.stop();
         self.retry = None;
+    }
+}
+
+fn shown(frame: &Frame<'_>) -> (PixelFormat, Size) {
+    let size = Size {
+        width: frame.meta.width,
+        height: frame.meta.height,
+    };
+    match frame.picture {
+        Picture::Jpeg(jpeg) => (PixelFormat::Mjpeg, exif::of_jpeg(jpeg).turn(size)),
+        Picture::Raw(raw) => (raw.format, size),
     }
 }
 

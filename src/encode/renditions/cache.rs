@@ -7,7 +7,7 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::hardware::Hardware;
-use super::profile::{Profile, shown};
+use super::profile::{Profile, orientation, shown};
 use super::rendition::Rendition;
 use crate::config::Config;
 use crate::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
@@ -188,7 +188,7 @@ impl Renditions {
             if frame.meta.orientation == Orientation::UPRIGHT {
                 return Some(jpeg);
             }
-            if self.turn(&frame.meta, jpeg, profile.raw_quality) {
+            if self.turn(frame, jpeg, profile.raw_quality) {
                 return Some(self.turned.jpeg.as_slice());
             }
         }
@@ -209,7 +209,7 @@ impl Renditions {
                 quality,
                 chroma,
                 bounds,
-                orientation: frame.meta.orientation,
+                orientation: orientation(frame),
                 stamp: set(&mut self.stamp, &frame.meta),
             };
             let result = self
@@ -217,7 +217,7 @@ impl Renditions {
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
             match result {
                 Ok(()) => {
-                    rendition.size = Some(bounds.fit(shown(&frame.meta)));
+                    rendition.size = Some(bounds.fit(shown(frame)));
                     rendition.times.add(&self.codec.spent());
                 }
                 Err(error) => {
@@ -248,7 +248,7 @@ impl Renditions {
         let recipe = PixelRecipe {
             format,
             bounds,
-            orientation: frame.meta.orientation,
+            orientation: orientation(frame),
             stamp: set(&mut self.stamp, &frame.meta),
         };
         self.codec.pixels(&frame.picture, &recipe, rows)
@@ -256,11 +256,11 @@ impl Renditions {
 
     /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
     /// will be at `quality`.
-    fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
+    fn turn(&mut self, frame: &Frame<'_>, jpeg: &[u8], quality: u8) -> bool {
         let turned = &mut self.turned;
-        if turned.sequence != meta.sequence {
-            turned.sequence = meta.sequence;
-            let result = self.codec.turn(jpeg, meta.orientation, &mut turned.jpeg);
+        if turned.sequence != frame.meta.sequence {
+            turned.sequence = frame.meta.sequence;
+            let result = self.codec.turn(jpeg, orientation(frame), &mut turned.jpeg);
             // Of the camera's pictures as such; damage is told where it is encoded again in vain.
             if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
                 && !turned.told

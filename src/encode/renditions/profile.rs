@@ -2,7 +2,8 @@
 
 use crate::config::{ListenerConfig, SinkConfig};
 use crate::encode::ladder::{Ladder, Step};
-use crate::picture::frame::{Bounds, Chroma, Frame, FrameMeta, Picture, Size};
+use crate::picture::exif;
+use crate::picture::frame::{Bounds, Chroma, Frame, Orientation, Picture, Size};
 
 /// What a listener wants of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,22 +80,32 @@ impl Profile {
     /// Whether this is a JPEG that clients get as it is.
     pub fn leaves_untouched(&self, frame: &Frame<'_>) -> bool {
         matches!(frame.picture, Picture::Jpeg(_))
-            && !self.shrinks(&frame.meta)
+            && !self.shrinks(frame)
             // The card that stands in for a picture is as good as it gets already.
             && (self.quality.is_none() || !frame.meta.live)
     }
 
-    /// Whether a picture of `meta` would become smaller.
-    fn shrinks(&self, meta: &FrameMeta) -> bool {
-        let size = shown(meta);
+    /// Whether a picture would become smaller.
+    fn shrinks(&self, frame: &Frame<'_>) -> bool {
+        let size = shown(frame);
         self.bounds.fit(size) != size
     }
 }
 
 /// The size of a picture as viewers see it.
-pub(super) fn shown(meta: &FrameMeta) -> Size {
-    meta.orientation.turn(Size {
-        width: meta.width,
-        height: meta.height,
+pub(super) fn shown(frame: &Frame<'_>) -> Size {
+    orientation(frame).turn(Size {
+        width: frame.meta.width,
+        height: frame.meta.height,
     })
+}
+
+/// How a picture is to be turned where camd makes another one of it, which says nothing of that itself: as its Exif has
+/// it, and then as it is still to be turned anyway. What is passed on untouched says it to viewers.
+pub(super) fn orientation(frame: &Frame<'_>) -> Orientation {
+    let exif = match frame.picture {
+        Picture::Jpeg(jpeg) => exif::of_jpeg(jpeg),
+        Picture::Raw(_) => Orientation::UPRIGHT,
+    };
+    exif.then(frame.meta.orientation)
 }

@@ -346,7 +346,7 @@ fn what_lies_around_a_picture_stays_in_the_buffer() {
     // A limit is one for the picture.
     b.ring.frame_bytes = jpeg_of(1).len();
     b.camera()
-        .fill(&[&soi, &jpeg_of(8)[..], &[0; 500]].concat());
+        .fill(&[&soi, &jpeg_of(8)[..], &[0; 150]].concat());
     assert_eq!(b.capture_at(100), Ok(got(true, 0, 0)));
 }
 
