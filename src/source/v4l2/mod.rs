@@ -6,6 +6,7 @@
 //! | `ring.rs` | the mmap ring: newest good picture kept, the rest given back |
 //! | `dating.rs` | what the driver's time stamps are worth |
 //! | `controls.rs` | brightness and its like, by name |
+//! | `keeping.rs` | controls that stay set |
 //! | `turning.rs` | turning by the camera's own controls |
 //!
 //! The system calls and the pixel formats are in [`crate::system::v4l2`].
@@ -14,6 +15,7 @@ pub mod choice;
 pub mod controls;
 pub mod cost;
 mod dating;
+mod keeping;
 mod ring;
 mod turning;
 
@@ -26,6 +28,7 @@ use nix::libc::ENOSPC;
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
+use self::keeping::Keeper;
 use self::ring::{Driver, Ring};
 use self::turning::Turning;
 use crate::config::{CameraConfig, Config};
@@ -50,6 +53,7 @@ pub struct V4l2 {
     ring: Option<Ring<Streaming>>,
     /// See [`Source::may_hang`].
     may_hang: bool,
+    keeper: Keeper,
     /// The log has it that the time stamps make no sense.
     said_stamps: bool,
 }
@@ -102,6 +106,7 @@ impl V4l2 {
             copy: FrameBuf::new(frame_bytes),
             ring: None,
             may_hang: false,
+            keeper: Keeper::new(&config.camera.controls),
             said_stamps: false,
         }
     }
@@ -209,18 +214,7 @@ impl V4l2 {
             );
         }
         let rate = device.set_rate(choice.interval.unwrap_or(Interval::of(config.fps)));
-        for (name, value) in &config.controls {
-            match controls::set(&device, name, *value) {
-                Ok(()) => {}
-                Err(ControlError::Unknown) => warn!(
-                    "{}: no control {name:?} (`camd devices` lists them)",
-                    path.display()
-                ),
-                Err(ControlError::Refused(why)) => {
-                    warn!("{}: control not set: {why}", path.display());
-                }
-            }
-        }
+        self.keeper.before_start(&*device, &device.in_use());
         let capability = device.capability().clone();
         let left = device.left();
         let streaming =
@@ -294,6 +288,12 @@ impl Source for V4l2 {
                 // What comes from there is a program's.
                 let driver = &ring.driver().device.capability().driver;
                 self.may_hang = driver != device::LOOPBACK;
+                let device = &ring.driver().device;
+                self.keeper.after_start(
+                    self.config.device.to_string_lossy().as_ref(),
+                    &**device,
+                    &device.in_use(),
+                );
                 self.ring = Some(ring);
                 Ok(negotiated)
             }
@@ -333,6 +333,16 @@ impl Source for V4l2 {
                         self.config.device.display()
                     );
                 }
+                if self.keeper.is_unchecked()
+                    && captured.as_ref().is_ok_and(|captured| captured.fresh)
+                {
+                    let device = &ring.driver().device;
+                    self.keeper.check(
+                        self.config.device.to_string_lossy().as_ref(),
+                        &**device,
+                        &device.in_use(),
+                    );
+                }
                 captured
             }
             None => Ok(Captured::default()),
@@ -365,12 +375,19 @@ impl Source for V4l2 {
 
     fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError> {
         match &self.ring {
-            Some(ring) => controls::set(&ring.driver().device, name, value),
+            Some(ring) => {
+                let device = &ring.driver().device;
+                controls::set(device, name, value)?;
+                self.keeper.keep(&**device, name, value);
+                Ok(())
+            }
             None => {
                 let device = self
                     .open()
                     .map_err(|NotStarted { fault, .. }| ControlError::Refused(fault.0))?;
-                controls::set(&device, name, value)
+                controls::set(&device, name, value)?;
+                self.keeper.keep(&device, name, value);
+                Ok(())
             }
         }
     }
