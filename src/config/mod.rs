@@ -18,8 +18,8 @@ pub use error::ConfigError;
 pub(crate) use error::nearest;
 pub use secret::Secret;
 pub use sections::{
-    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, SinkConfig,
-    SinkFormat, SinkKind, SourceKind,
+    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig, Settle,
+    SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 
 use error::line_at;

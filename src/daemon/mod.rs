@@ -557,6 +557,7 @@ fn same_source(a: &Config, b: &Config) -> bool {
     let CameraConfig {
         name,
         linger,
+        settle,
         timestamp,
         ..
     } = a.camera.clone();
@@ -564,6 +565,7 @@ fn same_source(a: &Config, b: &Config) -> bool {
         == CameraConfig {
             name,
             linger,
+            settle,
             timestamp,
             ..b.camera.clone()
         };

@@ -9,7 +9,7 @@ use log::{debug, info, warn};
 use super::control::{Control, ControlError};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::no_picture;
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
@@ -66,7 +66,9 @@ pub struct Camera<S> {
     trouble: Option<Trouble>,
     /// Nobody has watched since then; `None` while somebody does.
     unwatched: Option<Instant>,
-    /// There was a picture since the start.
+    /// What is left of `settle` since the start; nothing is shown until then.
+    settling: Settling,
+    /// There was a picture since the start that was shown.
     live: bool,
     /// What the last picture since the start was: its format, and its size as viewers see it, but for `orientation`.
     shown: Option<(PixelFormat, Size)>,
@@ -93,6 +95,7 @@ impl<S: Source> Camera<S> {
             retry: None,
             trouble: None,
             unwatched: Some(now),
+            settling: Settling::Done,
             live: false,
             shown: None,
             announced: String::new(),
@@ -275,6 +278,13 @@ impl<S: Source> Camera<S> {
     fn start(&mut self, now: Instant) {
         self.live = false;
         self.shown = None;
+        self.settling = match self.settings.settle {
+            Settle::Pictures(0) | Settle::Time(Duration::ZERO) => Settling::Done,
+            settle => Settling::Since {
+                settle,
+                first: None,
+            },
+        };
         self.retry = None;
         self.epoch += 1;
         if self.trouble.is_some() {
@@ -317,6 +327,10 @@ impl<S: Source> Camera<S> {
         self.counters.dropped += u64::from(captured.dropped);
         self.counters.bad += u64::from(captured.bad);
         if !captured.fresh {
+            return false;
+        }
+        if self.settling.passes_over(captured, now) {
+            self.source.release();
             return false;
         }
         self.counters.frames += 1;
@@ -402,6 +416,7 @@ impl<S: Source> Camera<S> {
                     picture: Picture::Jpeg(self.card.as_slice()),
                 })
             }
+            None if self.settling != Settling::Done => None,
             None => {
                 let orientation = self.orientation();
                 let mut frame = self.source.newest()?;
@@ -447,6 +462,41 @@ impl<S: Source> Camera<S> {
     pub fn shutdown(&mut self) {
         self.stop();
         self.retry = None;
+    }
+}
+
+/// Whether the first pictures are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    Done,
+    Since {
+        /// Pictures, or the time, that are left.
+        settle: Settle,
+        /// When the first one came.
+        first: Option<Instant>,
+    },
+}
+
+impl Settling {
+    /// Whether a picture is one of those that are not shown.
+    fn passes_over(&mut self, captured: Captured, now: Instant) -> bool {
+        let Settling::Since { settle, first } = self else {
+            return false;
+        };
+        let first = *first.get_or_insert(now);
+        let over = match settle {
+            Settle::Pictures(left) => {
+                let over = *left == 0;
+                // Those that came at once with this one, too.
+                *left = left.saturating_sub(captured.dropped.saturating_add(1));
+                over
+            }
+            Settle::Time(time) => now.saturating_duration_since(first) >= *time,
+        };
+        if over {
+            *self = Settling::Done;
+        }
+        !over
     }
 }
 
