@@ -871,7 +871,7 @@ fn the_bounds_are_those_promised() {
     );
     assert_eq!(
         allowed("format"),
-        r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
+        r#""auto", "mjpeg", "yu12", "yv12", "nv12", "nv21", "nv16", "yuyv", "uyvy", "yvyu", "vyuy", "rgb24", "bgr24", "grey""#
     );
 }
 

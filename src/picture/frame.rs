@@ -243,10 +243,20 @@ pub enum PixelFormat {
     Yuyv,
     /// Packed 4:2:2, Cb Y0 Cr Y1.
     Uyvy,
+    /// Packed 4:2:2, Y0 Cr Y1 Cb.
+    Yvyu,
+    /// Packed 4:2:2, Cr Y0 Cb Y1.
+    Vyuy,
     /// 4:2:0 in two planes: Y, then interleaved Cb Cr.
     Nv12,
+    /// 4:2:0 in two planes: Y, then interleaved Cr Cb.
+    Nv21,
+    /// 4:2:2 in two planes: Y, then interleaved Cb Cr.
+    Nv16,
     /// 4:2:0 in three planes: Y, Cb, Cr (`V4L2_PIX_FMT_YUV420`).
     Yu12,
+    /// 4:2:0 in three planes: Y, Cr, Cb (`V4L2_PIX_FMT_YVU420`).
+    Yv12,
     /// 3 bytes a pixel: red, green, blue.
     Rgb24,
     /// 3 bytes a pixel: blue, green, red.
@@ -257,12 +267,17 @@ pub enum PixelFormat {
 
 impl PixelFormat {
     /// All of them, in the order of the documentation: by what they usually cost.
-    pub const ALL: [PixelFormat; 8] = [
+    pub const ALL: [PixelFormat; 13] = [
         PixelFormat::Mjpeg,
         PixelFormat::Yu12,
+        PixelFormat::Yv12,
         PixelFormat::Nv12,
+        PixelFormat::Nv21,
+        PixelFormat::Nv16,
         PixelFormat::Yuyv,
         PixelFormat::Uyvy,
+        PixelFormat::Yvyu,
+        PixelFormat::Vyuy,
         PixelFormat::Rgb24,
         PixelFormat::Bgr24,
         PixelFormat::Grey,
@@ -274,8 +289,8 @@ impl PixelFormat {
         let (width, height) = (usize::from(width), usize::from(height));
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let none = (0, 0);
-        match self {
-            PixelFormat::Mjpeg => [none; 3],
+        match self.exchanged().0 {
+            PixelFormat::Nv16 => [(width, height), (2 * half_width, height), none],
             PixelFormat::Yuyv | PixelFormat::Uyvy => [(4 * half_width, height), none, none],
             PixelFormat::Nv12 => [(width, height), (2 * half_width, half_height), none],
             PixelFormat::Yu12 => [
@@ -285,6 +300,19 @@ impl PixelFormat {
             ],
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => [(3 * width, height), none, none],
             PixelFormat::Grey => [(width, height), none, none],
+            _ => [none; 3],
+        }
+    }
+
+    /// The format that has the same samples but for Cb and Cr in exchanged places, if there is one, and whether this is
+    /// not the one of the two that has Cb first.
+    pub fn exchanged(self) -> (PixelFormat, bool) {
+        match self {
+            PixelFormat::Yvyu => (PixelFormat::Yuyv, true),
+            PixelFormat::Vyuy => (PixelFormat::Uyvy, true),
+            PixelFormat::Nv21 => (PixelFormat::Nv12, true),
+            PixelFormat::Yv12 => (PixelFormat::Yu12, true),
+            other => (other, false),
         }
     }
 
@@ -294,8 +322,13 @@ impl PixelFormat {
             PixelFormat::Mjpeg => "mjpeg",
             PixelFormat::Yuyv => "yuyv",
             PixelFormat::Uyvy => "uyvy",
+            PixelFormat::Yvyu => "yvyu",
+            PixelFormat::Vyuy => "vyuy",
             PixelFormat::Nv12 => "nv12",
+            PixelFormat::Nv21 => "nv21",
+            PixelFormat::Nv16 => "nv16",
             PixelFormat::Yu12 => "yu12",
+            PixelFormat::Yv12 => "yv12",
             PixelFormat::Rgb24 => "rgb24",
             PixelFormat::Bgr24 => "bgr24",
             PixelFormat::Grey => "grey",

@@ -2,13 +2,14 @@
 //! find pictures in a stream of bytes.
 //!
 //! Nothing here allocates per picture. [`inspect`] runs for every frame of an MJPEG camera: it walks the header, and leaves
-//! the search through the scan to `memchr`.
+//! the search through the scan to vector code.
 
 use std::fmt;
 use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
+use super::samples::{self, UNMARKED};
 use crate::picture::frame::FrameBuf;
 
 const PREFIX: u8 = 0xFF;
@@ -393,38 +394,42 @@ impl<'a> Walker<'a> {
         let data = self.bytes.get(self.at..).ok_or(Defect::Truncated)?;
         let mut restarts = 0;
         let mut passed = 0;
-        for prefix in memchr_iter(PREFIX, data) {
-            if prefix < passed {
-                continue;
-            }
-            match data.get(prefix + 1).copied() {
-                Some(0) => {}
-                Some(restart @ RST0..=RST7) => {
-                    // One that is missing took a part of the picture with it.
-                    let ordered = restart - RST0 == (restarts % 8) as u8;
-                    if single && self.interval > 0 && !ordered {
-                        return Err(self.broken(prefix));
+        loop {
+            passed += samples::unmarked(&data[passed..]);
+            let block = (passed + UNMARKED).min(data.len());
+            while let Some(prefix) = data
+                .get(passed..block)
+                .and_then(|rest| memchr(PREFIX, rest))
+            {
+                passed += prefix;
+                match data.get(passed + 1).copied() {
+                    Some(0) => passed += 2,
+                    Some(restart @ RST0..=RST7) => {
+                        // One that is missing took a part of the picture with it.
+                        let ordered = restart - RST0 == (restarts % 8) as u8;
+                        if single && self.interval > 0 && !ordered {
+                            return Err(self.broken(passed));
+                        }
+                        restarts += 1;
+                        passed += 2;
                     }
-                    restarts += 1;
+                    // Fill bytes.
+                    Some(PREFIX) => passed += 1,
+                    Some(SOI) => return Err(self.broken(passed)),
+                    Some(_) => return self.scanned(passed, restarts, single),
+                    None => break,
                 }
-                // Fill bytes.
-                Some(PREFIX) => {}
-                Some(SOI) => return Err(self.broken(prefix)),
-                Some(_) => {
-                    passed = prefix;
-                    break;
-                }
-                None => break,
             }
-            passed = prefix + 1;
-        }
-        match data.get(passed..passed + 2) {
-            Some(&[PREFIX, marker]) if !matches!(marker, 0 | RST0..=RST7 | PREFIX) => {}
-            _ => {
+            passed = passed.max(block);
+            if passed >= data.len() {
                 self.resume = self.bytes.len();
                 return Err(Defect::Truncated);
             }
         }
+    }
+
+    /// A scan ends so far from `at`, at a marker.
+    fn scanned(&mut self, passed: usize, restarts: u32, single: bool) -> Result<(), Defect> {
         if single && self.interval > 0 && self.mcus > 0 {
             let expected = self.mcus.div_ceil(self.interval) - 1;
             if restarts != expected {
@@ -828,6 +833,9 @@ impl Splitter {
                 // The SOS segment itself has not arrived whole.
                 return Step::Starved;
             };
+            let unmarked = samples::unmarked(rest);
+            let rest = &rest[unmarked..];
+            self.at += unmarked;
             let Some(prefix) = memchr(PREFIX, rest) else {
                 self.at = self.end;
                 return Step::Starved;

@@ -16,8 +16,8 @@
 use super::jpeg::{self, Defect, Field, Inspected};
 use super::scan;
 
-/// Bytes that may be followed for each picture seen, without any cause: about 23000 instructions.
-const SAVED: usize = 512;
+/// Bytes that may be followed for each picture seen, without any cause: about 6000 instructions.
+const SAVED: usize = 128;
 /// What can be saved at most, and is at first. Scans that are longer are looked at with cause only: a Pi 2 takes 3 ms for
 /// this much.
 const SAVED_MOST: usize = 64 * 1024;

@@ -142,7 +142,11 @@ impl Hardware {
         }
         let fine = !matches!(
             raw.format,
-            PixelFormat::Nv12 | PixelFormat::Yu12 | PixelFormat::Grey
+            PixelFormat::Nv12
+                | PixelFormat::Nv21
+                | PixelFormat::Yu12
+                | PixelFormat::Yv12
+                | PixelFormat::Grey
         );
         self.state = State::Device {
             chroma: found.chroma && fine,

@@ -250,8 +250,14 @@ impl<'a> Candidate<'a> {
             // About a bit and a half for each pixel.
             PixelFormat::Mjpeg => pixels / 5,
             PixelFormat::Grey => pixels,
-            PixelFormat::Yu12 | PixelFormat::Nv12 => pixels * 3 / 2,
-            PixelFormat::Yuyv | PixelFormat::Uyvy => pixels * 2,
+            PixelFormat::Yu12 | PixelFormat::Yv12 | PixelFormat::Nv12 | PixelFormat::Nv21 => {
+                pixels * 3 / 2
+            }
+            PixelFormat::Yuyv
+            | PixelFormat::Uyvy
+            | PixelFormat::Yvyu
+            | PixelFormat::Vyuy
+            | PixelFormat::Nv16 => pixels * 2,
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels * 3,
         };
         Some(Candidate {

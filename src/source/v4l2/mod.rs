@@ -54,6 +54,8 @@ pub struct V4l2 {
     /// See [`Source::may_hang`].
     may_hang: bool,
     keeper: Keeper,
+    /// What the log has of another size than the wanted one.
+    said_instead: String,
     /// What the log has of a bus without room.
     said_no_room: String,
     /// The log has it that the time stamps make no sense.
@@ -109,6 +111,7 @@ impl V4l2 {
             ring: None,
             may_hang: false,
             keeper: Keeper::new(&config.camera.controls),
+            said_instead: String::new(),
             said_no_room: String::new(),
             said_stamps: false,
         }
@@ -221,16 +224,16 @@ impl V4l2 {
             (config.width.into(), config.height.into()),
             device.transposed(),
         );
-        if (granted.width, granted.height) != wanted {
-            info!(
+        let instead = ((granted.width, granted.height) != wanted).then(|| {
+            format!(
                 "{}: {}x{} instead of {}x{}",
                 path.display(),
                 granted.width,
                 granted.height,
                 wanted.0,
                 wanted.1
-            );
-        }
+            )
+        });
         let rate = device.set_rate(choice.interval.unwrap_or(Interval::of(ask.fps)));
         self.keeper.before_start(&*device, &device.in_use());
         let capability = device.capability().clone();
@@ -275,11 +278,12 @@ impl V4l2 {
                 layout.height,
             ),
         };
-        Ok((ring, negotiated))
+        Ok((ring, negotiated, instead))
     }
 }
 
-type Begun = (Ring<Streaming>, Negotiated);
+/// And what the log is to have of its size, if it is not the wanted one.
+type Begun = (Ring<Streaming>, Negotiated, Option<String>);
 
 impl Agreed {
     /// Whether the driver gives what it was asked for, with the sides exchanged.
@@ -309,7 +313,13 @@ impl Source for V4l2 {
         };
         let begin = |ask: &Ask| self.begin(ask, now);
         match within_bandwidth(auto, wanted, begin, |code| self.more_modest(code)) {
-            Ok(((ring, negotiated), no_room)) => {
+            Ok(((ring, negotiated, instead), no_room)) => {
+                if let Some(text) = instead
+                    && self.said_instead != text
+                {
+                    info!("{text}");
+                    self.said_instead = text;
+                }
                 if let Some(why) = no_room {
                     let text = format!("{why}; with less: {}", negotiated.description);
                     if self.said_no_room != text {
