@@ -395,8 +395,8 @@ impl<'a> Walker<'a> {
         let mut restarts = 0;
         let mut passed = 0;
         loop {
-            passed += samples::unmarked(&data[passed..]);
-            let block = (passed + UNMARKED).min(data.len());
+            passed += unmarked(&data[passed..]);
+            let block = passed.saturating_add(AT_ONCE).min(data.len());
             while let Some(prefix) = data
                 .get(passed..block)
                 .and_then(|rest| memchr(PREFIX, rest))
@@ -514,6 +514,19 @@ pub fn insert_tables(jpeg: &[u8], at: usize, out: &mut FrameBuf) -> Result<(), D
     spare[behind..needed].copy_from_slice(tail);
     out.set_len(needed);
     Ok(())
+}
+
+/// Where `memchr` has no vector code, ours looks first, block by block.
+const BY_BLOCKS: bool = cfg!(target_arch = "arm");
+/// Bytes that `memchr` searches then.
+const AT_ONCE: usize = if BY_BLOCKS { UNMARKED } else { usize::MAX };
+
+/// Bytes at the beginning that need not be searched for markers.
+fn unmarked(data: &[u8]) -> usize {
+    match BY_BLOCKS {
+        true => samples::unmarked(data),
+        false => 0,
+    }
 }
 
 /// Whether a marker that may stand in a header is followed by a length.
@@ -833,9 +846,9 @@ impl Splitter {
                 // The SOS segment itself has not arrived whole.
                 return Step::Starved;
             };
-            let unmarked = samples::unmarked(rest);
-            let rest = &rest[unmarked..];
-            self.at += unmarked;
+            let before = unmarked(rest);
+            let rest = &rest[before..];
+            self.at += before;
             let Some(prefix) = memchr(PREFIX, rest) else {
                 self.at = self.end;
                 return Step::Starved;
