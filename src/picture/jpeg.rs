@@ -10,7 +10,7 @@ use std::ops::Range;
 use memchr::{memchr, memchr_iter};
 
 use super::samples::{self, UNMARKED};
-use crate::picture::frame::FrameBuf;
+use crate::picture::frame::{FrameBuf, Orientation};
 
 const PREFIX: u8 = 0xFF;
 const SOF0: u8 = 0xC0;
@@ -514,6 +514,77 @@ pub fn insert_tables(jpeg: &[u8], at: usize, out: &mut FrameBuf) -> Result<(), D
     spare[behind..needed].copy_from_slice(tail);
     out.set_len(needed);
     Ok(())
+}
+
+/// Bytes of comments that are kept at most: a comment is not to outweigh a picture that is made small.
+const COMMENTS_MOST: usize = 512;
+/// Where a JFIF segment that follows SOI has the density: unit, then horizontal and vertical. (JFIF 1.02)
+const DENSITY: Range<usize> = 13..18;
+
+/// Gives a JPEG that was made of another one what that said about itself: its comments, as far as they are short, and the
+/// density of its pixels. `turned`: the new one is so to the other. What finds no room is left out.
+pub fn keep_words(from: &[u8], turned: Orientation, made: &mut FrameBuf) {
+    let mut comments = 0;
+    for (marker, segment) in segments(from) {
+        if marker == COM {
+            comments += segment.len();
+        } else if let Some(&[unit, x1, x0, y1, y0]) = jfif_density(marker, segment)
+            && made.as_slice().get(2..4) == Some(&[PREFIX, APP0])
+            && made.as_slice().get(6..11) == Some(JFIF)
+        {
+            let density = match turned.transpose {
+                true => [unit, y1, y0, x1, x0],
+                false => [unit, x1, x0, y1, y0],
+            };
+            made.spare()[DENSITY].copy_from_slice(&density);
+        }
+    }
+    let len = made.len();
+    if comments == 0 || comments > COMMENTS_MOST || len + comments > made.capacity() {
+        return;
+    }
+    // Behind JFIF's segment, which has to be the first.
+    let mut at = match *made.as_slice() {
+        [_, _, PREFIX, APP0, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
+        _ => 2,
+    };
+    let bytes = made.spare();
+    bytes.copy_within(at..len, at + comments);
+    for (_, segment) in segments(from).filter(|(marker, _)| *marker == COM) {
+        bytes[at..at + segment.len()].copy_from_slice(segment);
+        at += segment.len();
+    }
+    made.set_len(len + comments);
+}
+
+const JFIF: &[u8] = b"JFIF\0";
+
+fn jfif_density(marker: u8, segment: &[u8]) -> Option<&[u8; 5]> {
+    let is_jfif = marker == APP0 && segment.get(4..9) == Some(JFIF);
+    segment.get(11..16).filter(|_| is_jfif)?.try_into().ok()
+}
+
+/// The segments in front of the frame header that have nothing to do with it: marker, and all bytes.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        while jpeg.get(at + 1) == Some(&PREFIX) {
+            at += 1;
+        }
+        let &[
+            PREFIX,
+            marker @ (DHT | DQT | DRI | APP0..=APP15 | COM),
+            high,
+            low,
+        ] = jpeg.get(at..at + 4)?
+        else {
+            return None;
+        };
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+        let segment = jpeg.get(at..end)?;
+        at = end;
+        Some((marker, segment))
+    })
 }
 
 /// Where `memchr` has no vector code, ours looks first, block by block.
@@ -1089,6 +1160,45 @@ mod tests {
         let all = [&before[..], &bytes, &behind].concat();
         let at = before.len();
         assert_eq!(found_in(&all), Ok(at..at + bytes.len()));
+    }
+
+    #[test]
+    fn a_picture_made_of_another_keeps_its_comments_and_density() {
+        let jfif = |density: &[u8]| segment(APP0, &[JFIF, &[1, 1], density, &[0, 0]].concat());
+        let comment = |n: usize| segment(COM, &vec![b'c'; n]);
+        let frame = [&sof(SOF0, 64, 48)[..], &scan(&[1])].concat();
+        let keep = |from: &[u8], turned, room: usize| {
+            let plain = picture(&[&jfif(&[0, 0, 1, 0, 1]), &frame]);
+            let mut made = FrameBuf::new(plain.len() + room);
+            made.copy_tail(&plain, 0);
+            keep_words(from, turned, &mut made);
+            made.as_slice().to_vec()
+        };
+        let words = [&comment(5)[..], &comment(9)].concat();
+        let tables = segment(DQT, &[0; 65]);
+        let from = picture(&[
+            &jfif(&[1, 0, 72, 0, 144]),
+            &comment(5),
+            &tables,
+            &comment(9),
+            &frame,
+        ]);
+        let upright = Orientation::UPRIGHT;
+        let expected = picture(&[&jfif(&[1, 0, 72, 0, 144]), &words, &frame]);
+        assert_eq!(keep(&from, upright, 1000), expected);
+        let turned = picture(&[&jfif(&[1, 0, 144, 0, 72]), &words, &frame]);
+        assert_eq!(keep(&from, Orientation::quarters(1), 1000), turned);
+        // No room, or too many of them: the density alone.
+        let short = picture(&[&jfif(&[1, 0, 72, 0, 144]), &frame]);
+        assert_eq!(keep(&from, upright, words.len() - 1), short);
+        let long = picture(&[&jfif(&[1, 0, 72, 0, 144]), &comment(600), &frame]);
+        assert_eq!(keep(&long, upright, 1000), short);
+        // Nothing to keep, and nothing that makes sense.
+        let plain = picture(&[&jfif(&[0, 0, 1, 0, 1]), &frame]);
+        assert_eq!(keep(&picture(&[&frame]), upright, 1000), plain);
+        for n in 0..from.len() {
+            assert!(inspect(&keep(&from[..n], upright, 1000)).is_ok(), "{n}");
+        }
     }
 
     #[test]

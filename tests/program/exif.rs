@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use crate::common::{Camd, Folder, LISTENERS, jpeg, pattern};
+use crate::common::{self, Camd, Folder, LISTENERS, pattern};
 use camd::encode::codec::{Codec, Recipe};
 use camd::picture::frame::{FrameBuf, Orientation, Picture};
+use camd::picture::jpeg;
 
 const WITH: &[u8] =
     b"\xFF\xE1\0\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
@@ -13,7 +14,7 @@ const COMMENT: &[u8] = b"\xFF\xFE\0\x11camera no. 4711";
 
 /// Of 64x48 pixels, with a comment; the same with an Exif segment that says that its right side is up.
 fn pictures() -> (Vec<u8>, Vec<u8>) {
-    let plain = jpeg(3, 4000);
+    let plain = common::jpeg(3, 1200);
     let plain = [&plain[..2], COMMENT, &plain[2..]].concat();
     let turned = [&plain[..2], WITH, &plain[2..]].concat();
     (plain, turned)
@@ -69,6 +70,8 @@ fn what_camd_makes_of_it_is_turned_as_it_said_and_says_nothing_more() {
             None => codec.turn(&plain, orientation, &mut out),
         }
         .expect("a picture");
+        jpeg::keep_words(&plain, orientation, &mut out);
+        assert!(shown.windows(COMMENT.len()).any(|bytes| bytes == COMMENT));
         assert!(shown == out.as_slice(), "{keys} {of_listener}");
         let expected = if quarters % 2 == 1 {
             (48, 64)
@@ -80,14 +83,14 @@ fn what_camd_makes_of_it_is_turned_as_it_said_and_says_nothing_more() {
     // It is fitted as viewers see it.
     let camd = Camd::start(&(replay(folder.path(), "") + &listener("width = 24\nheight = 32")));
     let shown = camd.get("/snapshot").body;
-    let found = camd::picture::jpeg::inspect(&shown).expect("a JPEG");
+    let found = jpeg::inspect(&shown).expect("a JPEG");
     assert_eq!((found.width, found.height), (24, 32));
 }
 
 #[test]
 fn the_state_has_the_size_of_the_pictures_whatever_was_agreed() {
     let folder = Folder::new();
-    let file = folder.file("1.jpg", jpeg(1, 3000));
+    let file = folder.file("1.jpg", common::jpeg(1, 3000));
     let file = file.display();
     let pipe = format!("while :; do cat {file}; sleep 0.05; done");
     let camera = format!(

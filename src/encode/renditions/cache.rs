@@ -17,6 +17,7 @@ use crate::measure::times::Times;
 use crate::picture::frame::{
     Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
+use crate::picture::jpeg;
 use crate::picture::stamp::Stamp;
 
 /// The camera's own JPEG, turned without loss: the same for all profiles.
@@ -217,6 +218,9 @@ impl Renditions {
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
             match result {
                 Ok(()) => {
+                    if let (Picture::Jpeg(jpeg), true) = (&frame.picture, frame.meta.live) {
+                        jpeg::keep_words(jpeg, orientation(frame), &mut rendition.jpeg);
+                    }
                     rendition.size = Some(bounds.fit(shown(frame)));
                     rendition.times.add(&self.codec.spent());
                 }
@@ -261,6 +265,9 @@ impl Renditions {
         if turned.sequence != frame.meta.sequence {
             turned.sequence = frame.meta.sequence;
             let result = self.codec.turn(jpeg, orientation(frame), &mut turned.jpeg);
+            if result.is_ok() && frame.meta.live {
+                jpeg::keep_words(jpeg, orientation(frame), &mut turned.jpeg);
+            }
             // Of the camera's pictures as such; damage is told where it is encoded again in vain.
             if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
                 && !turned.told
@@ -329,7 +336,6 @@ mod tests {
     use crate::config::ListenerConfig;
     use crate::encode::m2m::System;
     use crate::picture::frame::{Chroma, Plane, RawPicture};
-    use crate::picture::jpeg;
 
     const FRAME_BYTES: usize = 1 << 20;
 
