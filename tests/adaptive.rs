@@ -151,7 +151,7 @@ impl Source for Scenery {
         })
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         Some(Frame {
             meta: self.newest?,
             picture: Picture::Raw(self.picture()),

@@ -101,7 +101,7 @@ impl Source for ScriptedCamera {
         }
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         let meta = FrameMeta {
             sequence: 0,
             captured: self.newest?,

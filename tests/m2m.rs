@@ -474,7 +474,7 @@ impl Source for FakeCamera {
         })
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         let picture = if self.scene.borrow().jpeg {
             Picture::Jpeg(&self.jpeg)
         } else {

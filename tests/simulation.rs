@@ -340,7 +340,7 @@ impl Source for SimCamera {
         }
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         self.newest.as_ref().map(|(meta, jpeg)| Frame {
             meta: *meta,
             picture: Picture::Jpeg(jpeg),

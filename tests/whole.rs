@@ -199,14 +199,20 @@ fn large(number: u64) -> Vec<u8> {
 #[test]
 fn large_pictures_are_looked_at_again_where_there_is_cause() {
     let pictures: Vec<_> = (0..6).map(large).collect();
+    // Soon after its start, and when it is known for a stream of clean pictures.
+    for length in [6, 24] {
+        assert_cause(&pictures, length);
+    }
+}
+
+fn assert_cause(pictures: &[Vec<u8>], length: usize) {
     let ready = || {
         let mut examiner = Examiner::new();
-        for jpeg in &pictures {
+        for jpeg in pictures.iter().cycle().take(length) {
             assert!(examiner.examine(jpeg).expect("a picture").is_some());
         }
         examiner
     };
-    // They end elsewhere in the scene.
     let last = &pictures[5];
     let next = large(9);
     let half = next.len() / 2;
@@ -297,4 +303,31 @@ fn one_field_of_each_pair_is_shown() {
     // Without any word of it, it is no field.
     let plain = field(&picture(half, 1), 0);
     assert!(examiner.examine(&plain).expect("a picture").is_some());
+}
+
+#[test]
+fn a_known_stream_is_searched_again_once_it_was_not_clean() {
+    let mut examiner = Examiner::new();
+    let mut examine = |bytes: &[u8]| {
+        examiner
+            .examine(bytes)
+            .map(|found| found.expect("shown").range())
+    };
+    let pictures: Vec<_> = (20..40).map(large).collect();
+    for jpeg in &pictures {
+        assert_eq!(examine(jpeg), Ok(0..jpeg.len()));
+        // Padding is no part of it, little or much.
+        for zeros in [1, 500, 5000] {
+            let padded = [&jpeg[..], &vec![0; zeros]].concat();
+            assert_eq!(examine(&padded), Ok(0..jpeg.len()));
+        }
+    }
+    // Two starts cannot be overlooked, and after that nothing is.
+    let next = large(50);
+    let twice = [&[0xFF, 0xD8], &next[..]].concat();
+    assert_eq!(examine(&twice), Ok(2..twice.len()));
+    let last = large(51);
+    let other = large(52);
+    let behind = [&last[..], &other[other.len() - 5000..]].concat();
+    assert_eq!(examine(&behind), Ok(0..last.len()));
 }

@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, LimitsConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{PAGE, SLOTS};
-use crate::picture::frame::{FrameBuf, FrameMeta};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -225,10 +225,20 @@ impl<S: Stream> Hub<S> {
             self.table.mark_waiting();
         }
         self.calls.expire(&mut self.table, now);
+        let mut newest = camera.newest();
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.table.used() {
-            if self.table.is_due(index, now, &self.limits) {
-                self.serve(index, now, camera);
+            if !self.table.is_due(index, now, &self.limits) {
+                continue;
+            }
+            let mut calls = CALLS_PER_TURN;
+            while self.serve(index, now, camera, newest.as_ref(), &mut calls) {
+                let acted = self.act(index, now, camera);
+                newest = camera.newest();
+                if let Err(reason) = acted {
+                    self.close(index, reason);
+                    break;
+                }
             }
         }
         self.sinks.turn(camera, &mut self.renditions, now);
@@ -236,29 +246,40 @@ impl<S: Stream> Hub<S> {
         self.table.is_any_marked()
     }
 
-    fn serve<C: Source>(&mut self, index: usize, now: Instant, camera: &mut Camera<C>) {
-        for _ in 0..CALLS_PER_TURN {
+    /// Advances a client, in so many steps at most. True if it refers something that is to be acted on.
+    fn serve<C: Source>(
+        &mut self,
+        index: usize,
+        now: Instant,
+        camera: &Camera<C>,
+        newest: Option<&Frame<'_>>,
+        calls: &mut usize,
+    ) -> bool {
+        while *calls > 0 {
+            *calls -= 1;
             let slot = self.table.slot_mut(index);
             if slot.is_free() {
-                return;
+                return false;
             }
-            let acted = match slot.advance(now, &self.limits) {
-                Turn::Wait => return,
+            let more = match slot.advance(now, &self.limits) {
+                Turn::Wait => return false,
                 Turn::Again => break,
-                Turn::WantsFrame if self.send_away(index, now, camera) => Ok(()),
-                Turn::WantsFrame => match self.offer(index, now, camera) {
-                    Ok(true) => Ok(()),
-                    Ok(false) => return,
-                    Err(reason) => Err(reason),
-                },
-                Turn::Refers => self.act(index, now, camera),
+                Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
+                Turn::WantsFrame => self.offer(index, now, newest),
+                Turn::Refers => return true,
                 Turn::Closed(reason) => Err(reason),
             };
-            if let Err(reason) = acted {
-                return self.close(index, reason);
+            match more {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(reason) => {
+                    self.close(index, reason);
+                    return false;
+                }
             }
         }
         self.table.mark(index);
+        false
     }
 
     /// A client that wants one live picture is told at once that the camera has none. True if that is so.
@@ -273,16 +294,15 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Hands the picture that there is to a slot that wants one. False: there is nothing more for it now.
-    fn offer<C: Source>(
+    fn offer(
         &mut self,
         index: usize,
         now: Instant,
-        camera: &mut Camera<C>,
+        newest: Option<&Frame<'_>>,
     ) -> Result<bool, CloseReason> {
         let (slot, listener) = self.table.with_listener(index);
-        let newest = camera.newest();
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
-        let Some(news) = self.renditions.news(newest.as_ref(), is_news) else {
+        let Some(news) = self.renditions.news(newest, is_news) else {
             return Ok(false);
         };
         if !slot.ready(now)? {
@@ -290,18 +310,18 @@ impl<S: Stream> Hub<S> {
         }
         let profile = match &listener.goal {
             Some(goal) if slot.is_adaptable() => {
-                let rung = slot.choose_rung(goal, &news, now);
+                let rung = slot.choose_rung(goal, news, now);
                 listener.profile.rung(rung)
             }
             _ => listener.profile,
         };
         if self.renditions.stamps()
-            && let Some(frame) = &newest
+            && let Some(frame) = newest
         {
             listener.tell_unstamped(frame, profile);
         }
         let is_news = |meta: &FrameMeta| slot.is_news(meta);
-        let newest_sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let newest_sequence = newest.map(|frame| frame.meta.sequence);
         let made = self.renditions.get(newest, profile, now, is_news);
         let made = made.and_then(|(meta, jpeg)| {
             let payload = match slot.form() {

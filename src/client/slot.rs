@@ -398,6 +398,9 @@ impl<S: Stream> Slot<S> {
         if self.overflowed {
             return Err(CloseReason::Overflow);
         }
+        if self.waits_for_a_picture_alone() {
+            return Ok(Turn::WantsFrame);
+        }
         let mut reads = 0;
         loop {
             self.write_own(now)?;
@@ -427,6 +430,13 @@ impl<S: Stream> Slot<S> {
         } else {
             Turn::Wait
         })
+    }
+
+    /// There is nothing to write, to read or to take in: what most turns find, as they are for a new picture.
+    fn waits_for_a_picture_alone(&self) -> bool {
+        let link = &self.connected.as_ref().expect(TAKEN).link;
+        let hears = link.is_readable() || link.is_at_eof() || !self.input.is_empty();
+        !hears && self.outbox.is_empty() && self.wants_frame()
     }
 
     /// Acts on deadlines that have passed.

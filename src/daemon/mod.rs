@@ -3,6 +3,7 @@
 //! One turn: wait; note what the events say; let the camera take its pictures in; accept; advance the clients; find
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
 
+mod alarm;
 pub mod health;
 pub mod net;
 pub mod supervisor;
@@ -24,6 +25,7 @@ use crate::client::hub::Hub;
 use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
+use crate::daemon::alarm::Alarm;
 use crate::daemon::net::{Acceptor, Connection};
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::uplink::Uplink;
@@ -38,7 +40,8 @@ use crate::system::watchdog::Watchdog;
 
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
-const FIRST_ENCODER: usize = 2;
+const ALARM: Token = Token(2);
+const FIRST_ENCODER: usize = 3;
 const FIRST_SINK: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
 const FIRST_ACCEPTOR: usize = FIRST_SINK + MAX_SINKS;
 const FIRST_CLIENT: usize = 1 << 8;
@@ -59,6 +62,7 @@ fn client_token(client: ClientId) -> Token {
 enum Ready {
     Signals,
     Camera,
+    Alarm,
     Encoder(usize),
     Sink(usize),
     Acceptor(usize),
@@ -70,6 +74,7 @@ impl From<Token> for Ready {
         match token {
             SIGNALS => Ready::Signals,
             CAMERA => Ready::Camera,
+            ALARM => Ready::Alarm,
             Token(n) if n < FIRST_SINK => Ready::Encoder(n - FIRST_ENCODER),
             Token(n) if n < FIRST_ACCEPTOR => Ready::Sink(n - FIRST_SINK),
             Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
@@ -107,6 +112,7 @@ impl Door {
 
 struct Daemon {
     poll: Poll,
+    alarm: Alarm,
     signals: SignalFd,
     hub: Hub<Connection>,
     camera: Camera<AnySource>,
@@ -175,6 +181,7 @@ impl Daemon {
         // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
         let doors = open_listeners(&config, now)?;
         let poll = Poll::new()?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
         let signals = open_signals()?;
         poll.registry().register(
             &mut SourceFd(&signals.as_raw_fd()),
@@ -215,6 +222,7 @@ impl Daemon {
         let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
         Ok(Daemon {
             poll,
+            alarm,
             signals,
             hub,
             camera: Camera::new(source, &config, now),
@@ -230,14 +238,15 @@ impl Daemon {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        // Every client, listener, sink, encoder, camera and signal once is the most that one wait can tell.
+        // Every client, listener, sink, encoder, alarm, camera and signal once is the most that one wait can tell.
         let mut events = Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + SLOTS);
         let mut again = true;
         loop {
             let timeout = if again {
                 Some(Duration::ZERO)
             } else {
-                self.timeout()
+                let next = self.deadline();
+                self.alarm.wait_for(next)
             };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
@@ -246,10 +255,15 @@ impl Daemon {
             }
             let now = Instant::now();
             let mut signalled = false;
+            let mut rang = false;
             for event in &events {
                 match Ready::from(event.token()) {
                     Ready::Signals => signalled = true,
                     Ready::Camera => self.camera_ready = true,
+                    Ready::Alarm => {
+                        self.alarm.rang();
+                        rang = true;
+                    }
                     Ready::Encoder(index) => {
                         // mio tells EPOLLERR and EPOLLHUP apart from what V4L2 means by room: both come alone.
                         let broken = event.is_error() || event.is_write_closed();
@@ -266,6 +280,11 @@ impl Daemon {
                             .mark(client, readable || broken, writable || broken);
                     }
                 }
+            }
+            // Most often it has rung for a deadline that has moved away since.
+            let alone = rang && events.iter().count() == 1;
+            if alone && self.deadline().is_none_or(|at| at > now) {
+                continue;
             }
             if signalled && self.handle_signals(now)? {
                 info!("ending");
@@ -320,7 +339,8 @@ impl Daemon {
         again || more_to_accept
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// When there is something to do without any event.
+    fn deadline(&self) -> Option<Instant> {
         let rearm = self.registered.map(|_| self.rearm);
         let dialling = self.listening.iter().filter_map(|l| match &l.door {
             Door::Uplink(uplink, _) => uplink.deadline(),
@@ -334,8 +354,7 @@ impl Daemon {
             self.supervisor.deadline(),
             dialling.min(),
         ];
-        let next = next.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        next.into_iter().flatten().min()
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.

@@ -10,7 +10,7 @@ const STALE: Duration = Duration::from_secs(5);
 /// Counts events and says how many came per second. Costs one comparison an event, and no timer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
-    /// Begin and count of the current window. The event that opens a window is counted in the one before.
+    /// When the current window may be closed, and its count. The event that opens a window is counted in the one before.
     window: Option<(Instant, u32)>,
     last_event: Option<Instant>,
     per_second: f32,
@@ -20,22 +20,22 @@ impl Rate {
     /// Counts an event.
     pub fn tick(&mut self, now: Instant) {
         let last = self.last_event.replace(now);
-        let Some((begin, count)) = &mut self.window else {
-            self.window = Some((now, 0));
+        let Some((full, count)) = &mut self.window else {
+            self.window = Some((now + WINDOW, 0));
             return;
         };
         *count += 1;
-        let length = now.saturating_duration_since(*begin);
-        if length < WINDOW {
+        if now < *full {
             return;
         }
+        let length = WINDOW + now.saturating_duration_since(*full);
         let is_stale = last.is_some_and(|last| now.saturating_duration_since(last) > STALE);
         self.per_second = if is_stale {
             0.0
         } else {
             *count as f32 / length.as_secs_f32()
         };
-        self.window = Some((now, 0));
+        self.window = Some((now + WINDOW, 0));
     }
 
     /// 0 until the first window is full, and when nothing has come for a while.

@@ -123,6 +123,8 @@ impl std::error::Error for Defect {}
 const STARTS: usize = 64;
 /// See [`STARTS`].
 const SCANS: usize = 4;
+/// Zeros behind a picture that are counted one by one.
+const PADDING: usize = 1024;
 /// The longest SOS segment, of four components. (B.2.3)
 const SOS_MOST: usize = 6 + 2 * 4;
 /// Markers that are walked in one buffer, in all tries together.
@@ -168,6 +170,21 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, Defect> {
         markers = walk.markers;
     }
     Err(first.unwrap_or(Defect::NotJpeg))
+}
+
+/// What [`inspect`] finds in bytes that are one picture and nothing else, as nearly all are, without a look into its scan:
+/// from the start to the end, which is an EOI, with some zeros behind it at most. `None`: they are something else, or it
+/// takes more to tell.
+pub fn glance(bytes: &[u8]) -> Option<Inspected> {
+    let before = bytes.len().saturating_sub(PADDING);
+    let zeros = bytes[before..].iter().rev().take_while(|byte| **byte == 0);
+    let bytes = &bytes[..bytes.len() - zeros.count()];
+    if !bytes.starts_with(&[PREFIX, SOI, PREFIX]) || !bytes.ends_with(&[PREFIX, EOI]) {
+        return None;
+    }
+    let mut walk = Walker::new(bytes, 0, MARKERS);
+    walk.header_only = true;
+    walk.run().ok()
 }
 
 /// The next SOI with what begins another marker behind it, which makes a chance hit unlikely. Of several starts in a row it
@@ -234,6 +251,8 @@ struct Walker<'a> {
     resume: usize,
     /// After a defect: a whole picture that ends up to here is a thumbnail.
     thumbnails: usize,
+    /// The last bytes are to be taken for the end of the first scan.
+    header_only: bool,
     /// It has got into a scan.
     in_scan: bool,
     /// Where the first one begins.
@@ -260,6 +279,7 @@ impl<'a> Walker<'a> {
             markers,
             resume: start + 2,
             thumbnails: 0,
+            header_only: false,
             in_scan: false,
             scan_at: 0,
             size: None,
@@ -309,6 +329,15 @@ impl<'a> Walker<'a> {
                     && self.bytes.get(segment + 2) == Some(&self.components);
                 if !std::mem::replace(&mut self.in_scan, true) {
                     self.scan_at = end;
+                }
+                if self.header_only {
+                    self.at = self.bytes.len();
+                    // Behind the scan's own segment there has to be room for its end.
+                    return if end + 2 <= self.at {
+                        self.whole()
+                    } else {
+                        Err(Defect::Truncated)
+                    };
                 }
                 self.scan(single)?;
                 if single {

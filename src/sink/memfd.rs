@@ -499,12 +499,12 @@ impl Sink for Memfd {
         now: Instant,
         is_news: impl Fn(&FrameMeta) -> bool,
     ) -> Result<(FrameMeta, Outcome), Fault> {
-        let news = renditions
+        let news = *renditions
             .news(newest.as_ref(), &is_news)
             .expect("a sink is asked to write where there is something to write");
         let format = match self.config.format {
             SinkFormat::Jpeg => {
-                let made = renditions.get(newest, self.profile, now, is_news);
+                let made = renditions.get(newest.as_ref(), self.profile, now, is_news);
                 let Some((meta, jpeg)) = made else {
                     return Ok((news, Outcome::Waits));
                 };

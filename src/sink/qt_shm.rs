@@ -108,7 +108,7 @@ impl Sink for QtShm {
         let Some(frame) = newest.filter(|frame| is_news(&frame.meta)) else {
             // One that has just come from an encoder, of before a picture that is no news.
             let news = renditions.news(None, &is_news);
-            return Ok((news.expect("there is news"), Outcome::Waits));
+            return Ok((*news.expect("there is news"), Outcome::Waits));
         };
         let bounds = Bounds {
             within: self.within,

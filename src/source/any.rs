@@ -116,7 +116,7 @@ impl Source for AnySource {
         each!(self, source => source.capture(now))
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         each!(self, source => source.newest())
     }
 

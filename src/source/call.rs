@@ -405,7 +405,7 @@ impl Source for Call {
         }
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         self.newest.frame()
     }
 }

@@ -401,7 +401,7 @@ impl<S: Source> Camera<S> {
     }
 
     /// Lends the newest picture: the camera's, or the card while there is trouble. `None` before the first.
-    pub fn newest(&mut self) -> Option<Frame<'_>> {
+    pub fn newest(&self) -> Option<Frame<'_>> {
         match &self.trouble {
             Some(_) if self.card.is_empty() => None,
             Some(_) => {

@@ -65,7 +65,7 @@ impl Source for Scripted {
         self.captures.pop_front().unwrap_or(Ok(Captured::default()))
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         let meta = FrameMeta {
             sequence: 0,
             captured: Instant::now(),

@@ -101,7 +101,7 @@ pub trait Source {
     /// Lends the newest picture. `meta.sequence` is left 0 for the owner to number, and `meta.orientation` upright: the
     /// owner knows it from [`Negotiated`]. `None` before the first picture,
     /// after `stop`, and after `release` where the ring cannot keep one: it is too small, or v4l2loopback's.
-    fn newest(&mut self) -> Option<Frame<'_>>;
+    fn newest(&self) -> Option<Frame<'_>>;
 
     /// The picture lent last will not be asked for again unless there is a newer one: a ring that cannot keep one gives
     /// it back here.

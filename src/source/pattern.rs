@@ -205,7 +205,7 @@ impl Source for Pattern {
         })
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         Some(Frame {
             meta: self.newest?,
             picture: Picture::Raw(self.canvas.picture()),

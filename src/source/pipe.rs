@@ -363,7 +363,7 @@ impl Source for Pipe {
         Ok(captured)
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         self.newest.frame()
     }
 }

@@ -246,7 +246,7 @@ impl Source for Push {
         }
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         self.newest.frame()
     }
 }

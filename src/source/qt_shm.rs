@@ -128,7 +128,7 @@ impl Source for QtShm {
         Ok(captured)
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         let meta = self.newest?;
         let mut planes = [Plane::default(); 3];
         planes[0] = Plane {

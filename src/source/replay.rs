@@ -412,7 +412,7 @@ impl Source for Replay {
         Ok(captured)
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         let playing = self.playing.as_ref()?;
         let picture = Picture::Jpeg(self.picture.as_slice());
         (!playing.first).then_some(Frame {

@@ -2,16 +2,20 @@
 
 Three servers show the same camera to the same reader: the least possible program (guest/least.c), ustreamer, and
 camd. The guest runs 500 million instructions a second whatever the host does, so the figures repeat to well under
-one percent on a busy machine, and a limit can be strict.
+one percent on a busy machine, and a limit can be strict. Each row has a guest of its own: what the kernel has learned
+of its connections to this reader (TCP metrics, ksoftirqd's turns) changes what the next server costs. Before the first
+server of a row there is one that is not measured, for the same reason.
 """
 
 from guest import NS_PER_INSTRUCTION, Guest, GuestError
 
-CLIENTS = (1, 4, 8, 16, 32)
 FPS = 15
 WARMUP_FRAMES = 15
 FRAMES = 90
-LIMIT = 1.3  # camd may cost that much times the least possible program
+# camd may cost that much times the least possible program. What it has to do once for each picture (waiting in epoll, a
+# deadline, the part's head, a look at the JPEG) is some 4,500 instructions, and 1,700 for each client.
+LIMITS = {1: 1.12, 4: 1.06, 8: 1.05, 16: 1.05, 32: 1.05, 64: 1.05}
+CLIENTS = tuple(LIMITS)
 PORT = 8080
 
 
@@ -54,7 +58,9 @@ def measure(guest, server, clients):
     try:
         guest.wait_for(f"netstat -ltn | grep -q ':{PORT} '", 30, f"{server} listens")
         output = guest.run(
-            f"timeout 120 drain {PORT} {path} {clients} {WARMUP_FRAMES} {FRAMES} $(cat /run/server.pid)", timeout=300
+            f"timeout 120 drain {PORT} {path} {clients} {WARMUP_FRAMES} {FRAMES} $(cat /run/server.pid) "
+            "$(pidof ksoftirqd/0)",
+            timeout=300,
         )
     except GuestError as error:
         log = guest.try_run("tail -n 20 /run/server.log")[1]
@@ -70,13 +76,14 @@ def measure(guest, server, clients):
 
 
 def run(lab, camd, log):
-    """Returns (table, worst ratio of camd to least). Without `camd`, the other two servers only, and None."""
+    """Returns (table, {clients: ratio of camd to least}). Without `camd`, the other two servers only, and no ratios."""
     servers = [name for name in SERVERS if camd or name != "camd"]
     cost = {}
-    with Guest(lab, [camd] if camd else [], log, counted=True) as guest:
-        plug_in_camera(guest, FPS)
-        guest.write("/etc/camd.toml", CONFIG)
-        for clients in CLIENTS:
+    for clients in CLIENTS:
+        with Guest(lab, [camd] if camd else [], log, counted=True) as guest:
+            plug_in_camera(guest, FPS)
+            guest.write("/etc/camd.toml", CONFIG)
+            measure(guest, "least", clients)
             for server in servers:
                 cost[server, clients] = measure(guest, server, clients)
     lines = ["server: thousand instructions per client and frame (ratio to least), 640x480 MJPEG"]
@@ -87,5 +94,5 @@ def run(lab, camd, log):
             ratio = cost[server, clients] / cost["least", clients]
             row += f"{cost[server, clients]:10.1f} ({ratio:.2f})".rjust(18)
         lines.append(row)
-    worst = max(cost["camd", clients] / cost["least", clients] for clients in CLIENTS) if camd else None
-    return "\n".join(lines) + "\n", worst
+    ratios = {clients: cost["camd", clients] / cost["least", clients] for clients in CLIENTS} if camd else {}
+    return "\n".join(lines) + "\n", ratios

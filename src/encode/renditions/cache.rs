@@ -127,29 +127,33 @@ impl Renditions {
     }
 
     /// What there is that is news to a client: the newest frame, or one that has just come from the device.
-    pub fn news(
-        &self,
-        newest: Option<&Frame<'_>>,
+    pub fn news<'a>(
+        &'a self,
+        newest: Option<&'a Frame<'_>>,
         is_news: impl Fn(&FrameMeta) -> bool,
-    ) -> Option<FrameMeta> {
+    ) -> Option<&'a FrameMeta> {
+        let newest = newest.map(|frame| &frame.meta);
+        if let Some(meta) = newest
+            && is_news(meta)
+        {
+            return Some(meta);
+        }
         let fresh = self.made.iter().filter(|r| r.fresh);
-        let mut metas = newest
-            .map(|frame| frame.meta)
-            .into_iter()
-            .chain(fresh.filter_map(|r| r.meta));
-        metas.find(is_news)
+        fresh
+            .filter_map(|r| r.meta.as_ref())
+            .find(|meta| is_news(meta))
     }
 
     /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
     /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it.
     pub fn get<'a>(
         &'a mut self,
-        newest: Option<Frame<'a>>,
+        newest: Option<&Frame<'a>>,
         profile: Profile,
         now: Instant,
         is_news: impl Fn(&FrameMeta) -> bool,
     ) -> Option<(FrameMeta, &'a [u8])> {
-        let sequence = newest.as_ref().map(|frame| frame.meta.sequence);
+        let sequence = newest.map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
         if self.hardware.serves(profile.bounds) {
             // Bounds that leave this picture as it is are all the same to the device.
@@ -172,13 +176,13 @@ impl Renditions {
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
                 .hardware
-                .encode(newest.as_ref()?, index, (quality, chroma), most, now)
+                .encode(newest?, index, (quality, chroma), most, now)
             {
                 return None;
             }
         }
         let frame = newest?;
-        Some((frame.meta, self.make(&frame, profile)?))
+        Some((frame.meta, self.make(frame, profile)?))
     }
 
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.

@@ -132,6 +132,11 @@ impl Dating {
         self.found.take()
     }
 
+    /// What a stamp of now would say; `None` while the stamps make no sense.
+    pub fn clock(&self, now: Instant) -> Option<Duration> {
+        (self.follows == Follows::Stamps).then(|| self.epoch.monotonic(now))
+    }
+
     /// When the picture in a buffer was taken that arrived at `now`. Never before the one before it.
     pub fn date(&mut self, filled: &Filled, now: Instant) -> Instant {
         let stamped = self.read(filled, now);

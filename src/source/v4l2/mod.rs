@@ -391,7 +391,7 @@ impl Source for V4l2 {
         }
     }
 
-    fn newest(&mut self) -> Option<Frame<'_>> {
+    fn newest(&self) -> Option<Frame<'_>> {
         self.ring.as_ref()?.newest(&self.copy)
     }
 

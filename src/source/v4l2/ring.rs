@@ -38,6 +38,10 @@ pub trait Driver {
     fn plane(&self, index: u32, plane: usize) -> &[u8];
 }
 
+/// So many pictures in a row are taken for the newest by their time stamps alone. Then the driver is asked whether there
+/// is more: its stamps may be wrong.
+const BY_STAMP: u8 = 15;
+
 /// What a buffer turned out to be.
 enum Verdict {
     Good(Held),
@@ -110,6 +114,10 @@ pub struct Ring<D> {
     held: Option<Held>,
     /// V4L2's sequence number of the last buffer seen.
     sequence: Option<u32>,
+    /// The last two buffers' time stamps, whatever clock they are on: one that is of just now is on ours.
+    stamps: [Option<Duration>; 2],
+    /// Pictures taken for the newest by their stamps, since the driver was asked.
+    by_stamp: u8,
     /// When a good picture came last, or the ring was started.
     last_good: Instant,
     /// The bad ones since.
@@ -144,6 +152,8 @@ impl<D: Driver> Ring<D> {
             frame_bytes,
             held: None,
             sequence: None,
+            stamps: [None; 2],
+            by_stamp: 0,
             last_good: now,
             bad_since: 0,
             last_bad: None,
@@ -216,6 +226,22 @@ impl<D: Driver> Ring<D> {
         Ok(())
     }
 
+    /// Whether no newer picture can be there yet: the last one is younger than half the time between the last two. To ask
+    /// the driver in vain for each picture would cost a system call.
+    fn is_up_to_date(&self, now: Instant) -> bool {
+        let [Some(before), Some(last)] = self.stamps else {
+            return false;
+        };
+        let age = self
+            .dating
+            .clock(now)
+            .and_then(|clock| clock.checked_sub(last));
+        let (Some(age), Some(interval)) = (age, last.checked_sub(before)) else {
+            return false;
+        };
+        age < interval / 2 && self.by_stamp < BY_STAMP
+    }
+
     /// Dequeues until there is nothing more. `copy` is where a JPEG without Huffman tables gets them; what it holds
     /// belongs to the ring until the next call.
     pub fn capture(&mut self, now: Instant, copy: &mut FrameBuf) -> Result<Captured, Fault> {
@@ -228,11 +254,17 @@ impl<D: Driver> Ring<D> {
         self.more = true;
         for _ in 0..2 * self.driver.count() {
             let Some(filled) = self.dequeue()? else {
-                self.more = false;
+                (self.more, self.by_stamp) = (false, 0);
                 break;
             };
             captured.dropped += self.lost_before(filled.sequence);
+            self.stamps = [self.stamps[1], Some(filled.timestamp)];
             self.take_in(filled, now, copy, &mut captured)?;
+            if self.is_up_to_date(now) {
+                self.more = false;
+                self.by_stamp += 1;
+                break;
+            }
         }
         self.check();
         if now.saturating_duration_since(self.last_good) >= limits::CAPTURE_STALL {

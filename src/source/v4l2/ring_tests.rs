@@ -38,6 +38,8 @@ struct Fake {
     keeps: bool,
     next: u32,
     reads: Cell<u32>,
+    /// How often the ring has asked for a buffer.
+    asked: u32,
 }
 
 impl Fake {
@@ -50,6 +52,7 @@ impl Fake {
             keeps: true,
             next: 0,
             reads: Cell::new(0),
+            asked: 0,
         }
     }
 
@@ -102,6 +105,7 @@ impl Driver for Fake {
     }
 
     fn dequeue(&mut self) -> Result<Option<Filled>, Failure> {
+        self.asked += 1;
         match self.ready.pop_front() {
             None => Ok(None),
             Some(Ok(filled)) => {
@@ -243,6 +247,54 @@ fn a_picture_replaced_before_anybody_saw_it_was_dropped() {
     assert_eq!(b.capture_at(31), Ok(got(true, 2, 0)));
     assert_eq!(b.newest(), Some(jpeg_of(3)));
     assert_eq!(b.camera().out(), 1);
+}
+
+/// Pictures that come 20 ms after each other, taken in 2 ms later.
+#[test]
+fn the_driver_is_not_asked_for_more_than_there_can_be() {
+    let mut b = bench(4);
+    for n in 1..=100 {
+        date(b.camera().fill(&jpeg_of(n as u8)), 20 * n);
+        assert_eq!(b.capture_at(20 * n + 2), Ok(got(true, 0, 0)));
+    }
+    // Once each, twice for the first two, of which there is no interval yet, and for each 16th to be sure.
+    let asked = b.camera().asked - 1;
+    assert!((100..=110).contains(&asked), "{asked}");
+}
+
+#[test]
+fn what_comes_late_is_taken_in_whole() {
+    let mut b = bench(4);
+    date(b.camera().fill(&jpeg_of(1)), 20);
+    assert_eq!(b.capture_at(22), Ok(got(true, 0, 0)));
+    // The loop was late by more than a picture.
+    for n in 2..=4 {
+        date(b.camera().fill(&jpeg_of(n)), 20 * u64::from(n));
+    }
+    assert_eq!(b.capture_at(82), Ok(got(true, 2, 0)));
+    assert_eq!(b.newest(), Some(jpeg_of(4)));
+}
+
+/// Stamps that are always of just now, on pictures that lie in the queue: what is behind is caught up with.
+#[test]
+fn a_driver_that_dates_old_pictures_anew_is_found_out() {
+    let mut b = bench(8);
+    let (mut behind, mut most) = (0, 0);
+    for n in 1..=20u8 {
+        let at = 20 * u64::from(n);
+        let pictures = if n == 3 { 4 } else { 1 };
+        for _ in 0..pictures {
+            b.camera().fill(&jpeg_of(100 + n));
+        }
+        for ready in &mut b.camera().ready {
+            date(ready.as_mut().unwrap(), at);
+        }
+        b.capture_at(at + 1).unwrap();
+        behind = b.camera().ready.len();
+        most = most.max(behind);
+    }
+    assert_eq!(most, 3, "the stamps do deceive");
+    assert_eq!((behind, b.newest()), (0, Some(jpeg_of(120))));
 }
 
 #[test]
