@@ -4,6 +4,7 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/encode/codec");
+    println!("cargo::rerun-if-changed=src/picture/samples.c");
     let include = env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys tells where its headers are");
     let mut build = cc::Build::new();
     build

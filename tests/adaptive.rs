@@ -142,6 +142,7 @@ impl Source for Scenery {
             width: WIDTH as u16,
             height: HEIGHT as u16,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live: true,
         });
         Ok(Captured {

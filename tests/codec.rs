@@ -217,7 +217,7 @@ fn zoomed_picture(
             let planes = vec![y.padded(extra)];
             (vec![y], planes)
         }
-        PixelFormat::Mjpeg => unreachable!(),
+        _ => unreachable!("no format of `raw_formats`"),
     }
 }
 
@@ -293,14 +293,16 @@ fn pix_fmt(format: PixelFormat) -> &'static str {
         PixelFormat::Nv12 | PixelFormat::Yu12 => "yuvj420p",
         PixelFormat::Rgb24 | PixelFormat::Bgr24 => "rgb24",
         PixelFormat::Grey => "gray",
-        PixelFormat::Mjpeg => unreachable!(),
+        _ => unreachable!("no format of `raw_formats`"),
     }
 }
 
+/// Those that differ in more than the order of their samples; `other_orders_of_the_same_samples_are_the_same_picture` has
+/// the others.
 fn raw_formats() -> impl Iterator<Item = PixelFormat> {
-    PixelFormat::ALL
-        .into_iter()
-        .filter(|&format| format != PixelFormat::Mjpeg)
+    PixelFormat::ALL.into_iter().filter(|&format| {
+        !matches!(format, PixelFormat::Mjpeg | PixelFormat::Nv16) && !format.exchanged().1
+    })
 }
 
 const SIZES: [(usize, usize); 8] = [
@@ -372,6 +374,115 @@ fn every_format_and_size_comes_back_from_ffmpeg() {
                 assert!(rest.is_empty(), "{what}");
             }
         }
+    }
+}
+
+/// Planes with their strides.
+type Padded = Vec<(Vec<u8>, usize)>;
+
+/// The planes of a picture whose samples lie in another order than in the second format, and the planes of that.
+fn in_another_order(
+    format: PixelFormat,
+    (width, height): (usize, usize),
+) -> (Padded, PixelFormat, Padded) {
+    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+    let same = match format {
+        PixelFormat::Nv16 => PixelFormat::Yuyv,
+        other => other.exchanged().0,
+    };
+    let (components, planes) = picture(same, width, height, 6);
+    let [y, cb, cr] = &components[..] else {
+        unreachable!("none of them is grey or RGB")
+    };
+    let pairs = |first: &Samples, second: &Samples| {
+        Samples::new(2 * half_width, first.height, |x, line| {
+            [first, second][x % 2].data[line * half_width + x / 2]
+        })
+    };
+    let ours = match format {
+        PixelFormat::Yv12 => vec![y.padded(6), cr.padded(6), cb.padded(6)],
+        PixelFormat::Nv21 => {
+            assert_eq!(cb.height, half_height);
+            vec![y.padded(6), pairs(cr, cb).padded(6)]
+        }
+        PixelFormat::Nv16 => {
+            assert_eq!(cb.height, height);
+            vec![y.padded(6), pairs(cb, cr).padded(6)]
+        }
+        _ => {
+            let (data, stride) = &planes[0];
+            // Cb is the second of four, or the first; Cr is two behind it.
+            let cb = if same == PixelFormat::Yuyv { 1 } else { 0 };
+            let place = |x: usize| if x % 2 == cb % 2 { x ^ 2 } else { x };
+            let packed = Samples::new(4 * half_width, height, |x, line| {
+                data[line * stride + place(x)]
+            });
+            vec![packed.padded(2)]
+        }
+    };
+    (ours, same, planes)
+}
+
+#[test]
+fn other_orders_of_the_same_samples_are_the_same_picture() {
+    let mut codec = Codec::new();
+    let [mut out, mut expected] = [(); 2].map(|()| FrameBuf::new(1 << 20));
+    let formats = [
+        PixelFormat::Yvyu,
+        PixelFormat::Vyuy,
+        PixelFormat::Nv21,
+        PixelFormat::Yv12,
+        PixelFormat::Nv16,
+    ];
+    // With those above, these are all.
+    assert_eq!(
+        raw_formats().count() + formats.len() + 1,
+        PixelFormat::ALL.len()
+    );
+    for format in formats {
+        for (width, height) in SIZES {
+            let (ours, same, theirs) = in_another_order(format, (width, height));
+            let here = Picture::Raw(raw(format, width, height, &ours));
+            let there = Picture::Raw(raw(same, width, height, &theirs));
+            let half = size((width / 2).max(1) as u16, (height / 2).max(1) as u16);
+            for (chroma, orientation) in Chroma::ALL
+                .into_iter()
+                .flat_map(|chroma| orientations().map(move |orientation| (chroma, orientation)))
+            {
+                let whole = Recipe::at(90).coloured(chroma).turned(orientation);
+                for recipe in [whole, whole.within(half)] {
+                    codec.make(&here, &recipe, &mut out).unwrap();
+                    codec.make(&there, &recipe, &mut expected).unwrap();
+                    let what = format!("{format:?} {width}x{height} {recipe:?}");
+                    assert!(out.as_slice() == expected.as_slice(), "{what}");
+                }
+            }
+            for asked in [PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Grey] {
+                for orientation in orientations() {
+                    let recipe = PixelRecipe {
+                        format: asked,
+                        bounds: Bounds::NONE,
+                        orientation,
+                        stamp: None,
+                    };
+                    let ours = pixels(&mut codec, &here, &recipe).rows;
+                    let theirs = pixels(&mut codec, &there, &recipe).rows;
+                    assert!(ours == theirs, "{format:?} {width}x{height} {recipe:?}");
+                }
+            }
+        }
+        // A picture that is not all there is an error here, too.
+        let (mut ours, _, _) = in_another_order(format, (34, 18));
+        ours.last_mut().unwrap().0.pop();
+        let last = ours.last().unwrap();
+        let cut = last.0.len() - last.1 / 2;
+        ours.last_mut().unwrap().0.truncate(cut);
+        let short = Picture::Raw(raw(format, 34, 18, &ours));
+        let error = codec.make(&short, &Recipe::at(90), &mut out).unwrap_err();
+        assert!(
+            matches!(error, CodecError::Short { .. }),
+            "{format:?}: {error}"
+        );
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
     Address, Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig,
-    ListenerConfig, NeighbourConfig, Remote, Secret, SinkConfig, SinkFormat, SinkKind, SourceKind,
-    demo_config, load, parse,
+    ListenerConfig, NeighbourConfig, Remote, Secret, Settle, SinkConfig, SinkFormat, SinkKind,
+    SourceKind, demo_config, load, parse,
 };
 use camd::encode::renditions::Profile;
 use camd::picture::frame::{Chroma, PixelFormat};
@@ -144,6 +144,7 @@ fn default() -> Config {
             format: None,
             buffers: 4,
             linger: Some(Duration::from_secs(5)),
+            settle: Settle::Pictures(0),
             rotate: 0,
             flip: Flip::None,
             timestamp: false,
@@ -293,6 +294,7 @@ fn each_key_reaches_its_field() {
         format = "nv12"
         buffers = 3
         linger_s = 0
+        settle = "1.5 s"
         rotate = 270
         flip = "vertical"
         timestamp = true
@@ -389,6 +391,7 @@ fn each_key_reaches_its_field() {
             format: Some(PixelFormat::Nv12),
             buffers: 3,
             linger: None,
+            settle: Settle::Time(Duration::from_millis(1500)),
             rotate: 270,
             flip: Flip::Vertical,
             timestamp: true,
@@ -923,6 +926,29 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["an integer", "a float"]);
             }
+            Kind::Settle { .. } => {
+                let time = |ms| Settle::Time(Duration::from_millis(ms));
+                for (text, expected) in [
+                    ("0", Settle::Pictures(0)),
+                    ("1000", Settle::Pictures(1000)),
+                    ("\"0 s\"", time(0)),
+                    ("\"30 s\"", time(30_000)),
+                    ("\"1.5s\"", time(1500)),
+                    ("\"200 ms\"", time(200)),
+                ] {
+                    assert_eq!(accept(setting, text).camera.settle, expected, "{text}");
+                }
+                for outside in ["-1", "1001", "99999999999999999999"] {
+                    out_of_range(outside);
+                }
+                for wrong in [
+                    "", "5", "s", "-1 s", "31 s", "30001 ms", "1e3 ms", "inf s", "2 m", "1 h",
+                ] {
+                    let what = format!("{wrong:?} is not valid");
+                    refuse(setting, &format!("{wrong:?}"), "", &what);
+                }
+                refuse_other_types(setting, &["an integer", "a string"]);
+            }
             Kind::Boolean { .. } => {
                 assert_ne!(accept(setting, "true"), accept(setting, "false"));
                 refuse_other_types(setting, &["a boolean"]);
@@ -1039,7 +1065,7 @@ fn the_bounds_are_those_promised() {
     );
     assert_eq!(
         allowed("format"),
-        r#""auto", "mjpeg", "yu12", "nv12", "yuyv", "uyvy", "rgb24", "bgr24", "grey""#
+        r#""auto", "mjpeg", "yu12", "yv12", "nv12", "nv21", "nv16", "yuyv", "uyvy", "yvyu", "vyuy", "rgb24", "bgr24", "grey""#
     );
 }
 
@@ -1086,7 +1112,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, width, height, fps, format, buffers, linger_s, rotate, flip, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, width, height, fps, format, buffers, linger_s, settle, rotate, flip, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,

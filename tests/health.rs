@@ -109,6 +109,7 @@ impl Source for ScriptedCamera {
             width: 64,
             height: 48,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live: true,
         };
         let picture = Picture::Jpeg(JPEG);

@@ -76,6 +76,7 @@ fn meta(sequence: u64, now: Instant, width: u16, height: u16) -> FrameMeta {
         width,
         height,
         orientation: Orientation::UPRIGHT,
+        exif: Orientation::UPRIGHT,
         live: true,
     }
 }

@@ -330,6 +330,7 @@ impl Source for SimCamera {
                     width: 64,
                     height: 48,
                     orientation: Orientation::UPRIGHT,
+                    exif: Orientation::UPRIGHT,
                     live: true,
                 };
                 self.newest = Some((meta, picture(dice.made)));

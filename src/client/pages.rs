@@ -15,7 +15,7 @@ use crate::config::NeighbourConfig;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
-use crate::picture::frame::FrameBuf;
+use crate::picture::frame::{FrameBuf, PixelFormat};
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
 use crate::protocol::http::{self, Call as Request, Route, Status};
@@ -341,8 +341,7 @@ pub fn state<S: Stream, C: Source>(
     now: Instant,
     page: &mut impl Write,
 ) -> io::Result<()> {
-    let (settings, negotiated, counters) =
-        (camera.settings(), camera.negotiated(), camera.counters());
+    let (settings, counters) = (camera.settings(), camera.counters());
     let configured = view.renditions.all().iter().map(|it| (false, it));
     let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
     let state = State {
@@ -355,7 +354,7 @@ pub fn state<S: Stream, C: Source>(
             state: camera.condition(),
             reason: camera.reason(),
             source: settings.source.name(),
-            format: negotiated.map(|n| n.format.name()),
+            format: camera.format().map(PixelFormat::name),
             encoder: view.renditions.encoder(),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),

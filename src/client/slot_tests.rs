@@ -181,6 +181,7 @@ impl Bench {
             width: 64,
             height: 48,
             orientation: crate::picture::frame::Orientation::UPRIGHT,
+            exif: crate::picture::frame::Orientation::UPRIGHT,
             live: true,
         }
     }

@@ -94,6 +94,7 @@ mod tests {
             width: 160,
             height: 120,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live: true,
         };
         assert_eq!(

@@ -19,7 +19,7 @@ pub(crate) use error::nearest;
 pub use secret::Secret;
 pub use sections::{
     CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 
 use error::line_at;

@@ -15,7 +15,7 @@ use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
     CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS};
@@ -95,6 +95,7 @@ fn neutral() -> Config {
             format: None,
             buffers: 0,
             linger: None,
+            settle: Settle::Pictures(0),
             rotate: 0,
             flip: Flip::None,
             timestamp: false,
@@ -718,6 +719,18 @@ fn set(
                 .filter(|seconds| (min..=max).contains(&seconds))
                 .ok_or_else(|| wrong(format!("{written} is out of range")))?;
             set(config, Duration::from_secs_f64(seconds));
+        }
+        (Kind::Settle { set }, DeValue::Integer(number)) => {
+            let pictures = integer(number)
+                .and_then(|number| u32::try_from(number).ok())
+                .filter(|pictures| *pictures <= Settle::PICTURES_MAX)
+                .ok_or_else(|| wrong(format!("{number} is out of range")))?;
+            set(config, Settle::Pictures(pictures));
+        }
+        (Kind::Settle { set }, DeValue::String(text)) => {
+            let time = Settle::of_time(text)
+                .ok_or_else(|| wrong(format!("{} is not valid", quoted(text))))?;
+            set(config, time);
         }
         (Kind::Boolean { set }, DeValue::Boolean(yes)) => set(config, *yes),
         (Kind::Choice { names, set }, DeValue::String(name)) => {

@@ -72,6 +72,8 @@ pub struct CameraConfig {
     pub buffers: u32,
     /// `None`: the stream stays on without viewers.
     pub linger: Option<Duration>,
+    /// What comes after each start and is not shown.
+    pub settle: Settle,
     /// Degrees clockwise: 0, 90, 180 or 270.
     pub rotate: u16,
     /// After turning.
@@ -82,6 +84,35 @@ pub struct CameraConfig {
     pub encoder: EncoderKind,
     /// In the order of the file, as some controls unlock others (auto off first).
     pub controls: Vec<(String, i64)>,
+}
+
+/// Pictures after each start that are not shown: those that many cameras take before exposure and white balance are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// So many of them.
+    Pictures(u32),
+    /// Those of so long, from the first one on.
+    Time(Duration),
+}
+
+impl Settle {
+    /// The most pictures.
+    pub const PICTURES_MAX: u32 = 1000;
+    /// The longest time.
+    pub const TIME_MAX: Duration = Duration::from_secs(30);
+
+    /// A time as it is written: "1.5 s", "200 ms".
+    pub fn of_time(text: &str) -> Option<Settle> {
+        let (number, unit) = match text.strip_suffix("ms") {
+            Some(number) => (number, 1e-3),
+            None => (text.strip_suffix('s')?, 1.0),
+        };
+        let number = number.trim_end();
+        let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let seconds = number.parse::<f64>().ok().filter(|_| is_plain)? * unit;
+        let time = Duration::try_from_secs_f64(seconds).ok()?;
+        (time <= Settle::TIME_MAX).then_some(Settle::Time(time))
+    }
 }
 
 impl CameraConfig {

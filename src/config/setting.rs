@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::address::{Address, Bind, Dial, base_path, is_allow_origin, is_neighbour_url};
 use super::secret::Secret;
 use super::sections::{
-    Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, SinkConfig, SinkFormat, SinkKind,
-    SourceKind,
+    Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig, SinkFormat,
+    SinkKind, SourceKind,
 };
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
@@ -189,6 +189,11 @@ pub enum Kind {
         /// Puts them into their field.
         set: fn(&mut Config, Duration),
     },
+    /// Pictures, or a time.
+    Settle {
+        /// Puts it into its field.
+        set: fn(&mut Config, Settle),
+    },
     /// true or false.
     Boolean {
         /// Puts it into its field.
@@ -243,6 +248,12 @@ impl fmt::Display for Kind {
                 Ok(())
             }
             Kind::Seconds { min, max, .. } => write!(f, "seconds from {min} to {max}"),
+            Kind::Settle { .. } => write!(
+                f,
+                "pictures from 0 to {}, or a time from \"0 s\" to \"{} s\"",
+                Settle::PICTURES_MAX,
+                Settle::TIME_MAX.as_secs()
+            ),
             Kind::Boolean { .. } => f.write_str("true or false"),
             Kind::Choice { names, .. } => {
                 for (i, name) in names().iter().enumerate() {
@@ -517,6 +528,16 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Camera,
+        key: "settle",
+        doc: "Pictures that are not shown after each start, as many cameras take the first ones dark or in wrong colours; or for how long, from the first one on.",
+        absent: Absent::Default("0"),
+        only: &[],
+        kind: Kind::Settle {
+            set: |c, settle| c.camera.settle = settle,
+        },
+    },
+    Setting {
+        section: Section::Camera,
         key: "rotate",
         doc: "Turns the picture clockwise, in degrees: in the camera if it can, else without loss if JPEG allows it, else by encoding again.",
         absent: Absent::Default("0"),
@@ -561,7 +582,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "controls",
-        doc: "V4L2 controls that camd sets when the camera starts, in this order (some unlock others: automatic off first).",
+        doc: "V4L2 controls that camd sets when the camera starts, in this order (some unlock others: automatic off first), and again where the camera forgets them.",
         absent: Absent::Default("{}"),
         only: &[],
         kind: Kind::Controls {

@@ -571,6 +571,7 @@ fn same_source(a: &Config, b: &Config) -> bool {
     let CameraConfig {
         name,
         linger,
+        settle,
         timestamp,
         ..
     } = a.camera.clone();
@@ -578,6 +579,7 @@ fn same_source(a: &Config, b: &Config) -> bool {
         == CameraConfig {
             name,
             linger,
+            settle,
             timestamp,
             ..b.camera.clone()
         };

@@ -128,7 +128,7 @@ impl<T: Timer> Supervisor<T> {
             let outline = Outline {
                 viewers,
                 condition: camera.condition(),
-                size: camera.size().filter(|size| size.width > 0),
+                size: camera.size(),
                 hung,
             };
             if let Some(text) = status.turn(outline, camera.reason(), now) {

@@ -19,6 +19,9 @@ pub struct FrameMeta {
     pub height: u16,
     /// What is still to be done so that viewers see it upright.
     pub orientation: Orientation,
+    /// What the JPEG says of that itself, in its Exif, to whom it is passed on untouched: where another picture is made of
+    /// it, that comes before `orientation`.
+    pub exif: Orientation,
     /// False for the "no picture" card that stands in for a camera in trouble.
     pub live: bool,
 }
@@ -33,16 +36,22 @@ impl FrameMeta {
             width,
             height,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live: true,
         }
     }
 
     /// Its size as viewers see it.
     pub fn shown(&self) -> Size {
-        self.orientation.turn(Size {
+        self.turning().turn(Size {
             width: self.width,
             height: self.height,
         })
+    }
+
+    /// How it is to be turned where another picture is made of it, which then says nothing of that itself.
+    pub fn turning(&self) -> Orientation {
+        self.exif.then(self.orientation)
     }
 }
 
@@ -174,6 +183,20 @@ impl Orientation {
         }
     }
 
+    /// This one, and then another.
+    pub fn then(self, next: Orientation) -> Self {
+        // What mirrors the columns of a picture mirrors the rows of a transposed one.
+        let (mirror_x, mirror_y) = match next.transpose {
+            true => (self.mirror_y, self.mirror_x),
+            false => (self.mirror_x, self.mirror_y),
+        };
+        Orientation {
+            transpose: self.transpose ^ next.transpose,
+            mirror_x: mirror_x ^ next.mirror_x,
+            mirror_y: mirror_y ^ next.mirror_y,
+        }
+    }
+
     /// The size that viewers see of a picture stored in `size`.
     pub fn turn(self, size: Size) -> Size {
         if self.transpose {
@@ -237,10 +260,20 @@ pub enum PixelFormat {
     Yuyv,
     /// Packed 4:2:2, Cb Y0 Cr Y1.
     Uyvy,
+    /// Packed 4:2:2, Y0 Cr Y1 Cb.
+    Yvyu,
+    /// Packed 4:2:2, Cr Y0 Cb Y1.
+    Vyuy,
     /// 4:2:0 in two planes: Y, then interleaved Cb Cr.
     Nv12,
+    /// 4:2:0 in two planes: Y, then interleaved Cr Cb.
+    Nv21,
+    /// 4:2:2 in two planes: Y, then interleaved Cb Cr.
+    Nv16,
     /// 4:2:0 in three planes: Y, Cb, Cr (`V4L2_PIX_FMT_YUV420`).
     Yu12,
+    /// 4:2:0 in three planes: Y, Cr, Cb (`V4L2_PIX_FMT_YVU420`).
+    Yv12,
     /// 3 bytes a pixel: red, green, blue.
     Rgb24,
     /// 3 bytes a pixel: blue, green, red.
@@ -251,12 +284,17 @@ pub enum PixelFormat {
 
 impl PixelFormat {
     /// All of them, in the order of the documentation: by what they usually cost.
-    pub const ALL: [PixelFormat; 8] = [
+    pub const ALL: [PixelFormat; 13] = [
         PixelFormat::Mjpeg,
         PixelFormat::Yu12,
+        PixelFormat::Yv12,
         PixelFormat::Nv12,
+        PixelFormat::Nv21,
+        PixelFormat::Nv16,
         PixelFormat::Yuyv,
         PixelFormat::Uyvy,
+        PixelFormat::Yvyu,
+        PixelFormat::Vyuy,
         PixelFormat::Rgb24,
         PixelFormat::Bgr24,
         PixelFormat::Grey,
@@ -268,8 +306,8 @@ impl PixelFormat {
         let (width, height) = (usize::from(width), usize::from(height));
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let none = (0, 0);
-        match self {
-            PixelFormat::Mjpeg => [none; 3],
+        match self.exchanged().0 {
+            PixelFormat::Nv16 => [(width, height), (2 * half_width, height), none],
             PixelFormat::Yuyv | PixelFormat::Uyvy => [(4 * half_width, height), none, none],
             PixelFormat::Nv12 => [(width, height), (2 * half_width, half_height), none],
             PixelFormat::Yu12 => [
@@ -279,6 +317,19 @@ impl PixelFormat {
             ],
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => [(3 * width, height), none, none],
             PixelFormat::Grey => [(width, height), none, none],
+            _ => [none; 3],
+        }
+    }
+
+    /// The format that has the same samples but for Cb and Cr in exchanged places, if there is one, and whether this is
+    /// not the one of the two that has Cb first.
+    pub fn exchanged(self) -> (PixelFormat, bool) {
+        match self {
+            PixelFormat::Yvyu => (PixelFormat::Yuyv, true),
+            PixelFormat::Vyuy => (PixelFormat::Uyvy, true),
+            PixelFormat::Nv21 => (PixelFormat::Nv12, true),
+            PixelFormat::Yv12 => (PixelFormat::Yu12, true),
+            other => (other, false),
         }
     }
 
@@ -288,8 +339,13 @@ impl PixelFormat {
             PixelFormat::Mjpeg => "mjpeg",
             PixelFormat::Yuyv => "yuyv",
             PixelFormat::Uyvy => "uyvy",
+            PixelFormat::Yvyu => "yvyu",
+            PixelFormat::Vyuy => "vyuy",
             PixelFormat::Nv12 => "nv12",
+            PixelFormat::Nv21 => "nv21",
+            PixelFormat::Nv16 => "nv16",
             PixelFormat::Yu12 => "yu12",
+            PixelFormat::Yv12 => "yv12",
             PixelFormat::Rgb24 => "rgb24",
             PixelFormat::Bgr24 => "bgr24",
             PixelFormat::Grey => "grey",
@@ -489,6 +545,34 @@ mod tests {
         ] {
             let fit = bounds(eighths).fit(size(own.0, own.1));
             assert_eq!(fit, size(expected.0, expected.1), "{eighths}/8 of {own:?}");
+        }
+    }
+
+    #[test]
+    fn one_after_the_other_is_what_both_do_to_each_corner() {
+        let all: Vec<_> = (0..8)
+            .map(|n| Orientation {
+                transpose: n & 1 != 0,
+                mirror_x: n & 2 != 0,
+                mirror_y: n & 4 != 0,
+            })
+            .collect();
+        // Where a point of a square from -1 to 1 goes.
+        let place = |orientation: Orientation, (x, y): (i8, i8)| {
+            let (x, y) = match orientation.transpose {
+                true => (y, x),
+                false => (x, y),
+            };
+            let flip = |v: i8, is: bool| if is { -v } else { v };
+            (flip(x, orientation.mirror_x), flip(y, orientation.mirror_y))
+        };
+        for &first in &all {
+            for &next in &all {
+                for point in [(1, 2), (-2, 1)] {
+                    let both = place(next, place(first, point));
+                    assert_eq!(place(first.then(next), point), both, "{first:?}, {next:?}");
+                }
+            }
         }
     }
 

@@ -1,15 +1,16 @@
 //! JPEG as a sequence of markers (ITU-T T.81, Annex B): what must be known of a picture without decoding it, and how to
 //! find pictures in a stream of bytes.
 //!
-//! Nothing here allocates per picture, and [`inspect`] reads only the header and the last bytes, as it runs for every
-//! frame of an MJPEG camera.
+//! Nothing here allocates per picture. [`inspect`] runs for every frame of an MJPEG camera: it walks the header, and leaves
+//! the search through the scan to vector code.
 
 use std::fmt;
 use std::ops::Range;
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter};
 
-use crate::picture::frame::FrameBuf;
+use super::samples::{self, UNMARKED};
+use crate::picture::frame::{FrameBuf, Orientation};
 
 const PREFIX: u8 = 0xFF;
 const SOF0: u8 = 0xC0;
@@ -33,25 +34,56 @@ const COM: u8 = 0xFE;
 /// What [`inspect`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// In pixels.
+    /// In pixels, as it is stored.
     pub width: u16,
-    /// In pixels.
+    /// In pixels, as it is stored.
     pub height: u16,
-    /// The picture is `bytes[..end]`; what follows is padding.
+    /// The picture is `bytes[start..end]`, from its SOI to its EOI. What lies around it is none of it.
+    pub start: usize,
+    /// See `start`.
     pub end: usize,
-    /// Where [`insert_tables`] has to put the Huffman tables that the picture relies on but does not carry.
+    /// Where its first entropy-coded data begins.
+    pub scan: usize,
+    /// Where [`insert_tables`] has to put the Huffman tables that the picture relies on but does not carry; from `start`.
     pub tables: Option<usize>,
+    /// Whether it is one field of an interlaced picture.
+    pub field: Option<Field>,
+    /// There were bytes around it that are neither padding nor another picture: something of its buffer is stale.
+    pub debris: bool,
+}
+
+impl Inspected {
+    /// Where the picture is.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+}
+
+/// One of the two fields of an interlaced picture: every other line of it. As an APP0 segment "AVI1" says, in which
+/// MJPEG of capture cards and of AVI files has it (OpenDML AVI 1.02, 5.0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// "Odd": the lines 1, 3, 5, …
+    First,
+    /// "Even": the lines 2, 4, 6, …
+    Second,
 }
 
 /// Why some bytes are not a JPEG that a viewer could show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// No SOI at the start.
+    /// No SOI anywhere.
     NotJpeg,
-    /// The bytes end within the header, or there is no EOI behind it.
+    /// The bytes end within the picture: there is no EOI behind its scan.
     Truncated,
     /// At this offset of the header there is no marker, or one that cannot be there.
     BadMarker(usize),
+    /// At this offset of the scan there is a marker that cannot be there: a part of the picture is missing, and that of
+    /// another may follow.
+    BadScan(usize),
+    /// The scan is no whole one, though its end has an EOI: what comes before that is not all of this picture, or not
+    /// only of this one.
+    Incomplete,
     /// The header tells no frame size, or one of zero.
     NoSize,
     /// More bytes than the buffer for them holds.
@@ -66,9 +98,13 @@ pub enum Defect {
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Defect::NotJpeg => f.write_str("not a JPEG: no SOI marker at the start"),
+            Defect::NotJpeg => f.write_str("not a JPEG: no SOI marker"),
             Defect::Truncated => f.write_str("truncated JPEG: no EOI marker at the end"),
             Defect::BadMarker(at) => write!(f, "damaged JPEG header at byte {at}"),
+            Defect::BadScan(at) => write!(f, "damaged JPEG: its scan breaks off at byte {at}"),
+            Defect::Incomplete => {
+                f.write_str("damaged JPEG: its scan is not that of one whole picture")
+            }
             Defect::NoSize => f.write_str("damaged JPEG header: no frame size"),
             Defect::TooBig { needed, capacity } => {
                 write!(
@@ -82,61 +118,413 @@ impl fmt::Display for Defect {
 
 impl std::error::Error for Defect {}
 
-/// Walks the header of the JPEG that starts at `bytes[0]`, from SOI to the first SOS, and looks for the last EOI from
-/// the end backwards: some UVC cameras pad their frames. The entropy-coded data is not looked at.
+/// Starts of a picture that are tried in one buffer, and how many of them may lead into a scan: a hostile sender must not
+/// make one buffer be walked over and over.
+const STARTS: usize = 64;
+/// See [`STARTS`].
+const SCANS: usize = 4;
+/// Zeros behind a picture that are counted one by one.
+const PADDING: usize = 1024;
+/// The longest SOS segment, of four components. (B.2.3)
+const SOS_MOST: usize = 6 + 2 * 4;
+/// Markers that are walked in one buffer, in all tries together.
+const MARKERS: usize = 4096;
+/// Of the bytes behind a picture, so many tell padding from the rest of another one.
+const BEHIND: usize = 32;
+
+/// Finds the one picture in some bytes: the first that goes from its SOI through a header and a scan to its own EOI.
+///
+/// What may lie around it is what cameras are known to leave there: bytes before the start; several starts; a start that
+/// breaks off before the picture that counts; several ends; padding; the rest of an older and longer picture; the
+/// second field. The header is walked marker by marker. The scan is searched for markers: those that belong into it
+/// (stuffing, restarts in their order, fill bytes) are passed over, EOI ends it, and any other means that the picture was
+/// cut short. A picture cut short whose end is that of another one has no such marker: see [`super::whole`].
 pub fn inspect(bytes: &[u8]) -> Result<Inspected, Defect> {
-    if bytes.len() < 2 || bytes[0] != PREFIX || bytes[1] != SOI {
-        return Err(Defect::NotJpeg);
+    let mut first = None;
+    let mut from = 0;
+    let mut scans = SCANS;
+    let mut markers = MARKERS;
+    // Up to where a whole picture is only a thumbnail of a broken one.
+    let mut thumbnails = 0;
+    for _ in 0..STARTS {
+        let Some(start) = find_start(bytes, from) else {
+            break;
+        };
+        let mut walk = Walker::new(bytes, start, markers);
+        match walk.run() {
+            Ok(found) if found.end <= thumbnails => from = found.end,
+            Ok(mut found) => {
+                found.debris = is_debris(&bytes[..start]) || is_debris(&bytes[found.end..]);
+                return Ok(found);
+            }
+            Err(defect) => {
+                first.get_or_insert(defect);
+                from = walk.resume.max(start + 2);
+                thumbnails = thumbnails.max(walk.thumbnails);
+                scans -= usize::from(walk.in_scan);
+                if scans == 0 {
+                    break;
+                }
+            }
+        }
+        markers = walk.markers;
     }
-    let mut at = 2;
-    let mut size = None;
-    let mut tables = false;
-    let mut sequential_huffman = false;
+    Err(first.unwrap_or(Defect::NotJpeg))
+}
+
+/// What [`inspect`] finds in bytes that are one picture and nothing else, as nearly all are, without a look into its scan:
+/// from the start to the end, which is an EOI, with some zeros behind it at most. `None`: they are something else, or it
+/// takes more to tell.
+pub fn glance(bytes: &[u8]) -> Option<Inspected> {
+    let before = bytes.len().saturating_sub(PADDING);
+    let zeros = bytes[before..].iter().rev().take_while(|byte| **byte == 0);
+    let bytes = &bytes[..bytes.len() - zeros.count()];
+    if !bytes.starts_with(&[PREFIX, SOI, PREFIX]) || !bytes.ends_with(&[PREFIX, EOI]) {
+        return None;
+    }
+    let mut walk = Walker::new(bytes, 0, MARKERS);
+    walk.header_only = true;
+    walk.run().ok()
+}
+
+/// The next SOI with what begins another marker behind it, which makes a chance hit unlikely. Of several starts in a row it
+/// is the last.
+fn find_start(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
     loop {
-        let marker_at = at;
-        if *bytes.get(at).ok_or(Defect::Truncated)? != PREFIX {
-            return Err(Defect::BadMarker(marker_at));
+        at += memchr(PREFIX, bytes.get(at..)?)?;
+        match bytes[at..] {
+            [_, SOI, PREFIX, SOI, ..] => at += 2,
+            // Whatever follows: at the very start the defect is to be that of a picture.
+            [_, SOI, ..] if at == 0 => return Some(at),
+            [_, SOI, PREFIX, ..] => return Some(at),
+            _ => at += 1,
         }
-        // Any number of 0xFF may come before a marker (B.1.1.2).
-        while *bytes.get(at).ok_or(Defect::Truncated)? == PREFIX {
-            at += 1;
+    }
+}
+
+/// Whether a table has the start of another picture in it, or is followed by the rest of one.
+fn swallows(bytes: &[u8], segment: Range<usize>) -> bool {
+    let Some(content) = bytes.get(segment.clone()) else {
+        return false;
+    };
+    memchr_iter(PREFIX, content).any(|at| {
+        matches!(
+            bytes[segment.start + at..],
+            [
+                _,
+                SOI,
+                PREFIX,
+                SOF0 | SOF1 | DHT | DQT | DRI | APP0..=APP15 | COM,
+                ..
+            ]
+        )
+    })
+}
+
+/// Whether a segment may contain anything, other pictures too.
+fn is_free(marker: u8) -> bool {
+    matches!(marker, APP0..=APP15 | COM)
+}
+
+/// Whether a segment, from its length on, may have a picture in it that is not to be shown.
+fn has_thumbnail(marker: u8, segment: &[u8]) -> bool {
+    let content = segment.get(2..).unwrap_or(&[]);
+    is_free(marker) && (content.starts_with(b"Exif\0") || content.starts_with(b"JFXX\0"))
+}
+
+/// Whether these bytes before or behind a picture are neither padding nor another picture.
+fn is_debris(around: &[u8]) -> bool {
+    let around = &around[..around.len().min(BEHIND)];
+    !around.starts_with(&[PREFIX, SOI])
+        && !around.iter().all(|byte| matches!(*byte, 0 | PREFIX | EOI))
+}
+
+/// A walk from one SOI on.
+struct Walker<'a> {
+    bytes: &'a [u8],
+    start: usize,
+    at: usize,
+    /// Markers that may still be walked.
+    markers: usize,
+    /// After a defect: where another start may be looked for.
+    resume: usize,
+    /// After a defect: a whole picture that ends up to here is a thumbnail.
+    thumbnails: usize,
+    /// The last bytes are to be taken for the end of the first scan.
+    header_only: bool,
+    /// It has got into a scan.
+    in_scan: bool,
+    /// Where the first one begins.
+    scan_at: usize,
+    size: Option<(u16, u16)>,
+    /// Of the frame.
+    components: u8,
+    /// In the whole picture.
+    mcus: u32,
+    /// In MCUs; 0: there are no restarts.
+    interval: u32,
+    sequential_huffman: bool,
+    has_tables: bool,
+    tables: Option<usize>,
+    field: Option<Field>,
+}
+
+impl<'a> Walker<'a> {
+    fn new(bytes: &'a [u8], start: usize, markers: usize) -> Self {
+        Walker {
+            bytes,
+            start,
+            at: start + 2,
+            markers,
+            resume: start + 2,
+            thumbnails: 0,
+            header_only: false,
+            in_scan: false,
+            scan_at: 0,
+            size: None,
+            components: 0,
+            mcus: 0,
+            interval: 0,
+            sequential_huffman: false,
+            has_tables: false,
+            tables: None,
+            field: None,
         }
-        let marker = bytes[at];
-        at += 1;
-        if !starts_segment(marker) {
-            return Err(Defect::BadMarker(marker_at));
+    }
+
+    fn run(&mut self) -> Result<Inspected, Defect> {
+        loop {
+            let marker_at = self.at;
+            let marker = self.next_marker()?;
+            if marker == EOI && self.in_scan {
+                self.at += 1;
+                return self.whole();
+            }
+            if !starts_segment(marker) {
+                return Err(self.bad(marker_at));
+            }
+            self.at += 1;
+            let length = be16(self.bytes, self.at)? as usize;
+            if length < 2 {
+                return Err(self.bad(marker_at));
+            }
+            let segment = self.at;
+            self.segment(marker, marker_at, segment, length)?;
+            let end = segment + length;
+            // What is in tables is never a start: their length was damaged, or another picture begins within. The content
+            // of others is free; but a length that leads nowhere is not to be trusted.
+            if !is_free(marker) && swallows(self.bytes, segment..end) {
+                return Err(self.bad(marker_at));
+            }
+            let leads = matches!(self.bytes.get(end..), Some([] | [PREFIX, ..]));
+            if is_free(marker) && leads {
+                self.resume = end;
+            } else if has_thumbnail(marker, &self.bytes[segment..]) {
+                self.thumbnails = end;
+            }
+            self.at = end;
+            if marker == SOS {
+                let single = self.sequential_huffman
+                    && self.bytes.get(segment + 2) == Some(&self.components);
+                if !std::mem::replace(&mut self.in_scan, true) {
+                    self.scan_at = end;
+                }
+                if self.header_only {
+                    self.at = self.bytes.len();
+                    // Behind the scan's own segment there has to be room for its end.
+                    return if end + 2 <= self.at {
+                        self.whole()
+                    } else {
+                        Err(Defect::Truncated)
+                    };
+                }
+                self.scan(single)?;
+                if single {
+                    return self.last_marker();
+                }
+            }
         }
-        let length = be16(bytes, at)? as usize;
-        if length < 2 {
-            return Err(Defect::BadMarker(marker_at));
+    }
+
+    fn bad(&self, at: usize) -> Defect {
+        match self.in_scan {
+            true => Defect::BadScan(at),
+            false => Defect::BadMarker(at),
         }
+    }
+
+    /// Leaves `at` at the byte that says which marker it is. Any number of 0xFF may come before that (B.1.1.2).
+    fn next_marker(&mut self) -> Result<u8, Defect> {
+        let marker_at = self.at;
+        if *self.bytes.get(self.at).ok_or(Defect::Truncated)? != PREFIX {
+            return Err(self.bad(marker_at));
+        }
+        self.markers = self.markers.checked_sub(1).ok_or(self.bad(marker_at))?;
+        let rest = &self.bytes[self.at..];
+        let fill = rest.iter().position(|byte| *byte != PREFIX);
+        self.at += fill.ok_or(Defect::Truncated)?;
+        Ok(self.bytes[self.at])
+    }
+
+    /// Takes from a segment what matters. `at` is that of its length.
+    fn segment(
+        &mut self,
+        marker: u8,
+        marker_at: usize,
+        at: usize,
+        length: usize,
+    ) -> Result<(), Defect> {
+        let content = |n: usize| -> &'a [u8] {
+            let end = (at + length).min(self.bytes.len());
+            self.bytes.get(at + 2..end.min(at + 2 + n)).unwrap_or(&[])
+        };
         match marker {
             SOS => {
-                let (width, height) = size.ok_or(Defect::NoSize)?;
-                return Ok(Inspected {
-                    width,
-                    height,
-                    end: last_eoi(bytes, at + length)?,
-                    // The standard tables fit the sequential processes only.
-                    tables: (sequential_huffman && !tables).then_some(marker_at),
-                });
+                self.size.ok_or(Defect::NoSize)?;
+                // The standard tables fit the sequential processes only.
+                if self.sequential_huffman && !self.has_tables && !self.in_scan {
+                    self.tables = Some(marker_at - self.start);
+                }
             }
-            DHT => tables = true,
+            DHT => self.has_tables = true,
+            DRI => self.interval = u32::from(be16(self.bytes, at + 2)?),
             JPG | DAC => {}
             SOF0..=SOF15 => {
                 // Length, sample precision, then lines and samples per line (B.2.2).
-                let (width, height) = (be16(bytes, at + 5)?, be16(bytes, at + 3)?);
+                let (width, height) = (be16(self.bytes, at + 5)?, be16(self.bytes, at + 3)?);
                 // Zero lines would mean that a DNL segment behind the first scan says how many; no camera does that.
                 if length < 8 || width == 0 || height == 0 {
                     return Err(Defect::NoSize);
                 }
-                size = Some((width, height));
-                sequential_huffman = marker == SOF0 || marker == SOF1;
+                let factors = content(length).get(6..).unwrap_or(&[]);
+                self.size = Some((width, height));
+                self.components = content(6).get(5).copied().unwrap_or(0);
+                self.mcus = mcus((width, height), factors);
+                self.sequential_huffman = marker == SOF0 || marker == SOF1;
+            }
+            APP0 => {
+                if let [b'A', b'V', b'I', b'1', polarity, ..] = *content(5) {
+                    self.field = match polarity {
+                        1 => Some(Field::First),
+                        2 => Some(Field::Second),
+                        _ => None,
+                    };
+                }
             }
             _ => {}
         }
-        at += length;
+        Ok(())
     }
+
+    /// Goes over entropy-coded data, to the marker that ends it. `single`: the only scan of a picture that has all of its
+    /// components.
+    fn scan(&mut self, single: bool) -> Result<(), Defect> {
+        let data = self.bytes.get(self.at..).ok_or(Defect::Truncated)?;
+        let mut restarts = 0;
+        let mut passed = 0;
+        loop {
+            passed += unmarked(&data[passed..]);
+            let block = passed.saturating_add(AT_ONCE).min(data.len());
+            while let Some(prefix) = data
+                .get(passed..block)
+                .and_then(|rest| memchr(PREFIX, rest))
+            {
+                passed += prefix;
+                match data.get(passed + 1).copied() {
+                    Some(0) => passed += 2,
+                    Some(restart @ RST0..=RST7) => {
+                        // One that is missing took a part of the picture with it.
+                        let ordered = restart - RST0 == (restarts % 8) as u8;
+                        if single && self.interval > 0 && !ordered {
+                            return Err(self.broken(passed));
+                        }
+                        restarts += 1;
+                        passed += 2;
+                    }
+                    // Fill bytes.
+                    Some(PREFIX) => passed += 1,
+                    Some(SOI) => return Err(self.broken(passed)),
+                    Some(_) => return self.scanned(passed, restarts, single),
+                    None => break,
+                }
+            }
+            passed = passed.max(block);
+            if passed >= data.len() {
+                self.resume = self.bytes.len();
+                return Err(Defect::Truncated);
+            }
+        }
+    }
+
+    /// A scan ends so far from `at`, at a marker.
+    fn scanned(&mut self, passed: usize, restarts: u32, single: bool) -> Result<(), Defect> {
+        if single && self.interval > 0 && self.mcus > 0 {
+            let expected = self.mcus.div_ceil(self.interval) - 1;
+            if restarts != expected {
+                return Err(self.broken(passed));
+            }
+        }
+        self.at += passed;
+        self.resume = self.at;
+        Ok(())
+    }
+
+    /// The scan breaks off so far from `at`; there another picture may begin.
+    fn broken(&mut self, passed: usize) -> Defect {
+        self.at += passed;
+        self.resume = self.at;
+        Defect::BadScan(self.at)
+    }
+
+    /// What comes behind the only scan there is: the end, or what means nothing before it.
+    fn last_marker(&mut self) -> Result<Inspected, Defect> {
+        loop {
+            let marker_at = self.at;
+            match self.next_marker()? {
+                EOI => {
+                    self.at += 1;
+                    return self.whole();
+                }
+                DNL | COM | APP0..=APP15 => {
+                    self.at += 1;
+                    self.at += be16(self.bytes, self.at)? as usize;
+                }
+                // The header of another picture.
+                _ => return Err(Defect::BadScan(marker_at)),
+            }
+        }
+    }
+
+    fn whole(&self) -> Result<Inspected, Defect> {
+        let (width, height) = self.size.ok_or(Defect::NoSize)?;
+        Ok(Inspected {
+            width,
+            height,
+            start: self.start,
+            end: self.at,
+            scan: self.scan_at,
+            tables: self.tables,
+            field: self.field,
+            debris: false,
+        })
+    }
+}
+
+/// How many MCUs a picture of one scan has (A.2). `components`: three bytes each, as in the frame header; 0 if they make no
+/// sense.
+fn mcus((width, height): (u16, u16), components: &[u8]) -> u32 {
+    let factors = components.chunks_exact(3).map(|c| (c[1] >> 4, c[1] & 15));
+    let (across, down) = match components.len() / 3 {
+        // Of one component, an MCU is one block whatever its factors.
+        1 => (1, 1),
+        _ => factors.fold((0, 0), |most, own| (most.0.max(own.0), most.1.max(own.1))),
+    };
+    if across == 0 || down == 0 {
+        return 0;
+    }
+    let along = |side: u16, factor: u8| u32::from(side).div_ceil(8 * u32::from(factor));
+    along(width, across) * along(height, down)
 }
 
 /// Copies `jpeg` into `out` with the standard Huffman tables put in at `at`, which [`inspect`] gave. AVI's MJPEG, and
@@ -157,6 +545,90 @@ pub fn insert_tables(jpeg: &[u8], at: usize, out: &mut FrameBuf) -> Result<(), D
     Ok(())
 }
 
+/// Bytes of comments that are kept at most: a comment is not to outweigh a picture that is made small.
+const COMMENTS_MOST: usize = 512;
+/// Where a JFIF segment that follows SOI has the density: unit, then horizontal and vertical. (JFIF 1.02)
+const DENSITY: Range<usize> = 13..18;
+
+/// Gives a JPEG that was made of another one what that said about itself: its comments, as far as they are short, and the
+/// density of its pixels. `turned`: the new one is so to the other. What finds no room is left out.
+pub fn keep_words(from: &[u8], turned: Orientation, made: &mut FrameBuf) {
+    let mut comments = 0;
+    for (marker, segment) in segments(from) {
+        if marker == COM {
+            comments += segment.len();
+        } else if let Some(&[unit, x1, x0, y1, y0]) = jfif_density(marker, segment)
+            && made.as_slice().get(2..4) == Some(&[PREFIX, APP0])
+            && made.as_slice().get(6..11) == Some(JFIF)
+        {
+            let density = match turned.transpose {
+                true => [unit, y1, y0, x1, x0],
+                false => [unit, x1, x0, y1, y0],
+            };
+            made.spare()[DENSITY].copy_from_slice(&density);
+        }
+    }
+    let len = made.len();
+    if comments == 0 || comments > COMMENTS_MOST || len + comments > made.capacity() {
+        return;
+    }
+    // Behind JFIF's segment, which has to be the first.
+    let mut at = match *made.as_slice() {
+        [_, _, PREFIX, APP0, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
+        _ => 2,
+    };
+    let bytes = made.spare();
+    bytes.copy_within(at..len, at + comments);
+    for (_, segment) in segments(from).filter(|(marker, _)| *marker == COM) {
+        bytes[at..at + segment.len()].copy_from_slice(segment);
+        at += segment.len();
+    }
+    made.set_len(len + comments);
+}
+
+const JFIF: &[u8] = b"JFIF\0";
+
+fn jfif_density(marker: u8, segment: &[u8]) -> Option<&[u8; 5]> {
+    let is_jfif = marker == APP0 && segment.get(4..9) == Some(JFIF);
+    segment.get(11..16).filter(|_| is_jfif)?.try_into().ok()
+}
+
+/// The segments in front of the frame header that have nothing to do with it: marker, and all bytes.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        while jpeg.get(at + 1) == Some(&PREFIX) {
+            at += 1;
+        }
+        let &[
+            PREFIX,
+            marker @ (DHT | DQT | DRI | APP0..=APP15 | COM),
+            high,
+            low,
+        ] = jpeg.get(at..at + 4)?
+        else {
+            return None;
+        };
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+        let segment = jpeg.get(at..end)?;
+        at = end;
+        Some((marker, segment))
+    })
+}
+
+/// Where `memchr` has no vector code, ours looks first, block by block.
+const BY_BLOCKS: bool = cfg!(target_arch = "arm");
+/// Bytes that `memchr` searches then.
+const AT_ONCE: usize = if BY_BLOCKS { UNMARKED } else { usize::MAX };
+
+/// Bytes at the beginning that need not be searched for markers.
+fn unmarked(data: &[u8]) -> usize {
+    match BY_BLOCKS {
+        true => samples::unmarked(data),
+        false => 0,
+    }
+}
+
 /// Whether a marker that may stand in a header is followed by a length.
 fn starts_segment(marker: u8) -> bool {
     matches!(marker, SOF0..=SOF15 | SOS..=COM)
@@ -167,18 +639,6 @@ fn be16(bytes: &[u8], at: usize) -> Result<u16, Defect> {
         Some(&[high, low]) => Ok(u16::from_be_bytes([high, low])),
         _ => Err(Defect::Truncated),
     }
-}
-
-/// The offset just behind the last EOI in `bytes[from..]`.
-fn last_eoi(bytes: &[u8], from: usize) -> Result<usize, Defect> {
-    let mut rest = bytes.get(from..).ok_or(Defect::Truncated)?;
-    while let Some(at) = memrchr(EOI, rest) {
-        if at > 0 && rest[at - 1] == PREFIX {
-            return Ok(from + at + 1);
-        }
-        rest = &rest[..at];
-    }
-    Err(Defect::Truncated)
 }
 
 /// What a [`Splitter`] came across, since it was made.
@@ -211,6 +671,14 @@ pub struct Splitter {
     state: Walk,
     /// The beginning of the picture being walked is gone, as it does not fit the buffer.
     oversized: bool,
+    /// Where another picture may begin that a segment has swallowed, as its length was not to be trusted.
+    rewind: usize,
+    /// The last segment passed over, from behind its marker.
+    segment: usize,
+    /// A whole picture up to here is the thumbnail of a broken one.
+    thumbnails: usize,
+    /// Up to here nothing is walked a third time.
+    walked: usize,
     counts: SplitCounts,
 }
 
@@ -238,6 +706,10 @@ impl Splitter {
             at: 0,
             state: Walk::Hunt,
             oversized: false,
+            rewind: 0,
+            segment: 0,
+            thumbnails: 0,
+            walked: 0,
             counts: SplitCounts::default(),
         }
     }
@@ -255,6 +727,8 @@ impl Splitter {
             _ => self.counts.bad += 1,
         }
         (self.start, self.end, self.at) = (0, 0, 0);
+        (self.rewind, self.segment) = (0, 0);
+        (self.thumbnails, self.walked) = (0, 0);
         self.state = Walk::Hunt;
         self.oversized = false;
     }
@@ -268,6 +742,14 @@ impl Splitter {
             self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.at -= self.start;
+            for place in [
+                &mut self.rewind,
+                &mut self.segment,
+                &mut self.thumbnails,
+                &mut self.walked,
+            ] {
+                *place = place.saturating_sub(self.start);
+            }
             self.start = 0;
         }
         assert!(
@@ -319,6 +801,8 @@ impl Splitter {
                     self.state = Walk::Hunt;
                     if std::mem::take(&mut self.oversized) {
                         self.counts.oversized += 1;
+                    } else if range.end <= self.thumbnails {
+                        self.counts.garbage += range.len() as u64;
                     } else {
                         self.counts.frames += 1;
                         return Some(range);
@@ -365,6 +849,7 @@ impl Splitter {
     fn begin(&mut self) {
         self.start = self.at;
         self.at += 2;
+        (self.rewind, self.segment) = (self.at, self.at);
         self.state = Walk::Marker { scan: false };
         self.oversized = false;
     }
@@ -376,9 +861,25 @@ impl Splitter {
         } else {
             self.counts.bad += 1;
         }
+        self.hunt_on()
+    }
+
+    fn hunt_on(&mut self) -> Step {
         self.start = self.at;
         self.state = Walk::Hunt;
         Step::On
+    }
+
+    /// There is no marker where there must be one: another picture may begin in what was taken for a segment.
+    fn distrust(&mut self) -> Step {
+        if !self.oversized && self.at > self.walked {
+            let marker = self.buf[self.segment - 1];
+            if has_thumbnail(marker, &self.buf[self.segment..self.end]) {
+                self.thumbnails = self.at;
+            }
+            (self.walked, self.at) = (self.at, self.rewind);
+        }
+        self.give_up()
     }
 
     fn marker(&mut self, scan: bool) -> Step {
@@ -393,6 +894,11 @@ impl Splitter {
                 self.at += 2;
                 Step::Whole
             }
+            // Some cameras begin twice.
+            [PREFIX, SOI, ..] if self.at == self.start + 2 && !self.oversized => {
+                self.counts.garbage += 2;
+                self.hunt_on()
+            }
             // The rest of the last picture was lost.
             [PREFIX, SOI, ..] => self.give_up(),
             [PREFIX, marker, rest @ ..] if starts_segment(*marker) => {
@@ -401,16 +907,36 @@ impl Splitter {
                 };
                 let length = u16::from_be_bytes([high, low]) as usize;
                 if length < 2 {
-                    return self.give_up();
+                    return self.distrust();
+                }
+                if !self.oversized {
+                    let last = self.segment..self.at;
+                    if is_free(self.buf[self.segment - 1]) {
+                        // It has led here, and what is in it is its own business.
+                        self.rewind = self.at;
+                    } else if swallows(&self.buf[..self.end], last) {
+                        return self.distrust();
+                    }
+                }
+                if *marker == SOS && !self.oversized {
+                    let (segment, end) = (self.at + 2, self.at + 2 + length);
+                    if length > SOS_MOST || swallows(&self.buf[..self.end], segment..end) {
+                        return self.distrust();
+                    }
+                    // What begins another picture may be in its last bytes.
+                    if self.end < end + 2 {
+                        return Step::Starved;
+                    }
                 }
                 self.state = match *marker {
                     SOS => Walk::Entropy,
                     _ => Walk::Marker { scan },
                 };
+                self.segment = self.at + 2;
                 self.at += 2 + length;
                 Step::On
             }
-            _ => self.give_up(),
+            _ => self.distrust(),
         }
     }
 
@@ -420,6 +946,9 @@ impl Splitter {
                 // The SOS segment itself has not arrived whole.
                 return Step::Starved;
             };
+            let before = unmarked(rest);
+            let rest = &rest[before..];
+            self.at += before;
             let Some(prefix) = memchr(PREFIX, rest) else {
                 self.at = self.end;
                 return Step::Starved;
@@ -460,7 +989,7 @@ enum Step {
 /// One DHT segment with the four tables of ITU-T T.81, K.3: 2 bytes of marker, 2 of length, then for luminance DC and
 /// AC, chrominance DC and AC each a class and number, the count of codes per length, and the values.
 #[rustfmt::skip]
-const STANDARD_TABLES: [u8; 420] = [
+pub(super) const STANDARD_TABLES: [u8; 420] = [
     0xFF, DHT, 0x01, 0xA2,
     // K.3.1, table K.3: DC, luminance.
     0x00,
@@ -504,6 +1033,8 @@ const STANDARD_TABLES: [u8; 420] = [
 mod tests {
     use super::*;
 
+    const APP1: u8 = 0xE1;
+
     /// A segment: marker, length, content.
     fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len() + 2).unwrap();
@@ -546,8 +1077,12 @@ mod tests {
             Ok(Inspected {
                 width: 640,
                 height: 480,
+                start: 0,
                 end: bytes.len(),
-                tables: None
+                scan: bytes.len() - 2 - 6,
+                tables: None,
+                field: None,
+                debris: false,
             })
         );
     }
@@ -578,15 +1113,229 @@ mod tests {
         );
     }
 
+    /// Where the one picture is that is found in all these bytes.
+    fn found_in(bytes: &[u8]) -> Result<Range<usize>, Defect> {
+        inspect(bytes).map(|found| found.range())
+    }
+
     #[test]
-    fn inspect_does_not_read_the_scan() {
-        // A second SOI and a marker that cannot be: only a walk through the entropy-coded data would stumble.
-        let bytes = picture(&[
-            &sof(SOF0, 16, 16),
-            &segment(DHT, &[0; 17]),
-            &scan(&[0xFF, SOI, 0xFF, 0x02]),
+    fn what_lies_before_the_start_is_none_of_it() {
+        let bytes = plain();
+        for before in [
+            &[0][..],
+            &[0xFF, SOI],
+            &[0xFF, SOI, 0xFF, SOI, 0xFF, SOI],
+            &[0xFF; 9],
+            b"--boundary\r\n\r\n",
+            &[0xFF, EOI],
+            &[0xFF, SOI, 0xFF, EOI],
+            &[0xFF, SOI, 0x12, 0x34],
+            &[0xFF, SOI, 0x00],
+            // A segment that leads into the picture itself.
+            &[0xFF, SOI, 0xFF, DQT, 0x00, 0x43, 1, 2, 3],
+            &bytes[..30],
+        ] {
+            let all = [before, &bytes].concat();
+            assert_eq!(found_in(&all), Ok(before.len()..all.len()), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn every_broken_start_gives_way_to_the_whole_picture_behind_it() {
+        let (broken, whole) = (plain(), picture(&[&sof(SOF0, 8, 8), &scan(&[9; 70_000])]));
+        for cut in 0..broken.len() {
+            let all = [&broken[..cut], &whole].concat();
+            assert_shows(&all[found_in(&all).unwrap()], &broken[..cut], &whole);
+        }
+    }
+
+    /// `found` is `whole`; or, where a segment with any content lacks just two bytes in `broken`, and so takes the SOI
+    /// for its own, `whole` behind such a header.
+    fn assert_shows(found: &[u8], broken: &[u8], whole: &[u8]) {
+        let lacks_two = broken.len() + 2 == 2 + 9;
+        match lacks_two {
+            true => assert!(found.ends_with(&whole[2..])),
+            false => assert!(found == whole, "cut at {}", broken.len()),
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_its_own_end_is_none_of_it() {
+        let bytes = plain();
+        let longer = picture(&[&sof(SOF0, 640, 480), &scan(&[7; 500])]);
+        for (behind, debris) in [
+            (&[0xFF, EOI][..], false),
+            (&[0xFF, EOI, 0xFF, EOI], false),
+            (&[0; 40], false),
+            (&[0xFF; 3], false),
+            (&longer[longer.len() - 200..], true),
+            // The second field, and the next picture.
+            (&longer, false),
+            (&longer[..20], false),
+            (&[0xFF], false),
+            (b"\r\n--boundary", true),
+        ] {
+            let found = inspect(&[&bytes, behind].concat()).unwrap();
+            assert_eq!(found.range(), 0..bytes.len(), "{behind:?}");
+            assert_eq!(found.debris, debris, "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn all_of_it_together_is_one_picture() {
+        let bytes = plain();
+        let before = [&[0, 0xFF, SOI][..], &bytes[..25], &[0xFF, SOI]].concat();
+        let behind = [&[0xFF, EOI, 0xFF, EOI][..], &bytes[40..], &bytes].concat();
+        let all = [&before[..], &bytes, &behind].concat();
+        let at = before.len();
+        assert_eq!(found_in(&all), Ok(at..at + bytes.len()));
+    }
+
+    #[test]
+    fn a_picture_made_of_another_keeps_its_comments_and_density() {
+        let jfif = |density: &[u8]| segment(APP0, &[JFIF, &[1, 1], density, &[0, 0]].concat());
+        let comment = |n: usize| segment(COM, &vec![b'c'; n]);
+        let frame = [&sof(SOF0, 64, 48)[..], &scan(&[1])].concat();
+        let keep = |from: &[u8], turned, room: usize| {
+            let plain = picture(&[&jfif(&[0, 0, 1, 0, 1]), &frame]);
+            let mut made = FrameBuf::new(plain.len() + room);
+            made.copy_tail(&plain, 0);
+            keep_words(from, turned, &mut made);
+            made.as_slice().to_vec()
+        };
+        let words = [&comment(5)[..], &comment(9)].concat();
+        let tables = segment(DQT, &[0; 65]);
+        let from = picture(&[
+            &jfif(&[1, 0, 72, 0, 144]),
+            &comment(5),
+            &tables,
+            &comment(9),
+            &frame,
         ]);
-        assert_eq!(inspect(&bytes).unwrap().end, bytes.len());
+        let upright = Orientation::UPRIGHT;
+        let expected = picture(&[&jfif(&[1, 0, 72, 0, 144]), &words, &frame]);
+        assert_eq!(keep(&from, upright, 1000), expected);
+        let turned = picture(&[&jfif(&[1, 0, 144, 0, 72]), &words, &frame]);
+        assert_eq!(keep(&from, Orientation::quarters(1), 1000), turned);
+        // No room, or too many of them: the density alone.
+        let short = picture(&[&jfif(&[1, 0, 72, 0, 144]), &frame]);
+        assert_eq!(keep(&from, upright, words.len() - 1), short);
+        let long = picture(&[&jfif(&[1, 0, 72, 0, 144]), &comment(600), &frame]);
+        assert_eq!(keep(&long, upright, 1000), short);
+        // Nothing to keep, and nothing that makes sense.
+        let plain = picture(&[&jfif(&[0, 0, 1, 0, 1]), &frame]);
+        assert_eq!(keep(&picture(&[&frame]), upright, 1000), plain);
+        for n in 0..from.len() {
+            assert!(inspect(&keep(&from[..n], upright, 1000)).is_ok(), "{n}");
+        }
+    }
+
+    #[test]
+    fn tables_are_told_from_the_start_of_the_picture() {
+        let bare = picture(&[&sof(SOF0, 640, 480), &scan(&[1, 2, 3])]);
+        let all = [&[0xFF, SOI, 0xFF, SOI][..], &bare].concat();
+        let (alone, found) = (inspect(&bare).unwrap(), inspect(&all).unwrap());
+        assert!(alone.tables.is_some());
+        assert_eq!(found.tables, alone.tables);
+    }
+
+    #[test]
+    fn a_scan_with_another_picture_in_it_is_broken() {
+        let whole = plain();
+        let cut = &whole[..whole.len() - 3];
+        let scan_at = cut.len();
+        // The rest of one whose SOI is overwritten; only headers; a marker that is not for scans.
+        for rest in [&whole[2..], &whole[11..], &[0xFF, 0x02, 0xFF, EOI]] {
+            let all = [cut, rest].concat();
+            let Err(Defect::BadScan(at)) = inspect(&all) else {
+                panic!("{rest:?}");
+            };
+            // Other segments with any content may come behind the scan, tables not.
+            assert!((scan_at..scan_at + 90).contains(&at), "{at}: {rest:?}");
+        }
+        // With its SOI it is a picture.
+        let all = [cut, &whole].concat();
+        assert_eq!(found_in(&all), Ok(cut.len()..all.len()));
+    }
+
+    #[test]
+    fn restart_markers_come_in_order_and_in_number() {
+        // 160x8 in one component: 20 MCUs, two in an interval.
+        let restarts = |numbers: &[u8], interval: u8| {
+            let mut entropy = vec![1, 0xFF, 0];
+            for number in numbers {
+                entropy.extend([0xFF, RST0 + number, 5, 0xFF, 0xFF, 0]);
+            }
+            picture(&[
+                &segment(DRI, &[0, interval]),
+                &sof(SOF0, 160, 8),
+                &segment(DHT, &[0; 17]),
+                &scan(&entropy),
+            ])
+        };
+        let good = restarts(&[0, 1, 2, 3, 4, 5, 6, 7, 0], 2);
+        assert_eq!(found_in(&good), Ok(0..good.len()));
+        assert!(inspect(&restarts(&[], 20)).is_ok());
+        // Some of them lost, and with them the middle of the picture or its end; more than there can be.
+        for numbers in [&[0, 1, 2, 5, 6, 7, 0][..], &[0, 1, 2], &[1], &[]] {
+            let found = inspect(&restarts(numbers, 2));
+            assert!(
+                matches!(found, Err(Defect::BadScan(_))),
+                "{numbers:?}: {found:?}"
+            );
+        }
+        let more = restarts(&[0, 1, 2, 3, 4, 5, 6, 7, 0, 1], 2);
+        assert!(matches!(inspect(&more), Err(Defect::BadScan(_))));
+        // Who announces none may number them as he likes.
+        assert!(inspect(&restarts(&[3, 3], 0)).is_ok());
+    }
+
+    #[test]
+    fn a_thumbnail_is_never_shown_for_its_picture() {
+        let thumbnail = plain();
+        let exif = [b"Exif\0\0", &thumbnail[..], &[0; 90]].concat();
+        let bytes = picture(&[&segment(APP1, &exif), &sof(SOF0, 64, 64), &scan(&[1; 50])]);
+        for cut in 2..bytes.len() {
+            assert!(inspect(&bytes[..cut]).is_err(), "cut at {cut}");
+            // Nor where the rest is something else.
+            let other = [&bytes[..cut], &[0x55; 400]].concat();
+            assert!(inspect(&other).is_err(), "cut at {cut}");
+        }
+        let mut splitter = Splitter::new(4000);
+        let mut damaged = bytes.clone();
+        let behind = 2 + 2 + 2 + exif.len();
+        damaged[behind] = 0;
+        let stream = [&damaged[..], &bytes].concat();
+        let found = split(&mut splitter, &stream, || 50);
+        assert_eq!(found, [bytes]);
+    }
+
+    #[test]
+    fn fields_are_read() {
+        let avi1 = |polarity| segment(APP0, &[b"AVI1", &[polarity][..], &[0; 9]].concat());
+        let of = |part: &[u8]| {
+            let bytes = picture(&[part, &sof(SOF0, 640, 240), &scan(&[1])]);
+            inspect(&bytes).unwrap()
+        };
+        assert_eq!(of(&avi1(0)).field, None);
+        assert_eq!(of(&avi1(1)).field, Some(Field::First));
+        assert_eq!(of(&avi1(2)).field, Some(Field::Second));
+        assert_eq!(of(&segment(APP0, b"AVI1")).field, None);
+    }
+
+    #[test]
+    fn a_hostile_buffer_is_not_walked_over_and_over() {
+        // Each start is a whole header that leads into the same endless scan, each segment holds the next start.
+        let mut nested = Vec::new();
+        for _ in 0..20_000 {
+            nested.extend([0xFF, SOI, 0xFF, COM, 0, 5, 0xFF, SOI, 0xFF]);
+        }
+        let header = [&[0xFF, SOI][..], &sof(SOF0, 8, 8), &scan(&[0xFF, 0])].concat();
+        let scans = header.repeat(20_000);
+        let long = [&header.repeat(3)[..], &vec![3; 4 << 20]].concat();
+        for bytes in [nested, scans, long] {
+            assert!(inspect(&bytes).is_err());
+        }
     }
 
     #[test]
@@ -797,6 +1546,31 @@ mod tests {
             };
             assert_eq!(splitter.counts(), expected, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn the_splitter_finds_what_a_broken_start_swallowed() {
+        let whole = picture(&[&sof(SOF0, 8, 8), &scan(&[9; 300])]);
+        let broken = plain();
+        for cut in 0..broken.len() {
+            // The longest segment that can be announced.
+            let stream = [&broken[..cut], &whole, &whole, &[0; 1 << 16]].concat();
+            let mut splitter = Splitter::new(1 << 17);
+            let found = split(&mut splitter, &stream, || 700);
+            assert_eq!(found.len(), 2, "cut at {cut}");
+            assert_shows(&found[0], &broken[..cut], &whole);
+            assert_shows(&found[1], &[], &whole);
+        }
+    }
+
+    #[test]
+    fn a_start_twice_is_no_bad_picture() {
+        let bytes = plain();
+        let stream = [&[0xFF, SOI][..], &bytes, &[0xFF, SOI, 0xFF, SOI], &bytes].concat();
+        let mut splitter = Splitter::new(4000);
+        assert_eq!(split(&mut splitter, &stream, || 3), [bytes.clone(), bytes]);
+        let counts = splitter.counts();
+        assert_eq!((counts.frames, counts.bad, counts.garbage), (2, 0, 6));
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What a picture is: borrowed and copied frames, the walk over a JPEG's markers, samples, smaller sizes, and the date
-//! and time on it.
+//! What a picture is: borrowed and copied frames, the walk over a JPEG's markers, which JPEGs of a stream are shown,
+//! samples, smaller sizes, and the date and time on it.
 
+pub mod exif;
 pub mod font;
 pub mod frame;
 pub mod jpeg;
 pub mod samples;
 pub mod scale;
+pub mod scan;
 pub mod stamp;
+pub mod whole;

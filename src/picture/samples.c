@@ -4,6 +4,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* How many bytes, in whole blocks of 256, have no 0xFF that is followed by another byte than 0: what of a JPEG's scan has
+ * no marker in it. One more than count is looked at. */
+size_t camd_unmarked(const uint8_t *bytes, size_t count)
+{
+    size_t at = 0;
+    for (; at + 256 <= count; at += 256) {
+        uint8_t any = 0;
+        for (size_t i = at; i < at + 256; i++)
+            any |= (bytes[i] == 0xFF) & (bytes[i + 1] != 0);
+        if (any)
+            break;
+    }
+    return at;
+}
+
 /* Takes pairs apart. */
 void camd_split(const uint8_t *restrict pairs, uint8_t *restrict first, uint8_t *restrict second, size_t count)
 {

@@ -1,6 +1,7 @@
 //! Loops over samples that pay as vector code. They are C (`codec/samples.c`), since stable Rust has no NEON on armv7.
 
 unsafe extern "C" {
+    fn camd_unmarked(bytes: *const u8, count: usize) -> usize;
     fn camd_split(pairs: *const u8, first: *mut u8, second: *mut u8, count: usize);
     fn camd_split_means(
         above: *const u8,
@@ -27,6 +28,17 @@ unsafe extern "C" {
     fn camd_rgb(y: *const u8, cb: *const u8, cr: *const u8, pairs: usize, pixels: *mut u8);
     fn camd_bgr(y: *const u8, cb: *const u8, cr: *const u8, pairs: usize, pixels: *mut u8);
 }
+
+/// How many bytes at the beginning have no marker of a JPEG, which is a 0xFF that is followed by another byte than 0; in
+/// steps of [`UNMARKED`], so that there may be some more.
+pub fn unmarked(bytes: &[u8]) -> usize {
+    let count = bytes.len().saturating_sub(1);
+    // SAFETY: there are so many and one more.
+    unsafe { camd_unmarked(bytes.as_ptr(), count) }
+}
+
+/// See [`unmarked`].
+pub const UNMARKED: usize = 256;
 
 /// Takes pairs apart, as many as there are and fit.
 pub fn split(pairs: &[u8], first: &mut [u8], second: &mut [u8]) {
@@ -170,6 +182,33 @@ pub fn colours(y: &[u8], cb: &[u8], cr: &[u8], pixels: &mut [u8], blue_first: bo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_marker_is_seen_wherever_it_is_and_nothing_else_is() {
+        for length in [0, 1, 255, 256, 257, 513, 1000] {
+            let mut bytes = vec![0xFE; length];
+            // Stuffed ones are none, nor is the last byte, which nothing follows.
+            for at in (0..length.saturating_sub(1)).step_by(3) {
+                (bytes[at], bytes[at + 1]) = (0xFF, 0);
+            }
+            let whole = length.saturating_sub(1) / UNMARKED * UNMARKED;
+            assert_eq!(unmarked(&bytes), whole, "{length} bytes");
+            for at in 0..length.saturating_sub(1) {
+                let kept = (bytes[at], bytes[at + 1]);
+                (bytes[at], bytes[at + 1]) = (0xFF, 0xD9);
+                let expected = (at / UNMARKED * UNMARKED).min(whole);
+                let first = at.saturating_sub(1) / UNMARKED * UNMARKED;
+                let got = unmarked(&bytes);
+                // A stuffed one just before it is a marker now.
+                assert!(
+                    got == expected || got == first.min(whole),
+                    "{got}: at {at} of {length}"
+                );
+                assert!(got <= at);
+                (bytes[at], bytes[at + 1]) = kept;
+            }
+        }
+    }
 
     /// For every length about that of vectors, and every place in memory: what the sums say, and nothing beyond the end.
     #[test]

@@ -1147,6 +1147,7 @@ mod tests {
             width: 64,
             height: 48,
             orientation: crate::picture::frame::Orientation::UPRIGHT,
+            exif: crate::picture::frame::Orientation::UPRIGHT,
             live: true,
         }
     }

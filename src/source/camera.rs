@@ -10,11 +10,12 @@ use super::control::{Control, ControlError};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::no_picture;
 use super::say;
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, Size};
+use crate::picture::exif;
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size};
 
 /// As `/state` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -88,8 +89,14 @@ pub struct Camera<S> {
     trouble: Option<Trouble>,
     /// Nobody has watched since then; `None` while somebody does.
     unwatched: Option<Instant>,
-    /// There was a picture since the start.
+    /// What is left of `settle` since the start; nothing is shown until then.
+    settling: Settling,
+    /// There was a picture since the start that was shown.
     live: bool,
+    /// What the last picture since the start was: its format, and its size as viewers see it, but for `orientation`.
+    shown: Option<(PixelFormat, Size)>,
+    /// What the newest picture says itself of how it is to be turned.
+    exif: Orientation,
     epoch: u64,
     sequence: u64,
     card: FrameBuf,
@@ -111,7 +118,10 @@ impl<S: Source> Camera<S> {
             retry: None,
             trouble: None,
             unwatched: Some(now),
+            settling: Settling::Done,
             live: false,
+            shown: None,
+            exif: Orientation::UPRIGHT,
             epoch: 0,
             sequence: 0,
             card_captured: now,
@@ -162,11 +172,19 @@ impl<S: Source> Camera<S> {
             .unwrap_or(self.settings.orientation())
     }
 
-    /// What viewers see of the picture's size; 0 by 0 where only the first picture will tell, `None` while the source
-    /// is off.
+    /// What viewers see of the picture's size, which may be another than the source has agreed to: a driver that delivers
+    /// JPEGs of another size than it says. `None` while the source is off, and where only the first picture will tell.
     pub fn size(&self) -> Option<Size> {
         let &Negotiated { width, height, .. } = self.negotiated()?;
-        Some(self.orientation().turn(Size { width, height }))
+        let agreed = Size { width, height };
+        let size = self.shown.map_or(agreed, |(_, size)| size);
+        (size.width > 0).then(|| self.orientation().turn(size))
+    }
+
+    /// What the pictures come as; until the first, what the source has agreed to. `None` while it is off.
+    pub fn format(&self) -> Option<PixelFormat> {
+        let agreed = self.negotiated()?.format;
+        Some(self.shown.map_or(agreed, |(format, _)| format))
     }
 
     /// Pictures since the start of camd.
@@ -282,6 +300,14 @@ impl<S: Source> Camera<S> {
 
     fn start(&mut self, now: Instant) {
         self.live = false;
+        self.shown = None;
+        self.settling = match self.settings.settle {
+            Settle::Pictures(0) | Settle::Time(Duration::ZERO) => Settling::Done,
+            settle => Settling::Since {
+                settle,
+                first: None,
+            },
+        };
         self.retry = None;
         self.epoch += 1;
         say::begin(now);
@@ -323,10 +349,22 @@ impl<S: Source> Camera<S> {
         if !captured.fresh {
             return false;
         }
+        if self.settling.passes_over(captured, now) {
+            self.source.release();
+            return false;
+        }
         self.counters.frames += 1;
         self.sequence += 1;
         self.live = true;
         self.last_captured = Some(now);
+        if let Some(frame) = self.source.newest() {
+            let (format, exif) = match frame.picture {
+                Picture::Jpeg(jpeg) => (PixelFormat::Mjpeg, exif::of_jpeg(jpeg)),
+                Picture::Raw(raw) => (raw.format, Orientation::UPRIGHT),
+            };
+            let meta = FrameMeta { exif, ..frame.meta };
+            (self.shown, self.exif) = (Some((format, meta.shown())), exif);
+        }
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
             let outage = now.saturating_duration_since(trouble.since).as_secs();
@@ -409,11 +447,13 @@ impl<S: Source> Camera<S> {
                     picture: Picture::Jpeg(self.card.as_slice()),
                 })
             }
+            None if self.settling != Settling::Done => None,
             None => {
                 let orientation = self.orientation();
                 let mut frame = self.source.newest()?;
                 frame.meta.sequence = self.sequence;
                 frame.meta.orientation = orientation;
+                frame.meta.exif = self.exif;
                 Some(frame)
             }
         }
@@ -459,6 +499,41 @@ impl<S: Source> Camera<S> {
     pub fn shutdown(&mut self) {
         self.stop();
         self.retry = None;
+    }
+}
+
+/// Whether the first pictures are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    Done,
+    Since {
+        /// Pictures, or the time, that are left.
+        settle: Settle,
+        /// When the first one came.
+        first: Option<Instant>,
+    },
+}
+
+impl Settling {
+    /// Whether a picture is one of those that are not shown.
+    fn passes_over(&mut self, captured: Captured, now: Instant) -> bool {
+        let Settling::Since { settle, first } = self else {
+            return false;
+        };
+        let first = *first.get_or_insert(now);
+        let over = match settle {
+            Settle::Pictures(left) => {
+                let over = *left == 0;
+                // Those that came at once with this one, too.
+                *left = left.saturating_sub(captured.dropped.saturating_add(1));
+                over
+            }
+            Settle::Time(time) => now.saturating_duration_since(first) >= *time,
+        };
+        if over {
+            *self = Settling::Done;
+        }
+        !over
     }
 }
 

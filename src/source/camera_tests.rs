@@ -73,6 +73,7 @@ impl Source for Scripted {
             width: 64,
             height: 48,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live: true,
         };
         let picture = Picture::Jpeg(b"a picture");
@@ -383,4 +384,65 @@ fn new_listeners_do_not_open_it_anew() {
     camera.run(false, now);
     camera.reconfigure(&Config::default());
     assert_eq!((camera.source.listeners, camera.source.opened), (1, 1));
+}
+
+#[test]
+fn the_first_pictures_are_not_shown_where_the_camera_has_to_settle() {
+    let ms = Duration::from_millis;
+    for (settle, hidden) in [
+        ("0", 0),
+        ("\"0 s\"", 0),
+        ("3", 3),
+        ("\"250 ms\"", 3),
+        ("\"1 ms\"", 1),
+    ] {
+        let config = config(&format!("linger_s = 1\nsettle = {settle}"));
+        let mut now = Instant::now();
+        let mut camera = Camera::new(Scripted::default(), &config, now);
+        // After each start.
+        for round in 1..=3 {
+            camera.set_viewers(1, now);
+            camera.run(false, now);
+            for n in 0..6 {
+                camera.source.captures.push_back(Ok(FRESH));
+                let shows = camera.run(true, now + ms(100) * n);
+                assert_eq!(shows, n >= hidden, "{settle}: {n}");
+                assert_eq!(camera.newest().is_some(), shows);
+                let expected = if shows {
+                    Condition::Live
+                } else {
+                    Condition::Starting
+                };
+                assert_eq!(camera.condition(), expected, "{settle}: {n}");
+            }
+            assert_eq!(camera.counters().frames, u64::from(round * (6 - hidden)));
+            now += SECOND;
+            camera.set_viewers(0, now);
+            now += 2 * SECOND;
+            camera.run(false, now);
+            assert_eq!(camera.condition(), Condition::Idle);
+        }
+    }
+    // Pictures that came at once count, too; a fault lasts until one is shown.
+    let config = config("linger_s = 0\nsettle = 4");
+    let now = Instant::now();
+    let mut camera = Camera::new(Scripted::default(), &config, now);
+    camera.set_viewers(1, now);
+    camera.run(false, now);
+    camera.source.captures.push_back(Err(fault("unplugged")));
+    camera.run(true, now);
+    camera.run(false, now + 2 * SECOND);
+    let several = Captured {
+        dropped: 2,
+        ..FRESH
+    };
+    for (captured, expected) in [
+        (several, Condition::Fault),
+        (FRESH, Condition::Fault),
+        (FRESH, Condition::Live),
+    ] {
+        camera.source.captures.push_back(Ok(captured));
+        camera.run(true, now + 2 * SECOND);
+        assert_eq!(camera.condition(), expected);
+    }
 }

@@ -6,9 +6,11 @@ use super::interface::Captured;
 use crate::measure::decimate::Decimator;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::picture::jpeg;
+use crate::picture::whole::Examiner;
 
 /// Holds one picture, in a buffer that is taken once.
 pub(super) struct Newest {
+    examiner: Examiner,
     picture: FrameBuf,
     meta: Option<FrameMeta>,
     fps: u16,
@@ -20,6 +22,7 @@ impl Newest {
     /// If `fps` is 0: the configuration does not allow it.
     pub(super) fn new(frame_bytes: usize, fps: u16) -> Newest {
         Newest {
+            examiner: Examiner::new(),
             picture: FrameBuf::new(frame_bytes),
             meta: None,
             fps,
@@ -38,9 +41,15 @@ impl Newest {
     pub(super) fn take_in(&mut self, now: Instant, jpeg: &[u8], captured: &mut Captured) -> bool {
         let wanted = self.decimator.wants(now);
         if wanted || captured.fresh {
-            if self.place(now, jpeg).is_err() {
-                captured.bad += 1;
-                return false;
+            match self.place(now, jpeg) {
+                Ok(true) => {}
+                // The other field.
+                Ok(false) => return true,
+                Err(defect) => {
+                    log::debug!("camera: bad picture: {defect}");
+                    captured.bad += 1;
+                    return false;
+                }
             }
             if wanted {
                 self.decimator.kept(now);
@@ -51,21 +60,25 @@ impl Newest {
         true
     }
 
-    fn place(&mut self, now: Instant, jpeg: &[u8]) -> Result<(), jpeg::Defect> {
-        let found = jpeg::inspect(jpeg)?;
-        let whole = &jpeg[..found.end];
+    /// False: it is not to be shown.
+    fn place(&mut self, now: Instant, jpeg: &[u8]) -> Result<bool, jpeg::Defect> {
+        let Some(found) = self.examiner.examine(jpeg)? else {
+            return Ok(false);
+        };
+        let whole = &jpeg[found.range()];
         match found.tables {
             Some(at) => jpeg::insert_tables(whole, at, &mut self.picture)?,
             None => self.picture.copy_tail(whole, 0),
         }
         self.meta = Some(FrameMeta::taken(now, found.width, found.height));
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets it.
     pub(super) fn clear(&mut self) {
         self.picture.clear();
         self.meta = None;
+        self.examiner.reset();
         self.decimator = Decimator::new(self.fps);
     }
 
@@ -91,6 +104,20 @@ pub(super) fn jpeg_of(mark: u8, bytes: usize) -> Vec<u8> {
         mark,
         bytes.saturating_sub(jpeg.len() + 2),
     ));
+    jpeg.extend([0xFF, 0xD9]);
+    jpeg
+}
+
+/// A whole JPEG of 64x48 pixels, all of them grey, that relies on the standard Huffman tables and does not carry them.
+#[cfg(test)]
+pub(super) fn bare_jpeg() -> Vec<u8> {
+    let mut jpeg = vec![0xFF, 0xD8];
+    jpeg.extend([
+        0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x00, 0x30, 0x00, 0x40, 0x01, 0x01, 0x11, 0x00,
+    ]);
+    jpeg.extend([0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00]);
+    // 48 blocks of 6 bits each: no difference (00), no more coefficients (1010).
+    jpeg.extend([0x28, 0xA2, 0x8A].repeat(12));
     jpeg.extend([0xFF, 0xD9]);
     jpeg
 }

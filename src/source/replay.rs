@@ -15,6 +15,7 @@ use nix::sys::stat::Mode;
 use super::interface::{Captured, Fault, Negotiated, Source};
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
 use crate::picture::jpeg::{self, Splitter};
+use crate::picture::whole::Examiner;
 
 /// Recorded pictures.
 pub struct Replay {
@@ -25,6 +26,7 @@ pub struct Replay {
     picture: FrameBuf,
     /// Where the next one is read to: a damaged one must not spoil the one shown.
     scratch: FrameBuf,
+    examiner: Examiner,
     playing: Option<Playing>,
 }
 
@@ -58,6 +60,8 @@ enum Tried {
     Picture { width: u16, height: u16 },
     /// It is skipped.
     Bad,
+    /// It is the other field of an interlaced picture.
+    Other,
     /// A stream ended without a picture since its beginning, or cannot be read.
     Nothing(String),
 }
@@ -73,6 +77,7 @@ impl Replay {
             interval: Duration::from_secs(1) / u32::from(fps),
             picture: FrameBuf::new(frame_bytes),
             scratch: FrameBuf::new(frame_bytes),
+            examiner: Examiner::new(),
             playing: None,
         }
     }
@@ -160,13 +165,20 @@ impl Reel {
     }
 
     /// Tries for the next picture. Returns what came of it and how many damaged ones it passed over.
-    fn advance(&mut self, picture: &mut FrameBuf, scratch: &mut FrameBuf) -> (Tried, u32) {
+    fn advance(
+        &mut self,
+        picture: &mut FrameBuf,
+        scratch: &mut FrameBuf,
+        examiner: &mut Examiner,
+    ) -> (Tried, u32) {
         match self {
             Reel::Folder { files, next } => {
                 let file = &files[*next];
                 *next = (*next + 1) % files.len();
-                match load(file, scratch).and_then(|found| place(found, picture, scratch)) {
-                    Ok(found) => (
+                let loaded = load(file, scratch, examiner);
+                match loaded.and_then(|found| place(found, picture, scratch)) {
+                    Ok(None) => (Tried::Other, 0),
+                    Ok(Some(found)) => (
                         Tried::Picture {
                             width: found.width,
                             height: found.height,
@@ -185,7 +197,7 @@ impl Reel {
                 good,
             } => {
                 let before = splitter.counts();
-                let tried = advance_stream(file, splitter, good, picture);
+                let tried = advance_stream(file, splitter, good, picture, examiner);
                 let after = splitter.counts();
                 let bad = after.bad + after.oversized - before.bad - before.oversized;
                 let bad = u32::try_from(bad).unwrap_or(u32::MAX);
@@ -197,7 +209,11 @@ impl Reel {
 }
 
 /// Reads a file and checks that it is one whole JPEG.
-fn load(path: &CString, scratch: &mut FrameBuf) -> Result<jpeg::Inspected, String> {
+fn load(
+    path: &CString,
+    scratch: &mut FrameBuf,
+    examiner: &mut Examiner,
+) -> Result<Option<jpeg::Inspected>, String> {
     let text = |error: io::Error| error.to_string();
     // O_NONBLOCK: it may have become a FIFO.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -221,22 +237,29 @@ fn load(path: &CString, scratch: &mut FrameBuf) -> Result<jpeg::Inspected, Strin
         }
     }
     scratch.set_len(len);
-    jpeg::inspect(scratch.as_slice()).map_err(|defect| defect.to_string())
+    let found = examiner.examine(scratch.as_slice());
+    found.map_err(|defect| defect.to_string())
 }
 
 /// Puts the picture in `scratch` where it is shown from.
 fn place(
-    found: jpeg::Inspected,
+    found: Option<jpeg::Inspected>,
     picture: &mut FrameBuf,
     scratch: &mut FrameBuf,
-) -> Result<jpeg::Inspected, String> {
+) -> Result<Option<jpeg::Inspected>, String> {
+    let Some(found) = found else {
+        return Ok(None);
+    };
     scratch.set_len(found.end);
+    if found.start > 0 {
+        scratch.consume(found.start);
+    }
     match found.tables {
         Some(at) => jpeg::insert_tables(scratch.as_slice(), at, picture)
             .map_err(|defect| defect.to_string())?,
         None => std::mem::swap(picture, scratch),
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 fn advance_stream(
@@ -244,18 +267,23 @@ fn advance_stream(
     splitter: &mut Splitter,
     good: &mut bool,
     picture: &mut FrameBuf,
+    examiner: &mut Examiner,
 ) -> Tried {
     loop {
         if let Some(jpeg) = splitter.next_frame() {
-            let taken = jpeg::inspect(jpeg).and_then(|found| {
+            let taken = examiner.examine(jpeg).and_then(|found| {
+                let Some(found) = found else {
+                    return Ok(None);
+                };
                 match found.tables {
-                    Some(at) => jpeg::insert_tables(&jpeg[..found.end], at, picture)?,
-                    None => picture.copy_tail(&jpeg[..found.end], 0),
+                    Some(at) => jpeg::insert_tables(&jpeg[found.range()], at, picture)?,
+                    None => picture.copy_tail(&jpeg[found.range()], 0),
                 }
-                Ok(found)
+                Ok(Some(found))
             });
             return match taken {
-                Ok(found) => {
+                Ok(None) => Tried::Other,
+                Ok(Some(found)) => {
                     *good = true;
                     Tried::Picture {
                         width: found.width,
@@ -287,10 +315,13 @@ impl Source for Replay {
         let mut reel = self.open()?;
         let mut failures = 0;
         let (width, height) = loop {
-            match reel.advance(&mut self.picture, &mut self.scratch).0 {
+            match reel
+                .advance(&mut self.picture, &mut self.scratch, &mut self.examiner)
+                .0
+            {
                 Tried::Picture { width, height } => break (width, height),
                 Tried::Nothing(why) => return Err(Self::fault(&self.path, why)),
-                Tried::Bad => {}
+                Tried::Bad | Tried::Other => {}
             }
             failures += 1;
             if failures >= reel.length() {
@@ -325,6 +356,7 @@ impl Source for Replay {
 
     fn stop(&mut self) {
         self.playing = None;
+        self.examiner.reset();
         self.picture.clear();
         self.scratch.clear();
     }
@@ -351,11 +383,15 @@ impl Source for Replay {
         if std::mem::take(&mut playing.first) {
             *meta = FrameMeta::taken(now, meta.width, meta.height);
         } else {
-            let (tried, bad) = playing.reel.advance(&mut self.picture, &mut self.scratch);
+            let (tried, bad) =
+                playing
+                    .reel
+                    .advance(&mut self.picture, &mut self.scratch, &mut self.examiner);
             captured.bad = bad;
             match tried {
                 Tried::Picture { width, height } => *meta = FrameMeta::taken(now, width, height),
                 Tried::Nothing(why) => return Err(Self::fault(&self.path, why)),
+                Tried::Other => return Ok(captured),
                 Tried::Bad => {
                     playing.failures += 1;
                     if playing.failures >= playing.reel.length() {
@@ -543,8 +579,7 @@ mod tests {
 
     #[test]
     fn huffman_tables_are_put_in() {
-        let whole = jpeg_of(2);
-        let bare = [&whole[..2], &whole[7..]].concat();
+        let bare = crate::source::newest::bare_jpeg();
         let folder = Folder::new(
             "tables",
             &[("1.jpg", bare.clone()), ("all.mjpeg", bare.clone())],

@@ -23,7 +23,7 @@ const WHOLE: Size = Size {
     height: HEIGHT as u16,
 };
 
-/// The first is encoded to be the JPEG camera's picture.
+/// The first is encoded to be the JPEG camera's picture. The others cost what one of these does.
 const FORMATS: [PixelFormat; 8] = [
     PixelFormat::Yuyv,
     PixelFormat::Mjpeg,
@@ -58,6 +58,7 @@ fn bytes(format: PixelFormat) -> [(usize, Vec<u8>); 3] {
         PixelFormat::Nv12 => [(WIDTH, HEIGHT, 1), (WIDTH, HEIGHT / 2, 2), (0, 0, 1)],
         PixelFormat::Rgb24 | PixelFormat::Bgr24 => [(3 * WIDTH, HEIGHT, 3), (0, 0, 1), (0, 0, 1)],
         PixelFormat::Grey | PixelFormat::Mjpeg => [(WIDTH, HEIGHT, 1), (0, 0, 1), (0, 0, 1)],
+        _ => unreachable!("not one of `FORMATS`"),
     };
     let mut random = fastrand::Rng::with_seed(1);
     planes.map(|(line, lines, step)| {

@@ -93,6 +93,7 @@ impl Camera {
             width: self.raw.width,
             height: self.raw.height,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live: true,
         }
     }

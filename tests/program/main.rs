@@ -7,8 +7,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod around;
 mod call;
 mod call_source;
+mod exif;
 mod http;
 mod idle;
 mod listeners;

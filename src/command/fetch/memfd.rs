@@ -15,6 +15,7 @@ use super::error::FetchError;
 use super::pictures::{PICTURE_LIMIT, Pictures};
 use super::wire;
 use crate::encode::codec::{Codec, Recipe};
+use crate::picture::exif;
 use crate::picture::frame::{FrameBuf, Orientation, Picture, Plane, RawPicture};
 use crate::protocol::ProtocolKind;
 use crate::system::ring::{Description, HELLO, View, flags, parse_hello};
@@ -111,11 +112,14 @@ impl Receiver {
             mirror_x: is(flags::MIRROR_X),
             mirror_y: is(flags::MIRROR_Y),
         };
+        let mut recipe = Recipe::at(ProtocolKind::Push.default_quality()).turned(orientation);
         let stored = if description.fourcc == formats::fourcc(b"JPEG") {
             if orientation == Orientation::UPRIGHT {
                 picture.extend_from_slice(&self.taken);
                 return Ok(());
             }
+            // The new one does not say how to turn it.
+            recipe = recipe.turned(exif::of_jpeg(&self.taken).then(orientation));
             Picture::Jpeg(&self.taken)
         } else {
             let raw = raw(description, &self.taken).ok_or_else(|| {
@@ -130,7 +134,6 @@ impl Receiver {
                 jpeg: FrameBuf::new(PICTURE_LIMIT),
             })
         });
-        let recipe = Recipe::at(ProtocolKind::Push.default_quality()).turned(orientation);
         codec
             .make(&stored, &recipe, jpeg)
             .map_err(|error| wrong(&error))?;

@@ -7,7 +7,7 @@ use mozjpeg_sys::{DCTSIZE, JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE, JCS_RGB, JCS
 
 use super::error::CodecError;
 use super::libjpeg::{Compressor, Decompressor, Failed, Libjpeg};
-use super::lines::{Lines, check, split_luma, split_packed};
+use super::lines::{Lines, check, split_luma, split_packed, usual};
 use super::mcu::{COMPONENTS, Factors, MCU_LINES, McuRow, ROW_SAMPLES, pad};
 use super::pixels::{self, PixelRecipe, Rows};
 use super::recipe::Recipe;
@@ -169,9 +169,11 @@ impl Codec {
         // Read from below, a picture is mirrored at no cost.
         let upside_down = recipe.orientation.mirror_y && !recipe.orientation.transpose;
         let orientation = recipe.orientation.mirrored(false, upside_down);
+        let (picture, exchanged) = usual(raw);
         let raw = &Lines {
-            picture: raw,
+            picture: &picture,
             upside_down,
+            exchanged,
         };
         self.libjpeg.run(recipe.stamp, out, |to, _| {
             let format = raw.picture.format;
@@ -293,7 +295,22 @@ fn encode_planar(
                     lines[2][i] = pad(cr, chroma_width);
                 }
             }
-            PixelFormat::Nv12 => {
+            PixelFormat::Nv16 if v == 2 => {
+                let scratch = cb_rows
+                    .chunks_exact_mut(chroma)
+                    .zip(cr_rows.chunks_exact_mut(chroma));
+                let first = y_range.clone().step_by(2);
+                for (i, (first, (cb, cr))) in first.zip(scratch).enumerate() {
+                    let above = raw.line(1, first, 2 * chroma_width);
+                    // The last line of an odd height has its colours for itself.
+                    let below = raw.line(1, (first + 1).min(height - 1), 2 * chroma_width);
+                    samples::split_means(above, below, cb, cr);
+                    lines[1][i] = pad(cb, chroma_width);
+                    lines[2][i] = pad(cr, chroma_width);
+                }
+                fill(&mut lines[0], raw, 0, y_range, width, luma, y_rows);
+            }
+            PixelFormat::Nv12 | PixelFormat::Nv16 => {
                 fill(&mut lines[0], raw, 0, y_range, width, luma, y_rows);
                 let scratch = cb_rows
                     .chunks_exact_mut(chroma)
@@ -333,6 +350,9 @@ fn encode_planar(
         ] {
             let last = lines[component][count - 1];
             lines[component][count..all].fill(last);
+        }
+        if raw.exchanged {
+            lines.swap(1, 2);
         }
         to.write_mcu_row(&lines)?;
     }
@@ -377,7 +397,7 @@ fn shrink_planar(
     let (width, height) = (usize::from(luma.width), usize::from(luma.height));
     // Lines that share their colours.
     let v = match raw.picture.format {
-        PixelFormat::Yuyv | PixelFormat::Uyvy => 1,
+        PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Nv16 => 1,
         _ => 2,
     };
     let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(v));
@@ -393,6 +413,7 @@ fn shrink_planar(
     let (cb, rest) = rest.split_at_mut(chroma_width);
     let (cr, rest) = rest.split_at_mut(chroma_width);
     let pairs = &mut rest[..2 * chroma_width];
+    let [blue, red] = raw.colours(1, 2);
     for line in 0..chroma_height {
         for luma in (v * line..v * (line + 1)).filter(|&luma| luma < height) {
             match raw.picture.format {
@@ -409,17 +430,17 @@ fn shrink_planar(
         }
         match raw.picture.format {
             PixelFormat::Yu12 => {
-                scaler.push(1, raw.line(1, line, chroma_width));
-                scaler.push(2, raw.line(2, line, chroma_width));
+                scaler.push(blue, raw.line(1, line, chroma_width));
+                scaler.push(red, raw.line(2, line, chroma_width));
             }
-            PixelFormat::Nv12 => {
+            PixelFormat::Nv12 | PixelFormat::Nv16 => {
                 samples::split(raw.line(1, line, 2 * chroma_width), cb, cr);
-                scaler.push(1, cb);
-                scaler.push(2, cr);
+                scaler.push(blue, cb);
+                scaler.push(red, cr);
             }
             _ => {
-                scaler.push(1, cb);
-                scaler.push(2, cr);
+                scaler.push(blue, cb);
+                scaler.push(red, cr);
             }
         }
         scaler.write(to)?;

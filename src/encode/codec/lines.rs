@@ -38,9 +38,25 @@ pub(super) fn check(raw: &RawPicture<'_>) -> Result<(), CodecError> {
 pub(super) struct Lines<'a> {
     pub(super) picture: &'a RawPicture<'a>,
     pub(super) upside_down: bool,
+    /// Cr is where Cb ought to be.
+    pub(super) exchanged: bool,
+}
+
+/// A picture with its colours in the usual order, but for this: whether they are exchanged.
+pub(super) fn usual<'a>(raw: &RawPicture<'a>) -> (RawPicture<'a>, bool) {
+    let (format, exchanged) = raw.format.exchanged();
+    (RawPicture { format, ..*raw }, exchanged)
 }
 
 impl<'a> Lines<'a> {
+    /// Cb and Cr, of what lies in the places where they usually do.
+    pub(super) fn colours<T>(&self, first: T, second: T) -> [T; 2] {
+        match self.exchanged {
+            true => [second, first],
+            false => [first, second],
+        }
+    }
+
     pub(super) fn size(&self) -> Size {
         Size {
             width: self.picture.width,
@@ -58,13 +74,14 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The beginning of a line of plane 0, 1 or 2. The latter two are those of 4:2:0.
+    /// The beginning of a line of plane 0, 1 or 2. The latter two are those of 4:2:0, but for NV16.
     pub(super) fn line(&self, plane: usize, line: usize, bytes: usize) -> &'a [u8] {
         let Plane { data, stride } = self.picture.planes[plane];
         let height = usize::from(self.picture.height);
         let line = match (self.upside_down, plane) {
             (false, _) => line,
             (true, 0) => height - 1 - line,
+            (true, _) if self.picture.format == PixelFormat::Nv16 => height - 1 - line,
             (true, _) => height.div_ceil(2) - 1 - line,
         };
         &data[line * stride..][..bytes]

@@ -7,7 +7,7 @@ use mozjpeg_sys::{JCS_EXT_BGR, JCS_EXT_RGB, JCS_GRAYSCALE};
 
 use super::error::CodecError;
 use super::libjpeg::{Decompressor, Failed};
-use super::lines::{Lines, split_packed};
+use super::lines::{Lines, split_packed, usual};
 use super::recipe::scaled;
 use super::scaler::Scaler;
 use super::turner::{Output, TakesLines, Turner};
@@ -181,9 +181,11 @@ pub(super) fn of_raw(
     // Read from below, a picture is mirrored at no cost.
     let upside_down = recipe.orientation.mirror_y && !recipe.orientation.transpose;
     let orientation = recipe.orientation.mirrored(false, upside_down);
+    let (picture, exchanged) = usual(raw);
     let lines = Lines {
-        picture: raw,
+        picture: &picture,
         upside_down,
+        exchanged,
     };
     let (stamped, room) = room.split_at_mut(ROW);
     let (line, room) = room.split_at_mut(ROW);
@@ -225,7 +227,6 @@ fn convert<'a>(
     let blue_first = format == PixelFormat::Bgr24;
     let has = raw.picture.format;
     match (has, format) {
-        (PixelFormat::Mjpeg, _) => unreachable!("it was checked"),
         (PixelFormat::Rgb24, PixelFormat::Rgb24) | (PixelFormat::Bgr24, PixelFormat::Bgr24) => {
             raw.line(0, y, 3 * width)
         }
@@ -245,9 +246,10 @@ fn convert<'a>(
             }
             to
         }
-        (PixelFormat::Grey | PixelFormat::Nv12 | PixelFormat::Yu12, PixelFormat::Grey) => {
-            raw.line(0, y, width)
-        }
+        (
+            PixelFormat::Grey | PixelFormat::Nv12 | PixelFormat::Nv16 | PixelFormat::Yu12,
+            PixelFormat::Grey,
+        ) => raw.line(0, y, width),
         (PixelFormat::Grey, _) => {
             let (to, _) = to.as_chunks_mut::<3>();
             for (to, &grey) in to.iter_mut().zip(raw.line(0, y, width)) {
@@ -270,22 +272,31 @@ fn convert<'a>(
             if format == PixelFormat::Grey {
                 to.copy_from_slice(&luma[..width]);
             } else {
-                colours(&luma[..width], cb, &room[..half], to, blue_first);
+                let [cb, cr] = raw.colours(&*cb, &room[..half]);
+                colours(&luma[..width], cb, cr, to, blue_first);
             }
             to
         }
-        (PixelFormat::Nv12, _) => {
+        (PixelFormat::Nv12 | PixelFormat::Nv16, _) => {
             let (cb, room) = room.split_at_mut(half);
             let cr = &mut room[..half];
-            samples::split(raw.line(1, raw.shared(y), 2 * half), cb, cr);
+            let of = match has {
+                PixelFormat::Nv16 => y,
+                _ => raw.shared(y),
+            };
+            samples::split(raw.line(1, of, 2 * half), cb, cr);
+            let [cb, cr] = raw.colours(&*cb, &*cr);
             colours(raw.line(0, y, width), cb, cr, to, blue_first);
             to
         }
         (PixelFormat::Yu12, _) => {
-            let [cb, cr] = [1, 2].map(|plane| raw.line(plane, raw.shared(y), half));
+            let [cb, cr] = raw
+                .colours(1, 2)
+                .map(|plane| raw.line(plane, raw.shared(y), half));
             colours(raw.line(0, y, width), cb, cr, to, blue_first);
             to
         }
+        _ => unreachable!("MJPEG was refused, and exchanged colours are put right"),
     }
 }
 

@@ -71,7 +71,7 @@ fn accept_jpeg(data: &[u8], size: Size, out: &mut FrameBuf) -> Result<(), String
             found.width, found.height, size.width, size.height
         ));
     }
-    let (jpeg, capacity) = (&data[..found.end], out.capacity());
+    let (jpeg, capacity) = (&data[found.range()], out.capacity());
     match found.tables {
         Some(at) => jpeg::insert_tables(jpeg, at, out).map_err(text),
         None if jpeg.len() > capacity => Err(text(jpeg::Defect::TooBig {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::profile::{Profile, shown};
+use super::profile::Profile;
 use super::rendition::Rendition;
 use crate::limits::{ASKED_AT_ONCE, ASKED_PER_SECOND, ASKED_RENDITIONS};
 use crate::measure::times::{Phase, Spent, Times};
@@ -157,7 +157,7 @@ impl Asked {
         meta: &FrameMeta,
         others: impl Iterator<Item = Profile>,
     ) -> Profile {
-        let shown = shown(meta);
+        let shown = meta.shown();
         let area = |profile: &Profile| {
             let size = profile.bounds.fit(shown);
             f64::from(size.width) * f64::from(size.height)
@@ -192,7 +192,7 @@ fn add((pictures, spent): &mut (u64, Spent), times: &Times) {
 impl Profile {
     /// What a client gets that wants less of a picture than this: never more than this.
     pub fn wished(&self, wish: &Wish, meta: &FrameMeta) -> Profile {
-        let (mut wished, shown) = (*self, shown(meta));
+        let (mut wished, shown) = (*self, meta.shown());
         let least = |own: u16, wish: Option<u16>| wish.map_or(own, |wish| wish.min(own));
         let mut bounds = self.bounds;
         bounds.within.width = least(bounds.within.width, wish.width);

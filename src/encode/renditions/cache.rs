@@ -8,7 +8,7 @@ use log::{info, warn};
 
 use super::asked::Asked;
 use super::hardware::Hardware;
-use super::profile::{Profile, shown};
+use super::profile::Profile;
 use super::rendition::Rendition;
 use crate::config::Config;
 use crate::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
@@ -18,6 +18,7 @@ use crate::measure::times::{Spent, Times};
 use crate::picture::frame::{
     Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
+use crate::picture::jpeg;
 use crate::picture::stamp::Stamp;
 use crate::protocol::session::Wish;
 
@@ -245,7 +246,7 @@ impl Renditions {
             if frame.meta.orientation == Orientation::UPRIGHT {
                 return Some(jpeg);
             }
-            if self.turn(&frame.meta, jpeg, profile.raw_quality) {
+            if self.turn(frame, jpeg, profile.raw_quality) {
                 return Some(self.turned.jpeg.as_slice());
             }
         }
@@ -266,7 +267,7 @@ impl Renditions {
                 quality,
                 chroma,
                 bounds,
-                orientation: frame.meta.orientation,
+                orientation: frame.meta.turning(),
                 stamp: set(&mut self.stamp, &frame.meta),
             };
             let result = self
@@ -274,7 +275,10 @@ impl Renditions {
                 .make(&frame.picture, &recipe, &mut rendition.jpeg);
             match result {
                 Ok(()) => {
-                    rendition.size = Some(bounds.fit(shown(&frame.meta)));
+                    if let (Picture::Jpeg(jpeg), true) = (&frame.picture, frame.meta.live) {
+                        jpeg::keep_words(jpeg, frame.meta.turning(), &mut rendition.jpeg);
+                    }
+                    rendition.size = Some(bounds.fit(frame.meta.shown()));
                     rendition.times.add(&self.codec.spent());
                 }
                 Err(error) => {
@@ -305,7 +309,7 @@ impl Renditions {
         let recipe = PixelRecipe {
             format,
             bounds,
-            orientation: frame.meta.orientation,
+            orientation: frame.meta.turning(),
             stamp: set(&mut self.stamp, &frame.meta),
         };
         self.codec.pixels(&frame.picture, &recipe, rows)
@@ -313,11 +317,16 @@ impl Renditions {
 
     /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
     /// will be at `quality`.
-    fn turn(&mut self, meta: &FrameMeta, jpeg: &[u8], quality: u8) -> bool {
+    fn turn(&mut self, frame: &Frame<'_>, jpeg: &[u8], quality: u8) -> bool {
         let turned = &mut self.turned;
-        if turned.sequence != meta.sequence {
-            turned.sequence = meta.sequence;
-            let result = self.codec.turn(jpeg, meta.orientation, &mut turned.jpeg);
+        if turned.sequence != frame.meta.sequence {
+            turned.sequence = frame.meta.sequence;
+            let result = self
+                .codec
+                .turn(jpeg, frame.meta.turning(), &mut turned.jpeg);
+            if result.is_ok() && frame.meta.live {
+                jpeg::keep_words(jpeg, frame.meta.turning(), &mut turned.jpeg);
+            }
             // Of the camera's pictures as such; damage is told where it is encoded again in vain.
             if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
                 && !turned.told
@@ -387,7 +396,6 @@ mod tests {
     use crate::config::ListenerConfig;
     use crate::encode::m2m::System;
     use crate::picture::frame::{Chroma, Plane, RawPicture};
-    use crate::picture::jpeg;
 
     const FRAME_BYTES: usize = 1 << 20;
 
@@ -425,6 +433,7 @@ mod tests {
             width: 64,
             height: 48,
             orientation: Orientation::UPRIGHT,
+            exif: Orientation::UPRIGHT,
             live,
         }
     }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use super::profile::shown;
 use super::rendition::Rendition;
 use crate::config::{CameraConfig, EncoderKind};
 use crate::encode::m2m::{self, Encoder, Found, JPEG, Nodes, Trouble};
@@ -143,7 +142,11 @@ impl Hardware {
         }
         let fine = !matches!(
             raw.format,
-            PixelFormat::Nv12 | PixelFormat::Yu12 | PixelFormat::Grey
+            PixelFormat::Nv12
+                | PixelFormat::Nv21
+                | PixelFormat::Yu12
+                | PixelFormat::Yv12
+                | PixelFormat::Grey
         );
         self.state = State::Device {
             chroma: found.chroma && fine,
@@ -312,7 +315,11 @@ impl Hardware {
                 Ok(Some(meta)) => {
                     rendition.meta = Some(meta);
                     rendition.fresh = true;
-                    rendition.size = Some(shown(&meta));
+                    // Pictures that are to be turned are not for the device.
+                    rendition.size = Some(Size {
+                        width: meta.width,
+                        height: meta.height,
+                    });
                     let spent = now.saturating_duration_since(lane.submitted);
                     rendition
                         .times

@@ -78,7 +78,7 @@ impl Profile {
 
     /// The size of a picture as viewers get it.
     pub fn size(&self, meta: &FrameMeta) -> Size {
-        self.bounds.fit(shown(meta))
+        self.bounds.fit(meta.shown())
     }
 
     /// Whether this is a JPEG that clients get as it is.
@@ -89,14 +89,8 @@ impl Profile {
             && (self.quality.is_none() || !frame.meta.live)
     }
 
-    /// Whether a picture of `meta` would become smaller.
+    /// Whether a picture would become smaller.
     fn shrinks(&self, meta: &FrameMeta) -> bool {
-        let size = shown(meta);
-        self.bounds.fit(size) != size
+        self.bounds != Bounds::NONE && self.size(meta) != meta.shown()
     }
-}
-
-/// The size of a picture as viewers see it.
-pub(super) fn shown(meta: &FrameMeta) -> Size {
-    meta.shown()
 }

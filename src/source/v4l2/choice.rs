@@ -118,6 +118,93 @@ impl Rates {
     }
 }
 
+/// Of what [`more_modest`] lists, not more than this: each costs the loop a start of the stream.
+const MODEST_MOST: usize = 16;
+/// How often a size or rate is halved where the camera does not list any.
+const HALVINGS: usize = 3;
+
+/// Sizes and rates that take less room on the bus than the wanted ones, of one format, in the order in which to try them:
+/// first rates down to half of the wanted one, then a smaller size at the wanted rate, and so on; at the end what is slower
+/// still.
+pub fn more_modest(
+    sizes: &Sizes,
+    wanted: (u32, u32),
+    fps: u16,
+    mut rates: impl FnMut((u32, u32)) -> Rates,
+) -> Vec<((u32, u32), u16)> {
+    let Some(first) = sizes.nearest(wanted) else {
+        return Vec::new();
+    };
+    let mut all = vec![first];
+    let halves =
+        std::iter::successors(Some(first), |(width, height)| Some((width / 2, height / 2)));
+    match sizes {
+        Sizes::Discrete(listed) => {
+            let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
+            let mut smaller: Vec<_> = listed
+                .iter()
+                .copied()
+                .filter(|&size| sizes.nearest(size) == Some(size) && area(size) < area(first))
+                .collect();
+            smaller.sort_by_key(|&size| Reverse(area(size)));
+            all.extend(smaller);
+        }
+        Sizes::Range { .. } | Sizes::Unknown => {
+            let usable = |size: &(u32, u32)| {
+                size.0 >= u32::from(DIMENSION_MIN) && size.1 >= u32::from(DIMENSION_MIN)
+            };
+            all.extend(
+                halves
+                    .skip(1)
+                    .take(HALVINGS)
+                    .filter(usable)
+                    .filter_map(|size| sizes.nearest(size)),
+            );
+        }
+    }
+    all.dedup();
+    let mut near = Vec::new();
+    let mut far = Vec::new();
+    for size in all {
+        let rates = rates(size);
+        // The wanted rate, or the nearest, has been tried at the first size.
+        let most = rates
+            .nearest(fps)
+            .map_or(f64::from(fps), Interval::fps)
+            .min(f64::from(fps));
+        let mut lower: Vec<u16> = match &rates {
+            Rates::Discrete(all) => all
+                .iter()
+                .map(|interval| interval.fps())
+                .filter(|rate| *rate < most)
+                .map(|rate| rate as u16)
+                .collect(),
+            Rates::Range { slowest, .. } => {
+                let halves = (1..=HALVINGS).map(|n| f64::from(fps) / f64::from(1 << n));
+                halves
+                    .filter(|rate| *rate >= slowest.fps())
+                    .map(|rate| rate as u16)
+                    .collect()
+            }
+            Rates::Unknown => (1..=HALVINGS).map(|n| fps >> n).collect(),
+        };
+        lower.retain(|rate| *rate > 0);
+        lower.sort_unstable_by_key(|rate| Reverse(*rate));
+        lower.dedup();
+        if size != first {
+            near.push((size, fps));
+        }
+        for rate in lower {
+            let is_near = 2 * u32::from(rate) >= u32::from(fps);
+            let list = if is_near { &mut near } else { &mut far };
+            list.push((size, rate));
+        }
+    }
+    near.extend(far);
+    near.truncate(MODEST_MOST);
+    near
+}
+
 /// 29.97 is 30.
 fn is_enough(rate: f64, wanted: f64) -> bool {
     percent(rate, wanted) >= 100
@@ -163,8 +250,14 @@ impl<'a> Candidate<'a> {
             // About a bit and a half for each pixel.
             PixelFormat::Mjpeg => pixels / 5,
             PixelFormat::Grey => pixels,
-            PixelFormat::Yu12 | PixelFormat::Nv12 => pixels * 3 / 2,
-            PixelFormat::Yuyv | PixelFormat::Uyvy => pixels * 2,
+            PixelFormat::Yu12 | PixelFormat::Yv12 | PixelFormat::Nv12 | PixelFormat::Nv21 => {
+                pixels * 3 / 2
+            }
+            PixelFormat::Yuyv
+            | PixelFormat::Uyvy
+            | PixelFormat::Yvyu
+            | PixelFormat::Vyuy
+            | PixelFormat::Nv16 => pixels * 2,
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels * 3,
         };
         Some(Candidate {

@@ -380,3 +380,65 @@ fn a_configured_format_is_taken_whatever_it_costs() {
     );
     assert_eq!(choose(&[], &wish(&plain, HD, 30), rates), None);
 }
+
+#[test]
+fn what_takes_less_of_the_bus_comes_in_the_order_of_what_is_missed_least() {
+    let sizes = Sizes::Discrete(vec![(640, 480), (1280, 720), (320, 240), (1920, 1080)]);
+    let rates = |size| match size {
+        (1280, 720) => Rates::Discrete([5, 10, 15, 20, 30].map(Interval::of).to_vec()),
+        (640, 480) => Rates::Discrete([10, 15, 30].map(Interval::of).to_vec()),
+        _ => Rates::Discrete([30].map(Interval::of).to_vec()),
+    };
+    assert_eq!(
+        more_modest(&sizes, (1280, 720), 30, rates),
+        [
+            ((1280, 720), 20),
+            ((1280, 720), 15),
+            ((640, 480), 30),
+            ((640, 480), 15),
+            ((320, 240), 30),
+            ((1280, 720), 10),
+            ((1280, 720), 5),
+            ((640, 480), 10),
+        ]
+    );
+    // A camera of one size and rate has nothing less.
+    let one = Sizes::Discrete(vec![(320, 240)]);
+    assert_eq!(more_modest(&one, (320, 240), 30, rates), []);
+    // Of one that does not say what it has, halves are tried.
+    assert_eq!(
+        more_modest(&Sizes::Unknown, (640, 480), 30, |_| Rates::Unknown)[..4],
+        [
+            ((640, 480), 15),
+            ((320, 240), 30),
+            ((320, 240), 15),
+            ((160, 120), 30)
+        ]
+    );
+    let range = Sizes::Range {
+        min: (300, 200),
+        max: (2000, 1000),
+        step: (4, 4),
+    };
+    let slowest = Rates::Range {
+        slowest: Interval::of(10),
+        fastest: Interval::of(60),
+    };
+    let list = more_modest(&range, (640, 480), 30, |_| slowest.clone());
+    assert_eq!(
+        list,
+        [
+            ((640, 480), 15),
+            ((320, 240), 30),
+            ((320, 240), 15),
+            ((300, 200), 30),
+            ((300, 200), 15)
+        ]
+    );
+    // However many there are.
+    let many = Sizes::Discrete((1..100).map(|n| (32 * n, 32 * n)).collect());
+    assert_eq!(
+        more_modest(&many, (3000, 3000), 30, |_| Rates::Unknown).len(),
+        16
+    );
+}

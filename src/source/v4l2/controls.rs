@@ -26,6 +26,12 @@ pub fn list(device: &Device) -> Vec<Control> {
         .collect()
 }
 
+/// The control of this normalised name, if it has a plain number in it.
+pub fn find(device: &Device, name: &str) -> Option<Control> {
+    let query = queries(device).find(|query| normalise(&name_of(query)) == name)?;
+    describe(device, &query)
+}
+
 /// Sets a control by its normalised name. An error says that there is none, or why the driver refuses.
 pub fn set(device: &Device, name: &str, value: i64) -> Result<(), ControlError> {
     let query = queries(device)

@@ -96,9 +96,13 @@ fn work(format: PixelFormat, from: Size, to: Size, chroma: Option<Chroma>) -> Wo
                 encoded: coloured * made,
             };
         }
-        PixelFormat::Yu12 => (1.5, 1.5, 1.5, 0.0),
-        PixelFormat::Nv12 => (1.5, 1.5, 1.5, 0.2 * all),
-        PixelFormat::Yuyv | PixelFormat::Uyvy => (2.0, coloured, coloured, all),
+        PixelFormat::Yu12 | PixelFormat::Yv12 => (1.5, 1.5, 1.5, 0.0),
+        // Half of what NV12 leaves to be taken apart is there twice, and half of what packed formats do.
+        PixelFormat::Nv16 => (2.0, coloured, coloured, 0.4 * all),
+        PixelFormat::Nv12 | PixelFormat::Nv21 => (1.5, 1.5, 1.5, 0.2 * all),
+        PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Yvyu | PixelFormat::Vyuy => {
+            (2.0, coloured, coloured, all)
+        }
         PixelFormat::Rgb24 | PixelFormat::Bgr24 if from == to => (3.0, 3.0, coloured, 5.6 * made),
         PixelFormat::Rgb24 | PixelFormat::Bgr24 => (3.0, 3.0, coloured, 15.6 * made),
         PixelFormat::Grey => (1.0, 1.0, 1.0, 0.0),

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `choice.rs`, `cost.rs` | which format, size and rate to ask for; what a format costs the processor |
 //! | `ring.rs` | the mmap ring: newest good picture kept, the rest given back |
+//! | `dating.rs` | what the driver's time stamps are worth |
 //! | `controls.rs` | brightness and its like, by name |
+//! | `keeping.rs` | controls that stay set |
 //! | `turning.rs` | turning by the camera's own controls |
 //!
 //! The system calls and the pixel formats are in [`crate::system::v4l2`].
@@ -12,6 +14,8 @@
 pub mod choice;
 pub mod controls;
 pub mod cost;
+mod dating;
+mod keeping;
 mod ring;
 mod turning;
 
@@ -23,6 +27,7 @@ use nix::libc::ENOSPC;
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
+use self::keeping::Keeper;
 use self::ring::{Driver, Ring};
 use self::turning::Turning;
 use crate::config::{CameraConfig, Config};
@@ -48,6 +53,7 @@ pub struct V4l2 {
     ring: Option<Ring<Streaming>>,
     /// See [`Source::may_hang`].
     may_hang: bool,
+    keeper: Keeper,
 }
 
 /// What the device and we agreed on.
@@ -98,6 +104,7 @@ impl V4l2 {
             copy: FrameBuf::new(frame_bytes),
             ring: None,
             may_hang: false,
+            keeper: Keeper::new(&config.camera.controls),
         }
     }
 
@@ -110,13 +117,14 @@ impl V4l2 {
         }
     }
 
-    /// Asks for the format and size, and takes what the driver makes of it, as long as camd can serve it. `without`:
-    /// formats that are not to be asked for.
-    fn negotiate(&self, device: &Turning<Device>, without: &[u32]) -> Result<Agreed, NotStarted> {
+    /// Asks for the format and size, and takes what the driver makes of it, as long as camd can serve it.
+    fn negotiate(&self, device: &Turning<Device>, ask: &Ask) -> Result<Agreed, NotStarted> {
         let config = &self.config;
         let path = config.device.display();
         let mut offers = formats::offers(device);
-        offers.retain(|offer| !without.contains(&offer.code));
+        offers.retain(|offer| {
+            !ask.without.contains(&offer.code) && ask.only.is_none_or(|only| only == offer.code)
+        });
         let refuse = |why: String| {
             Fault(format!(
                 "{path}: {why}; it offers {}; set camera.format (and width, height) to one of these, or to \"auto\"",
@@ -128,8 +136,8 @@ impl V4l2 {
         };
         let wish = Wish {
             format: config.format,
-            size: (config.width.into(), config.height.into()),
-            fps: config.fps,
+            size: ask.size,
+            fps: ask.fps,
             transposed: device.transposed(),
             left: device.left(),
             demand: &self.demand,
@@ -171,18 +179,32 @@ impl V4l2 {
         })
     }
 
-    fn begin(&self, without: &[u32], now: Instant) -> Result<Begun, NotStarted> {
+    /// What to try where the bus has no room for this format as it is wanted.
+    fn more_modest(&self, code: u32) -> Vec<((u32, u32), u16)> {
+        let Ok(device) = self.open() else {
+            return Vec::new();
+        };
+        let offers = formats::offers(&device);
+        let Some(offer) = offers.iter().find(|offer| offer.code == code) else {
+            return Vec::new();
+        };
+        let wanted = (self.config.width.into(), self.config.height.into());
+        let rates = |size| device.rates(code, size);
+        choice::more_modest(&offer.sizes, wanted, self.config.fps, rates)
+    }
+
+    fn begin(&self, ask: &Ask, now: Instant) -> Result<Begun, NotStarted> {
         let config = &self.config;
         let path = &config.device;
         let mut device = Turning::new(self.open()?, config.orientation(), &config.controls);
-        let mut agreed = self.negotiate(&device, without);
+        let mut agreed = self.negotiate(&device, ask);
         if device.transposed() && !agreed.as_ref().is_ok_and(Agreed::is_transposed) {
             say::warn(format_args!(
                 "{}: its control \"rotate\" cannot turn a picture by a quarter, so camd turns it",
                 path.display()
             ));
             device.give_up();
-            agreed = self.negotiate(&device, without);
+            agreed = self.negotiate(&device, ask);
         }
         let Agreed {
             choice,
@@ -193,31 +215,18 @@ impl V4l2 {
             (config.width.into(), config.height.into()),
             device.transposed(),
         );
-        if (granted.width, granted.height) != wanted {
-            say::info(format_args!(
+        let instead = ((granted.width, granted.height) != wanted).then(|| {
+            format!(
                 "{}: {}x{} instead of {}x{}",
                 path.display(),
                 granted.width,
                 granted.height,
                 wanted.0,
                 wanted.1
-            ));
-        }
-        let rate = device.set_rate(choice.interval.unwrap_or(Interval::of(config.fps)));
-        for (name, value) in &config.controls {
-            match controls::set(&device, name, *value) {
-                Ok(()) => {}
-                Err(ControlError::Unknown) => {
-                    let path = path.display();
-                    say::warn(format_args!(
-                        "{path}: no control {name:?} (`camd devices` lists them)"
-                    ));
-                }
-                Err(ControlError::Refused(why)) => {
-                    say::warn(format_args!("{}: control not set: {why}", path.display()));
-                }
-            }
-        }
+            )
+        });
+        let rate = device.set_rate(choice.interval.unwrap_or(Interval::of(ask.fps)));
+        self.keeper.before_start(&*device, &device.in_use());
         let capability = device.capability().clone();
         let left = device.left();
         let streaming =
@@ -260,11 +269,12 @@ impl V4l2 {
                 layout.height,
             ),
         };
-        Ok((ring, negotiated))
+        Ok((ring, negotiated, instead))
     }
 }
 
-type Begun = (Ring<Streaming>, Negotiated);
+/// And what the log is to have of its size, if it is not the wanted one.
+type Begun = (Ring<Streaming>, Negotiated, Option<String>);
 
 impl Agreed {
     /// Whether the driver gives what it was asked for, with the sides exchanged.
@@ -286,11 +296,31 @@ impl Source for V4l2 {
     fn start(&mut self, now: Instant) -> Result<Negotiated, Fault> {
         self.stop();
         let auto = self.config.format.is_none();
-        match within_bandwidth(auto, |without| self.begin(without, now)) {
-            Ok((ring, negotiated)) => {
+        let wanted = Ask {
+            without: Vec::new(),
+            only: None,
+            size: (self.config.width.into(), self.config.height.into()),
+            fps: self.config.fps,
+        };
+        let begin = |ask: &Ask| self.begin(ask, now);
+        match within_bandwidth(auto, wanted, begin, |code| self.more_modest(code)) {
+            Ok(((ring, negotiated, instead), no_room)) => {
+                if let Some(text) = instead {
+                    say::info(format_args!("{text}"));
+                }
+                if let Some(why) = no_room {
+                    let less = &negotiated.description;
+                    say::warn(format_args!("{why}; with less: {less}"));
+                }
                 // What comes from there is a program's.
                 let driver = &ring.driver().device.capability().driver;
                 self.may_hang = driver != device::LOOPBACK;
+                let device = &ring.driver().device;
+                self.keeper.after_start(
+                    self.config.device.to_string_lossy().as_ref(),
+                    &**device,
+                    &device.in_use(),
+                );
                 self.ring = Some(ring);
                 Ok(negotiated)
             }
@@ -320,7 +350,26 @@ impl Source for V4l2 {
 
     fn capture(&mut self, now: Instant) -> Result<Captured, Fault> {
         match &mut self.ring {
-            Some(ring) => ring.capture(now, &mut self.copy),
+            Some(ring) => {
+                let captured = ring.capture(now, &mut self.copy);
+                if let Some(nonsense) = ring.take_nonsense() {
+                    say::info(format_args!(
+                        "{}: the driver's time stamps {nonsense}: pictures are dated by their arrival",
+                        self.config.device.display()
+                    ));
+                }
+                if self.keeper.is_unchecked()
+                    && captured.as_ref().is_ok_and(|captured| captured.fresh)
+                {
+                    let device = &ring.driver().device;
+                    self.keeper.check(
+                        self.config.device.to_string_lossy().as_ref(),
+                        &**device,
+                        &device.in_use(),
+                    );
+                }
+                captured
+            }
             None => Ok(Captured::default()),
         }
     }
@@ -355,43 +404,85 @@ impl Source for V4l2 {
 
     fn set_control(&mut self, name: &str, value: i64) -> Result<(), ControlError> {
         match &self.ring {
-            Some(ring) => controls::set(&ring.driver().device, name, value),
+            Some(ring) => {
+                let device = &ring.driver().device;
+                controls::set(device, name, value)?;
+                self.keeper.keep(&**device, name, value);
+                Ok(())
+            }
             None => {
                 let device = self
                     .open()
                     .map_err(|NotStarted { fault, .. }| ControlError::Refused(fault.0))?;
-                controls::set(&device, name, value)
+                controls::set(&device, name, value)?;
+                self.keeper.keep(&device, name, value);
+                Ok(())
             }
         }
     }
 }
 
-/// Begins; where the bus has no room for a format, again without it if others may be taken: raw pictures need ten times
-/// what JPEGs do, and another camera may be on the same bus. Without any left, the first failure tells most.
+/// What to ask of a camera, in place of what is wanted, where the bus has no room for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ask {
+    /// Formats that are not to be asked for.
+    without: Vec<u32>,
+    /// The only one to be asked for.
+    only: Option<u32>,
+    /// Before turning.
+    size: (u32, u32),
+    fps: u16,
+}
+
+/// Begins; where the bus has no room, again with less. First without that format, if others may be taken: raw pictures need
+/// ten times what JPEGs do, and another camera may be on the same bus. Then at lower rates and in smaller sizes, which
+/// `modest` lists for the last format that was refused. Without any left, the first failure tells most. Also gives what had
+/// no room.
 fn within_bandwidth<T>(
     auto: bool,
-    mut begin: impl FnMut(&[u32]) -> Result<T, NotStarted>,
-) -> Result<T, NotStarted> {
-    let mut without = Vec::new();
-    let mut first = None;
+    wanted: Ask,
+    mut begin: impl FnMut(&Ask) -> Result<T, NotStarted>,
+    modest: impl FnOnce(u32) -> Vec<((u32, u32), u16)>,
+) -> Result<(T, Option<String>), NotStarted> {
+    let mut ask = wanted.clone();
+    let mut first: Option<NotStarted> = None;
+    let mut last = None;
     loop {
-        let failed = match begin(&without) {
-            Ok(begun) => return Ok(begun),
+        let failed = match begin(&ask) {
+            Ok(begun) => return Ok((begun, first.map(|failed| failed.fault.0))),
             Err(failed) => failed,
         };
-        match failed
-            .too_much
-            .filter(|code| auto && !without.contains(code))
-        {
-            Some(code) => {
-                let name = formats::code_name(code);
-                say::info(format_args!("{}: tried without {name}", failed.fault));
-                without.push(code);
-                first.get_or_insert(failed);
+        // Without a code, it is another failure; or none of the formats is left.
+        let Some(code) = failed.too_much.filter(|code| !ask.without.contains(code)) else {
+            if first.is_none() || failed.hang {
+                return Err(first.unwrap_or(failed));
             }
-            None => return Err(first.unwrap_or(failed)),
+            break;
+        };
+        last = Some(code);
+        first.get_or_insert(failed);
+        if !auto {
+            break;
+        }
+        ask.without.push(code);
+    }
+    let (Some(first), Some(code)) = (first, last) else {
+        unreachable!("there was one that had no room");
+    };
+    for (size, fps) in modest(code) {
+        let ask = Ask {
+            only: Some(code),
+            size,
+            fps,
+            ..wanted.clone()
+        };
+        match begin(&ask) {
+            Ok(begun) => return Ok((begun, Some(first.fault.0))),
+            Err(failed) if failed.too_much.is_some() => {}
+            Err(_) => break,
         }
     }
+    Err(first)
 }
 
 /// An open device that streams into mapped buffers. Dropping it stops the stream, unmaps, puts its controls back and
@@ -501,16 +592,29 @@ impl Drop for Streaming {
 mod tests {
     use super::*;
 
+    fn ask() -> Ask {
+        Ask {
+            without: Vec::new(),
+            only: None,
+            size: (640, 480),
+            fps: 30,
+        }
+    }
+
     /// Begins with the first of `formats` that may be taken and is not too much for the bus.
-    fn begin(formats: &[(u32, bool)], without: &[u32]) -> std::result::Result<u32, NotStarted> {
-        match formats.iter().find(|(code, _)| !without.contains(code)) {
+    fn begin(formats: &[(u32, bool)], ask: &Ask) -> std::result::Result<u32, NotStarted> {
+        match formats.iter().find(|(code, _)| !ask.without.contains(code)) {
             Some(&(code, true)) => Ok(code),
-            Some(&(code, false)) => Err(NotStarted {
-                fault: Fault(format!("no room for {code}")),
-                too_much: Some(code),
-                hang: false,
-            }),
+            Some(&(code, false)) => Err(no_room(code)),
             None => Err(Fault("no usable format".into()).into()),
+        }
+    }
+
+    fn no_room(code: u32) -> NotStarted {
+        NotStarted {
+            fault: Fault(format!("no room for {code}")),
+            too_much: Some(code),
+            hang: false,
         }
     }
 
@@ -518,11 +622,48 @@ mod tests {
     fn a_format_that_the_bus_cannot_carry_makes_way() {
         let formats = [(1, false), (2, false), (3, true)];
         let within = |auto, formats: &[_]| {
-            within_bandwidth(auto, |w| begin(formats, w)).map_err(|failed| failed.fault)
+            let begun = within_bandwidth(auto, ask(), |ask| begin(formats, ask), |_| Vec::new());
+            begun
+                .map(|(code, why)| (code, why.unwrap_or_default()))
+                .map_err(|failed| failed.fault)
         };
-        assert_eq!(within(true, &formats), Ok(3));
+        assert_eq!(within(true, &formats), Ok((3, "no room for 1".into())));
+        assert_eq!(within(true, &formats[2..]), Ok((3, String::new())));
         let first = Err(Fault("no room for 1".into()));
         assert_eq!(within(false, &formats), first);
         assert_eq!(within(true, &formats[..2]), first);
+    }
+
+    #[test]
+    fn less_is_tried_before_giving_up() {
+        for (auto, code) in [(false, 1), (true, 2)] {
+            let mut asked = Vec::new();
+            let begin = |ask: &Ask| {
+                asked.push((ask.only, ask.size, ask.fps));
+                match (ask.only, ask.fps) {
+                    (Some(only), 10) => Ok(only),
+                    (Some(only), _) => Err(no_room(only)),
+                    (None, _) => begin(&[(1, false), (2, false)], ask),
+                }
+            };
+            let modest = |refused| {
+                assert_eq!(refused, code);
+                vec![((640, 480), 15), ((320, 240), 10), ((160, 120), 10)]
+            };
+            let begun = within_bandwidth(auto, ask(), begin, modest);
+            let why = Some("no room for 1".to_owned());
+            assert_eq!(begun.map_err(|failed| failed.fault), Ok((code, why)));
+            let tail = &asked[asked.len() - 2..];
+            let only = Some(code);
+            assert_eq!(tail, [(only, (640, 480), 15), (only, (320, 240), 10)]);
+        }
+        // Another failure on the way ends it.
+        let begin = |ask: &Ask| match ask.only {
+            None => Err(no_room(1)),
+            Some(_) => Err(NotStarted::from(Fault("unplugged".into()))),
+        };
+        let begun = within_bandwidth::<()>(false, ask(), begin, |_| vec![((1, 1), 1), ((2, 2), 2)]);
+        let fault = begun.map_err(|failed| failed.fault);
+        assert_eq!(fault, Err(Fault("no room for 1".into())));
     }
 }

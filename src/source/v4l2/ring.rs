@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use v4l::v4l_sys::{
-    V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC,
-};
+use v4l::v4l_sys::V4L2_BUF_FLAG_ERROR;
 
+use super::dating::{Dating, Nonsense};
 use crate::limits;
 use crate::measure::decimate::Decimator;
 use crate::measure::times::Epoch;
@@ -14,6 +13,7 @@ use crate::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, wall_clock,
 };
 use crate::picture::jpeg;
+use crate::picture::whole::Examiner;
 use crate::source::interface::{Captured, Fault};
 use crate::system::v4l2::device::{Failure, Filled, PLANES};
 use crate::system::v4l2::formats::Layout;
@@ -36,26 +36,6 @@ pub trait Driver {
 
     /// A memory plane of a buffer that is not queued.
     fn plane(&self, index: u32, plane: usize) -> &[u8];
-}
-
-/// A time stamp further back than this is a broken driver's: no buffer waits that long.
-const OLDEST: Duration = Duration::from_secs(10);
-
-impl Epoch {
-    /// When the picture was taken; `now` if the driver does not say, or if it cannot be.
-    fn date(&self, filled: &Filled, now: Instant) -> Instant {
-        if filled.flags & V4L2_BUF_FLAG_TIMESTAMP_MASK != V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC {
-            return now;
-        }
-        let at = if filled.timestamp >= self.monotonic {
-            self.instant.checked_add(filled.timestamp - self.monotonic)
-        } else {
-            self.instant.checked_sub(self.monotonic - filled.timestamp)
-        };
-        // `now` was asked for before the buffer was: a picture may well be a little younger.
-        at.filter(|&at| at <= now && now - at <= OLDEST)
-            .unwrap_or(now)
-    }
 }
 
 /// So many pictures in a row are taken for the newest by their time stamps alone. Then the driver is asked whether there
@@ -103,8 +83,11 @@ struct Held {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// That many bytes of the buffer's first plane.
-    Jpeg(usize),
+    /// From one byte of the buffer's first plane to before another.
+    Jpeg {
+        start: usize,
+        end: usize,
+    },
     /// In the ring's own copy, with Huffman tables; the buffer went back to the driver.
     Copied,
     Raw,
@@ -122,8 +105,9 @@ impl Held {
 pub struct Ring<D> {
     driver: D,
     layout: Layout,
-    epoch: Epoch,
+    dating: Dating,
     decimator: Decimator,
+    examiner: Examiner,
     /// Of the pictures, JPEG only.
     frame_bytes: usize,
     queued: u32,
@@ -162,8 +146,9 @@ impl<D: Driver> Ring<D> {
             queued: driver.count(),
             driver,
             layout,
-            epoch,
+            dating: Dating::new(epoch),
             decimator: Decimator::new(fps),
+            examiner: Examiner::new(),
             frame_bytes,
             held: None,
             sequence: None,
@@ -188,6 +173,11 @@ impl<D: Driver> Ring<D> {
 
     pub fn driver(&self) -> &D {
         &self.driver
+    }
+
+    /// What is wrong with the driver's time stamps, told once.
+    pub fn take_nonsense(&mut self) -> Option<Nonsense> {
+        self.dating.take_nonsense()
     }
 
     fn check(&self) {
@@ -242,7 +232,10 @@ impl<D: Driver> Ring<D> {
         let [Some(before), Some(last)] = self.stamps else {
             return false;
         };
-        let age = self.epoch.monotonic(now).checked_sub(last);
+        let age = self
+            .dating
+            .clock(now)
+            .and_then(|clock| clock.checked_sub(last));
         let (Some(age), Some(interval)) = (age, last.checked_sub(before)) else {
             return false;
         };
@@ -287,7 +280,7 @@ impl<D: Driver> Ring<D> {
         copy: &mut FrameBuf,
         captured: &mut Captured,
     ) -> Result<(), Fault> {
-        let at = self.epoch.date(&filled, now);
+        let at = self.dating.date(&filled, now);
         let wanted = self.decimator.wants(at);
         let held = match self.judge(filled, at, now, wanted || captured.fresh, copy) {
             Verdict::Good(held) => held,
@@ -339,7 +332,7 @@ impl<D: Driver> Ring<D> {
     }
 
     fn judge(
-        &self,
+        &mut self,
         filled: Filled,
         captured: Instant,
         now: Instant,
@@ -349,15 +342,16 @@ impl<D: Driver> Ring<D> {
         if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
             return Verdict::Bad(Reason::Flagged);
         }
-        let Some(data) = self.data(&filled, 0) else {
+        let Some(data) = bytes_of(&self.driver, &filled, 0) else {
             return Verdict::Bad(Reason::Empty);
         };
         if !wanted {
             return Verdict::Surplus;
         }
         let (width, height, kind) = if self.layout.format == PixelFormat::Mjpeg {
-            match self.judge_jpeg(data, copy) {
-                Ok(good) => good,
+            match judge_jpeg(data, &mut self.examiner, self.frame_bytes, copy) {
+                Ok(Some(good)) => good,
+                Ok(None) => return Verdict::Surplus,
                 Err(defect) => return Verdict::Bad(Reason::Jpeg(defect)),
             }
         } else {
@@ -380,36 +374,8 @@ impl<D: Driver> Ring<D> {
         })
     }
 
-    fn judge_jpeg(
-        &self,
-        data: &[u8],
-        copy: &mut FrameBuf,
-    ) -> Result<(u16, u16, Kind), jpeg::Defect> {
-        let found = jpeg::inspect(data)?;
-        if found.end > self.frame_bytes {
-            return Err(jpeg::Defect::TooBig {
-                needed: found.end,
-                capacity: self.frame_bytes,
-            });
-        }
-        let kind = match found.tables {
-            None => Kind::Jpeg(found.end),
-            Some(at) => {
-                jpeg::insert_tables(&data[..found.end], at, copy)?;
-                Kind::Copied
-            }
-        };
-        Ok((found.width, found.height, kind))
-    }
-
-    /// What the driver says is in a memory plane; `None` if that is nothing, or lies outside of it.
     fn data(&self, filled: &Filled, plane: usize) -> Option<&[u8]> {
-        let extent = filled.planes[plane];
-        let end = extent.offset.checked_add(extent.bytes)?;
-        self.driver
-            .plane(filled.index, plane)
-            .get(extent.offset..end)
-            .filter(|data| !data.is_empty())
+        bytes_of(&self.driver, filled, plane)
     }
 
     fn stalled(&self) -> Fault {
@@ -436,7 +402,7 @@ impl<D: Driver> Ring<D> {
     pub fn newest<'a>(&'a self, copy: &'a FrameBuf) -> Option<Frame<'a>> {
         let held = self.held.as_ref()?;
         let picture = match held.kind {
-            Kind::Jpeg(length) => Picture::Jpeg(&self.data(&held.filled, 0)?[..length]),
+            Kind::Jpeg { start, end } => Picture::Jpeg(&self.data(&held.filled, 0)?[start..end]),
             Kind::Copied => Picture::Jpeg(copy.as_slice()),
             Kind::Raw => {
                 let mut planes = [Plane::default(); PLANES];
@@ -463,6 +429,7 @@ impl<D: Driver> Ring<D> {
                 width: held.width,
                 height: held.height,
                 orientation: Orientation::UPRIGHT,
+                exif: Orientation::UPRIGHT,
                 live: true,
             },
             picture,
@@ -488,6 +455,43 @@ impl<D: Driver> Ring<D> {
         }
         self.check();
     }
+}
+
+/// What the driver says is in a memory plane; `None` if that is nothing, or lies outside of it.
+fn bytes_of<'a>(driver: &'a impl Driver, filled: &Filled, plane: usize) -> Option<&'a [u8]> {
+    let extent = filled.planes[plane];
+    let end = extent.offset.checked_add(extent.bytes)?;
+    driver
+        .plane(filled.index, plane)
+        .get(extent.offset..end)
+        .filter(|data| !data.is_empty())
+}
+
+/// Size and place of the picture in a buffer; `None`: it is not to be shown.
+fn judge_jpeg(
+    data: &[u8],
+    examiner: &mut Examiner,
+    frame_bytes: usize,
+    copy: &mut FrameBuf,
+) -> Result<Option<(u16, u16, Kind)>, jpeg::Defect> {
+    let Some(found) = examiner.examine(data)? else {
+        return Ok(None);
+    };
+    let (start, end) = (found.start, found.end);
+    if end - start > frame_bytes {
+        return Err(jpeg::Defect::TooBig {
+            needed: end - start,
+            capacity: frame_bytes,
+        });
+    }
+    let kind = match found.tables {
+        None => Kind::Jpeg { start, end },
+        Some(at) => {
+            jpeg::insert_tables(&data[start..end], at, copy)?;
+            Kind::Copied
+        }
+    };
+    Ok(Some((found.width, found.height, kind)))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use nix::libc;
+use v4l::v4l_sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
 
 use super::*;
 use crate::system::v4l2::device::{Extent, Granted};
@@ -164,15 +165,18 @@ fn bench_of(driver: Fake, fourcc: &[u8; 4], fps: u16) -> Bench {
     };
     // Room on both sides of it: `Instant` may be close to the system's start.
     let start = Instant::now() + Duration::from_secs(100);
-    let epoch = Epoch {
-        instant: start,
-        monotonic: Duration::from_secs(1000),
-    };
     let layout = Layout::new(&granted).unwrap();
     Bench {
-        ring: Ring::new(driver, layout, epoch, fps, 600, start).unwrap(),
+        ring: Ring::new(driver, layout, epoch(start), fps, 600, start).unwrap(),
         copy: FrameBuf::new(600),
         start,
+    }
+}
+
+fn epoch(start: Instant) -> Epoch {
+    Epoch {
+        instant: start,
+        monotonic: Duration::from_secs(1000),
     }
 }
 
@@ -358,8 +362,7 @@ fn padding_is_cut_and_the_size_is_the_pictures_own() {
 #[test]
 fn a_picture_without_huffman_tables_is_copied_with_them_and_its_buffer_goes_back() {
     let mut b = bench(4);
-    let whole = jpeg_of(5);
-    let bare = [&whole[..2], &whole[7..]].concat();
+    let (whole, bare) = (jpeg_of(5), crate::source::newest::bare_jpeg());
     b.camera().fill(&bare);
     assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
     assert_eq!(b.camera().out(), 0);
@@ -371,6 +374,53 @@ fn a_picture_without_huffman_tables_is_copied_with_them_and_its_buffer_goes_back
     assert_eq!(b.capture_at(20), Ok(got(true, 0, 0)));
     assert_eq!(b.newest(), Some(whole));
     assert_eq!(b.camera().out(), 1);
+}
+
+#[test]
+fn what_lies_around_a_picture_stays_in_the_buffer() {
+    let mut b = bench(4);
+    let soi = [0xFF, 0xD8];
+    let tail = &jpeg_of(77)[20..];
+    for (n, (before, behind)) in [
+        (&soi[..], &[][..]),
+        (&[0, 0], &[0xFF, 0xD9]),
+        (&jpeg_of(9)[..20], &[0; 50]),
+        (&soi, tail),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let jpeg = jpeg_of(n as u8);
+        b.camera().fill(&[before, &jpeg, behind].concat());
+        assert_eq!(b.capture_at(20 * n as u64), Ok(got(true, 0, 0)));
+        assert_eq!(b.newest(), Some(jpeg));
+    }
+    // A limit is one for the picture.
+    b.ring.frame_bytes = jpeg_of(1).len();
+    b.camera()
+        .fill(&[&soi, &jpeg_of(8)[..], &[0; 150]].concat());
+    assert_eq!(b.capture_at(100), Ok(got(true, 0, 0)));
+}
+
+#[test]
+fn of_two_fields_one_is_shown_and_the_other_is_neither_lost_nor_bad() {
+    let mut b = bench(4);
+    let field = |mark: u8, polarity: u8| {
+        let avi1 = [&[0xFF, 0xE0, 0, 16][..], b"AVI1", &[polarity], &[0; 9]].concat();
+        let jpeg = jpeg_of(mark);
+        [&jpeg[..2], &avi1, &jpeg[2..]].concat()
+    };
+    for n in 0..10 {
+        let (first, second) = (field(n, 1), field(100 + n, 2));
+        let ms = 40 * u64::from(n);
+        b.camera().fill(&[&first[..], &second].concat());
+        assert_eq!(b.capture_at(ms), Ok(got(true, 0, 0)));
+        assert_eq!(b.newest(), Some(first.clone()));
+        // In buffers of their own.
+        b.camera().fill(&second);
+        assert_eq!(b.capture_at(ms + 20), Ok(got(false, 0, 0)));
+        assert_eq!(b.newest(), Some(first));
+    }
 }
 
 #[test]
@@ -574,7 +624,7 @@ fn an_endless_supply_ends_the_call_and_asks_for_another_at_once() {
         }
     }
     let b = bench(4);
-    let (layout, epoch, now) = (b.ring.layout, b.ring.epoch, b.start);
+    let (layout, epoch, now) = (b.ring.layout, epoch(b.start), b.start);
     let mut ring = Ring::new(Flood(Fake::new(4)), layout, epoch, 30, 600, now).unwrap();
     let mut copy = FrameBuf::new(600);
     assert_eq!(ring.capture(now, &mut copy), Ok(got(false, 0, 8)));
@@ -590,7 +640,7 @@ fn pictures_are_dated_by_the_driver_where_that_makes_sense() {
     let mut dated = |at: Duration, flags| {
         filled.timestamp = at;
         filled.flags = flags;
-        b.ring.epoch.date(&filled, now)
+        Dating::new(epoch(b.start)).date(&filled, now)
     };
     let monotonic = V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
     let second = Duration::from_secs(1);
@@ -616,6 +666,38 @@ fn pictures_are_dated_by_the_driver_where_that_makes_sense() {
         age >= Duration::from_millis(20) && age < Duration::from_secs(60),
         "{age:?}"
     );
+}
+
+/// At 30 fps of a camera of 30 fps, and at 10: which of the pictures are shown, by stamps in ms.
+#[test]
+fn stamps_that_make_no_sense_neither_hold_pictures_back_nor_let_more_through() {
+    for (what, stamp) in [
+        ("still", (|_| 7) as fn(u64) -> u64),
+        ("in pairs", |n| 66 * (n / 2)),
+        ("back and forth", |n| 33 * (n ^ 3)),
+        ("another clock", |n| 1_700_000_000_000 + 33 * n),
+        ("crawling", |n| n),
+    ] {
+        for (fps, expected) in [(30, 270..=300), (10, 90..=105)] {
+            let mut b = bench_of(Fake::new(4), b"MJPG", fps);
+            let mut shown = Vec::new();
+            for n in 0..300 {
+                date(b.camera().fill(&jpeg_of(n as u8)), stamp(n));
+                let ms = 10 + 1000 * n / 30;
+                if b.capture_at(ms).unwrap().fresh {
+                    shown.push(ms);
+                    let meta = b.ring.newest(&b.copy).unwrap().meta;
+                    let age = b.start + Duration::from_millis(ms) - meta.captured;
+                    assert!(age < Duration::from_millis(600), "{what}: {age:?}");
+                }
+            }
+            assert!(expected.contains(&shown.len()), "{what}: {}", shown.len());
+            let gap = shown.windows(2).map(|pair| pair[1] - pair[0]).max();
+            // The crawling one is found out by how old its pictures seem.
+            let most = if what == "crawling" { 800 } else { 150 };
+            assert!(gap <= Some(most), "{what}: {gap:?}");
+        }
+    }
 }
 
 #[test]

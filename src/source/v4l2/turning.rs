@@ -22,12 +22,21 @@ const ROTATE: &str = "rotate";
 /// The controls of something.
 pub trait Controls {
     fn list(&self) -> Vec<Control>;
+
+    fn find(&self, name: &str) -> Option<Control> {
+        self.list().into_iter().find(|control| control.name == name)
+    }
+
     fn set(&self, name: &str, value: i64) -> Result<(), ControlError>;
 }
 
 impl Controls for Device {
     fn list(&self) -> Vec<Control> {
         controls::list(self)
+    }
+
+    fn find(&self, name: &str) -> Option<Control> {
+        controls::find(self, name)
     }
 
     fn set(&self, name: &str, value: i64) -> Result<(), ControlError> {
@@ -74,6 +83,11 @@ impl<C: Controls> Turning<C> {
     /// Whether the camera's pictures have width and height exchanged.
     pub fn transposed(&self) -> bool {
         self.transposed
+    }
+
+    /// The controls that others have to leave alone.
+    pub fn in_use(&self) -> Vec<&'static str> {
+        self.changed.iter().map(|(name, _)| *name).collect()
     }
 
     fn turn(&mut self) {

@@ -12,17 +12,25 @@ pub const fn fourcc(code: &[u8; 4]) -> u32 {
 }
 
 /// The V4L2 codes that camd knows, in the order in which it prefers them where a device has several of one format.
-pub const CODES: [(u32, PixelFormat); 11] = [
+pub const CODES: [(u32, PixelFormat); 19] = [
     (fourcc(b"MJPG"), PixelFormat::Mjpeg),
     // The same to us. Drivers differ in which of the two they call a Motion-JPEG.
     (fourcc(b"JPEG"), PixelFormat::Mjpeg),
     (fourcc(b"YU12"), PixelFormat::Yu12),
     // With a memory plane of its own for each colour plane (V4L2_PIX_FMT_YUV420M).
     (fourcc(b"YM12"), PixelFormat::Yu12),
+    (fourcc(b"YV12"), PixelFormat::Yv12),
+    (fourcc(b"YM21"), PixelFormat::Yv12),
     (fourcc(b"NV12"), PixelFormat::Nv12),
     (fourcc(b"NM12"), PixelFormat::Nv12),
+    (fourcc(b"NV21"), PixelFormat::Nv21),
+    (fourcc(b"NM21"), PixelFormat::Nv21),
+    (fourcc(b"NV16"), PixelFormat::Nv16),
+    (fourcc(b"NM16"), PixelFormat::Nv16),
     (fourcc(b"YUYV"), PixelFormat::Yuyv),
     (fourcc(b"UYVY"), PixelFormat::Uyvy),
+    (fourcc(b"YVYU"), PixelFormat::Yvyu),
+    (fourcc(b"VYUY"), PixelFormat::Vyuy),
     (fourcc(b"RGB3"), PixelFormat::Rgb24),
     (fourcc(b"BGR3"), PixelFormat::Bgr24),
     (fourcc(b"GREY"), PixelFormat::Grey),
@@ -157,7 +165,12 @@ impl Layout {
                 // Some drivers leave it out where lines are not padded.
                 0 => line,
                 // In one memory plane V4L2 tells the stride of Y; that of Cb and Cr is half of it in YUV420.
-                y if i > 0 && memory == 0 && format == PixelFormat::Yu12 => y / 2,
+                y if i > 0
+                    && memory == 0
+                    && matches!(format, PixelFormat::Yu12 | PixelFormat::Yv12) =>
+                {
+                    y / 2
+                }
                 stride => stride,
             };
             if stride < line {
@@ -251,6 +264,32 @@ mod tests {
         assert_eq!(layout.planes[1], plane(0, 6400, 64, 64 * 24 + 50));
         assert_eq!(layout.planes[2], plane(0, 8000, 64, 64 * 24 + 50));
         assert_eq!(layout.needed, [8000 + 64 * 24 + 50, 0, 0]);
+    }
+
+    #[test]
+    fn formats_with_exchanged_colours_lie_as_their_counterparts() {
+        for (code, same) in [
+            (b"YV12", b"YU12"),
+            (b"YM21", b"YM12"),
+            (b"NV21", b"NV12"),
+            (b"YVYU", b"YUYV"),
+            (b"VYUY", b"UYVY"),
+        ] {
+            let lines: &[u32] = if code == b"YM21" {
+                &[256, 128, 128]
+            } else {
+                &[256]
+            };
+            let [a, b] =
+                [code, same].map(|code| Layout::new(&granted(code, 101, 51, lines)).unwrap());
+            assert_eq!((a.planes, a.needed), (b.planes, b.needed));
+            assert_eq!(a.format.exchanged(), (b.format, true));
+            assert_eq!(b.format.exchanged(), (b.format, false));
+        }
+        // Of 4:2:2 in two planes, both have all lines.
+        let layout = Layout::new(&granted(b"NV16", 100, 50, &[128])).unwrap();
+        assert_eq!(layout.planes[1].offset, 6400);
+        assert_eq!(layout.needed, [6400 + 128 * 49 + 100, 0, 0]);
     }
 
     #[test]

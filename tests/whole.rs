@@ -1,0 +1,333 @@
+//! Which pictures of a stream are shown, tried on pictures of a real encoder: whole ones of every kind, and what becomes
+//! of them on their way.
+
+use std::mem;
+
+use camd::picture::jpeg::Defect;
+use camd::picture::scan::is_whole;
+use camd::picture::whole::Examiner;
+use mozjpeg_sys::*;
+
+/// How a picture is made.
+#[derive(Clone, Copy, Debug)]
+struct Make {
+    size: (usize, usize),
+    quality: i32,
+    /// Of the first component.
+    factors: (i32, i32),
+    /// In MCUs; 0 is none.
+    interval: u32,
+    optimized: bool,
+    progressive: bool,
+    grey: bool,
+}
+
+const PLAIN: Make = Make {
+    size: (160, 120),
+    quality: 80,
+    factors: (2, 1),
+    interval: 0,
+    optimized: false,
+    progressive: false,
+    grey: false,
+};
+
+const FLAT: u64 = 1000;
+
+/// A picture that differs by its number; from [`FLAT`] on, there is nothing in its upper half.
+fn picture(make: Make, number: u64) -> Vec<u8> {
+    let (width, height) = make.size;
+    let components = if make.grey { 1 } else { 3 };
+    let mut random = fastrand::Rng::with_seed(number);
+    let (a, b) = (random.usize(3..20), random.usize(3..20));
+    let mut out = vec![0; 1 << 20];
+    // SAFETY: libjpeg as its documentation has it, with room for the worst; its errors end the process.
+    unsafe {
+        let mut error: jpeg_error_mgr = mem::zeroed();
+        let mut to: jpeg_compress_struct = mem::zeroed();
+        to.common.err = jpeg_std_error(&mut error);
+        jpeg_create_compress(&mut to);
+        jpeg_c_set_int_param(&mut to, JINT_COMPRESS_PROFILE, JCP_FASTEST as i32);
+        let (mut start, mut length) = (out.as_mut_ptr(), out.len() as _);
+        jpeg_mem_dest(&mut to, &mut start, &mut length);
+        to.image_width = width as u32;
+        to.image_height = height as u32;
+        to.input_components = components;
+        to.in_color_space = match make.grey {
+            true => J_COLOR_SPACE::JCS_GRAYSCALE,
+            false => J_COLOR_SPACE::JCS_YCbCr,
+        };
+        jpeg_set_defaults(&mut to);
+        jpeg_set_quality(&mut to, make.quality, 1);
+        to.optimize_coding = make.optimized.into();
+        to.restart_interval = make.interval;
+        if make.progressive {
+            jpeg_simple_progression(&mut to);
+        }
+        if !make.grey {
+            ((*to.comp_info).h_samp_factor, (*to.comp_info).v_samp_factor) = make.factors;
+        }
+        jpeg_start_compress(&mut to, 1);
+        for y in 0..height {
+            let flat = number >= FLAT && y < height / 2;
+            let line: Vec<u8> = (0..width * components as usize)
+                .map(|x| (x * a + y * b + (x * y) / 7) as u8 ^ random.u8(..8))
+                .map(|sample| if flat { 128 } else { sample })
+                .collect();
+            jpeg_write_scanlines(&mut to, &line.as_ptr(), 1);
+        }
+        jpeg_finish_compress(&mut to);
+        jpeg_destroy_compress(&mut to);
+        out.truncate(length as usize);
+    }
+    out
+}
+
+fn makes() -> impl Iterator<Item = Make> {
+    let sizes = [(160, 120), (33, 17), (8, 8), (1, 1), (640, 9)];
+    sizes.into_iter().flat_map(|size| {
+        let factors = [(1, 1), (2, 1), (2, 2), (1, 2), (4, 1)];
+        factors.into_iter().flat_map(move |factors| {
+            [
+                (0, false, false),
+                (1, true, false),
+                (7, false, false),
+                (3, true, true),
+            ]
+            .map(move |(interval, optimized, grey)| Make {
+                size,
+                factors,
+                interval,
+                optimized,
+                grey,
+                ..PLAIN
+            })
+        })
+    })
+}
+
+#[test]
+fn every_whole_picture_is_whole() {
+    for (make, quality) in makes().flat_map(|make| [5, 50, 98].map(|quality| (make, quality))) {
+        let jpeg = picture(Make { quality, ..make }, 1);
+        assert!(is_whole(&jpeg), "{make:?}, {quality}");
+        let found = Examiner::new().examine(&jpeg).expect("a picture");
+        assert_eq!(found.expect("shown").range(), 0..jpeg.len());
+    }
+    // Of these it cannot be told, and they are shown.
+    let progressive = Make {
+        progressive: true,
+        ..PLAIN
+    };
+    let jpeg = picture(progressive, 1);
+    assert!(Examiner::new().examine(&jpeg).expect("a picture").is_some());
+}
+
+#[test]
+fn an_end_put_behind_a_part_makes_no_whole_picture() {
+    for make in [
+        PLAIN,
+        Make {
+            grey: true,
+            size: (64, 48),
+            ..PLAIN
+        },
+        Make {
+            optimized: true,
+            factors: (2, 2),
+            ..PLAIN
+        },
+        Make {
+            interval: 5,
+            ..PLAIN
+        },
+    ] {
+        let jpeg = picture(make, 2);
+        let scan = jpeg
+            .windows(2)
+            .position(|pair| pair == [0xFF, 0xDA])
+            .expect("a scan")
+            + 14;
+        let mut passed = 0;
+        for cut in scan..jpeg.len() - 2 {
+            let part = [&jpeg[..cut], &[0xFF, 0xD9]].concat();
+            match Examiner::new().examine(&part) {
+                // Bits of filling, which end a whole picture too.
+                Ok(_) => passed += 1,
+                Err(Defect::Incomplete | Defect::BadScan(_) | Defect::Truncated) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(passed < 3, "{passed} of {} in {make:?}", jpeg.len());
+    }
+}
+
+#[test]
+fn the_rest_of_an_older_picture_makes_no_whole_picture_of_a_part() {
+    for make in [
+        PLAIN,
+        Make {
+            interval: 4,
+            ..PLAIN
+        },
+    ] {
+        let (new, old) = (picture(make, 3), picture(make, FLAT));
+        let most = new.len().min(old.len()) - 200;
+        for cut in (900..most).step_by(97) {
+            let mixed = [&new[..cut], &old[cut..]].concat();
+            let mut examiner = Examiner::new();
+            assert!(examiner.examine(&mixed).is_err(), "cut at {cut}");
+            // Once the stream is known, too: it ends where the other one did.
+            assert!(examiner.examine(&old).is_ok());
+            assert!(examiner.examine(&mixed).is_err(), "cut at {cut}");
+        }
+    }
+}
+
+/// Large pictures, of which most are shown without another look.
+fn large(number: u64) -> Vec<u8> {
+    picture(
+        Make {
+            size: (1280, 720),
+            quality: 60,
+            ..PLAIN
+        },
+        number,
+    )
+}
+
+#[test]
+fn large_pictures_are_looked_at_again_where_there_is_cause() {
+    let pictures: Vec<_> = (0..6).map(large).collect();
+    // Soon after its start, and when it is known for a stream of clean pictures.
+    for length in [6, 24] {
+        assert_cause(&pictures, length);
+    }
+}
+
+fn assert_cause(pictures: &[Vec<u8>], length: usize) {
+    let ready = || {
+        let mut examiner = Examiner::new();
+        for jpeg in pictures.iter().cycle().take(length) {
+            assert!(examiner.examine(jpeg).expect("a picture").is_some());
+        }
+        examiner
+    };
+    let last = &pictures[5];
+    let next = large(9);
+    let half = next.len() / 2;
+    let tail_of = |old: &Vec<u8>| [&next[..half], &old[half..]].concat();
+    // A stale end is where that picture's was; bytes behind it are stale as well; half a picture is a small one.
+    for (what, bytes) in [
+        ("the rest of the last one", tail_of(last)),
+        ("the rest of the first one", tail_of(&pictures[0])),
+        ("half a picture", [&next[..half], &[0xFF, 0xD9]].concat()),
+        (
+            "more behind it",
+            [&tail_of(&large(10))[..], &last[last.len() - 90..]].concat(),
+        ),
+    ] {
+        assert_eq!(ready().examine(&bytes), Err(Defect::Incomplete), "{what}");
+        // What comes next is none the worse.
+        let mut examiner = ready();
+        assert!(examiner.examine(&bytes).is_err());
+        assert!(examiner.examine(&next).expect("a picture").is_some());
+    }
+    // A darker scene is a smaller picture, and a good one.
+    let dark = picture(
+        Make {
+            size: (1280, 720),
+            quality: 5,
+            ..PLAIN
+        },
+        1,
+    );
+    assert!(dark.len() < last.len() / 2);
+    assert!(ready().examine(&dark).expect("a picture").is_some());
+}
+
+#[test]
+fn damage_is_seen_in_small_pictures_and_nothing_panics() {
+    let jpeg = picture(PLAIN, 5);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut refused = 0;
+    for _ in 0..3000 {
+        let mut damaged = jpeg.clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..damaged.len());
+            damaged[at] = random.u8(..);
+        }
+        damaged.truncate(random.usize(damaged.len() / 2..=damaged.len()));
+        refused += u32::from(Examiner::new().examine(&damaged).is_err());
+    }
+    assert!(refused > 2500, "{refused}");
+}
+
+/// A JPEG as one field, as MJPEG in AVI has it. `jpeg` begins with JFIF's APP0 of 18 bytes.
+fn field(jpeg: &[u8], polarity: u8) -> Vec<u8> {
+    let avi1 = [&[0xFF, 0xE0, 0, 16][..], b"AVI1", &[polarity, 0], &[0; 8]].concat();
+    [&jpeg[..2], &avi1, &jpeg[20..]].concat()
+}
+
+#[test]
+fn one_field_of_each_pair_is_shown() {
+    let half = Make {
+        size: (160, 60),
+        ..PLAIN
+    };
+    let fields = |n| {
+        (
+            field(&picture(half, n), 1),
+            field(&picture(half, n + 100), 2),
+        )
+    };
+    let mut examiner = Examiner::new();
+    for n in 0..20 {
+        // In one buffer, and one after the other.
+        let (first, second) = fields(n);
+        let pair = [&first[..], &second].concat();
+        for bytes in [&pair, &first] {
+            let found = examiner.examine(bytes).expect("a picture").expect("shown");
+            assert_eq!(found.range(), 0..first.len());
+        }
+        assert_eq!(examiner.examine(&second), Ok(None));
+    }
+    // A stream of the other fields alone is shown, too, after a moment.
+    let shown = (0..30).filter(|n| {
+        examiner
+            .examine(&fields(*n).1)
+            .expect("a picture")
+            .is_some()
+    });
+    assert!(shown.count() > 15);
+    // Without any word of it, it is no field.
+    let plain = field(&picture(half, 1), 0);
+    assert!(examiner.examine(&plain).expect("a picture").is_some());
+}
+
+#[test]
+fn a_known_stream_is_searched_again_once_it_was_not_clean() {
+    let mut examiner = Examiner::new();
+    let mut examine = |bytes: &[u8]| {
+        examiner
+            .examine(bytes)
+            .map(|found| found.expect("shown").range())
+    };
+    let pictures: Vec<_> = (20..40).map(large).collect();
+    for jpeg in &pictures {
+        assert_eq!(examine(jpeg), Ok(0..jpeg.len()));
+        // Padding is no part of it, little or much.
+        for zeros in [1, 500, 5000] {
+            let padded = [&jpeg[..], &vec![0; zeros]].concat();
+            assert_eq!(examine(&padded), Ok(0..jpeg.len()));
+        }
+    }
+    // Two starts cannot be overlooked, and after that nothing is.
+    let next = large(50);
+    let twice = [&[0xFF, 0xD8], &next[..]].concat();
+    assert_eq!(examine(&twice), Ok(2..twice.len()));
+    let last = large(51);
+    let other = large(52);
+    let behind = [&last[..], &other[other.len() - 5000..]].concat();
+    assert_eq!(examine(&behind), Ok(0..last.len()));
+}
