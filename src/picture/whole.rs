@@ -25,10 +25,10 @@ use super::scan;
 const CLEAN: u8 = 16;
 /// So many pictures that end alike and are clean are how pictures of this stream end.
 const ALIKE: u8 = 4;
-/// Bytes that may be searched for each picture seen, without any cause: about 250 instructions.
-const SEARCHED: usize = 512;
-/// Bytes that may be followed for each picture seen, without any cause: about 400 instructions.
-const FOLLOWED: usize = 8;
+/// Bytes that may be searched for each picture seen, without any cause: some 100 to 300 instructions.
+const SEARCHED: usize = 128;
+/// Bytes that may be followed for each picture seen, without any cause: about 200 instructions.
+const FOLLOWED: usize = 4;
 /// What can be saved of each at most, and is at first. A scan that is longer is followed with cause only: a Pi 2 takes 3 ms
 /// for this much.
 const SAVED_MOST: usize = 64 * 1024;
