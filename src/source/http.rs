@@ -34,8 +34,11 @@ const KEY: &str = "camera.url";
 
 /// As in [`super::push`]: bytes read in one `capture` at least.
 const AT_ONCE: usize = 6 << 20;
-/// Pictures taken in by one `capture` at most: small ones cost more than their bytes do.
-const PICTURES_AT_ONCE: u32 = 64;
+/// The same of a stream in chunks, whose bytes are looked at one by one where the chunks are small.
+const CHUNKED_AT_ONCE: usize = 512 << 10;
+/// Steps taken by one `capture` at most, three for a picture: small ones, and parts that are none, cost more than their bytes
+/// do.
+const STEPS_AT_ONCE: u32 = 256;
 /// Answers that are none yet (1xx), one after the other.
 const INTERIM: u8 = 8;
 
@@ -231,11 +234,12 @@ impl Http {
 
     /// Takes in what has come. With a fault, all pictures before it are taken in.
     fn receive(&mut self, now: Instant, captured: &mut Captured) -> Result<(), Fault> {
-        let mut room = AT_ONCE.max(self.input.len());
-        let mut pictures = PICTURES_AT_ONCE;
-        while room > 0 && pictures > 0 {
-            self.work(now, &mut pictures, captured)?;
-            if !self.is_reading() || pictures == 0 {
+        let most = self.chunks.map_or(AT_ONCE, |_| CHUNKED_AT_ONCE);
+        let mut room = most.max(self.input.len());
+        let mut steps = STEPS_AT_ONCE;
+        while room > 0 && steps > 0 {
+            self.work(now, &mut steps, captured)?;
+            if !self.is_reading() || steps == 0 {
                 break;
             }
             if self.start > 0 {
@@ -281,13 +285,14 @@ impl Http {
     fn work(
         &mut self,
         now: Instant,
-        pictures: &mut u32,
+        steps: &mut u32,
         captured: &mut Captured,
     ) -> Result<(), Fault> {
-        while *pictures > 0 {
+        while *steps > 0 {
+            *steps -= 1;
             let on = match self.stage {
                 Stage::Asking => self.head(now)?,
-                Stage::Stream(_) => self.part(now, pictures, captured)?,
+                Stage::Stream(_) => self.part(now, captured)?,
                 Stage::Picture(..) => self.picture(now, captured)?,
                 Stage::Off | Stage::Connecting | Stage::Waiting => false,
             };
@@ -406,12 +411,7 @@ impl Http {
     }
 
     /// Takes one step in the stream. False: more must come.
-    fn part(
-        &mut self,
-        now: Instant,
-        pictures: &mut u32,
-        captured: &mut Captured,
-    ) -> Result<bool, Fault> {
+    fn part(&mut self, now: Instant, captured: &mut Captured) -> Result<bool, Fault> {
         let Stage::Stream(parts) = &mut self.stage else {
             return Ok(false);
         };
@@ -437,7 +437,6 @@ impl Http {
                     (self.pictured, self.live) = (Some(now), true);
                 }
                 self.start += used;
-                *pictures -= 1;
                 Ok(true)
             }
             Ok(Step::End) => Err(self.fault("has ended the stream")),
