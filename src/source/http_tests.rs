@@ -340,6 +340,34 @@ fn a_server_that_closes_behind_each_snapshot_is_called_again() {
 }
 
 #[test]
+fn a_server_that_says_it_closes_is_not_asked_again_on_that_connection() {
+    let mut world = World::asking("/snapshot", None, EVERY);
+    world.request();
+    let jpeg = jpeg_of(1, 3000);
+    world.send(snapshot(&jpeg, "Connection: close\r\n"));
+    assert_eq!(world.next_picture(), jpeg);
+    // It does not close, and camd does.
+    assert_eq!(world.peer.read(&mut [0; 10]).unwrap(), 0);
+    world.accept();
+    world.request();
+}
+
+#[test]
+fn a_kept_connection_that_closes_under_a_request_is_no_fault() {
+    let mut world = World::asking("/snapshot", None, EVERY);
+    world.request();
+    world.send(snapshot(&jpeg_of(1, 3000), ""));
+    world.next_picture();
+    world.request();
+    world.peer.shutdown(std::net::Shutdown::Both).unwrap();
+    world.accept();
+    world.request();
+    // On a new one it is.
+    world.peer.shutdown(std::net::Shutdown::Both).unwrap();
+    world.expect_fault("has ended the connection without an answer");
+}
+
+#[test]
 fn snapshots_are_asked_for_at_the_rate_and_never_two_at_once() {
     let mut world = World::asking("/snapshot", None, 10);
     let start = world.now;
