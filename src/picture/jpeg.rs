@@ -173,18 +173,32 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspected, Defect> {
 }
 
 /// What [`inspect`] finds in bytes that are one picture and nothing else, as nearly all are, without a look into its scan:
-/// from the start to the end, which is an EOI, with some zeros behind it at most. `None`: they are something else, or it
-/// takes more to tell.
+/// from the start to the end, which is an EOI, with some zeros behind it at most. Its tables are not searched either.
+/// `None`: they are something else, or it takes more to tell.
 pub fn glance(bytes: &[u8]) -> Option<Inspected> {
-    let before = bytes.len().saturating_sub(PADDING);
-    let zeros = bytes[before..].iter().rev().take_while(|byte| **byte == 0);
-    let bytes = &bytes[..bytes.len() - zeros.count()];
+    let bytes = without_padding(bytes);
     if !bytes.starts_with(&[PREFIX, SOI, PREFIX]) || !bytes.ends_with(&[PREFIX, EOI]) {
         return None;
     }
     let mut walk = Walker::new(bytes, 0, MARKERS);
     walk.header_only = true;
     walk.run().ok()
+}
+
+/// As [`glance`], of a picture whose header is the same as that of another one, of which `known` was found.
+pub fn glance_again(bytes: &[u8], known: &Inspected) -> Option<Inspected> {
+    let bytes = without_padding(bytes);
+    let is_whole = bytes.len() >= known.scan + 2 && bytes.ends_with(&[PREFIX, EOI]);
+    is_whole.then_some(Inspected {
+        end: bytes.len(),
+        ..*known
+    })
+}
+
+fn without_padding(bytes: &[u8]) -> &[u8] {
+    let before = bytes.len().saturating_sub(PADDING);
+    let zeros = bytes[before..].iter().rev().take_while(|byte| **byte == 0);
+    &bytes[..bytes.len() - zeros.count()]
 }
 
 /// The next SOI with what begins another marker behind it, which makes a chance hit unlikely. Of several starts in a row it
@@ -314,7 +328,7 @@ impl<'a> Walker<'a> {
             let end = segment + length;
             // What is in tables is never a start: their length was damaged, or another picture begins within. The content
             // of others is free; but a length that leads nowhere is not to be trusted.
-            if !is_free(marker) && swallows(self.bytes, segment..end) {
+            if !is_free(marker) && !self.header_only && swallows(self.bytes, segment..end) {
                 return Err(self.bad(marker_at));
             }
             let leads = matches!(self.bytes.get(end..), Some([] | [PREFIX, ..]));

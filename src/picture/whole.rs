@@ -11,8 +11,9 @@
 //! - before the stream is known: the first [`CLEAN`] pictures are searched, and the first is followed;
 //! - if the last [`CLEAN`] pictures were not all clean: searched. With stale bytes around it, it is followed too, as a
 //!   buffer that has those behind the end may have them before it;
-//! - if it ends with the same bytes as one of the last pictures, but is another one: searched; and followed if it ends at
-//!   the same place, too, as a stale end stays where it was;
+//! - if it ends with the same bytes as one of the last pictures, but is another one: searched, until that was in vain
+//!   [`ALIKE`] times, as what is below may be one flat grey; and followed if it ends at the same place, too, as a stale end
+//!   stays where it was;
 //! - if it is much smaller or larger than the picture before it;
 //! - and of all others as many as cost little: each picture saves [`SEARCHED`] bytes for the one and [`FOLLOWED`] for the
 //!   other. Small pictures are all searched.
@@ -22,13 +23,17 @@ use super::scan;
 
 /// So many clean pictures in a row make a stream of clean pictures.
 const CLEAN: u8 = 16;
-/// Bytes that may be searched for each picture seen, without any cause: about 500 instructions.
-const SEARCHED: usize = 1024;
-/// Bytes that may be followed for each picture seen, without any cause: about 1500 instructions.
-const FOLLOWED: usize = 32;
+/// So many pictures that end alike and are clean are how pictures of this stream end.
+const ALIKE: u8 = 4;
+/// Bytes that may be searched for each picture seen, without any cause: some 100 to 300 instructions.
+const SEARCHED: usize = 128;
+/// Bytes that may be followed for each picture seen, without any cause: about 200 instructions.
+const FOLLOWED: usize = 4;
 /// What can be saved of each at most, and is at first. A scan that is longer is followed with cause only: a Pi 2 takes 3 ms
 /// for this much.
 const SAVED_MOST: usize = 64 * 1024;
+/// Bytes of a header that are remembered at most. Those of cameras have some 620.
+const HEADER: usize = 2048;
 /// How many of the last pictures' ends are known.
 const KNOWN: usize = 16;
 /// Of two pictures of which one has less than so many eighths of the other's bytes, the later is in doubt.
@@ -46,7 +51,19 @@ struct Known {
     length: usize,
     /// Its last bytes.
     tail: [u8; TAIL],
-    print: u64,
+    print: u32,
+}
+
+/// What a picture has in common with one before it, the most last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
+    None,
+    /// The last bytes.
+    Tail,
+    /// These at the same place.
+    End,
+    /// It is that one, for all that is known.
+    Same,
 }
 
 impl Known {
@@ -67,8 +84,13 @@ pub struct Examiner {
     next: usize,
     /// Clean pictures in a row, up to [`CLEAN`].
     clean: u8,
+    /// Pictures searched in vain in a row, because they ended as another one did.
+    alike: u8,
     to_search: usize,
     to_follow: usize,
+    /// The last picture's header, up to its scan, and what was found of it: most cameras' pictures all have the same.
+    header: heapless::Vec<u8, HEADER>,
+    headed: Option<Inspected>,
     field: Option<Field>,
     other_fields: u8,
     /// It was said that there are fields. Not forgotten with a new start: it is the same camera.
@@ -88,8 +110,11 @@ impl Examiner {
             known: [None; KNOWN],
             next: 0,
             clean: 0,
+            alike: 0,
             to_search: SAVED_MOST,
             to_follow: SAVED_MOST,
+            header: heapless::Vec::new(),
+            headed: None,
             field: None,
             other_fields: 0,
             said: false,
@@ -111,35 +136,68 @@ impl Examiner {
     pub fn examine(&mut self, bytes: &[u8]) -> Result<Option<Inspected>, Defect> {
         self.to_search = (self.to_search + SEARCHED).min(SAVED_MOST);
         self.to_follow = (self.to_follow + FOLLOWED).min(SAVED_MOST);
-        let glanced = jpeg::glance(bytes);
-        let trusted = glanced.filter(|found| self.is_trusted(found, &bytes[found.range()]));
-        let found = match trusted {
-            Some(found) => found,
-            None => self.search(bytes, glanced)?,
+        let glanced = self.glance(bytes);
+        let glanced_as = glanced.map(|found| {
+            let known = Known::of(&bytes[found.range()]);
+            (found, known, self.liken(known))
+        });
+        let trusted =
+            glanced_as.filter(|(found, known, likeness)| self.is_trusted(found, *known, *likeness));
+        let (found, known, likeness) = match trusted {
+            Some(trusted) => trusted,
+            None => {
+                let found = self.search(bytes, glanced)?;
+                let known = Known::of(&bytes[found.range()]);
+                (found, known, self.liken(known))
+            }
         };
         let jpeg = &bytes[found.range()];
-        let known = Known::of(jpeg);
-        if self.is_in_doubt(&found, known) {
+        if self.is_in_doubt(&found, known, likeness) {
             self.to_follow = self.to_follow.saturating_sub(found.end - found.scan);
             if !scan::is_whole(jpeg) {
                 self.clean = 0;
                 return Err(Defect::Incomplete);
             }
         }
-        if !self.known.contains(&Some(known)) {
+        if likeness != Likeness::Same {
             self.known[self.next] = Some(known);
             self.next = (self.next + 1) % KNOWN;
         }
         Ok(self.is_shown(found.field).then_some(found))
     }
 
+    /// What a picture has in common with the last ones.
+    fn liken(&self, known: Known) -> Likeness {
+        let ends = self.known.iter().flatten();
+        let likeness = ends.map(|other| match other {
+            _ if other.tail != known.tail => Likeness::None,
+            _ if *other == known => Likeness::Same,
+            _ if other.length == known.length => Likeness::End,
+            _ => Likeness::Tail,
+        });
+        likeness.max().unwrap_or(Likeness::None)
+    }
+
+    /// See [`jpeg::glance`].
+    fn glance(&mut self, bytes: &[u8]) -> Option<Inspected> {
+        if let Some(headed) = &self.headed
+            && bytes.starts_with(&self.header)
+        {
+            return jpeg::glance_again(bytes, headed);
+        }
+        let found = jpeg::glance(bytes)?;
+        self.header.clear();
+        let fits = self.header.extend_from_slice(&bytes[..found.scan]);
+        self.headed = fits.is_ok().then_some(found);
+        Some(found)
+    }
+
     /// Whether what a glance found needs no search.
-    fn is_trusted(&mut self, found: &Inspected, jpeg: &[u8]) -> bool {
+    fn is_trusted(&mut self, found: &Inspected, known: Known, likeness: Likeness) -> bool {
         if self.clean < CLEAN {
             return false;
         }
-        let known = Known::of(jpeg);
-        if self.known.contains(&Some(known)) {
+        if likeness == Likeness::Same {
             return true;
         }
         let length = found.end - found.scan;
@@ -147,8 +205,12 @@ impl Examiner {
             self.to_search -= length;
             return false;
         }
-        let mut ends = self.known.iter().flatten();
-        !ends.any(|other| other.tail == known.tail) && !self.has_cause(known)
+        if self.has_cause(known, likeness) {
+            return false;
+        }
+        let is_alike = self.alike < ALIKE && likeness == Likeness::Tail;
+        self.alike += u8::from(is_alike);
+        !is_alike
     }
 
     fn search(&mut self, bytes: &[u8], glanced: Option<Inspected>) -> Result<Inspected, Defect> {
@@ -163,25 +225,26 @@ impl Examiner {
             true => (self.clean + 1).min(CLEAN),
             false => 0,
         };
+        if !is_clean {
+            self.alike = 0;
+        }
         found
     }
 
     /// What speaks against a picture that looks well.
-    fn has_cause(&self, known: Known) -> bool {
+    fn has_cause(&self, known: Known, likeness: Likeness) -> bool {
         let Some(last) = self.known[(self.next + KNOWN - 1) % KNOWN] else {
             return true;
         };
-        let mut ends = self.known.iter().flatten();
-        ends.any(|other| (other.length, other.tail) == (known.length, known.tail))
+        likeness == Likeness::End
             || known.length < last.length / 8 * SMALL
             || last.length < known.length / 8 * SMALL
     }
 
-    fn is_in_doubt(&self, found: &Inspected, known: Known) -> bool {
-        if self.known.contains(&Some(known)) && !found.debris {
-            return false;
-        }
-        found.debris || self.has_cause(known) || found.end - found.scan <= self.to_follow
+    fn is_in_doubt(&self, found: &Inspected, known: Known, likeness: Likeness) -> bool {
+        found.debris
+            || likeness != Likeness::Same
+                && (self.has_cause(known, likeness) || found.end - found.scan <= self.to_follow)
     }
 
     fn is_shown(&mut self, field: Option<Field>) -> bool {
@@ -207,13 +270,13 @@ impl Examiner {
 }
 
 /// A number that hardly any other picture of this length has: FNV-1a over words from all over it.
-fn print(jpeg: &[u8]) -> u64 {
+fn print(jpeg: &[u8]) -> u32 {
     let step = jpeg.len() / WORDS;
-    let word = |n: usize| -> u64 {
+    let word = |n: usize| -> u32 {
         let bytes = jpeg.get(n * step..).and_then(|rest| rest.first_chunk());
-        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     };
-    (0..WORDS).fold(0xCBF2_9CE4_8422_2325, |print, n| {
-        (print ^ word(n)).wrapping_mul(0x0000_0100_0000_01B3)
+    (0..WORDS).fold(0x811C_9DC5, |print, n| {
+        (print ^ word(n)).wrapping_mul(0x0100_0193)
     })
 }

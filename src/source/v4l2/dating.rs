@@ -132,9 +132,9 @@ impl Dating {
         self.found.take()
     }
 
-    /// What a stamp of now would say; `None` while the stamps make no sense.
-    pub fn clock(&self, now: Instant) -> Option<Duration> {
-        (self.follows == Follows::Stamps).then(|| self.epoch.monotonic(now))
+    /// What a stamp of now would say.
+    pub fn clock(&self, now: Instant) -> Duration {
+        self.epoch.monotonic(now)
     }
 
     /// When the picture in a buffer was taken that arrived at `now`. Never before the one before it.
