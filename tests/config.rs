@@ -985,6 +985,10 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
             good.push(format!("/{}", "s".repeat(106)));
             bad.push(format!("/{}", "s".repeat(107)));
         }
+        "user" if section == Section::Camera => {
+            good.push("ü".repeat(128));
+            bad.push(format!("{}a", "ü".repeat(128)));
+        }
         "user" => {
             good.push("\u{1f600}".repeat(32));
             bad.push("\u{1f600}".repeat(33));
