@@ -28,6 +28,7 @@ mod push_source;
 mod qt_sink;
 mod qt_source;
 mod raw;
+mod recipes;
 mod stamp;
 mod supervisor;
 mod uplink;
