@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
@@ -1844,9 +1845,10 @@ fn sinks() {
     );
 }
 
+/// Written once: tests run at the same time, and one must not see it empty while another writes it.
 fn password_file() -> String {
-    let path = scratch("password", b"from the file\n");
-    path.to_str().unwrap().to_owned()
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| scratch("password", b"from the file\n"));
+    FILE.to_str().unwrap().to_owned()
 }
 
 #[test]
