@@ -12,6 +12,7 @@ mod call;
 mod call_source;
 mod exif;
 mod http;
+mod http_source;
 mod idle;
 mod listeners;
 mod log;
