@@ -8,14 +8,14 @@
 //! codes through all of it ([`scan::is_whole`]), which costs more than sending it does. So a picture is searched, and then
 //! followed, where there is cause:
 //!
-//! - before the stream is known: the first [`CLEAN`] pictures are searched, and the first is followed;
-//! - if the last [`CLEAN`] pictures were not all clean: searched. With stale bytes around it, it is followed too, as a
+//! - before the stream is known: the first `CLEAN` pictures are searched, and the first is followed;
+//! - if the last `CLEAN` pictures were not all clean: searched. With stale bytes around it, it is followed too, as a
 //!   buffer that has those behind the end may have them before it;
 //! - if it ends with the same bytes as one of the last pictures, but is another one: searched, until that was in vain
-//!   [`ALIKE`] times, as what is below may be one flat grey; and followed if it ends at the same place, too, as a stale end
+//!   `ALIKE` times, as what is below may be one flat grey; and followed if it ends at the same place, too, as a stale end
 //!   stays where it was;
 //! - if it is much smaller or larger than the picture before it;
-//! - and of all others as many as cost little: each picture saves [`SEARCHED`] bytes for the one and [`FOLLOWED`] for the
+//! - and of all others as many as cost little: each picture saves `SEARCHED` bytes for the one and `FOLLOWED` for the
 //!   other. Small pictures are all searched.
 
 use super::jpeg::{self, Defect, Field, Inspected};
