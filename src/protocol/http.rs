@@ -1148,6 +1148,7 @@ mod tests {
             height: 48,
             orientation: crate::picture::frame::Orientation::UPRIGHT,
             exif: crate::picture::frame::Orientation::UPRIGHT,
+            crop: None,
             live: true,
         }
     }
