@@ -131,6 +131,21 @@ pub const USER_NAME_BYTES: usize = 3 * USER_NAME;
 pub const PASSWORD: usize = 256;
 /// See [`PASSWORD`].
 pub const PASSWORD_BYTES: usize = 3 * PASSWORD;
+/// source = "http": the name of a user, and the URL, in bytes.
+pub const LOGIN_NAME_BYTES: usize = 256;
+/// See [`LOGIN_NAME_BYTES`].
+pub const URL: usize = 2048;
+/// source = "http": the head of an answer or of one of its parts in bytes, as much in front of the first part, and in the lines
+/// between two chunks.
+pub const ANSWER_HEAD: usize = 8192;
+/// source = "http": fields in a head.
+pub const ANSWER_FIELDS: usize = 64;
+/// source = "http": redirections that are followed, one after the other.
+pub const REDIRECTS: u8 = 3;
+/// source = "http": a time stamp of the server's older than this is that of another clock.
+pub const STAMP_AGE: Duration = Duration::from_secs(5);
+/// As [`STAMP_AGE`], for one that is ahead: what clocks that are set by NTP differ.
+pub const STAMP_AHEAD: Duration = Duration::from_millis(100);
 /// call: the content of a record that camd writes itself, in UTF-16 units: a reason, for a person's eyes.
 pub const REASON: usize = 100;
 /// call: a record with a picture in it, in bytes; one of 640x480 and quality 80 has some 160 KB. It must fit the

@@ -313,6 +313,122 @@ fn pictures_of_a_push_server_cost_no_allocation() {
     );
 }
 
+/// A server of HTTP: what it answers to a request, and whether it closes behind that.
+enum Server {
+    Stream { chunked: bool },
+    Snapshots { closes: bool },
+}
+
+impl Server {
+    /// Serves one camd until that has ended.
+    fn serve(&self, listener: &TcpListener, pictures: &[Vec<u8>]) {
+        let mut pictures = pictures.iter().cycle();
+        loop {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            loop {
+                let mut request = [0; 4096];
+                match stream.read(&mut request) {
+                    // The test's last word.
+                    Ok(n) if request.starts_with(b"end") => return assert_eq!(n, 3),
+                    Ok(1..) => {}
+                    _ => break,
+                }
+                match self {
+                    Server::Stream { chunked } => {
+                        let _ = stream_to(&mut stream, *chunked, &mut pictures);
+                        break;
+                    }
+                    Server::Snapshots { closes } => {
+                        let picture = pictures.next().expect("endless");
+                        let connection = if *closes { "Connection: close\r\n" } else { "" };
+                        let head = format!(
+                            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n{connection}Content-Length: {}\r\n\r\n",
+                            picture.len()
+                        );
+                        let answer = [head.as_bytes(), picture].concat();
+                        if stream.write_all(&answer).is_err() || *closes {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn stream_to<'a>(
+    stream: &mut TcpStream,
+    chunked: bool,
+    pictures: &mut impl Iterator<Item = &'a Vec<u8>>,
+) -> std::io::Result<()> {
+    let coding = if chunked {
+        "Transfer-Encoding: chunked\r\n"
+    } else {
+        ""
+    };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=x\r\n{coding}\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    for (number, picture) in pictures.enumerate() {
+        // With and without a length, dated or not; and damaged ones cost nothing either.
+        let fields = match number % 4 {
+            0 => String::new(),
+            1 => "X-Timestamp: 7.5\r\n".to_owned(),
+            _ => format!("Content-Length: {}\r\n", picture.len()),
+        };
+        let part = |picture: &[u8], fields: &str| {
+            let part = [b"--x\r\n", fields.as_bytes(), b"\r\n", picture, b"\r\n"].concat();
+            match chunked {
+                true => [format!("{:x}\r\n", part.len()).as_bytes(), &part, b"\r\n"].concat(),
+                false => part,
+            }
+        };
+        stream.write_all(&part(&picture[..100], ""))?;
+        stream.write_all(&part(picture, &fields))?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[test]
+fn pictures_of_a_server_of_http_cost_no_allocation() {
+    for server in [
+        Server::Stream { chunked: false },
+        Server::Stream { chunked: true },
+        Server::Snapshots { closes: false },
+        // A connection for each picture.
+        Server::Snapshots { closes: true },
+    ] {
+        let [few, many] = [N, 10 * N].map(|count| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = listener.local_addr().expect("its address");
+            let url = format!("http://me:pw@{address}/x?y");
+            let camera = format!("[camera]\nsource = \"http\"\nurl = \"{url}\"\n");
+            let config = format!("{camera}linger_s = 0\nfps = 50\n{LISTENERS}");
+            let pictures: Vec<_> = (0..10).map(|number| jpeg(number, 5000)).collect();
+            std::thread::scope(|scope| {
+                scope.spawn(|| server.serve(&listener, &pictures));
+                let allocations = allocations(&config, |camd| {
+                    let mut push = connect(camd.push());
+                    for _ in 0..count {
+                        let picture = push_next(&mut push);
+                        assert!(pictures.contains(&picture), "byte for byte");
+                    }
+                });
+                let mut last = TcpStream::connect(address).expect("it listens");
+                last.write_all(b"end").expect("it reads");
+                allocations
+            })
+        });
+        println!(
+            "{few} allocations for {N} pictures of a server of HTTP, {many} for {}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} pictures", 10 * N);
+    }
+}
+
 #[test]
 fn pictures_of_a_call_cost_no_allocation() {
     let [few, many] = [N, 10 * N].map(|count| {

@@ -305,15 +305,15 @@ fn wrong_usage() {
         ),
         (
             "fetch box:8080",
-            "\"box:8080\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"box:8080\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch pull://",
-            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch cal://anna:secret@box",
-            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch push://a:1 push://b:1",

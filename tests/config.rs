@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
     Address, Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig,
     ListenerConfig, NeighbourConfig, Remote, Secret, Settle, SinkConfig, SinkFormat, SinkKind,
-    SourceKind, demo_config, load, parse,
+    SourceKind, Url, demo_config, load, parse,
 };
 use camd::encode::renditions::Profile;
 use camd::picture::frame::{Area, Chroma, PixelFormat};
@@ -120,6 +121,14 @@ fn dial(user: &str, host: &str, port: u16) -> Dial {
     }
 }
 
+fn url(host: &str, port: u16, target: &str) -> Url {
+    Url {
+        server: remote(host, port),
+        target: target.into(),
+        login: None,
+    }
+}
+
 fn remote(host: &str, port: u16) -> Remote {
     Remote {
         host: host.into(),
@@ -138,6 +147,10 @@ fn default() -> Config {
             path: None,
             key: "169254".into(),
             address: None,
+            url: None,
+            user: None,
+            password: None,
+            password_file: None,
             width: 640,
             height: 480,
             fps: 30,
@@ -260,6 +273,9 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
         width: 320,
         height: 240,
     });
+    expected.camera.url = Some(url("192.168.1.20", 80, "/stream"));
+    expected.camera.user = Some("viewer".into());
+    expected.camera.password = Secret::new("secret");
     expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
     expected.call.user = Name::new("hall");
     expected.call.password = Secret::new("secret");
@@ -295,6 +311,9 @@ fn each_key_reaches_its_field() {
         command = ["cat", ""]
         path = "films/a.mjpeg"
         address = "unix:/run/vision.sock"
+        url = "http://[fe80::1%25eth0]:81/a/../b?c=d#e"
+        user = "grüße"
+        password = "s3cret:"
         width = 0x500
         height = 1_024
         fps = 7
@@ -393,6 +412,10 @@ fn each_key_reaches_its_field() {
             path: Some("films/a.mjpeg".into()),
             key: "schlüssel".into(),
             address: Some(Address::Unix("/run/vision.sock".into())),
+            url: Some(url("fe80::1%eth0", 81, "/b?c=d")),
+            user: Some("grüße".into()),
+            password: Secret::new("s3cret:"),
+            password_file: None,
             width: 1280,
             height: 1024,
             fps: 7,
@@ -511,7 +534,9 @@ fn file_with(setting: &Setting, value: &str) -> String {
             false => ["kind = \"memfd\"", "", ""],
         },
         // So that any source is good.
-        (Section::Camera, "source") => ["path = \"p\"", "address = \"h:1\"", ""],
+        (Section::Camera, "source") => {
+            ["path = \"p\"", "address = \"h:1\"", "url = \"http://h:1/\""]
+        }
         _ => ["", "", ""],
     };
     let behind = match (setting.section, setting.key) {
@@ -616,6 +641,123 @@ fn a_source_by_another_name_is_told_what_to_write() {
 }
 
 #[test]
+fn the_url_of_a_camera_says_what_to_write() {
+    for (url, words) in [
+        (
+            "cam.local/stream",
+            r#"there is no http:// in front; write "http://cam.local/stream""#,
+        ),
+        (
+            "me:s3cret@cam.local:81",
+            r#"there is no http:// in front; write "http://USER:PASSWORD@cam.local:81""#,
+        ),
+        (
+            "rtsp://me:s3cret@cam/live",
+            r#""rtsp" is another protocol; write source = "pipe" and command = ["ffmpeg", "#,
+        ),
+        (
+            "rtsp://me:s3cret@cam/live",
+            r#""rtsp://USER:PASSWORD@cam/live""#,
+        ),
+        (
+            "https://me:s3cret@cam/",
+            r#""https" is another protocol; TLS (https) is not there yet: write source = "pipe" and "#,
+        ),
+        (
+            "ftp://me:s3cret@cam/",
+            r#""ftp" is another protocol; allowed: http://"#,
+        ),
+        (
+            "http://cam/a picture.jpg",
+            "a space is written as %20; allowed: http://",
+        ),
+        ("http://me:s3c/ret@cam/", "/ is %2F"),
+        ("http://me:s3cret@cam:99999/", "1 to 65535"),
+        ("http://me:s3creté@cam/", "as %XX"),
+        ("http://mé:s3cret@cam/x y", "%20"),
+    ] {
+        let text = format!("[camera]\nsource = \"http\"\nurl = {url:?}\n");
+        let errors = errors(&text);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].starts_with("camd.toml:3: camera.url: "),
+            "{errors:?}"
+        );
+        assert!(errors[0].contains(words), "{url}: {errors:?}");
+        assert!(!errors[0].contains("s3c"), "{errors:?}");
+    }
+    // At other keys, too.
+    for line in [
+        "source = \"http://me:s3cret@cam/x\"",
+        "source = \"https://me:s3cret@cam/x\"",
+        "source = \"push\"\naddress = \"http://me:s3cret@cam/x\"",
+    ] {
+        let errors = errors(&format!("[camera]\n{line}\n"));
+        assert!(!errors[0].contains("s3cret"), "{errors:?}");
+    }
+    let wrong = &errors("[camera]\nsource = \"http://me:pw@cam/x\"\n")[0];
+    let words = r#"; write source = "http" and url = "http://USER:PASSWORD@cam/x"; allowed"#;
+    assert!(wrong.contains(words), "{wrong}");
+    let wrong = &errors("[camera]\nsource = \"esp32-cam\"\n")[0];
+    assert!(
+        wrong.contains(r#"; write source = "http", and the URL"#),
+        "{wrong}"
+    );
+    assert_eq!(
+        errors("[camera]\nsource = \"http\"\n"),
+        [
+            r#"camd.toml:1: camera.url: missing, source "http" needs it; allowed: "http://host:port/path", the URL of a stream or of a snapshot"#
+        ]
+    );
+    assert_eq!(
+        errors("[camera]\nsource = \"http\"\nurl = \"http://me:pw@localhost:8080/stream?x=y\"\n"),
+        [
+            r#"camd.toml:3: camera.url: "http://localhost:8080/stream?…" is a listener of this camd's own; allowed: another server"#
+        ]
+    );
+}
+
+#[test]
+fn a_login_stands_in_one_place() {
+    let login = |text: &str| {
+        let config = good(&format!("[camera]\nsource = \"http\"\n{text}"));
+        let url = config.camera.camera_url().expect("a URL");
+        assert!(!format!("{config:?}").contains("s3cret"));
+        url.login.is_some()
+    };
+    assert!(!login("url = \"http://cam/\"\n"));
+    assert!(login("url = \"http://me:s3cret@cam/\"\n"));
+    assert!(login("url = \"http://cam/\"\nuser = \"me\"\n"));
+    assert!(login(
+        "url = \"http://cam/\"\nuser = \"me\"\npassword = \"s3cret\"\n"
+    ));
+    let file = scratch("camera-password.txt", b"s3cret\n");
+    let keys = format!("url = \"http://cam/\"\nuser = \"me\"\npassword_file = {file:?}\n");
+    assert!(login(&keys));
+    let config = good(&format!("[camera]\nsource = \"http\"\n{keys}"));
+    assert_eq!(config.camera.password, Secret::new("s3cret"));
+    for (key, line) in [
+        ("user", "user = \"me\"\n".to_owned()),
+        ("password", "password = \"s3cret\"\n".to_owned()),
+        ("password_file", format!("password_file = {file:?}\n")),
+    ] {
+        let text = format!("[camera]\nurl = \"http://me:s3cret@cam/\"\n{line}");
+        assert_eq!(
+            errors(&text),
+            [format!(
+                "camd.toml:3: camera.{key}: the URL has a login, too; allowed: one of the two"
+            )]
+        );
+    }
+    assert_eq!(
+        errors(&format!(
+            "[camera]\npassword = \"s3cret\"\npassword_file = {file:?}\n"
+        )),
+        ["camd.toml:3: camera.password_file: there is a password, too; allowed: one of the two"]
+    );
+}
+
+#[test]
 fn the_demo_can_have_other_ports() {
     let ports = |port| -> Vec<u16> {
         let config = camd::config::demo_config_at(port);
@@ -675,6 +817,9 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
         "key" => (own(&["169254", "Küche 1"]), own(&["", "a\\u0000"])),
         "socket" => (own(&["/run/s"]), own(&["", "s", "/\\u0000"])),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
+        "user" if section == Section::Camera => {
+            (own(&["admin", "Tür 2"]), own(&["", "a\\nb", "a:b"]))
+        }
         "user" => (own(&["camera", "Tür 2"]), own(&["", "a\\nb"])),
         "password_file" => (vec![password_file()], own(&["", "file", "/a\\u0000"])),
         "path" => (own(&["/", "pictures"]), own(&["", "a\\u0000"])),
@@ -854,6 +999,10 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
         "socket" => {
             good.push(format!("/{}", "s".repeat(106)));
             bad.push(format!("/{}", "s".repeat(107)));
+        }
+        "user" if section == Section::Camera => {
+            good.push("ü".repeat(128));
+            bad.push(format!("{}a", "ü".repeat(128)));
         }
         "user" => {
             good.push("\u{1f600}".repeat(32));
@@ -1042,6 +1191,19 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["a string"]);
             }
+            Kind::Url { .. } => {
+                for good in ["http://box", "http://me:pw@[::1]:8080/x?y"] {
+                    accept(setting, &format!("{good:?}"));
+                }
+                for (bad, what) in [
+                    ("", "it is empty"),
+                    ("http://", "it names no host"),
+                    ("http://box/a b", "a space is written as %20"),
+                ] {
+                    refuse(setting, &format!("{bad:?}"), "", what);
+                }
+                refuse_other_types(setting, &["a string"]);
+            }
             Kind::Program { .. } => {
                 accept(setting, "[]");
                 accept(setting, r#"["a", "", "b c"]"#);
@@ -1099,7 +1261,7 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("head_timeout_s"), "seconds from 0.1 to 3600");
     assert_eq!(
         allowed("source"),
-        r#""v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#
+        r#""v4l2", "pipe", "replay", "pattern", "call", "push", "http", "qt-shm""#
     );
     assert_eq!(allowed("kind"), r#""qt-shm", "memfd""#);
     assert_eq!(allowed("mode"), "0o600, 0o660, 0o666");
@@ -1155,11 +1317,11 @@ ack_timeout_s = "10s"
         [
             r#"camd.toml:2: camera.name: "" is not valid; allowed: 1 to 64 characters, no control characters"#,
             r#"camd.toml:3: camera.widht: unknown key; did you mean "width"?"#,
-            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "push", "qt-shm""#,
+            r#"camd.toml:4: camera.source: "v4l" is unknown; allowed: "v4l2", "pipe", "replay", "pattern", "call", "push", "http", "qt-shm""#,
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, width, height, fps, format, buffers, linger_s, settle, rotate, flip, crop, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, url, user, password, password_file, width, height, fps, format, buffers, linger_s, settle, rotate, flip, crop, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,
@@ -1730,9 +1892,10 @@ fn sinks() {
     );
 }
 
+/// Written once: tests run at the same time, and one must not see it empty while another writes it.
 fn password_file() -> String {
-    let path = scratch("password", b"from the file\n");
-    path.to_str().unwrap().to_owned()
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| scratch("password", b"from the file\n"));
+    FILE.to_str().unwrap().to_owned()
 }
 
 #[test]

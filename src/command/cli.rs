@@ -280,15 +280,17 @@ URL:
   push://HOST:PORT           take each picture (camd's push listener)
   raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
-  http://HOST:PORT/snapshot  one picture
+  http://HOST:PORT/snapshot  one picture; http://USER:PASSWORD@HOST:PORT/PATH if
+                             the server wants a login (Basic); no https
   call://USER:PASSWORD@HOST:PORT/CAMERA
                              call CAMERA at a relay (camd's call listener), and
                              hang up when done. Only HOST is needed: without
                              the others CAMERA is `camera`, USER a new name.
-                             Write : / ? # @ % in names and passwords as %3A
-                             %2F %3F %23 %40 %25, other than ASCII as %XX
-                             (UTF-8). Other users of this machine may see a
-                             command line, and a password in it.
+                             Write : / ? # @ % in names and passwords, also
+                             those of http://, as %3A %2F %3F %23 %40 %25, other
+                             than ASCII as %XX (UTF-8). Other users of this
+                             machine may see a command line, and a password in
+                             it.
   memfd:PATH                 the shared memory of a sink on this machine, by its
                              socket; pixels are encoded to JPEG
   shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
@@ -309,6 +311,7 @@ Options:
 
 Examples:
   camd fetch http://box:8080/snapshot -o now.jpg
+  camd fetch http://admin:secret@10.0.0.9/stream -n 0 -o - | ffplay -
   camd fetch pull://box:8082 -n 100 -o pictures/
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
@@ -566,7 +569,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

@@ -6,21 +6,25 @@
 
 mod address;
 mod error;
+mod escape;
 mod read;
 mod secret;
 mod sections;
 pub mod setting;
+mod url;
 
 use std::path::{Path, PathBuf};
 
 pub use address::{Address, Bind, Dial, Remote};
 pub use error::ConfigError;
 pub(crate) use error::nearest;
-pub use secret::Secret;
+pub(crate) use escape::decode;
+pub use secret::{Login, Secret};
 pub use sections::{
     CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
     NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
+pub use url::Url;
 
 use error::line_at;
 

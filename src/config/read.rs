@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::address::Bind;
+use super::address::{Address, Bind};
 use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
@@ -18,6 +18,7 @@ use super::sections::{
     NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
+use super::url::{self, Url};
 use crate::limits::{
     DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS,
 };
@@ -92,6 +93,10 @@ fn neutral() -> Config {
             path: None,
             key: String::new(),
             address: None,
+            url: None,
+            user: None,
+            password: None,
+            password_file: None,
             width: 0,
             height: 0,
             fps: 0,
@@ -592,6 +597,32 @@ impl Reader<'_> {
         self.config.call = call;
     }
 
+    /// What holds between the keys of the login to a camera.
+    fn login(&mut self, place: &impl Fn(&str) -> Option<usize>) {
+        let mut camera = std::mem::replace(&mut self.config.camera, neutral().camera);
+        let file = camera.password_file.clone();
+        let at = |key: &str| place(key).unwrap_or(0);
+        self.password("camera", at, &mut camera.password, file.as_deref());
+        if camera.url.as_ref().is_some_and(|url| url.login.is_some()) {
+            let key = match &camera {
+                CameraConfig { user: Some(_), .. } => Some("user"),
+                CameraConfig {
+                    password_file: Some(_),
+                    ..
+                } => Some("password_file"),
+                CameraConfig {
+                    password: Some(_), ..
+                } => Some("password"),
+                _ => None,
+            };
+            if let Some(key) = key {
+                let what = "the URL has a login, too; allowed: one of the two";
+                self.error(at(key), format!("camera.{key}"), what);
+            }
+        }
+        self.config.camera = camera;
+    }
+
     /// What the chosen source cannot do without.
     fn camera_needs(&mut self, root: &DeTable<'_>) {
         let section = Section::Camera.name();
@@ -600,8 +631,32 @@ impl Reader<'_> {
             let value = section.get_ref().get(key).unwrap_or(section);
             Some(value.span().start)
         };
+        self.login(&place);
         let camera = &self.config.camera;
         match camera.source {
+            SourceKind::Http => {
+                let at = place("url").unwrap_or(0);
+                let what = match camera.camera_url() {
+                    None if self.failed("camera.url") => return,
+                    None => format!(
+                        "{MISSING}, source \"http\" needs it; allowed: \"http://host:port/path\", the URL of a stream or of a snapshot"
+                    ),
+                    Some(url) => {
+                        let server = Address::Tcp(url.server.clone());
+                        let served = |listener: &&ListenerConfig| {
+                            listener.protocol == ProtocolKind::Http
+                                && server.is_served_by(&listener.bind)
+                        };
+                        if self.config.listeners.iter().find(served).is_none() {
+                            return;
+                        }
+                        format!(
+                            "\"{url}\" is a listener of this camd's own; allowed: another server"
+                        )
+                    }
+                };
+                self.error(at, "camera.url", what);
+            }
             SourceKind::Replay if camera.path.is_none() && !self.failed("camera.path") => {
                 let what = format!(
                     "{MISSING}, source \"replay\" needs it; allowed: a folder of JPEGs, or one MJPEG file"
@@ -674,6 +729,10 @@ fn way_out(setting: &Setting, value: &DeValue<'_>) -> String {
     let way_out = match (setting.section, setting.key) {
         (Section::Listener, "bind") => Bind::way_out(&text),
         (Section::Camera, "source") => SourceKind::way_out(&text),
+        (Section::Camera, "url") if url::is_http(&text) => None,
+        (Section::Camera, "url") if !matches!(value, DeValue::String(_)) => None,
+        (Section::Camera, "url") if text.contains("://") => SourceKind::way_out(&text),
+        (Section::Camera, "url") => url::way_out(&text),
         _ => None,
     };
     way_out.map_or(String::new(), |way_out| format!("; {way_out}"))
@@ -774,6 +833,9 @@ fn set(
                 config,
                 secret.ok_or_else(|| wrong("is empty or too long".to_owned()))?,
             );
+        }
+        (Kind::Url { set }, DeValue::String(text)) => {
+            set(config, Url::parse(text).map_err(wrong)?);
         }
         (Kind::Program { set }, DeValue::Array(words)) => {
             set(config, all(words.iter().map(word))?);
@@ -890,6 +952,8 @@ fn kind_of(value: &DeValue<'_>) -> &'static str {
 /// As a person would write it, control characters escaped, cut where it gets long.
 fn quoted(text: &str) -> String {
     const SHOWN: usize = 40;
+    let masked = text.contains("://").then(|| url::without_login(text));
+    let text = masked.as_deref().unwrap_or(text);
     let mut shown: String = text.chars().take(SHOWN).collect();
     if shown.len() < text.len() {
         shown.push('…');

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Address, Bind, Dial};
-use super::secret::Secret;
+use super::secret::{Login, Secret};
+use super::url::{Url, without_login};
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
@@ -63,6 +64,14 @@ pub struct CameraConfig {
     pub key: String,
     /// push
     pub address: Option<Address>,
+    /// http
+    pub url: Option<Url>,
+    /// http: to log in with, unless `url` has a login.
+    pub user: Option<String>,
+    /// http: from `password` or `password_file`; `None`: an empty one.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
     /// In pixels, before turning.
     pub width: u16,
     /// In pixels, before turning.
@@ -134,6 +143,16 @@ impl CameraConfig {
         let crop = self.crop.map(|crop| crop.within(turned).size());
         crop.unwrap_or(turned)
     }
+
+    /// http: where to, with the login from wherever it was written.
+    pub fn camera_url(&self) -> Option<Url> {
+        let mut url = self.url.clone()?;
+        if url.login.is_none() && (self.user.is_some() || self.password.is_some()) {
+            let user = self.user.clone().unwrap_or_default();
+            url.login = Some(Login::new(user, self.password.clone()));
+        }
+        Some(url)
+    }
 }
 
 /// What changes places.
@@ -201,19 +220,22 @@ pub enum SourceKind {
     Call,
     /// A push server.
     Push,
+    /// A server of HTTP.
+    Http,
     /// A Qt program's shared memory.
     QtShm,
 }
 
 impl SourceKind {
     /// All of them, in the order of the error messages.
-    pub const ALL: [SourceKind; 7] = [
+    pub const ALL: [SourceKind; 8] = [
         SourceKind::V4l2,
         SourceKind::Pipe,
         SourceKind::Replay,
         SourceKind::Pattern,
         SourceKind::Call,
         SourceKind::Push,
+        SourceKind::Http,
         SourceKind::QtShm,
     ];
 
@@ -225,7 +247,12 @@ impl SourceKind {
         };
         let scheme = scheme.to_ascii_lowercase();
         let with_ffmpeg = |options: &str, example: &str| {
-            let url = if url.is_empty() { example } else { url };
+            // Errors are for other eyes, too.
+            let url = if url.is_empty() {
+                example.to_owned()
+            } else {
+                without_login(url)
+            };
             format!(
                 "write source = \"pipe\" and command = [\"ffmpeg\", \"-hide_banner\", \"-loglevel\", \"warning\", \"-nostdin\", {options}\"-i\", {url:?}, \"-f\", \"image2pipe\", \"-vcodec\", \"mjpeg\", \"-\"]"
             )
@@ -235,7 +262,18 @@ impl SourceKind {
                 with_ffmpeg("\"-rtsp_transport\", \"tcp\", ", "rtsp://USER:PASSWORD@HOST/PATH")
             }
             "rtmp" | "srt" | "udp" | "rtp" | "hls" | "ffmpeg" => with_ffmpeg("", "URL"),
-            "http" | "https" if !url.is_empty() => with_ffmpeg("", url),
+            "https" => format!(
+                "TLS (https) is not there yet: {}",
+                with_ffmpeg("", "https://HOST/PATH")
+            ),
+            "http" if !url.is_empty() => {
+                format!("write source = \"http\" and url = {:?}", without_login(url))
+            }
+            "mjpg-streamer" | "mjpg_streamer" | "ustreamer" | "motion" | "esp32" | "esp32-cam"
+            | "ip" | "ipcam" | "ip-camera" | "network" | "url" | "snapshot" => {
+                "write source = \"http\", and the URL of the stream or of the snapshot as url"
+                    .to_owned()
+            }
             "libcamera" | "rpicam" | "raspicam" | "picamera" | "picamera2" | "csi" => {
                 "write source = \"pipe\" and command = [\"rpicam-vid\", \"-t\", \"0\", \"-n\", \"--codec\", \"mjpeg\", \"-o\", \"-\"]".to_owned()
             }
@@ -262,6 +300,7 @@ impl SourceKind {
             SourceKind::Pattern => "pattern",
             SourceKind::Call => "call",
             SourceKind::Push => "push",
+            SourceKind::Http => "http",
             SourceKind::QtShm => "qt-shm",
         }
     }

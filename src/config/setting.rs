@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{Address, Bind, Dial, base_path, is_allow_origin, is_neighbour_url};
-use super::secret::Secret;
+use super::secret::{Login, Secret};
 use super::sections::{
     Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig, SinkFormat,
     SinkKind, SourceKind,
 };
+use super::url::Url;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
     FRAME_BYTES_MIN, MAX_CLIENTS, NEIGHBOUR_NAME, PASSWORD, SINK_KEY, SINK_READERS_MAX,
@@ -223,6 +224,11 @@ pub enum Kind {
         /// Puts it into its field.
         set: fn(&mut Config, Secret),
     },
+    /// The URL of a camera. No error may show the login in it.
+    Url {
+        /// Puts it into its field.
+        set: fn(&mut Config, Url),
+    },
     /// A program and its arguments.
     Program {
         /// Puts them into their field.
@@ -272,6 +278,7 @@ impl fmt::Display for Kind {
             }
             Kind::Text { allowed, .. } => f.write_str(allowed),
             Kind::Password { .. } => write!(f, "1 to {PASSWORD} characters"),
+            Kind::Url { .. } => f.write_str("http://[USER:PASSWORD@]HOST[:PORT]/PATH"),
             Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
             Kind::Controls { .. } => {
                 f.write_str("names as `camd devices` prints them, with integers, true or false")
@@ -383,7 +390,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "source",
-        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, a push server, or a Qt program's shared memory.",
+        doc: "Where pictures come from: a V4L2 device, a program's output, files, a built-in moving picture, a video call, a push server, a URL of HTTP, or a Qt program's shared memory.",
         absent: Absent::Default(r#""v4l2""#),
         only: &[],
         kind: Kind::Choice {
@@ -456,6 +463,54 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, text| {
                 c.camera.address = Address::parse(text);
                 c.camera.address.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "url",
+        doc: "http: another server's MJPEG stream, or its snapshot, for which camd asks fps times a second; that source needs it.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Url {
+            set: |c, url| c.camera.url = Some(url),
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "user",
+        doc: "http: the user that the server knows (Basic), if none is in the URL; not set: no login.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: Login::USER,
+            set: |c, text| {
+                c.camera.user = Some(text.to_owned());
+                Login::is_user(text)
+            },
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "password",
+        doc: "http: the password of that user; not set: none.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Password {
+            set: |c, secret| c.camera.password = Some(secret),
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "password_file",
+        doc: "A file whose first line is the password; use it in place of password.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                c.camera.password_file = Some(PathBuf::from(text));
+                Path::new(text).is_absolute() && !text.contains('\0')
             },
         },
     },

@@ -22,6 +22,7 @@
 //! A stream goes on until the client goes. In `Idle` a request must be whole within limits.head_timeout_s: 408 for half
 //! a one, and the end for none. After a reply with `Connection: close` the connection ends.
 
+pub mod answer;
 mod origin;
 pub mod target;
 

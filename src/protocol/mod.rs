@@ -5,7 +5,7 @@
 //! | [`pull`] | for each picture, and for each part of it | `newImage:<size>`, then parts of at most 1380 bytes |
 //! | [`push`] | nothing | every picture behind two int32 lengths |
 //! | [`raw`] | nothing | every picture and nothing else |
-//! | [`http`] | by GET | a multipart stream, single pictures, state pages |
+//! | [`http`] | by GET | a multipart stream, single pictures, state pages; with the client's half of that, [`http::answer`] |
 //! | [`call`] | by ringing up the camera, or each other | messages of other users, and pictures among them |
 //!
 //! To a [slot](crate::client::slot::Slot) each of them is a [`session::Session`]. A new protocol is a file here, which

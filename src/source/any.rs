@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::control::{Control, ControlError};
 use super::interface::{Captured, Fault, Negotiated, Source};
-use super::{call, pattern, pipe, push, qt_shm, replay, v4l2};
+use super::{call, http, pattern, pipe, push, qt_shm, replay, v4l2};
 use crate::config::{Config, SourceKind};
 use crate::picture::frame::Frame;
 
@@ -26,6 +26,8 @@ pub enum AnySource {
     Call(call::Call),
     /// `source = "push"`
     Push(push::Push),
+    /// `source = "http"`
+    Http(http::Http),
     /// `source = "qt-shm"`
     QtShm(qt_shm::QtShm),
 }
@@ -40,6 +42,7 @@ macro_rules! each {
             AnySource::Pattern($source) => $call,
             AnySource::Call($source) => $call,
             AnySource::Push($source) => $call,
+            AnySource::Http($source) => $call,
             AnySource::QtShm($source) => $call,
         }
     };
@@ -81,6 +84,12 @@ impl AnySource {
                     .clone()
                     .expect("the configuration has an address for source = \"push\"");
                 AnySource::Push(push::Push::new(server, frame_bytes, camera.fps))
+            }
+            SourceKind::Http => {
+                let url = camera
+                    .camera_url()
+                    .expect("the configuration has a URL for source = \"http\"");
+                AnySource::Http(http::Http::new(url, frame_bytes, camera.fps))
             }
             SourceKind::QtShm => AnySource::QtShm(qt_shm::QtShm::new(&camera.key, camera.fps)),
         }

@@ -65,6 +65,8 @@ enum Step {
         others: vec::IntoIter<SockAddr>,
     },
     Connected(Link),
+    /// There was a connection to this address.
+    HungUp(SockAddr),
 }
 
 impl Dialer {
@@ -152,7 +154,7 @@ impl Dialer {
     pub fn deadline(&self) -> Option<Instant> {
         let opening = self.opening.as_ref()?;
         match opening.step {
-            Step::Connected(_) => None,
+            Step::Connected(_) | Step::HungUp(_) => None,
             _ => Some(opening.until),
         }
     }
@@ -187,6 +189,39 @@ impl Dialer {
         }
     }
 
+    /// Closes the connection, if there is one, so that [`Dialer::again`] can make another.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(opening) = &mut self.opening
+            && let Step::Connected(link) = &opening.step
+        {
+            opening.step = Step::HungUp(link.to.clone());
+        }
+    }
+
+    /// Connects once more to the address that there is or was a connection to, or to another port of it, in place of that
+    /// connection. Looks nothing up and takes no memory, as some servers want a connection for each picture. The descriptor
+    /// stays.
+    pub(super) fn again(&mut self, port: Option<u16>, now: Instant) -> Result<(), Fault> {
+        self.hang_up();
+        let Some(mut opening) = self.opening.take() else {
+            return Ok(());
+        };
+        if let Step::HungUp(to) = opening.step {
+            let elsewhere = port.and_then(|port| {
+                let mut to = to.as_socket()?;
+                to.set_port(port);
+                Some(SockAddr::from(to))
+            });
+            let to = elsewhere.unwrap_or(to);
+            let socket = begin(&opening.poll, &to).map_err(|error| self.fault(error))?;
+            let others = Vec::new().into_iter();
+            opening.step = Step::Connecting { socket, to, others };
+            opening.until = now + CONNECT_WAIT;
+        }
+        self.opening = Some(opening);
+        Ok(())
+    }
+
     /// The connection, for good, if there is one: it is nobody's to poll then. Only for servers of TCP.
     pub fn take(&mut self) -> Option<TcpStream> {
         let Opening { poll, step, .. } = self
@@ -217,7 +252,7 @@ impl Dialer {
             },
             Step::Connecting { socket, to, others } => {
                 let why = match outcome(&socket) {
-                    Ok(true) => return Ok((Step::Connected(Link::new(socket)), true)),
+                    Ok(true) => return Ok((Step::Connected(Link::new(socket, to)), true)),
                     Ok(false) if !late => {
                         return Ok((Step::Connecting { socket, to, others }, false));
                     }
@@ -226,7 +261,7 @@ impl Dialer {
                 };
                 Ok((self.connect(poll, others, why)?, true))
             }
-            Step::Connected(_) => Ok((step, false)),
+            Step::Connected(_) | Step::HungUp(_) => Ok((step, false)),
         }
     }
 
@@ -348,15 +383,17 @@ impl Lookup {
 /// A connection, and whether there may be something to do on it.
 pub struct Link {
     socket: Socket,
+    to: SockAddr,
     readable: bool,
     writable: bool,
 }
 
 impl Link {
     /// Nobody knows yet whether there is something to do: the first try tells.
-    fn new(socket: Socket) -> Link {
+    fn new(socket: Socket, to: SockAddr) -> Link {
         Link {
             socket,
+            to,
             readable: true,
             writable: true,
         }

@@ -32,7 +32,7 @@ pub struct Cropped {
 pub struct Negotiated {
     /// Of the pictures.
     pub format: PixelFormat,
-    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push, qt-shm).
+    /// In pixels; 0 by 0 where only the first picture will tell (pipe, call, push, http, qt-shm).
     pub width: u16,
     /// As `width`.
     pub height: u16,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `interface.rs`, `control.rs` | what a source is to the rest of camd; a camera's controls |
 //! | `any.rs` | the source that the configuration names, of these: |
-//! | `v4l2/`, `pipe.rs`, `replay.rs`, `pattern.rs`, `call.rs`, `push.rs`, `qt_shm.rs` | one kind each |
+//! | `v4l2/`, `pipe.rs`, `replay.rs`, `pattern.rs`, `call.rs`, `push.rs`, `http.rs`, `qt_shm.rs` | one kind each |
 //! | `dial.rs`, `newest.rs` | what several of them need: a connection to a server; the newest of the JPEGs it sends |
 //! | `camera.rs` | a source that is opened again after each fault |
 //! | `say.rs` | what the log says of an opening, once |
@@ -16,6 +16,7 @@ pub mod camera;
 mod canvas;
 mod control;
 pub mod dial;
+pub mod http;
 mod interface;
 mod newest;
 pub mod no_picture;

@@ -1,6 +1,6 @@
 //! The newest picture of a source that is sent one JPEG after the other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::interface::Captured;
 use crate::measure::decimate::Decimator;
@@ -35,13 +35,29 @@ impl Newest {
         self.picture.capacity()
     }
 
-    /// Takes in a picture of at most [`Newest::capacity`] bytes, unless it comes too early for the wanted rate, and notes
+    /// From now on so many of them a second at most.
+    pub(super) fn set_pace(&mut self, fps: u16) {
+        self.decimator = Decimator::new(fps);
+    }
+
+    /// As [`Newest::take_in_of_age`], of a picture that is taken as it comes.
+    pub(super) fn take_in(&mut self, now: Instant, jpeg: &[u8], captured: &mut Captured) -> bool {
+        self.take_in_of_age(Duration::ZERO, now, jpeg, captured)
+    }
+
+    /// Takes in a picture of at most [`Newest::capacity`] bytes that was taken so long ago, unless it comes too early for the wanted rate, and notes
     /// what became of it in `captured`, which has what came before it in the same [`super::Source::capture`]. False: it is
     /// damaged.
-    pub(super) fn take_in(&mut self, now: Instant, jpeg: &[u8], captured: &mut Captured) -> bool {
+    pub(super) fn take_in_of_age(
+        &mut self,
+        age: Duration,
+        now: Instant,
+        jpeg: &[u8],
+        captured: &mut Captured,
+    ) -> bool {
         let wanted = self.decimator.wants(now);
         if wanted || captured.fresh {
-            match self.place(now, jpeg) {
+            match self.place(age, now, jpeg) {
                 Ok(true) => {}
                 // The other field.
                 Ok(false) => return true,
@@ -61,7 +77,7 @@ impl Newest {
     }
 
     /// False: it is not to be shown.
-    fn place(&mut self, now: Instant, jpeg: &[u8]) -> Result<bool, jpeg::Defect> {
+    fn place(&mut self, age: Duration, now: Instant, jpeg: &[u8]) -> Result<bool, jpeg::Defect> {
         let Some(found) = self.examiner.examine(jpeg)? else {
             return Ok(false);
         };
@@ -70,7 +86,12 @@ impl Newest {
             Some(at) => jpeg::insert_tables(whole, at, &mut self.picture)?,
             None => self.picture.copy_tail(whole, 0),
         }
-        self.meta = Some(FrameMeta::taken(now, found.width, found.height));
+        let meta = FrameMeta::taken(now, found.width, found.height);
+        self.meta = Some(FrameMeta {
+            captured: now.checked_sub(age).unwrap_or(now),
+            wall: meta.wall.saturating_sub(age),
+            ..meta
+        });
         Ok(true)
     }
 

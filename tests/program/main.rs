@@ -13,6 +13,7 @@ mod call_source;
 mod crop;
 mod exif;
 mod http;
+mod http_source;
 mod idle;
 mod listeners;
 mod log;

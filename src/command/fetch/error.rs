@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::limits::{ANSWER_HEAD, FRAME_BYTES_MAX};
+use crate::protocol::http::answer::Wrong;
+
 /// Why fetching failed; the text is one line for a person. The kinds are what a script may want to tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchError {
@@ -31,6 +34,19 @@ impl fmt::Display for FetchError {
 }
 
 impl std::error::Error for FetchError {}
+
+/// What no server of HTTP should send.
+impl From<Wrong> for FetchError {
+    fn from(wrong: Wrong) -> FetchError {
+        FetchError::Protocol(match wrong {
+            Wrong::TooLarge(_) => format!("a picture of more than {FRAME_BYTES_MAX} bytes"),
+            Wrong::LongHead => format!("the server's head is larger than {ANSWER_HEAD} bytes"),
+            Wrong::NoHead(None) => "the server does not speak HTTP: an incomplete head".to_owned(),
+            Wrong::NoHead(Some(error)) => format!("the server does not speak HTTP: {error}"),
+            wrong => format!("the server sends {wrong}"),
+        })
+    }
+}
 
 /// What a server said, made fit for a terminal: one line, of bounded length, without control characters (an escape
 /// sequence in an error page would otherwise reach the terminal).

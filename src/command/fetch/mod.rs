@@ -3,7 +3,7 @@
 //! It speaks to `camd` and to others of its kind:
 //!
 //! - `pull://host:8082`, `push://host:8081`, `raw://host:8084`;
-//! - `http://host/path`, whose Content-Type says whether it is one picture or a stream of them;
+//! - `http://host/path`, whose Content-Type says whether it is one picture or a stream of them, with a login or without;
 //! - `call://host:8083/camera`, which calls the camera at a relay;
 //! - on the same machine `memfd:/path`, a sink's shared memory, and `shm:KEY`, Qt's, with PNGs in it.
 //!

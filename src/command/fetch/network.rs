@@ -48,7 +48,7 @@ fn explain(error: FetchError, url: &Url, first: &[u8]) -> FetchError {
     }
     let header = heard.first_chunk::<HEADER>();
     let is_push = header.is_some_and(|header| parse_header(*header, PICTURE_LIMIT).is_some());
-    let found = if heard.starts_with(b"HTTP/") && url.scheme != Scheme::Http {
+    let found = if heard.starts_with(b"HTTP/") && !matches!(url.scheme, Scheme::Http(_)) {
         let answer = one_line(heard);
         format!("HTTP answers there (\"{answer}\"): try http://{place}/stream")
     } else if heard.starts_with(&[0xFF, 0xD8]) && url.scheme != Scheme::Raw {
@@ -93,7 +93,7 @@ enum Receiver {
     Pull(pull::Receiver),
     Push,
     Raw(raw::Receiver),
-    Multipart(http::Multipart),
+    Multipart(http::Stream),
     Single(http::Single),
     Call(call::Receiver),
 }
@@ -104,7 +104,7 @@ impl Receiver {
             Scheme::Pull => Ok(Receiver::Pull(pull::Receiver::new())),
             Scheme::Push => Ok(Receiver::Push),
             Scheme::Raw => Ok(Receiver::Raw(raw::Receiver::new())),
-            Scheme::Http => match http::request(wire, url)? {
+            Scheme::Http(login) => match http::request(wire, url, login.as_ref())? {
                 http::Answer::Stream(multipart) => Ok(Receiver::Multipart(multipart)),
                 http::Answer::Picture(single) if count == 1 => Ok(Receiver::Single(single)),
                 http::Answer::Picture(_) => Err(FetchError::Protocol(format!(

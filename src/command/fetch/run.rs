@@ -18,7 +18,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, `memfd:` or `shm:`. `call://` may have a password in it, see
+    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, `memfd:` or `shm:`. `http://` and `call://` may have a password in it, see
     /// [`without_password`](super::without_password).
     pub url: String,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.

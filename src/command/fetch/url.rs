@@ -1,7 +1,7 @@
-//! The five kinds of URL, as far as a camera needs them (RFC 3986; user names only for call, queries only for HTTP).
+//! The five kinds of URL, as far as a camera needs them (RFC 3986; user names only for call and HTTP, queries only for HTTP).
 
 use super::error::{FetchError, one_line};
-use crate::config::Secret;
+use crate::config::{Login, Secret, decode};
 use crate::limits::{PASSWORD, USER_NAME};
 use crate::protocol::call::Name;
 
@@ -13,7 +13,8 @@ pub(super) enum Scheme {
     Pull,
     Push,
     Raw,
-    Http,
+    /// With the login, if there is one.
+    Http(Option<Login>),
     Call(Call),
 }
 
@@ -31,7 +32,7 @@ impl Scheme {
     /// others are camd's.
     fn default_port(&self) -> u16 {
         match self {
-            Scheme::Http => 80,
+            Scheme::Http(_) => 80,
             Scheme::Push => 8081,
             Scheme::Pull => 8082,
             Scheme::Call(_) => 8083,
@@ -54,7 +55,7 @@ impl Url {
     pub(super) fn parse(text: &str) -> Result<Url, FetchError> {
         let wrong = |why: &str| {
             FetchError::Url(format!(
-                "{}: {why}; wanted is pull://host:port, push://host:port, raw://host:port, http://host:port/path or call://[user[:password]@]host:port/camera",
+                "{}: {why}; wanted is pull://host:port, push://host:port, raw://host:port, http://[user[:password]@]host:port/path or call://[user[:password]@]host:port/camera",
                 one_line(without_password(text).as_bytes())
             ))
         };
@@ -79,11 +80,26 @@ impl Url {
             "pull" => Scheme::Pull,
             "push" => Scheme::Push,
             "raw" => Scheme::Raw,
-            "http" => Scheme::Http,
             "call" if login.is_none() && rest.contains('@') => {
                 return Err(wrong(
                     "within a name or a password, / is %2F, ? is %3F, # is %23, @ is %40",
                 ));
+            }
+            // No port, so that it is a login which is cut.
+            "http"
+                if login.is_none()
+                    && rest.contains('@')
+                    && authority
+                        .rsplit_once(':')
+                        .is_some_and(|(_, port)| port.parse::<u16>().is_err()) =>
+            {
+                return Err(wrong(
+                    "within a name or a password, / is %2F, ? is %3F, # is %23, @ is %40",
+                ));
+            }
+            "http" => {
+                let login = login.map(Login::from_url).transpose();
+                Scheme::Http(login.map_err(|why| wrong(&why))?)
             }
             "call" => Scheme::Call(
                 Call::parse(login.unwrap_or_default(), target).map_err(|why| wrong(&why))?,
@@ -91,7 +107,7 @@ impl Url {
             "https" => return Err(wrong("TLS is not spoken here")),
             _ => return Err(wrong("unknown scheme")),
         };
-        if login.is_some() && !matches!(scheme, Scheme::Call(_)) {
+        if login.is_some() && !matches!(scheme, Scheme::Call(_) | Scheme::Http(_)) {
             return Err(wrong(
                 "user names and passwords are not supported with this scheme",
             ));
@@ -132,8 +148,8 @@ impl Url {
             },
         };
         let target = match scheme {
-            Scheme::Http if target.starts_with('/') => target.to_owned(),
-            Scheme::Http => format!("/{target}"),
+            Scheme::Http(_) if target.starts_with('/') => target.to_owned(),
+            Scheme::Http(_) => format!("/{target}"),
             Scheme::Call(_) => String::new(),
             Scheme::Pull | Scheme::Push | Scheme::Raw if matches!(target, "" | "/") => {
                 String::new()
@@ -212,24 +228,6 @@ impl Call {
     }
 }
 
-/// %XX to bytes (RFC 3986, 2.1), and these to text.
-fn decode(text: &str) -> Result<String, String> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let digit = |at: usize| {
-            let byte = piece.as_bytes().get(at);
-            byte.and_then(|&b| char::from(b).to_digit(16))
-        };
-        let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return Err("behind a % stand two hexadecimal digits; % itself is %25".to_owned());
-        };
-        bytes.push((high * 16 + low) as u8);
-        bytes.extend_from_slice(&piece.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).map_err(|_| "what stands there as %XX is not UTF-8".to_owned())
-}
-
 /// The URL for other eyes: what may be a password in front of an @ is left out. Also where the text is no good URL, as
 /// one with a / in the password that should have been %2F.
 pub fn without_password(url: &str) -> String {
@@ -259,6 +257,8 @@ mod tests {
         (url.scheme, url.host, url.port, url.target)
     }
 
+    const HTTP: Scheme = Scheme::Http(None);
+
     fn is(scheme: Scheme, host: &str, port: u16, target: &str) -> (Scheme, String, u16, String) {
         (scheme, host.to_owned(), port, target.to_owned())
     }
@@ -272,17 +272,37 @@ mod tests {
         );
         assert_eq!(url("pull://cam"), is(Scheme::Pull, "cam", 8082, ""));
         assert_eq!(url("raw://cam/"), is(Scheme::Raw, "cam", 8084, ""));
-        assert_eq!(url("http://cam"), is(Scheme::Http, "cam", 80, "/"));
+        assert_eq!(url("http://cam"), is(HTTP, "cam", 80, "/"));
         assert_eq!(
             url("HTTP://cam:8080/?action=stream&1#x"),
-            is(Scheme::Http, "cam", 8080, "/?action=stream&1")
+            is(HTTP, "cam", 8080, "/?action=stream&1")
         );
-        assert_eq!(url("http://cam?a"), is(Scheme::Http, "cam", 80, "/?a"));
+        assert_eq!(url("http://cam?a"), is(HTTP, "cam", 80, "/?a"));
         assert_eq!(url("push://[::1]:5"), is(Scheme::Push, "::1", 5, ""));
         assert_eq!(
             url("http://[fe80::1%eth0]/stream"),
-            is(Scheme::Http, "fe80::1%eth0", 80, "/stream")
+            is(HTTP, "fe80::1%eth0", 80, "/stream")
         );
+    }
+
+    #[test]
+    fn logins_of_http() {
+        for (text, authorization) in [
+            ("http://me:secret@cam:81/x@y", Some("Basic bWU6c2VjcmV0")),
+            (
+                "http://me:sec%40ret%2F@cam:81/x@y",
+                Some("Basic bWU6c2VjQHJldC8="),
+            ),
+            ("http://cam:81/x@y", None),
+        ] {
+            let (scheme, host, port, target) = url(text);
+            assert_eq!((host.as_str(), port, target.as_str()), ("cam", 81, "/x@y"));
+            let Scheme::Http(login) = scheme else {
+                panic!("{text}: {scheme:?}");
+            };
+            let found = login.map(|login| login.authorization());
+            assert_eq!(found.as_deref(), authorization, "{text}");
+        }
     }
 
     #[test]
@@ -356,7 +376,10 @@ mod tests {
             ("push://[::1]80", "only :port"),
             ("push://cam/x", "no paths"),
             ("raw://cam/x.mjpg", "no paths"),
-            ("http://me:secret@cam/", "user names"),
+            ("http://me:se/cret@cam/", "/ is %2F"),
+            ("http://me:secret%@cam/", "hexadecimal"),
+            ("http://m%3Ae:secret@cam/", "without a colon"),
+            ("push://me:secret@cam/", "user names"),
             ("pull://me@cam/", "user names"),
             ("call://a:secret@:8083/b", "no host"),
             ("call://a:secret@cam:0/b", "1 to 65535"),

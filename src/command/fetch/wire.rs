@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::FetchError;
 use crate::limits::LINGER_CLOSE;
+use crate::protocol::http::answer::Chunks;
 
 /// Bytes asked of the kernel at once.
 const READ: usize = 64 * 1024;
@@ -17,6 +18,8 @@ pub(super) struct Wire {
     start: usize,
     timeout: Duration,
     deadline: Instant,
+    /// What comes is in chunks (HTTP).
+    chunks: Option<Chunks>,
     /// What came first: where it is not the protocol that was expected, it may tell which one it is.
     first: heapless::Vec<u8, FIRST>,
 }
@@ -51,6 +54,7 @@ impl Wire {
                         start: 0,
                         timeout,
                         deadline,
+                        chunks: None,
                         first: heapless::Vec::new(),
                     });
                 }
@@ -84,8 +88,41 @@ impl Wire {
         self.start += n;
     }
 
-    /// Waits for more bytes; how many came, 0 at the end of the connection.
+    /// What was received and is not consumed, and all that comes from now on, is a body in chunks, which is taken apart here.
+    pub(super) fn unchunk(&mut self) -> Result<(), FetchError> {
+        let mut chunks = Chunks::default();
+        let body = chunks.decode(&mut self.buffer[self.start..]);
+        self.buffer.truncate(self.start + body?);
+        self.chunks = Some(chunks);
+        Ok(())
+    }
+
+    /// Waits for more bytes; how many came, 0 at the end of the connection, or of a body in chunks.
     pub(super) fn fill(&mut self) -> Result<usize, FetchError> {
+        if self.chunks.is_none() {
+            return self.fill_raw();
+        }
+        loop {
+            if self.chunks.is_some_and(|chunks| chunks.is_over()) {
+                return Ok(0);
+            }
+            let got = self.fill_raw()?;
+            let had = self.buffer.len() - got;
+            let chunks = self.chunks.as_mut().expect("it was just seen");
+            if got == 0 {
+                return Err(FetchError::Protocol(
+                    "the server closed the connection within its answer (chunked)".to_owned(),
+                ));
+            }
+            let body = chunks.decode(&mut self.buffer[had..])?;
+            self.buffer.truncate(had + body);
+            if body > 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    fn fill_raw(&mut self) -> Result<usize, FetchError> {
         self.buffer.drain(..self.start);
         self.start = 0;
         let had = self.buffer.len();
@@ -125,6 +162,9 @@ impl Wire {
         out: &mut Vec<u8>,
         what: &str,
     ) -> Result<(), FetchError> {
+        while self.chunks.is_some() && self.received().len() < n {
+            self.fill_some(what)?;
+        }
         let buffered = n.min(self.received().len());
         out.extend_from_slice(&self.received()[..buffered]);
         self.consume(buffered);
