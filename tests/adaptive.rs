@@ -119,6 +119,7 @@ impl Source for Scenery {
             height: HEIGHT as u16,
             fps: None,
             orientation: None,
+            cropped: None,
             description: "simulated".into(),
         })
     }
@@ -143,6 +144,7 @@ impl Source for Scenery {
             height: HEIGHT as u16,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live: true,
         });
         Ok(Captured {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use camd::encode::codec::{Codec, Recipe};
 use camd::picture::frame::{
-    Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture,
+    Area, Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
 use camd::protocol::call::Kind;
 use common::qt::Place;
@@ -167,6 +167,40 @@ fn smaller_pictures_cost_no_allocation() {
             10 * N
         );
         assert_eq!(few, many, "for {N} and {} smaller pictures", 10 * N);
+    }
+}
+
+#[test]
+fn cropped_pictures_cost_no_allocation() {
+    let (_folder, camera) = replay(10, 5000, 30);
+    for (config, widths) in [
+        (pattern(), [32, 32]),
+        // In whole blocks, and encoded.
+        (format!("{camera}{LISTENERS}"), [41, 32]),
+    ] {
+        let config = config
+            .replace("[camera]", "[camera]\ncrop = [9, 4, 32, 32]")
+            .replace("\"push\"", "\"push\"\nquality = 30");
+        let [few, many] = [N, 10 * N].map(|count| {
+            allocations(&config, |camd| {
+                let mut push = connect(camd.push());
+                let mut stream = Stream::open(camd.http(), "/stream");
+                for _ in 0..count {
+                    for (jpeg, width) in [
+                        (stream.next().jpeg, widths[0]),
+                        (push_next(&mut push), widths[1]),
+                    ] {
+                        let found = camd::picture::jpeg::inspect(&jpeg).expect("a JPEG");
+                        assert_eq!(found.width, width);
+                    }
+                }
+            })
+        });
+        println!(
+            "{few} allocations for {N} cropped pictures, {many} for {}",
+            10 * N
+        );
+        assert_eq!(few, many, "for {N} and {} cropped pictures", 10 * N);
     }
 }
 
@@ -558,6 +592,18 @@ fn turn_pictures(count: usize) {
         let chroma = Chroma::ALL[i / 8 % 2];
         let recipe = Recipe::at(50).turned(turned).coloured(chroma);
         codec.turn(jpeg.as_slice(), turned, &mut out).unwrap();
+        let part = Area {
+            x: (i % 16) as u16,
+            y: (i % 13) as u16,
+            width: 33,
+            height: 21,
+        };
+        // The edges are whole MCUs.
+        codec.cut(jpeg.as_slice(), turned, part, &mut out).unwrap();
+        let cropped = recipe.cropped(part);
+        for picture in [Picture::Raw(raw), Picture::Jpeg(jpeg.as_slice())] {
+            codec.make(&picture, &cropped, &mut out).unwrap();
+        }
         for picture in [Picture::Raw(raw), Picture::Jpeg(jpeg.as_slice())] {
             codec.make(&picture, &recipe, &mut out).unwrap();
         }

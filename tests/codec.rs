@@ -460,6 +460,7 @@ fn other_orders_of_the_same_samples_are_the_same_picture() {
             for asked in [PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Grey] {
                 for orientation in orientations() {
                     let recipe = PixelRecipe {
+                        crop: None,
                         format: asked,
                         bounds: Bounds::NONE,
                         orientation,
@@ -1645,6 +1646,17 @@ fn turned_by_ffmpeg(
 
 /// Compares what our JPEGs of one size show with the pictures expected, in one run of ffmpeg.
 fn assert_show(ours: &[(String, Vec<u8>)], expected: &[Vec<u8>], size: Size, pix_fmt: &str) {
+    assert_show_alike(ours, expected, size, pix_fmt, 30.0);
+}
+
+/// The same; `least`: in dB.
+fn assert_show_alike(
+    ours: &[(String, Vec<u8>)],
+    expected: &[Vec<u8>],
+    size: Size,
+    pix_fmt: &str,
+    least: f64,
+) {
     for (what, jpeg) in ours {
         let found = jpeg::inspect(jpeg).expect(what);
         let shown = (found.width, found.height, found.end);
@@ -1661,7 +1673,7 @@ fn assert_show(ours: &[(String, Vec<u8>)], expected: &[Vec<u8>], size: Size, pix
     {
         let (all, y) = (psnr(got, expected), psnr(&got[..luma], &expected[..luma]));
         println!("{what}: {all:.1} dB, the first plane {y:.1} dB");
-        assert!(all >= 30.0 && y >= 30.0, "{what}: {all:.1} dB, {y:.1} dB");
+        assert!(all >= least && y >= least, "{what}: {all:.1} dB, {y:.1} dB");
     }
 }
 
@@ -2373,6 +2385,7 @@ fn pixels(codec: &mut Codec, picture: &Picture<'_>, recipe: &PixelRecipe<'_>) ->
 
 fn pixel_recipe(format: PixelFormat) -> PixelRecipe<'static> {
     PixelRecipe {
+        crop: None,
         format,
         bounds: Bounds::NONE,
         orientation: Orientation::UPRIGHT,
@@ -2419,6 +2432,7 @@ fn pixels_of_raw_pictures_are_what_jfif_says_in_every_orientation() {
                 .flat_map(|wanted| orientations().map(move |orientation| (wanted, orientation)))
             {
                 let recipe = PixelRecipe {
+                    crop: None,
                     orientation,
                     ..pixel_recipe(wanted)
                 };
@@ -2467,6 +2481,7 @@ fn pixels_of_jpegs_are_what_ffmpeg_shows() {
                         continue;
                     }
                     let recipe = PixelRecipe {
+                        crop: None,
                         bounds: Bounds {
                             within: bounds,
                             ..Bounds::NONE
@@ -2498,6 +2513,7 @@ fn pixels_are_made_smaller_as_the_mean_of_what_they_cover() {
     let there = Picture::Raw(raw(PixelFormat::Yuyv, 64, 48, &data));
     let whole = pixels(&mut codec, &there, &pixel_recipe(PixelFormat::Rgb24));
     let recipe = PixelRecipe {
+        crop: None,
         bounds: Bounds {
             within: size(32, 32),
             ..Bounds::NONE
@@ -2522,11 +2538,13 @@ fn a_stamp_is_in_the_pixels_upright_and_nowhere_else() {
     let there = Picture::Raw(raw(PixelFormat::Nv12, 480, 640, &data));
     for wanted in PIXELS {
         let recipe = PixelRecipe {
+            crop: None,
             orientation: Orientation::quarters(1),
             ..pixel_recipe(wanted)
         };
         let plain = pixels(&mut codec, &there, &recipe);
         let stamped = PixelRecipe {
+            crop: None,
             stamp: Some(&stamp),
             ..recipe
         };
@@ -2590,3 +2608,6 @@ fn pixels_that_cannot_be_had_are_an_error_and_the_next_picture_is_none_the_worse
     let again = pixels(&mut codec, &Picture::Jpeg(&jpeg), &recipe);
     assert!(again.rows == expected.rows);
 }
+
+#[path = "codec/crop.rs"]
+mod crop;

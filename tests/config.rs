@@ -12,7 +12,7 @@ use camd::config::{
     SourceKind, Url, demo_config, load, parse,
 };
 use camd::encode::renditions::Profile;
-use camd::picture::frame::{Chroma, PixelFormat};
+use camd::picture::frame::{Area, Chroma, PixelFormat};
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Name;
 
@@ -160,6 +160,7 @@ fn default() -> Config {
             settle: Settle::Pictures(0),
             rotate: 0,
             flip: Flip::None,
+            crop: None,
             timestamp: false,
             encoder: EncoderKind::Auto,
             controls: vec![],
@@ -266,6 +267,12 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut expected = default();
     expected.camera.path = Some("/var/lib/camd/replay".into());
     expected.camera.address = Some(remote("192.168.1.20", 8081).into());
+    expected.camera.crop = Some(Area {
+        x: 160,
+        y: 120,
+        width: 320,
+        height: 240,
+    });
     expected.camera.url = Some(url("192.168.1.20", 80, "/stream"));
     expected.camera.user = Some("viewer".into());
     expected.camera.password = Secret::new("secret");
@@ -316,6 +323,7 @@ fn each_key_reaches_its_field() {
         settle = "1.5 s"
         rotate = 270
         flip = "vertical"
+        crop = [16, 0, 320, 0x100]
         timestamp = true
         encoder = "cpu"
         controls = { zoom = 2, auto = false, brightness = -3, led = true }
@@ -417,6 +425,12 @@ fn each_key_reaches_its_field() {
             settle: Settle::Time(Duration::from_millis(1500)),
             rotate: 270,
             flip: Flip::Vertical,
+            crop: Some(Area {
+                x: 16,
+                y: 0,
+                width: 320,
+                height: 256,
+            }),
             timestamp: true,
             encoder: EncoderKind::Cpu,
             controls: vec![
@@ -1098,6 +1112,39 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["an integer", "a string"]);
             }
+            Kind::Area { .. } => {
+                for (text, expected) in [
+                    ("[0, 0, 16, 16]", [0, 0, 16, 16]),
+                    ("[8192, 8192, 8192, 8192]", [8192; 4]),
+                    ("[ 1, 2,\n 640,\n 480, ]", [1, 2, 640, 480]),
+                ] {
+                    let crop = accept(setting, text).camera.crop.expect("it is set");
+                    let got = [crop.x, crop.y, crop.width, crop.height];
+                    assert_eq!(got, expected, "{text}");
+                }
+                for (wrong, what) in [
+                    ("[]", "found 0 numbers"),
+                    ("[0, 0, 640]", "found 3 numbers"),
+                    ("[0, 0, 640, 480, 1]", "found 5 numbers"),
+                    ("[-1, 0, 640, 480]", "x -1 is out of range"),
+                    ("[0, 8193, 640, 480]", "y 8193 is out of range"),
+                    ("[0, 0, 0, 480]", "width 0 is out of range"),
+                    ("[0, 0, 640, 15]", "height 15 is out of range"),
+                    ("[0, 0, 640, 8193]", "height 8193 is out of range"),
+                    ("[0, 65536, 640, 480]", "y 65536 is out of range"),
+                    (
+                        "[0, 0, 99999999999999999999, 480]",
+                        "width 99999999999999999999 is out of range",
+                    ),
+                    ("[0.5, 0, 640, 480]", "x: found a float"),
+                    ("[0, \"0\", 640, 480]", "y: found a string"),
+                    ("[0, 0, true, 480]", "width: found a boolean"),
+                    ("[0, 0, 640, [480]]", "height: found an array"),
+                ] {
+                    refuse(setting, wrong, "", what);
+                }
+                refuse_other_types(setting, &["an array"]);
+            }
             Kind::Boolean { .. } => {
                 assert_ne!(accept(setting, "true"), accept(setting, "false"));
                 refuse_other_types(setting, &["a boolean"]);
@@ -1274,7 +1321,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, url, user, password, password_file, width, height, fps, format, buffers, linger_s, settle, rotate, flip, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, url, user, password, password_file, width, height, fps, format, buffers, linger_s, settle, rotate, flip, crop, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,

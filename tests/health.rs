@@ -66,6 +66,7 @@ impl Source for ScriptedCamera {
             height: 48,
             fps: None,
             orientation: None,
+            cropped: None,
             description: "scripted".into(),
         })
     }
@@ -110,6 +111,7 @@ impl Source for ScriptedCamera {
             height: 48,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live: true,
         };
         let picture = Picture::Jpeg(JPEG);

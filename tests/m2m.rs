@@ -24,7 +24,7 @@ use camd::encode::codec::{Codec, Recipe};
 use camd::encode::m2m::{self, Encoder, Found, Settings, Trouble};
 use camd::limits::{ENCODER_CONTEXTS, ENCODER_STALL, NO_PICTURE_INTERVAL};
 use camd::picture::frame::{
-    Chroma, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, RawPicture,
+    Area, Chroma, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, RawPicture,
 };
 use camd::protocol::ProtocolKind;
 use camd::source::camera::{Camera, Condition};
@@ -77,6 +77,7 @@ fn meta(sequence: u64, now: Instant, width: u16, height: u16) -> FrameMeta {
         height,
         orientation: Orientation::UPRIGHT,
         exif: Orientation::UPRIGHT,
+        crop: None,
         live: true,
     }
 }
@@ -149,6 +150,45 @@ fn the_device_gets_exactly_the_picture_whatever_the_layouts() {
                     drop(encoder);
                     assert_eq!(machine.world().open(), 0);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_device_gets_the_part_that_is_shown_and_nothing_else() {
+    for (code, format) in [
+        (b"YUYV", PixelFormat::Yuyv),
+        (b"YU12", PixelFormat::Yu12),
+        (b"NV12", PixelFormat::Nv12),
+        (b"RGB3", PixelFormat::Rgb24),
+    ] {
+        for (side, stride) in [(1, 1), (16, 64), (2, 32)] {
+            for area in [(6, 4, 40, 32), (3, 5, 33, 17), (14, 31, 50, 17)] {
+                let (x, y, width, height) = area;
+                let area = Area {
+                    x,
+                    y,
+                    width,
+                    height,
+                };
+                let kind = Kind {
+                    raw: vec![fourcc(code)],
+                    side,
+                    stride,
+                    ..Kind::encoder()
+                };
+                let mut raw = Raw::new(format, 64, 48, 8);
+                raw.draw(7);
+                let part = raw.lend().crop(area);
+                let (machine, mut encoder, number) = encoder(kind, &part);
+                let mut out = FrameBuf::new(FRAME_BYTES);
+                let now = Instant::now();
+                let about = meta(1, now, width, height);
+                encoder.submit(&part, &about, now).expect("taken");
+                machine.world().finish(number, Back::Good);
+                encoder.advance(now, &mut out).expect("a JPEG");
+                assert!(out.as_slice() == by_codec(&part, 70), "{format:?} {area}");
             }
         }
     }
@@ -441,6 +481,7 @@ impl Source for FakeCamera {
             height: HEIGHT,
             fps: None,
             orientation: None,
+            cropped: None,
             description: "scripted".into(),
         })
     }

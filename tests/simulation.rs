@@ -301,6 +301,7 @@ impl Source for SimCamera {
             height: 48,
             fps: None,
             orientation: None,
+            cropped: None,
             description,
         })
     }
@@ -335,6 +336,7 @@ impl Source for SimCamera {
                     height: 48,
                     orientation: Orientation::UPRIGHT,
                     exif: Orientation::UPRIGHT,
+                    crop: None,
                     live: true,
                 };
                 self.newest = Some((meta, picture(dice.made)));

@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, Size};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
@@ -412,10 +412,14 @@ impl<S: Stream> Hub<S> {
         let stays = matches!(newest, Some(Frame { picture: Picture::Jpeg(jpeg), .. }) if std::ptr::eq(*jpeg, payload));
         slot.offer(&meta, payload, stays, now)?;
         self.lends |= slot.on_loan().is_some();
-        let (width, height) = (meta.width, meta.height);
+        // Where it is cropped, what it says itself of how it is to be turned has been done, too.
+        let (stored, orientation) = match meta.crop {
+            None => (meta.stored(), meta.orientation),
+            Some(area) => (area.size(), meta.turning()),
+        };
         slot.stats.kind = Some(Kind {
-            stored: Size { width, height },
-            orientation: meta.orientation,
+            stored,
+            orientation,
             bounds: profile.bounds,
             quality: self.renditions.quality(),
         });

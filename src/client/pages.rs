@@ -21,7 +21,7 @@ use crate::protocol::call::Partners;
 use crate::protocol::http::{self, Call as Request, Route, Status};
 use crate::protocol::name::Name;
 use crate::sink::{Entry, Sinks};
-use crate::source::camera::{Camera, Condition};
+use crate::source::camera::{Camera, Condition, Cropping};
 use crate::source::{ControlError, Source};
 
 /// The page at `/`.
@@ -207,6 +207,8 @@ struct CameraState<'a> {
     /// As viewers see it: turned.
     width: Option<u16>,
     height: Option<u16>,
+    /// What is shown of the picture; null where all of it is.
+    crop: Option<Crop>,
     fps_wanted: u16,
     fps: f32,
     frames: u64,
@@ -215,6 +217,30 @@ struct CameraState<'a> {
     reopens: u64,
     /// Since the newest picture came in.
     age_ms: Option<u64>,
+}
+
+/// As viewers see it; of JPEGs that are not encoded again there may be a few columns and lines more.
+#[derive(Serialize)]
+struct Crop {
+    x: u16,
+    y: u16,
+    width: u16,
+    height: u16,
+    /// "camera" (its driver), "camd", or "camera and camd".
+    by: &'static str,
+}
+
+impl Crop {
+    fn of(cropping: Cropping) -> Self {
+        let Cropping { area, by, .. } = cropping;
+        Crop {
+            x: area.x,
+            y: area.y,
+            width: area.width,
+            height: area.height,
+            by,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -358,6 +384,7 @@ pub fn state<S: Stream, C: Source>(
             encoder: view.renditions.encoder(),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),
+            crop: camera.cropping().map(Crop::of),
             fps_wanted: settings.fps,
             fps: camera.fps(now),
             frames: counters.frames,
@@ -830,6 +857,13 @@ mod tests {
                 encoder: Some("a memory-to-memory JPEG encoder"),
                 width: Some(u16::MAX),
                 height: Some(u16::MAX),
+                crop: Some(Crop {
+                    x: 8192,
+                    y: 8192,
+                    width: 8192,
+                    height: 8192,
+                    by: "camera and camd",
+                }),
                 fps_wanted: u16::MAX,
                 fps: 239.99,
                 frames: u64::MAX,

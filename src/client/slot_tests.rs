@@ -182,6 +182,7 @@ impl Bench {
             height: 48,
             orientation: crate::picture::frame::Orientation::UPRIGHT,
             exif: crate::picture::frame::Orientation::UPRIGHT,
+            crop: None,
             live: true,
         }
     }

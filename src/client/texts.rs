@@ -95,6 +95,7 @@ mod tests {
             height: 120,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live: true,
         };
         assert_eq!(

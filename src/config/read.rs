@@ -19,7 +19,10 @@ use super::sections::{
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
 use super::url::{self, Url};
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS};
+use crate::limits::{
+    DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS,
+};
+use crate::picture::frame::Area;
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
@@ -103,6 +106,7 @@ fn neutral() -> Config {
             settle: Settle::Pictures(0),
             rotate: 0,
             flip: Flip::None,
+            crop: None,
             timestamp: false,
             encoder: EncoderKind::Auto,
             controls: Vec::new(),
@@ -791,6 +795,25 @@ fn set(
                 .ok_or_else(|| wrong(format!("{} is not valid", quoted(text))))?;
             set(config, time);
         }
+        (Kind::Area { set }, DeValue::Array(numbers)) => {
+            let Ok(sides) = <&[_; 4]>::try_from(&numbers[..]) else {
+                return Err(wrong(format!("found {} numbers", numbers.len())));
+            };
+            let [x, y, width, height] = sides.each_ref().map(side);
+            let (x, y) = (x(0, "x"), y(0, "y"));
+            let width = width(DIMENSION_MIN, "width");
+            let height = height(DIMENSION_MIN, "height");
+            let sides = all([x, y, width, height].into_iter())?;
+            set(
+                config,
+                Area {
+                    x: sides[0],
+                    y: sides[1],
+                    width: sides[2],
+                    height: sides[3],
+                },
+            );
+        }
         (Kind::Boolean { set }, DeValue::Boolean(yes)) => set(config, *yes),
         (Kind::Choice { names, set }, DeValue::String(name)) => {
             let index = names()
@@ -845,6 +868,27 @@ fn all<T>(results: impl Iterator<Item = Result<T, Wrong>>) -> Result<Vec<T>, Vec
         Ok(good)
     } else {
         Err(wrong)
+    }
+}
+
+/// One number of an area: the smallest that is allowed, and what it is for.
+fn side(value: &Spanned<DeValue<'_>>) -> impl Fn(u16, &str) -> Result<u16, Wrong> {
+    move |least, name| {
+        let what = match value.get_ref() {
+            DeValue::Integer(number) => {
+                let side = integer(number).and_then(|number| u16::try_from(number).ok());
+                match side.filter(|side| (least..=DIMENSION_MAX).contains(side)) {
+                    Some(side) => return Ok(side),
+                    None => format!("{name} {number} is out of range"),
+                }
+            }
+            other => format!("{name}: found {}", kind_of(other)),
+        };
+        Err(Wrong {
+            at: value.span().start,
+            below: String::new(),
+            what,
+        })
     }
 }
 

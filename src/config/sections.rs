@@ -7,7 +7,7 @@ use super::address::{Address, Bind, Dial};
 use super::secret::{Login, Secret};
 use super::url::{Url, without_login};
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
-use crate::picture::frame::{Chroma, Orientation, PixelFormat};
+use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::session::Patience;
@@ -34,7 +34,10 @@ impl Config {
     /// one, and one for each sink of JPEGs.
     pub fn renditions(&self) -> usize {
         let of = |listener: &ListenerConfig| if listener.adaptive { RUNGS } else { 1 };
-        let sinks = self.sinks.iter().filter(|sink| sink.takes_jpegs());
+        let sinks = self
+            .sinks
+            .iter()
+            .filter(|sink| sink.has_rendition(&self.camera));
         self.listeners.iter().map(of).sum::<usize>() + sinks.count()
     }
 
@@ -87,6 +90,8 @@ pub struct CameraConfig {
     pub rotate: u16,
     /// After turning.
     pub flip: Flip,
+    /// What is shown of the turned picture; `None`: all of it.
+    pub crop: Option<Area>,
     /// Date, time and name in every picture that camd encodes.
     pub timestamp: bool,
     /// What makes JPEGs of raw pictures.
@@ -129,6 +134,14 @@ impl CameraConfig {
     pub fn orientation(&self) -> Orientation {
         let (x, y) = (self.flip == Flip::Horizontal, self.flip == Flip::Vertical);
         Orientation::quarters((self.rotate / 90) as u8).mirrored(x, y)
+    }
+
+    /// The size of its pictures as viewers see them, turned and cropped, if the camera gives what it is asked for.
+    pub fn shown(&self) -> Size {
+        let &CameraConfig { width, height, .. } = self;
+        let turned = self.orientation().turn(Size { width, height });
+        let crop = self.crop.map(|crop| crop.within(turned).size());
+        crop.unwrap_or(turned)
     }
 
     /// http: where to, with the login from wherever it was written.
@@ -383,9 +396,16 @@ pub struct SinkConfig {
 }
 
 impl SinkConfig {
-    /// Whether it wants a rendition of its own.
+    /// Whether it wants JPEGs.
     pub fn takes_jpegs(&self) -> bool {
         self.kind == SinkKind::Memfd && self.format == SinkFormat::Jpeg
+    }
+
+    /// Whether it may want a rendition of its own: a camera's own JPEG that cannot be cropped without loss has to be encoded
+    /// for those, too, who take pictures as they come.
+    pub fn has_rendition(&self, camera: &CameraConfig) -> bool {
+        let takes_raw = self.kind == SinkKind::Memfd && self.format == SinkFormat::Raw;
+        self.takes_jpegs() || (takes_raw && camera.crop.is_some())
     }
 
     /// As [`ListenerConfig::raw_quality`]; by default that of programs on the network.

@@ -16,7 +16,7 @@ use crate::limits::{
     FRAME_BYTES_MIN, MAX_CLIENTS, NEIGHBOUR_NAME, PASSWORD, SINK_KEY, SINK_READERS_MAX,
     SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
-use crate::picture::frame::{Chroma, PixelFormat};
+use crate::picture::frame::{Area, Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 
@@ -195,6 +195,11 @@ pub enum Kind {
         /// Puts it into its field.
         set: fn(&mut Config, Settle),
     },
+    /// A part of a picture: four integers.
+    Area {
+        /// Puts it into its field.
+        set: fn(&mut Config, Area),
+    },
     /// true or false.
     Boolean {
         /// Puts it into its field.
@@ -259,6 +264,10 @@ impl fmt::Display for Kind {
                 "pictures from 0 to {}, or a time from \"0 s\" to \"{} s\"",
                 Settle::PICTURES_MAX,
                 Settle::TIME_MAX.as_secs()
+            ),
+            Kind::Area { .. } => write!(
+                f,
+                "[x, y, width, height]: x and y from 0 to {DIMENSION_MAX}, width and height from {DIMENSION_MIN} to {DIMENSION_MAX}"
             ),
             Kind::Boolean { .. } => f.write_str("true or false"),
             Kind::Choice { names, .. } => {
@@ -508,7 +517,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "width",
-        doc: "Picture width in pixels, before turning; camd takes the nearest size that the camera has.",
+        doc: "Picture width in pixels, before turning and cropping; camd takes the nearest size that the camera has.",
         absent: Absent::Default("640"),
         only: &[],
         kind: Kind::Integer {
@@ -520,7 +529,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Camera,
         key: "height",
-        doc: "Picture height in pixels, before turning; camd takes the nearest size that the camera has.",
+        doc: "Picture height in pixels, before turning and cropping; camd takes the nearest size that the camera has.",
         absent: Absent::Default("480"),
         only: &[],
         kind: Kind::Integer {
@@ -611,6 +620,16 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Choice {
             names: || Flip::ALL.map(Flip::name).to_vec(),
             set: |c, index| c.camera.flip = Flip::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "crop",
+        doc: "Shows this part of the turned picture only, in its pixels from the upper left corner: cropped in the camera if it can, else by camd, without loss in whole blocks (up to 15 pixels more to the left and above) where it does not encode.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Area {
+            set: |c, area| c.camera.crop = Some(area),
         },
     },
     Setting {

@@ -1,5 +1,6 @@
 //! Pictures: borrowed ones that a source lends ([`Frame`]), and the fixed copies that outlive the loan ([`FrameBuf`]).
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use memmap2::MmapMut;
@@ -22,6 +23,8 @@ pub struct FrameMeta {
     /// What the JPEG says of that itself, in its Exif, to whom it is passed on untouched: where another picture is made of
     /// it, that comes before `orientation`.
     pub exif: Orientation,
+    /// The part of it that viewers get, as it is stored, where it is stored whole; `None`: all of it.
+    pub crop: Option<Area>,
     /// False for the "no picture" card that stands in for a camera in trouble.
     pub live: bool,
 }
@@ -37,16 +40,23 @@ impl FrameMeta {
             height,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live: true,
         }
     }
 
     /// Its size as viewers see it.
     pub fn shown(&self) -> Size {
-        self.turning().turn(Size {
+        let stored = self.crop.map_or(self.stored(), Area::size);
+        self.turning().turn(stored)
+    }
+
+    /// Its size as it is stored: whole, before turning.
+    pub fn stored(&self) -> Size {
+        Size {
             width: self.width,
             height: self.height,
-        })
+        }
     }
 
     /// How it is to be turned where another picture is made of it, which then says nothing of that itself.
@@ -97,6 +107,85 @@ impl Size {
             width: even(fit_width, bounds.width, self.width),
             height: even(fit_height, bounds.height, self.height),
         }
+    }
+}
+
+/// A part of a picture, in pixels from its upper left corner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// Columns to the left of it.
+    pub x: u16,
+    /// Lines above it.
+    pub y: u16,
+    /// At least 1.
+    pub width: u16,
+    /// At least 1.
+    pub height: u16,
+}
+
+impl Area {
+    /// A whole picture.
+    pub fn all(whole: Size) -> Self {
+        Area {
+            x: 0,
+            y: 0,
+            width: whole.width,
+            height: whole.height,
+        }
+    }
+
+    /// Its own.
+    pub fn size(self) -> Size {
+        Size {
+            width: self.width,
+            height: self.height,
+        }
+    }
+
+    /// The nearest one that a picture of this size has: it is moved first, and made smaller only where it is larger than the
+    /// picture. So what viewers and programs get has the size that they were told as long as that can be.
+    pub fn within(self, whole: Size) -> Self {
+        let width = self.width.min(whole.width);
+        let height = self.height.min(whole.height);
+        Area {
+            x: self.x.min(whole.width - width),
+            y: self.y.min(whole.height - height),
+            width,
+            height,
+        }
+    }
+
+    /// The same, of a picture that is itself the part `other` of the whole: the nearest that this one has.
+    pub fn of(self, other: Area) -> Self {
+        let moved = Area {
+            x: self.x.saturating_sub(other.x),
+            y: self.y.saturating_sub(other.y),
+            ..self
+        };
+        moved.within(other.size())
+    }
+
+    /// Moved to the left and up, by less than this many columns and lines, to where these begin anew: pixels that share
+    /// their colour are not parted. The size stays.
+    pub fn on_grid(self, columns: u16, lines: u16) -> Self {
+        Area {
+            x: self.x - self.x % columns.max(1),
+            y: self.y - self.y % lines.max(1),
+            ..self
+        }
+    }
+}
+
+/// As `camera.crop` has it.
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Area {
+            x,
+            y,
+            width,
+            height,
+        } = self;
+        write!(f, "[{x}, {y}, {width}, {height}]")
     }
 }
 
@@ -197,6 +286,48 @@ impl Orientation {
         }
     }
 
+    /// What undoes it.
+    pub fn inverse(self) -> Self {
+        let (mirror_x, mirror_y) = match self.transpose {
+            true => (self.mirror_y, self.mirror_x),
+            false => (self.mirror_x, self.mirror_y),
+        };
+        Orientation {
+            mirror_x,
+            mirror_y,
+            ..self
+        }
+    }
+
+    /// Where a part of a picture that is stored in the size `whole` is for viewers.
+    pub fn turn_area(self, area: Area, whole: Size) -> Area {
+        let whole = self.turn(whole);
+        let Area {
+            x,
+            y,
+            width,
+            height,
+        } = match self.transpose {
+            true => Area {
+                x: area.y,
+                y: area.x,
+                width: area.height,
+                height: area.width,
+            },
+            false => area,
+        };
+        let mirrored = |mirror: bool, at: u16, side: u16, whole: u16| match mirror {
+            true => whole - side - at,
+            false => at,
+        };
+        Area {
+            x: mirrored(self.mirror_x, x, width, whole.width),
+            y: mirrored(self.mirror_y, y, height, whole.height),
+            width,
+            height,
+        }
+    }
+
     /// The size that viewers see of a picture stored in `size`.
     pub fn turn(self, size: Size) -> Size {
         if self.transpose {
@@ -239,6 +370,36 @@ pub struct RawPicture<'a> {
     pub height: u16,
     /// Those that the format has come first.
     pub planes: [Plane<'a>; 3],
+}
+
+impl<'a> RawPicture<'a> {
+    /// A part of it, where it is: nothing is copied. It begins with whole pairs of pixels where these share their colour
+    /// ([`Area::on_grid`]). Planes that are too short have nothing there.
+    pub fn crop(self, area: Area) -> Self {
+        let format = self.format;
+        let (columns, lines) = format.grid();
+        let whole = Size {
+            width: self.width,
+            height: self.height,
+        };
+        let area = area.within(whole).on_grid(columns, lines);
+        // What would be to the left of the part and above it, as a picture of its own, is as long as the way there.
+        let before = format.planes(area.x, area.y);
+        let sizes = format.planes(area.width, area.height);
+        let mut planes = self.planes;
+        for ((plane, (bytes, lines)), (width, height)) in planes.iter_mut().zip(before).zip(sizes) {
+            let at = lines.saturating_mul(plane.stride).saturating_add(bytes);
+            let end = plane.stride.saturating_mul(height.saturating_sub(1));
+            let rest = plane.data.get(at..).unwrap_or_default();
+            plane.data = &rest[..rest.len().min(end.saturating_add(width))];
+        }
+        RawPicture {
+            format: self.format,
+            width: area.width,
+            height: area.height,
+            planes,
+        }
+    }
 }
 
 /// One plane of a raw picture. `data` holds at least `stride` bytes for each line but the last, and the last line's
@@ -330,6 +491,15 @@ impl PixelFormat {
             PixelFormat::Nv21 => (PixelFormat::Nv12, true),
             PixelFormat::Yv12 => (PixelFormat::Yu12, true),
             other => (other, false),
+        }
+    }
+
+    /// Columns and lines of pixels that share their colour; of a JPEG that is up to the picture.
+    pub fn grid(self) -> (u16, u16) {
+        match self.exchanged().0 {
+            PixelFormat::Nv12 | PixelFormat::Yu12 => (2, 2),
+            PixelFormat::Nv16 | PixelFormat::Yuyv | PixelFormat::Uyvy => (2, 1),
+            _ => (1, 1),
         }
     }
 
@@ -499,6 +669,189 @@ impl std::io::Write for FrameBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn area(x: u16, y: u16, width: u16, height: u16) -> Area {
+        Area {
+            x,
+            y,
+            width,
+            height,
+        }
+    }
+
+    #[test]
+    fn an_area_beyond_the_picture_is_the_nearest_one_within() {
+        let whole = Size {
+            width: 64,
+            height: 48,
+        };
+        for (wanted, nearest) in [
+            (area(0, 0, 64, 48), area(0, 0, 64, 48)),
+            (area(3, 5, 16, 16), area(3, 5, 16, 16)),
+            (area(60, 40, 16, 16), area(48, 32, 16, 16)),
+            (area(8192, 8192, 16, 16), area(48, 32, 16, 16)),
+            (area(10, 10, 8192, 20), area(0, 10, 64, 20)),
+            (area(0, 47, 8192, 8192), area(0, 0, 64, 48)),
+        ] {
+            assert_eq!(wanted.within(whole), nearest, "{wanted}");
+        }
+        // Of a part: what it has of it, or the nearest.
+        let part = area(8, 8, 40, 30);
+        assert_eq!(area(10, 9, 16, 20).of(part), area(2, 1, 16, 20));
+        assert_eq!(area(0, 0, 16, 16).of(part), area(0, 0, 16, 16));
+        assert_eq!(area(40, 30, 16, 16).of(part), area(24, 14, 16, 16));
+    }
+
+    #[test]
+    fn areas_are_turned_as_the_pictures_they_are_of() {
+        let whole = Size {
+            width: 7,
+            height: 5,
+        };
+        for i in 0..8 {
+            let orientation = Orientation {
+                transpose: i & 4 != 0,
+                mirror_x: i & 2 != 0,
+                mirror_y: i & 1 != 0,
+            };
+            assert_eq!(
+                orientation.then(orientation.inverse()),
+                Orientation::UPRIGHT
+            );
+            // A pixel, then what lies between two.
+            let pixel = |x: u16, y: u16| {
+                let (x, y) = if orientation.transpose {
+                    (y, x)
+                } else {
+                    (x, y)
+                };
+                let Size { width, height } = orientation.turn(whole);
+                let x = if orientation.mirror_x {
+                    width - 1 - x
+                } else {
+                    x
+                };
+                let y = if orientation.mirror_y {
+                    height - 1 - y
+                } else {
+                    y
+                };
+                (x, y)
+            };
+            let part = area(1, 2, 4, 2);
+            let (a, b) = (pixel(1, 2), pixel(4, 3));
+            let (x, y) = (a.0.min(b.0), a.1.min(b.1));
+            let (width, height) = (a.0.abs_diff(b.0) + 1, a.1.abs_diff(b.1) + 1);
+            let turned = orientation.turn_area(part, whole);
+            assert_eq!(turned, area(x, y, width, height), "{orientation:?}");
+            let back = orientation.inverse();
+            assert_eq!(back.turn_area(turned, orientation.turn(whole)), part);
+        }
+    }
+
+    /// What a raw picture has at a pixel: brightness and colours, or its bytes.
+    fn at(raw: &RawPicture<'_>, x: usize, y: usize) -> [u8; 3] {
+        let byte = |plane: usize, x: usize, y: usize| {
+            let Plane { data, stride } = raw.planes[plane];
+            data[y * stride + x]
+        };
+        let pair = x / 2;
+        match raw.format {
+            PixelFormat::Mjpeg => unreachable!("it is not raw"),
+            PixelFormat::Yuyv | PixelFormat::Yvyu => [
+                byte(0, 2 * x, y),
+                byte(0, 4 * pair + 1, y),
+                byte(0, 4 * pair + 3, y),
+            ],
+            PixelFormat::Uyvy | PixelFormat::Vyuy => [
+                byte(0, 2 * x + 1, y),
+                byte(0, 4 * pair, y),
+                byte(0, 4 * pair + 2, y),
+            ],
+            PixelFormat::Nv12 | PixelFormat::Nv21 => [
+                byte(0, x, y),
+                byte(1, 2 * pair, y / 2),
+                byte(1, 2 * pair + 1, y / 2),
+            ],
+            PixelFormat::Nv16 => [
+                byte(0, x, y),
+                byte(1, 2 * pair, y),
+                byte(1, 2 * pair + 1, y),
+            ],
+            PixelFormat::Yu12 | PixelFormat::Yv12 => {
+                [byte(0, x, y), byte(1, pair, y / 2), byte(2, pair, y / 2)]
+            }
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => [0, 1, 2].map(|i| byte(0, 3 * x + i, y)),
+            PixelFormat::Grey => [byte(0, x, y); 3],
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_raw_picture_has_the_pixels_of_the_whole_in_every_format() {
+        let raw_formats = PixelFormat::ALL.into_iter().skip(1);
+        for format in raw_formats {
+            for (width, height) in [(24, 18), (23, 17)] {
+                // Every byte is another one, and lines have something behind them.
+                let sizes = format.planes(width, height);
+                let data = [0usize, 1, 2].map(|plane| {
+                    let (bytes, lines) = sizes[plane];
+                    let count = (bytes + 5) * lines;
+                    (0..count)
+                        .map(|i| ((i * 31 + plane * 89) % 251) as u8)
+                        .collect::<Vec<_>>()
+                });
+                let planes = [0, 1, 2].map(|plane| Plane {
+                    data: &data[plane],
+                    stride: sizes[plane].0 + 5,
+                });
+                let raw = RawPicture {
+                    format,
+                    width,
+                    height,
+                    planes,
+                };
+                for wanted in [
+                    area(0, 0, 16, 16),
+                    area(1, 0, 16, 17),
+                    area(0, 1, 17, 16),
+                    area(3, 1, 19, 15),
+                    area(7, 2, 1, 1),
+                    area(6, 1, 17, 16),
+                ] {
+                    let part = raw.crop(wanted);
+                    assert_eq!((part.width, part.height), (wanted.width, wanted.height));
+                    let (columns, lines) = format.grid();
+                    let real = wanted.on_grid(columns, lines);
+                    assert!(wanted.x - real.x < 2 && wanted.y - real.y < 2);
+                    for y in 0..usize::from(part.height) {
+                        for x in 0..usize::from(part.width) {
+                            let (left, top) = (usize::from(real.x), usize::from(real.y));
+                            let expected = at(&raw, left + x, top + y);
+                            assert_eq!(at(&part, x, y), expected, "{format:?} {wanted} {x},{y}");
+                        }
+                    }
+                    // No more than it takes.
+                    for (plane, (bytes, lines)) in part
+                        .planes
+                        .iter()
+                        .zip(format.planes(part.width, part.height))
+                    {
+                        let least = plane.stride * lines.saturating_sub(1) + bytes;
+                        assert_eq!(plane.data.len(), least, "{format:?} {wanted}");
+                    }
+                }
+                // What is too short is found out by whoever takes it, not here.
+                let short = RawPicture {
+                    planes: planes.map(|plane| Plane {
+                        data: &plane.data[..plane.data.len().min(9)],
+                        ..plane
+                    }),
+                    ..raw
+                };
+                short.crop(area(6, 9, 16, 8));
+            }
+        }
+    }
 
     fn size(width: u16, height: u16) -> Size {
         Size { width, height }

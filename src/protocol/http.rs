@@ -1149,6 +1149,7 @@ mod tests {
             height: 48,
             orientation: crate::picture::frame::Orientation::UPRIGHT,
             exif: crate::picture::frame::Orientation::UPRIGHT,
+            crop: None,
             live: true,
         }
     }

@@ -520,6 +520,14 @@ impl Sink for Memfd {
             return Ok((news, Outcome::Waits));
         };
         let outcome = match format {
+            None if frame.meta.crop.is_some() => {
+                // All of the camera's own JPEG is not to be seen.
+                let made = renditions.get(Some(&frame), self.profile, now, |_| true);
+                let Some((meta, jpeg)) = made else {
+                    return Ok((news, Outcome::Skipped));
+                };
+                return Ok((meta, self.write_jpeg(&meta, jpeg, meta.shown(), 0)));
+            }
             None => self.write_raw(&frame),
             Some(format) => self.write_pixels(&frame, format, renditions),
         };
@@ -564,12 +572,12 @@ fn channels(format: PixelFormat) -> usize {
     }
 }
 
-/// The size of a picture as viewers see it.
+/// The size of a picture as viewers see it, who look themselves into the Exif of one that is whole.
 fn turned(meta: &FrameMeta) -> Size {
-    meta.orientation.turn(Size {
-        width: meta.width,
-        height: meta.height,
-    })
+    match meta.crop {
+        Some(_) => meta.shown(),
+        None => meta.orientation.turn(meta.stored()),
+    }
 }
 
 /// What a reader has still to do with a picture that is as the camera gave it.

@@ -39,10 +39,7 @@ impl From<shm::Error> for Fault {
 
 /// What the pictures are to fit: the sink's own size, else the camera's as viewers see it.
 fn within(sink: &SinkConfig, config: &Config) -> Size {
-    let camera = config.camera.orientation().turn(Size {
-        width: config.camera.width,
-        height: config.camera.height,
-    });
+    let camera = config.camera.shown();
     Size {
         width: sink.width.unwrap_or(camera.width),
         height: sink.height.unwrap_or(camera.height),

@@ -15,7 +15,9 @@ use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
 use crate::picture::exif;
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size};
+use crate::picture::frame::{
+    Area, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
+};
 
 /// As `/state` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -64,6 +66,17 @@ pub struct Counters {
     pub reopens: u64,
 }
 
+/// What is left of the pictures, and what crops them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cropping {
+    /// As viewers see it.
+    pub area: Area,
+    /// The whole picture, as viewers would see it.
+    pub whole: Size,
+    /// "camera", "camd" or "camera and camd".
+    pub by: &'static str,
+}
+
 /// A fault that lasts.
 struct Trouble {
     reason: String,
@@ -74,6 +87,9 @@ struct Trouble {
     /// The log has it.
     told: bool,
 }
+
+/// Pictures whose size changes all the time are not told of each time.
+const CROPPINGS_TOLD: u8 = 4;
 
 /// One camera, whatever happens to it.
 ///
@@ -93,8 +109,12 @@ pub struct Camera<S> {
     settling: Settling,
     /// There was a picture since the start that was shown.
     live: bool,
-    /// What the last picture since the start was: its format, and its size as viewers see it, but for `orientation`.
+    /// What the last picture since the start was: its format, and its size as viewers see it.
     shown: Option<(PixelFormat, Size)>,
+    /// Of that picture; `None` where all of it is shown.
+    cropping: Option<Cropping>,
+    /// How often the log has been told since the start how pictures are cropped, up to [`CROPPINGS_TOLD`].
+    croppings_told: u8,
     /// What the newest picture says itself of how it is to be turned.
     exif: Orientation,
     epoch: u64,
@@ -121,6 +141,8 @@ impl<S: Source> Camera<S> {
             settling: Settling::Done,
             live: false,
             shown: None,
+            cropping: None,
+            croppings_told: 0,
             exif: Orientation::UPRIGHT,
             epoch: 0,
             sequence: 0,
@@ -176,9 +198,140 @@ impl<S: Source> Camera<S> {
     /// JPEGs of another size than it says. `None` while the source is off, and where only the first picture will tell.
     pub fn size(&self) -> Option<Size> {
         let &Negotiated { width, height, .. } = self.negotiated()?;
+        if let Some((_, size)) = self.shown {
+            return Some(size);
+        }
         let agreed = Size { width, height };
-        let size = self.shown.map_or(agreed, |(_, size)| size);
-        (size.width > 0).then(|| self.orientation().turn(size))
+        let orientation = self.orientation();
+        (width > 0).then(|| match self.crop(agreed, orientation) {
+            Some((_, cropping)) => cropping.area.size(),
+            None => orientation.turn(agreed),
+        })
+    }
+
+    /// What is shown of the newest picture, and what crops it; `None` where all of it is shown, and before the first.
+    pub fn cropping(&self) -> Option<Cropping> {
+        self.cropping
+    }
+
+    /// What is to be shown of a picture that is stored in this size and is to be turned like this: the part as it is stored,
+    /// `None` where it is all, and what viewers are to know of it. Coordinates are those of the whole picture as viewers see
+    /// it, which they can read from it.
+    fn crop(&self, stored: Size, turning: Orientation) -> Option<(Option<Area>, Cropping)> {
+        let wanted = self.settings.crop?;
+        // A camera that does not give what it has agreed to has not cropped it either.
+        let cropped = self.negotiated().and_then(|negotiated| negotiated.cropped);
+        let cropped = cropped.filter(|cropped| cropped.area.size() == stored);
+        let (whole, given) = match cropped {
+            Some(cropped) => (cropped.whole, cropped.area),
+            None => (stored, Area::all(stored)),
+        };
+        let shown = turning.turn(whole);
+        let part = wanted.within(shown);
+        let part = turning.inverse().turn_area(part, shown);
+        let left = part.of(given);
+        // What there is of it.
+        let area = turning.turn_area(
+            Area {
+                x: given.x + left.x,
+                y: given.y + left.y,
+                ..left
+            },
+            whole,
+        );
+        let left = (left != Area::all(stored)).then_some(left);
+        let by = match (cropped, left) {
+            (None, None) => return None,
+            (Some(_), None) => "camera",
+            (None, Some(_)) => "camd",
+            (Some(_), Some(_)) => "camera and camd",
+        };
+        Some((
+            left,
+            Cropping {
+                area,
+                whole: shown,
+                by,
+            },
+        ))
+    }
+
+    /// The same picture without what is not to be shown: what is not compressed becomes smaller, where it is; of a JPEG it is
+    /// only said.
+    fn cropped<'a>(&self, mut frame: Frame<'a>) -> Frame<'a> {
+        let meta = &frame.meta;
+        let Some((Some(area), _)) = self.crop(meta.stored(), meta.turning()) else {
+            return frame;
+        };
+        match frame.picture {
+            Picture::Jpeg(_) => frame.meta.crop = Some(area),
+            Picture::Raw(raw) => {
+                let raw = raw.crop(area);
+                (frame.meta.width, frame.meta.height) = (raw.width, raw.height);
+                frame.picture = Picture::Raw(raw);
+            }
+        }
+        frame
+    }
+
+    /// Keeps what a picture is, and says in the log how it is cropped, where that is news.
+    fn look_at(&mut self, format: PixelFormat, meta: &FrameMeta) {
+        let turning = meta.turning();
+        let crop = self.crop(meta.stored(), turning);
+        let cropping = crop.map(|(left, cropping)| match left {
+            // Where it really begins.
+            Some(left) if format != PixelFormat::Mjpeg => {
+                let (columns, lines) = format.grid();
+                let moved = left.on_grid(columns, lines);
+                let (dx, dy) = (left.x - moved.x, left.y - moved.y);
+                let wanted = turning.inverse().turn_area(cropping.area, cropping.whole);
+                let real = Area {
+                    x: wanted.x - dx,
+                    y: wanted.y - dy,
+                    ..wanted
+                };
+                let stored = turning.inverse().turn(cropping.whole);
+                let area = turning.turn_area(real, stored);
+                Cropping { area, ..cropping }
+            }
+            _ => cropping,
+        });
+        let size = match cropping {
+            Some(cropping) => cropping.area.size(),
+            None => meta.shown(),
+        };
+        let before = self.shown.is_some().then_some(self.cropping);
+        (self.shown, self.cropping) = (Some((format, size)), cropping);
+        let Some(wanted) = self.settings.crop else {
+            return;
+        };
+        if before == Some(cropping) || self.croppings_told == CROPPINGS_TOLD {
+            return;
+        }
+        self.croppings_told += 1;
+        let whole = cropping.map_or(meta.shown(), |cropping| cropping.whole);
+        let (width, height) = (whole.width, whole.height);
+        let nearest = wanted.within(whole);
+        if nearest != wanted {
+            say::warn(format_args!(
+                "camera: camera.crop {wanted} is not within the picture, which is {width}x{height} as viewers see it: {nearest} is \
+                 the nearest that is"
+            ));
+        }
+        if let Some(Cropping { area, by, .. }) = cropping {
+            say::info(format_args!(
+                "camera: cropped by {}: {},{} {}x{} of {width}x{height}",
+                match by {
+                    "camera" => "the camera",
+                    "camera and camd" => "the camera and camd together",
+                    other => other,
+                },
+                area.x,
+                area.y,
+                area.width,
+                area.height
+            ));
+        }
     }
 
     /// What the pictures come as; until the first, what the source has agreed to. `None` while it is off.
@@ -300,7 +453,7 @@ impl<S: Source> Camera<S> {
 
     fn start(&mut self, now: Instant) {
         self.live = false;
-        self.shown = None;
+        (self.shown, self.cropping, self.croppings_told) = (None, None, 0);
         self.settling = match self.settings.settle {
             Settle::Pictures(0) | Settle::Time(Duration::ZERO) => Settling::Done,
             settle => Settling::Since {
@@ -362,8 +515,13 @@ impl<S: Source> Camera<S> {
                 Picture::Jpeg(jpeg) => (PixelFormat::Mjpeg, exif::of_jpeg(jpeg)),
                 Picture::Raw(raw) => (raw.format, Orientation::UPRIGHT),
             };
-            let meta = FrameMeta { exif, ..frame.meta };
-            (self.shown, self.exif) = (Some((format, meta.shown())), exif);
+            let meta = FrameMeta {
+                exif,
+                orientation: self.orientation(),
+                ..frame.meta
+            };
+            self.exif = exif;
+            self.look_at(format, &meta);
         }
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
@@ -425,10 +583,9 @@ impl<S: Source> Camera<S> {
         }
     }
 
-    /// As large as the configured picture, turned.
+    /// As large as the configured picture, turned and cropped.
     fn card_size(&self) -> Size {
-        let &CameraConfig { width, height, .. } = &self.settings;
-        self.settings.orientation().turn(Size { width, height })
+        self.settings.shown()
     }
 
     /// Lends the newest picture: the camera's, or the card while there is trouble. `None` before the first.
@@ -454,7 +611,7 @@ impl<S: Source> Camera<S> {
                 frame.meta.sequence = self.sequence;
                 frame.meta.orientation = orientation;
                 frame.meta.exif = self.exif;
-                Some(frame)
+                Some(self.cropped(frame))
             }
         }
     }

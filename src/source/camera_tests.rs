@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::super::interface::Cropped;
 use super::*;
 use crate::config;
 use crate::picture::frame::PixelFormat;
@@ -16,6 +17,8 @@ struct Scripted {
     closed: u32,
     /// What the camera leaves to be turned.
     orientation: Option<Orientation>,
+    /// What it crops itself.
+    cropped: Option<Cropped>,
     listeners: usize,
     disturbs: bool,
 }
@@ -40,6 +43,7 @@ impl Source for Scripted {
             height: 48,
             fps: None,
             orientation: self.orientation,
+            cropped: self.cropped,
             description: "scripted".into(),
         })
     }
@@ -74,6 +78,7 @@ impl Source for Scripted {
             height: 48,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live: true,
         };
         let picture = Picture::Jpeg(b"a picture");
@@ -310,6 +315,124 @@ fn frames_say_what_is_left_to_turn() {
             _ => "camd",
         };
         assert_eq!(announced, format!("scripted; turned by {by}"));
+    }
+}
+
+const fn area(x: u16, y: u16, width: u16, height: u16) -> Area {
+    Area {
+        x,
+        y,
+        width,
+        height,
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_picture_is_counted_from_where_viewers_see_it() {
+    // Of 64x48; turned, of 48x64. What the source has cropped is 64x48 of a larger one.
+    let whole = Size {
+        width: 128,
+        height: 96,
+    };
+    let cropped = |area| Some(Cropped { whole, area });
+    for (keys, cropped, left, shown, by) in [
+        (
+            "crop = [10, 6, 20, 16]",
+            None,
+            Some(area(10, 6, 20, 16)),
+            area(10, 6, 20, 16),
+            "camd",
+        ),
+        (
+            "crop = [10, 6, 20, 16]\nrotate = 180",
+            None,
+            Some(area(34, 26, 20, 16)),
+            area(10, 6, 20, 16),
+            "camd",
+        ),
+        (
+            "crop = [10, 6, 16, 20]\nrotate = 90",
+            None,
+            Some(area(6, 22, 20, 16)),
+            area(10, 6, 16, 20),
+            "camd",
+        ),
+        (
+            "crop = [60, 40, 32, 32]",
+            None,
+            Some(area(32, 16, 32, 32)),
+            area(32, 16, 32, 32),
+            "camd",
+        ),
+        (
+            "crop = [20, 30, 64, 48]",
+            cropped(area(20, 30, 64, 48)),
+            None,
+            area(20, 30, 64, 48),
+            "camera",
+        ),
+        (
+            "crop = [25, 30, 50, 40]",
+            cropped(area(20, 30, 64, 48)),
+            Some(area(5, 0, 50, 40)),
+            area(25, 30, 50, 40),
+            "camera and camd",
+        ),
+        // Turned by camd after that.
+        (
+            "crop = [25, 30, 50, 40]\nrotate = 180",
+            cropped(area(50, 20, 64, 48)),
+            Some(area(3, 6, 50, 40)),
+            area(25, 30, 50, 40),
+            "camera and camd",
+        ),
+    ] {
+        let now = Instant::now();
+        let source = Scripted {
+            cropped,
+            ..Default::default()
+        };
+        let mut camera = Camera::new(source, &config(keys), now);
+        camera.run(false, now);
+        let agreed = camera.size();
+        camera.source.captures.push_back(Ok(FRESH));
+        camera.run(true, now);
+        let meta = camera.newest().expect("a picture").meta;
+        assert_eq!(meta.crop, left, "{keys}");
+        assert_eq!(meta.shown(), shown.size(), "{keys}");
+        assert_eq!((meta.width, meta.height), (64, 48), "as it is stored");
+        assert_eq!((camera.size(), agreed), (Some(shown.size()), agreed));
+        assert_eq!(agreed, Some(shown.size()), "{keys}");
+        let cropping = camera.cropping().expect("it is cropped");
+        assert_eq!((cropping.area, cropping.by), (shown, by), "{keys}");
+    }
+    // All of it: nothing is cropped.
+    for keys in ["crop = [0, 0, 64, 48]", "crop = [9, 9, 8192, 8192]"] {
+        let now = Instant::now();
+        let mut camera = Camera::new(Scripted::default(), &config(keys), now);
+        camera.run(false, now);
+        camera.source.captures.push_back(Ok(FRESH));
+        camera.run(true, now);
+        let meta = camera.newest().expect("a picture").meta;
+        assert_eq!((meta.crop, camera.cropping()), (None, None), "{keys}");
+    }
+}
+
+#[test]
+fn the_card_is_as_large_as_what_is_shown() {
+    for (keys, size) in [
+        ("crop = [5, 5, 40, 30]", (40, 30)),
+        ("crop = [5, 5, 40, 60]\nrotate = 90", (40, 60)),
+        ("crop = [5, 5, 400, 30]", (64, 30)),
+    ] {
+        let now = Instant::now();
+        let mut camera = Camera::new(Scripted::default(), &config(keys), now);
+        camera.source.starts.push_back(fault("no such device"));
+        camera.set_viewers(1, now);
+        camera.run(false, now);
+        let card = camera.newest().expect("a card");
+        assert_eq!((card.meta.width, card.meta.height), size, "{keys}");
+        assert_eq!(card.meta.crop, None, "it is whole");
     }
 }
 

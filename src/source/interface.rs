@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::control::{Control, ControlError};
 use crate::config::Config;
-use crate::picture::frame::{Frame, Orientation, PixelFormat};
+use crate::picture::frame::{Area, Frame, Orientation, PixelFormat, Size};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,15 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a source has left of its pictures, before these are turned any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cropped {
+    /// What it would give otherwise.
+    pub whole: Size,
+    /// The part of that, which is what it gives.
+    pub area: Area,
 }
 
 /// What a source agreed to deliver.
@@ -31,6 +40,8 @@ pub struct Negotiated {
     pub fps: Option<f32>,
     /// How the pictures have yet to be turned; `None`: entirely, as this source cannot turn any.
     pub orientation: Option<Orientation>,
+    /// What part of its whole pictures this source gives; `None`: all, as it crops none.
+    pub cropped: Option<Cropped>,
     /// For a person: driver, card, what was picked and why.
     pub description: String,
 }
@@ -44,6 +55,7 @@ impl Negotiated {
             height: 0,
             fps: None,
             orientation: None,
+            cropped: None,
             description,
         }
     }

@@ -30,4 +30,4 @@ pub mod v4l2;
 
 pub use any::AnySource;
 pub use control::{Control, ControlError};
-pub use interface::{Captured, Fault, Negotiated, Source};
+pub use interface::{Captured, Cropped, Fault, Negotiated, Source};

@@ -163,6 +163,7 @@ impl Source for Pattern {
             height: picture.height,
             fps: Some(self.fps.into()),
             orientation: None,
+            cropped: None,
             description: "built-in test pattern".into(),
         })
     }

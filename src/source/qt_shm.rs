@@ -96,6 +96,7 @@ impl Source for QtShm {
             height: 0,
             fps: None,
             orientation: None,
+            cropped: None,
             description: format!("pictures in Qt's shared memory, {}", self.key),
         })
     }

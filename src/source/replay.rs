@@ -350,6 +350,7 @@ impl Source for Replay {
             height,
             fps: Some(f32::from(self.fps)),
             orientation: None,
+            cropped: None,
             description: what,
         })
     }

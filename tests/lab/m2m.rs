@@ -94,6 +94,7 @@ impl Camera {
             height: self.raw.height,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live: true,
         }
     }

@@ -10,6 +10,7 @@ mod common;
 mod around;
 mod call;
 mod call_source;
+mod crop;
 mod exif;
 mod http;
 mod http_source;

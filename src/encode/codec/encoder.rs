@@ -16,7 +16,7 @@ use super::scaler::Scaler;
 use super::turner::{Output, Turner};
 use crate::measure::times::Spent;
 use crate::picture::frame::{
-    Bounds, Chroma, FrameBuf, Orientation, Picture, PixelFormat, RawPicture, Size,
+    Area, Bounds, Chroma, FrameBuf, Orientation, Picture, PixelFormat, RawPicture, Size,
 };
 use crate::picture::samples;
 
@@ -106,6 +106,34 @@ impl Codec {
         })
     }
 
+    /// [`Codec::turn`] of a part of a JPEG, `area` as it is stored. The result begins with whole MCUs, as viewers see it: it
+    /// has up to 15 columns and lines more than `area` (in 4:2:0) to the left and above, and its right and lower edges are
+    /// those of `area`. Returns the part that it really has, as it is stored.
+    pub fn cut(
+        &mut self,
+        jpeg: &[u8],
+        orientation: Orientation,
+        area: Area,
+        out: &mut FrameBuf,
+    ) -> Result<Area, CodecError> {
+        out.clear();
+        let mut cut = area;
+        self.libjpeg.run(None, out, |to, from| {
+            let from = from.read_header(jpeg)?;
+            let whole = from.size()?;
+            from.space()?;
+            let wanted = orientation.turn_area(area.within(whole), whole);
+            let Some(shown) = from.cut(to, orientation, wanted)? else {
+                return Err(CodecError::PartialMcu.into());
+            };
+            cut = orientation
+                .inverse()
+                .turn_area(shown, orientation.turn(whole));
+            Ok(())
+        })?;
+        Ok(cut)
+    }
+
     /// [`Codec::make`] of a raw picture, as it is, at `quality`.
     pub fn encode(
         &mut self,
@@ -137,7 +165,7 @@ impl Codec {
         let (line, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
         match picture {
             Picture::Raw(raw) => {
-                check(raw)?;
+                let raw = &part(raw, recipe.crop)?;
                 pixels::of_raw(raw, recipe, rows, line, scaler, turner)
             }
             Picture::Jpeg(jpeg) => {
@@ -159,7 +187,7 @@ impl Codec {
         out: &mut FrameBuf,
     ) -> Result<(), CodecError> {
         out.clear();
-        check(raw)?;
+        let raw = &part(raw, recipe.crop)?;
         let (rows, scaler, turner) = (&mut *self.rows, &mut self.scaler, &mut self.turner);
         let whole = Size {
             width: raw.width,
@@ -206,6 +234,12 @@ impl Default for Codec {
     fn default() -> Self {
         Codec::new()
     }
+}
+
+/// The part of a raw picture that is shown, all of which has been checked.
+fn part<'a>(raw: &RawPicture<'a>, crop: Option<Area>) -> Result<RawPicture<'a>, CodecError> {
+    check(raw)?;
+    Ok(crop.map_or(*raw, |area| raw.crop(area)))
 }
 
 /// The sampling factors of 4:2:0.
@@ -485,12 +519,14 @@ fn transcode(
     turner: &mut Turner,
     reducer: &mut Reducer,
 ) -> Result<(), Failed> {
-    let whole = from.size()?;
+    let all = from.size()?;
+    let area = from.part(recipe.crop)?;
+    let (whole, is_all) = (area.size(), area == Area::all(all));
     let size = recipe.scaled(whole);
     let space = from.space()?;
     let mut to = Output::new(to, turner, recipe.orientation, size, space, recipe.quality)?;
     if size != whole {
-        from.scale(size);
+        from.scale(size, area);
     }
     let mut factors = [(0, 0); COMPONENTS];
     let components = from.components();
@@ -509,21 +545,20 @@ fn transcode(
             && let Some(planes) = from.decode_reduced(reducer)
         {
             to.start_raw(wanted)?;
-            scaler.start(
-                &to,
-                &planes.each_ref().map(|plane| plane.size),
-                size,
-                wanted,
-            );
+            let parts: [Area; COMPONENTS] =
+                std::array::from_fn(|i| from.reduced_part(area, i, planes[i].size));
+            scaler.start(&to, &parts.map(Area::size), size, wanted);
             let v = factors[0].1 as usize;
-            for line in 0..planes[1].size.height.into() {
-                for luma in (v * line..v * (line + 1))
-                    .take_while(|&luma| luma < planes[0].size.height.into())
-                {
-                    scaler.push(0, planes[0].line(luma));
+            let (luma, chroma) = (parts[0], parts[1]);
+            for line in 0..chroma.height.into() {
+                for at in (v * line..v * (line + 1)).take_while(|&line| line < luma.height.into()) {
+                    let line = planes[0].line(usize::from(luma.y) + at);
+                    scaler.push(0, &line[luma.x.into()..]);
                 }
-                scaler.push(1, planes[1].line(line));
-                scaler.push(2, planes[2].line(line));
+                for i in [1, 2] {
+                    let line = planes[i].line(usize::from(chroma.y) + line);
+                    scaler.push(i, &line[chroma.x.into()..]);
+                }
                 scaler.write(&mut to)?;
             }
             return to.finish();
@@ -532,7 +567,7 @@ fn transcode(
         to.start_raw(wanted)?;
         let planes = from.planes();
         let planes = &planes[..count];
-        if size == whole && wanted == factors {
+        if is_all && size == whole && wanted == factors {
             while from.read_mcu_row(rows)? {
                 let mut lines: McuRow<'_> = [[&[]; MCU_LINES]; COMPONENTS];
                 let mut rest = &*rows;
@@ -546,25 +581,36 @@ fn transcode(
                 to.write_mcu_row(&lines)?;
             }
         } else {
+            let mut parts = [Area::all(Bounds::NONE.within); COMPONENTS];
             let mut sizes = [Bounds::NONE.within; COMPONENTS];
-            for (size, plane) in sizes.iter_mut().zip(planes) {
-                *size = plane.size();
+            for (i, plane) in planes.iter().enumerate() {
+                parts[i] = from.component_part(area, i, plane.size());
+                sizes[i] = parts[i].size();
             }
             scaler.start(&to, &sizes[..count], size, wanted);
             let mut mcu = 0;
             while from.read_mcu_row(rows)? {
                 let mut rest = &*rows;
-                for (i, plane) in planes.iter().enumerate() {
+                let mut below = true;
+                for (i, (plane, part)) in planes.iter().zip(parts).enumerate() {
                     let (these, others) = rest.split_at(plane.lines() * plane.line());
                     // The last row of MCUs may go beyond the picture.
-                    let left = usize::from(plane.size().height) - mcu * plane.lines();
-                    for line in these.chunks_exact(plane.line()).take(left) {
-                        scaler.push(i, line);
+                    let (top, bottom) = (usize::from(part.y), usize::from(part.y + part.height));
+                    let first = mcu * plane.lines();
+                    for (line, at) in these.chunks_exact(plane.line()).zip(first..bottom) {
+                        if at >= top {
+                            scaler.push(i, &line[part.x.into()..]);
+                        }
                     }
+                    below &= first + plane.lines() >= bottom;
                     rest = others;
                 }
                 scaler.write(&mut to)?;
                 mcu += 1;
+                if below && !is_all {
+                    // Nobody sees the rest.
+                    return to.finish();
+                }
             }
         }
     } else {
@@ -575,10 +621,19 @@ fn transcode(
         });
         to.start_lines(count)?;
         let decoded = from.output_size();
+        let part = from.decoded_part(area, decoded);
         let line = &mut rows[..count * usize::from(decoded.width)];
-        scaler.start_lines(decoded, size, count);
-        while from.read_line(line)? {
-            scaler.push_line(line, &mut to)?;
+        scaler.start_lines(part.size(), size, count);
+        for y in 0..usize::from(part.y) + usize::from(part.height) {
+            if !from.read_line(line)? {
+                break;
+            }
+            if y >= part.y.into() {
+                scaler.push_line(&line[count * usize::from(part.x)..], &mut to)?;
+            }
+        }
+        if !is_all {
+            return to.finish();
         }
     }
     from.finish()?;

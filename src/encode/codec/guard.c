@@ -283,9 +283,30 @@ static void limit_dc(j_decompress_ptr from, j_compress_ptr to, jvirt_barray_ptr 
     }
 }
 
-/* Turns the picture whose header was read, on its coefficients: jpegtran's way, with its functions. 1; 0 if an edge to
- * be mirrored has a part of an MCU only, before anything was decoded; -1 after an error. */
-int camd_jpeg_turn(j_decompress_ptr from, j_compress_ptr to, int transpose, int mirror_x, int mirror_y)
+/* The same in libjpeg.rs: a part of a picture, in pixels. */
+struct area {
+    unsigned x, y, width, height;
+};
+
+/* Where jtransform takes a side of the part to be, which begins at `*at`. `whole`: the turned picture's side; `mcu`: of its
+ * MCUs. What is mirrored begins with the last whole MCU there: what is left of one is not before it, but behind. `*more`:
+ * that many pixels come out before the part, for whole MCUs. 0: the part has some of what is not mirrored. */
+static int place(int mirror, unsigned whole, int mcu, unsigned at, JDIMENSION *offset, unsigned *more)
+{
+    unsigned rest = mirror ? whole % mcu : 0;
+
+    if (at < rest)
+        return 0;
+    *offset = at - rest;
+    *more = *offset % mcu;
+    return 1;
+}
+
+/* Turns the picture whose header was read, on its coefficients: jpegtran's way, with its functions. `crop`, if there is
+ * one: only this part of the turned picture, and what came out. 1; 0 if an edge to be mirrored has a part of an MCU only,
+ * before anything was decoded; -1 after an error. */
+int camd_jpeg_turn(j_decompress_ptr from, j_compress_ptr to, int transpose, int mirror_x, int mirror_y,
+                   struct area *crop)
 {
     static const JXFORM_CODE transforms[2][2][2] = {
         { { JXFORM_NONE, JXFORM_FLIP_H }, { JXFORM_FLIP_V, JXFORM_ROT_180 } },
@@ -293,8 +314,29 @@ int camd_jpeg_turn(j_decompress_ptr from, j_compress_ptr to, int transpose, int 
     };
     jpeg_transform_info info = { .transform = transforms[transpose][mirror_y][mirror_x], .perfect = TRUE };
     jvirt_barray_ptr *source, *turned;
+    unsigned before_x = 0, before_y = 0;
 
     GUARD(from);
+    if (crop) {
+        int single = from->num_components == 1;
+        int h = single ? DCTSIZE : from->max_h_samp_factor * DCTSIZE;
+        int v = single ? DCTSIZE : from->max_v_samp_factor * DCTSIZE;
+        unsigned width = transpose ? from->image_height : from->image_width;
+        unsigned height = transpose ? from->image_width : from->image_height;
+
+        if (!place(mirror_x, width, transpose ? v : h, crop->x, &info.crop_xoffset, &before_x)
+            || !place(mirror_y, height, transpose ? h : v, crop->y, &info.crop_yoffset, &before_y))
+            return 0;
+        info.perfect = FALSE;
+        info.crop = TRUE;
+        info.crop_width = crop->width;
+        info.crop_height = crop->height;
+        info.crop_width_set = info.crop_height_set = info.crop_xoffset_set = info.crop_yoffset_set = JCROP_POS;
+        crop->x -= before_x;
+        crop->y -= before_y;
+        crop->width += before_x;
+        crop->height += before_y;
+    }
     if (!jtransform_request_workspace(from, &info))
         return 0;
     source = jpeg_read_coefficients(from);

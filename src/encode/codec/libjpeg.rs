@@ -17,7 +17,7 @@ use super::laps::Laps;
 use super::mcu::{COMPONENTS, Factors, MCU_LINES, McuRow, ROW_SAMPLES};
 use super::reduced::{self, Reducer, Scale};
 use crate::measure::times::Phase;
-use crate::picture::frame::{FrameBuf, Orientation, Size};
+use crate::picture::frame::{Area, FrameBuf, Orientation, Size};
 use crate::picture::stamp::{NEUTRAL, Placed, Stamp};
 
 /// `JMSG_LENGTH_MAX` of jpeglib.h: what a message may take.
@@ -62,6 +62,15 @@ impl Plane {
     pub(super) fn lines(&self) -> usize {
         self.lines as usize
     }
+}
+
+/// The same as in `guard.c`: a part of a picture.
+#[repr(C)]
+struct RawArea {
+    x: c_uint,
+    y: c_uint,
+    width: c_uint,
+    height: c_uint,
 }
 
 /// The same as in `guard.c`.
@@ -133,6 +142,7 @@ unsafe extern "C" {
         transpose: c_int,
         mirror_x: c_int,
         mirror_y: c_int,
+        crop: *mut RawArea,
     ) -> c_int;
 }
 
@@ -539,6 +549,26 @@ impl<'a> Idle<'a> {
     }
 }
 
+/// A part of a picture that is decoded at scales (numerator, denominator) in the size `whole`.
+fn scaled_part(area: Area, x_scale: (u32, u32), y_scale: (u32, u32), whole: Size) -> Area {
+    let scaled = |at: u16, side: u16, (n, of): (u32, u32), whole: u16| {
+        let begin = u32::from(at) * n / of;
+        let end = ((u32::from(at) + u32::from(side)) * n).div_ceil(of);
+        // No larger than `whole`, which has 16 bits.
+        let end = end.min(whole.into());
+        let begin = begin.min(end.saturating_sub(1));
+        (begin as u16, (end - begin) as u16)
+    };
+    let (x, width) = scaled(area.x, area.width, x_scale, whole.width);
+    let (y, height) = scaled(area.y, area.height, y_scale, whole.height);
+    Area {
+        x,
+        y,
+        width,
+        height,
+    }
+}
+
 /// A decompress object that has read a header.
 pub(super) struct Decompressor<'a> {
     cinfo: &'a mut jpeg_decompress_struct,
@@ -553,6 +583,72 @@ impl Decompressor<'_> {
             width: self.cinfo.image_width as u16,
             height: self.cinfo.image_height as u16,
         })
+    }
+
+    /// The part of the picture to show: the nearest to `crop` that it has, so that no group of pixels is parted that shares
+    /// its colour.
+    pub(super) fn part(&self, crop: Option<Area>) -> Result<Area, CodecError> {
+        let whole = self.size()?;
+        let Some(area) = crop else {
+            return Ok(Area::all(whole));
+        };
+        let (max_h, max_v) = self.max_factors();
+        let group = |max: i32, side: fn(&jpeg_component_info) -> i32| {
+            let begins = |n: i32| self.components().iter().all(|c| n * side(c) % max == 0);
+            // At most 4.
+            (1..max).find(|&n| begins(n)).unwrap_or(max) as u16
+        };
+        let columns = group(max_h, |component| component.h_samp_factor);
+        let lines = group(max_v, |component| component.v_samp_factor);
+        Ok(area.within(whole).on_grid(columns, lines))
+    }
+
+    /// Those of the picture: the largest of its components.
+    fn max_factors(&self) -> Factors {
+        let components = self.components().iter();
+        components.fold((1, 1), |(h, v), component| {
+            (
+                h.max(component.h_samp_factor),
+                v.max(component.v_samp_factor),
+            )
+        })
+    }
+
+    /// What a component, which is decoded in the size `whole`, has of a part of the picture ([`Decompressor::part`], and
+    /// [`Decompressor::scale`] has been told of it).
+    pub(super) fn component_part(&self, area: Area, component: usize, whole: Size) -> Area {
+        // libjpeg may decode colours in more detail than brightness.
+        let mut plane = Plane::default();
+        let info = &self.components()[component];
+        // SAFETY: the component exists, as was just seen.
+        unsafe { camd_jpeg_plane(&raw const *self.cinfo, component as c_int, &mut plane) };
+        let n = plane.lines / info.v_samp_factor as u32;
+        self.scaled_component(area, component, n, whole)
+    }
+
+    /// As [`Decompressor::component_part`], of what [`Decompressor::decode_reduced`] gives.
+    pub(super) fn reduced_part(&self, area: Area, component: usize, whole: Size) -> Area {
+        self.scaled_component(area, component, self.cinfo.scale_num, whole)
+    }
+
+    /// `n`: eighths.
+    fn scaled_component(&self, area: Area, component: usize, n: u32, whole: Size) -> Area {
+        let info = &self.components()[component];
+        let (max_h, max_v) = self.max_factors();
+        let scale = |factor: i32, max: i32| (factor as u32 * n, 8 * max as u32);
+        let x_scale = scale(info.h_samp_factor, max_h);
+        let y_scale = scale(info.v_samp_factor, max_v);
+        scaled_part(area, x_scale, y_scale, whole)
+    }
+
+    /// [`Decompressor::component_part`] of the lines that [`Decompressor::read_line`] reads, which are decoded in the size
+    /// `whole`.
+    pub(super) fn decoded_part(&self, area: Area, whole: Size) -> Area {
+        let scale = match self.cinfo.scale_denom {
+            8 => (self.cinfo.scale_num, 8),
+            _ => (1, 1),
+        };
+        scaled_part(area, scale, scale, whole)
     }
 
     /// The colours to pass on, unconverted.
@@ -602,19 +698,28 @@ impl Decompressor<'_> {
         Ok(ok(self.laps.during(Phase::Decode, read))? == 1)
     }
 
-    /// Asks for the smallest scale that libjpeg has (1/8 … 8/8) in which the picture is no smaller than `size`. libjpeg
+    /// Asks for the smallest scale that libjpeg has (1/8 … 8/8) in which the part `area` of the picture is no smaller than
+    /// `size`, and begins with a whole sample of each component. libjpeg
     /// rounds the scaled size up, and the beginning of a sample then counts as a whole one: a side that is no multiple
     /// of eight comes out stretched, by less than a sample.
-    pub(super) fn scale(&mut self, size: Size) {
-        let cinfo = &mut *self.cinfo;
-        let eighths = |side: u32, least: u16| {
-            (1..8)
-                .find(|&n| (side * n).div_ceil(8) >= least.into())
-                .unwrap_or(8)
+    pub(super) fn scale(&mut self, size: Size, area: Area) {
+        let (max_h, max_v) = self.max_factors();
+        let begins = |n: u32| {
+            self.components().iter().all(|component| {
+                let whole = |at: u16, factor: i32, max: i32| {
+                    (u32::from(at) * n * factor as u32).is_multiple_of(8 * max as u32)
+                };
+                whole(area.x, component.h_samp_factor, max_h)
+                    && whole(area.y, component.v_samp_factor, max_v)
+            })
         };
-        cinfo.scale_num =
-            eighths(cinfo.image_width, size.width).max(eighths(cinfo.image_height, size.height));
-        cinfo.scale_denom = 8;
+        let covers =
+            |side: u16, n: u32, least: u16| (u32::from(side) * n).div_ceil(8) >= least.into();
+        let eighths = (1..8).find(|&n| {
+            covers(area.width, n, size.width) && covers(area.height, n, size.height) && begins(n)
+        });
+        self.cinfo.scale_num = eighths.unwrap_or(8);
+        self.cinfo.scale_denom = 8;
     }
 
     /// The whole picture at its scale, before it is started; `None` if `reducer` cannot do it.
@@ -738,9 +843,50 @@ impl Decompressor<'_> {
                 transpose.into(),
                 mirror_x.into(),
                 mirror_y.into(),
+                ptr::null_mut(),
             )
         };
         Ok(ok(self.laps.during(Phase::Encode, turn))? == 1)
+    }
+
+    /// [`Decompressor::turn`] of a part of the picture, `area` as viewers see it, which the picture has. Returns the part
+    /// that was written: up to an MCU less a sample more to the left and above. `None` is its `false`.
+    pub(super) fn cut(
+        self,
+        to: Compressor<'_>,
+        orientation: Orientation,
+        area: Area,
+    ) -> Result<Option<Area>, Failed> {
+        let Orientation {
+            transpose,
+            mirror_x,
+            mirror_y,
+        } = orientation;
+        let mut raw = RawArea {
+            x: area.x.into(),
+            y: area.y.into(),
+            width: area.width.into(),
+            height: area.height.into(),
+        };
+        // SAFETY: as in `turn`; `raw` is written before it returns.
+        let cut = || unsafe {
+            camd_jpeg_turn(
+                self.cinfo,
+                to.cinfo,
+                transpose.into(),
+                mirror_x.into(),
+                mirror_y.into(),
+                &mut raw,
+            )
+        };
+        let done = ok(self.laps.during(Phase::Encode, cut))? == 1;
+        // Within the picture, which was checked.
+        Ok(done.then_some(Area {
+            x: raw.x as u16,
+            y: raw.y as u16,
+            width: raw.width as u16,
+            height: raw.height as u16,
+        }))
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failed> {

@@ -13,6 +13,11 @@
 //! and libjpeg. Only where rows become columns, or the first line of a JPEG becomes the last, all of its samples have to
 //! be kept for that; raw pictures are read from below, and lines are mirrored on the way.
 //!
+//! # Cropped pictures
+//! Of a raw picture, a part is its planes from another place on. A JPEG can be cut on its coefficients, too
+//! ([`Codec::cut`]): without loss, from whole MCUs on. Where it is decoded, only the part's samples go on, exactly; at a
+//! scale in which the part begins with a whole sample.
+//!
 //! # Pixels
 //! For programs that want no JPEG, [`Codec::pixels`] gives a picture row by row as RGB, BGR or grey, made smaller and
 //! turned by the same means.

@@ -12,7 +12,7 @@ use super::recipe::scaled;
 use super::scaler::Scaler;
 use super::turner::{Output, TakesLines, Turner};
 use crate::limits::DIMENSION_MAX;
-use crate::picture::frame::{Bounds, Orientation, PixelFormat, RawPicture, Size};
+use crate::picture::frame::{Area, Bounds, Orientation, PixelFormat, RawPicture, Size};
 use crate::picture::samples;
 use crate::picture::stamp::{Placed, Stamp};
 
@@ -21,6 +21,8 @@ use crate::picture::stamp::{Placed, Stamp};
 pub struct PixelRecipe<'a> {
     /// [`PixelFormat::Rgb24`], [`PixelFormat::Bgr24`] or [`PixelFormat::Grey`]; any other is an error.
     pub format: PixelFormat,
+    /// As in [`super::Recipe`].
+    pub crop: Option<Area>,
     /// Of the picture as viewers see it.
     pub bounds: Bounds,
     /// How the stored picture is to be turned.
@@ -32,6 +34,7 @@ pub struct PixelRecipe<'a> {
 impl PixelRecipe<'_> {
     /// The size in which a picture stored in the size `whole` is given.
     pub fn size(&self, whole: Size) -> Size {
+        let whole = self.crop.map_or(whole, |area| area.within(whole).size());
         self.orientation
             .turn(scaled(whole, self.bounds, self.orientation))
     }
@@ -130,13 +133,15 @@ pub(super) fn of_jpeg(
     turner: &mut Turner,
 ) -> Result<Size, Failed> {
     let channels = recipe.channels()?;
-    let whole = from.size()?;
+    let all = from.size()?;
+    let area = from.part(recipe.crop)?;
+    let whole = area.size();
     // Refuses what no listener could pass on either.
     from.space()?;
     let size = scaled(whole, recipe.bounds, recipe.orientation);
     let shown = recipe.orientation.turn(size);
     if size != whole {
-        from.scale(size);
+        from.scale(size, area);
     }
     from.start_in(match recipe.format {
         PixelFormat::Rgb24 => JCS_EXT_RGB,
@@ -148,16 +153,26 @@ pub(super) fn of_jpeg(
     let mut to = Output::lines(to, turner, recipe.orientation, size);
     to.start_lines(channels)?;
     let decoded = from.output_size();
+    let part = from.decoded_part(area, decoded);
     let line = &mut room[..channels * usize::from(decoded.width)];
-    scaler.start_lines(decoded, size, channels);
-    while from.read_line(line)? {
-        if decoded == size {
+    scaler.start_lines(part.size(), size, channels);
+    for y in 0..usize::from(part.y) + usize::from(part.height) {
+        if !from.read_line(line)? {
+            break;
+        }
+        if y < part.y.into() {
+            continue;
+        }
+        let line = &line[channels * usize::from(part.x)..];
+        if part.size() == size {
             to.write_line(line)?;
         } else {
             scaler.push_line(line, &mut to)?;
         }
     }
-    from.finish()?;
+    if area == Area::all(all) {
+        from.finish()?;
+    }
     to.finish_lines()?;
     Ok(shown)
 }

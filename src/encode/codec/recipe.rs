@@ -1,6 +1,6 @@
 //! How a JPEG is to be made of a picture.
 
-use crate::picture::frame::{Bounds, Chroma, Orientation, Size};
+use crate::picture::frame::{Area, Bounds, Chroma, Orientation, Size};
 use crate::picture::stamp::Stamp;
 
 /// How a JPEG is to be made of a picture.
@@ -10,7 +10,10 @@ pub struct Recipe<'a> {
     pub quality: u8,
     /// How fine the colours are to be.
     pub chroma: Chroma,
-    /// Of the picture as viewers see it.
+    /// The part of the stored picture that is shown; `None`: all of it. Its size is kept, and it begins with whole groups of
+    /// pixels that share their colour.
+    pub crop: Option<Area>,
+    /// Of the picture as viewers see it: of that part.
     pub bounds: Bounds,
     /// How the stored picture is to be turned.
     pub orientation: Orientation,
@@ -24,6 +27,7 @@ impl<'a> Recipe<'a> {
         Recipe {
             quality,
             chroma: Chroma::at(quality),
+            crop: None,
             bounds: Bounds::NONE,
             orientation: Orientation::UPRIGHT,
             stamp: None,
@@ -39,6 +43,14 @@ impl<'a> Recipe<'a> {
     pub fn turned(self, orientation: Orientation) -> Self {
         Recipe {
             orientation,
+            ..self
+        }
+    }
+
+    /// The same, of a part of the picture only, as it is stored.
+    pub fn cropped(self, area: Area) -> Self {
+        Recipe {
+            crop: Some(area),
             ..self
         }
     }
@@ -60,7 +72,7 @@ impl<'a> Recipe<'a> {
         Recipe { bounds, ..self }
     }
 
-    /// What a picture stored in the size `whole` is scaled to, before it is turned.
+    /// What a picture (the part that is shown) stored in the size `whole` is scaled to, before it is turned.
     pub(super) fn scaled(&self, whole: Size) -> Size {
         scaled(whole, self.bounds, self.orientation)
     }

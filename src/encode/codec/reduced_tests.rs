@@ -6,7 +6,7 @@ use mozjpeg_sys::*;
 
 use super::super::libjpeg::{Failed, Libjpeg};
 use super::*;
-use crate::picture::frame::FrameBuf;
+use crate::picture::frame::{Area, FrameBuf};
 
 /// How libjpeg is to write a JPEG.
 struct Writing {
@@ -147,7 +147,7 @@ fn compare(libjpeg: &mut Libjpeg, reducer: &mut Reducer, jpeg: &[u8]) -> Option<
         };
         let mut quarters = None;
         if scaled(1) != scaled(2) {
-            from.scale(scaled(2));
+            from.scale(scaled(2), Area::all(whole));
             let planes = from.decode_reduced(reducer);
             quarters = Some(planes.is_some());
             if let Some(planes) = planes {
@@ -155,7 +155,7 @@ fn compare(libjpeg: &mut Libjpeg, reducer: &mut Reducer, jpeg: &[u8]) -> Option<
                 compare_quarters(&planes, jpeg);
             }
         }
-        from.scale(scaled(1));
+        from.scale(scaled(1), Area::all(whole));
         let planes = from.decode_reduced(reducer);
         decoded = Some(planes.is_some());
         assert!(quarters.is_none_or(|quarters| quarters == planes.is_some()));

@@ -16,20 +16,24 @@ use crate::encode::m2m::Nodes;
 use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
 use crate::measure::times::{Spent, Times};
 use crate::picture::frame::{
-    Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
+    Area, Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
 use crate::picture::jpeg;
 use crate::picture::stamp::Stamp;
 use crate::protocol::session::Wish;
 
-/// The camera's own JPEG, turned without loss: the same for all profiles.
+/// The camera's own JPEG, turned and cropped without loss: the same for all profiles.
 struct Turned {
     /// Of which frame; 0 is none.
     sequence: u64,
     /// Empty if that frame could not be turned so.
     jpeg: FrameBuf,
+    /// What it is a part of that frame, as that is stored; `None`: it is all of it.
+    cut: Option<Area>,
     /// Whether the log says that a frame was not.
     told: bool,
+    /// The size and place as viewers see them that the log has of pictures that are cropped.
+    told_cut: Option<Area>,
 }
 
 /// Encodes frames for [`Profile`]s, into buffers taken at start.
@@ -63,7 +67,9 @@ impl Renditions {
             turned: Turned {
                 sequence: 0,
                 jpeg: FrameBuf::new(config.limits.frame_bytes),
+                cut: None,
                 told: false,
+                told_cut: None,
             },
             made: room_for(profiles(config), config.limits.frame_bytes),
             asked: Asked::new(config.limits.frame_bytes),
@@ -78,6 +84,8 @@ impl Renditions {
         self.hardware.reconfigure(&config.camera);
         self.stamp = stamp(config);
         self.made = room_for(profiles(config), config.limits.frame_bytes);
+        // It may be to be cropped in another way.
+        self.turned.sequence = 0;
         self.asked.reset();
     }
 
@@ -188,7 +196,8 @@ impl Renditions {
     }
 
     /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
-    /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it.
+    /// device. `None` if there is no such frame, if it cannot be made, or if the device is making it. A JPEG that is cropped
+    /// without loss has more than the frame's own [`FrameMeta::crop`]: what comes back with it says what it has.
     pub fn get<'a>(
         &'a mut self,
         newest: Option<&Frame<'a>>,
@@ -229,7 +238,7 @@ impl Renditions {
             }
         }
         let frame = newest?;
-        Some((frame.meta, self.make(frame, profile)?))
+        self.make(frame, profile)
     }
 
     /// At which quality that JPEG was encoded, 1 to 100; `None`: it is the camera's own, or that turned without loss.
@@ -238,16 +247,27 @@ impl Renditions {
     }
 
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
-    fn make<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+    fn make<'a>(
+        &'a mut self,
+        frame: &Frame<'a>,
+        profile: Profile,
+    ) -> Option<(FrameMeta, &'a [u8])> {
         self.quality = None;
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
-            if frame.meta.orientation == Orientation::UPRIGHT {
-                return Some(jpeg);
+            if frame.meta.orientation == Orientation::UPRIGHT && frame.meta.crop.is_none() {
+                return Some((frame.meta, jpeg));
             }
             if self.turn(frame, jpeg, profile.raw_quality) {
-                return Some(self.turned.jpeg.as_slice());
+                let meta = FrameMeta {
+                    crop: self.turned.cut,
+                    ..frame.meta
+                };
+                // Whole blocks may be larger than what the profile has room for.
+                if profile.leaves_size(&meta) {
+                    return Some((meta, self.turned.jpeg.as_slice()));
+                }
             }
         }
         self.quality = Some(profile.raw_quality);
@@ -266,6 +286,7 @@ impl Renditions {
             let recipe = Recipe {
                 quality,
                 chroma,
+                crop: frame.meta.crop,
                 bounds,
                 orientation: frame.meta.turning(),
                 stamp: set(&mut self.stamp, &frame.meta),
@@ -294,7 +315,7 @@ impl Renditions {
                 }
             }
         }
-        (!rendition.jpeg.is_empty()).then(|| rendition.jpeg.as_slice())
+        (!rendition.jpeg.is_empty()).then(|| (frame.meta, rendition.jpeg.as_slice()))
     }
 
     /// Gives a frame to `rows` as pixels, turned, fitted into `bounds` and with the stamp, if there is one: what a sink has
@@ -308,6 +329,7 @@ impl Renditions {
     ) -> Result<Size, CodecError> {
         let recipe = PixelRecipe {
             format,
+            crop: frame.meta.crop,
             bounds,
             orientation: frame.meta.turning(),
             stamp: set(&mut self.stamp, &frame.meta),
@@ -315,15 +337,39 @@ impl Renditions {
         self.codec.pixels(&frame.picture, &recipe, rows)
     }
 
-    /// Turns this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again, which
-    /// will be at `quality`.
+    /// Turns and crops this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again,
+    /// which will be at `quality`.
     fn turn(&mut self, frame: &Frame<'_>, jpeg: &[u8], quality: u8) -> bool {
         let turned = &mut self.turned;
         if turned.sequence != frame.meta.sequence {
             turned.sequence = frame.meta.sequence;
-            let result = self
-                .codec
-                .turn(jpeg, frame.meta.turning(), &mut turned.jpeg);
+            let orientation = frame.meta.turning();
+            turned.cut = None;
+            let codec = &mut self.codec;
+            let result = match frame.meta.crop {
+                None => codec.turn(jpeg, orientation, &mut turned.jpeg),
+                Some(area) => {
+                    let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
+                    cut.map(|cut| turned.cut = Some(cut))
+                }
+            };
+            if let Some(cut) = turned.cut {
+                let [wanted, cut] = [frame.meta.crop.unwrap_or(cut), cut]
+                    .map(|area| orientation.turn_area(area, frame.meta.stored()));
+                if wanted != cut && turned.told_cut.replace(cut) != Some(cut) {
+                    let Area {
+                        x,
+                        y,
+                        width,
+                        height,
+                    } = cut;
+                    info!(
+                        "JPEGs that are not encoded again are cropped by camd to whole blocks: {x},{y} {width}x{height} in \
+                         place of {},{} {}x{}",
+                        wanted.x, wanted.y, wanted.width, wanted.height
+                    );
+                }
+            }
             if result.is_ok() && frame.meta.live {
                 jpeg::keep_words(jpeg, frame.meta.turning(), &mut turned.jpeg);
             }
@@ -332,7 +378,11 @@ impl Renditions {
                 && !turned.told
             {
                 turned.told = true;
-                info!("pictures are turned by encoding them again at quality {quality}: {error}");
+                let done = match frame.meta.crop {
+                    None => "turned",
+                    Some(_) => "cropped",
+                };
+                info!("pictures are {done} by encoding them again at quality {quality}: {error}");
             }
         }
         !turned.jpeg.is_empty()
@@ -340,7 +390,10 @@ impl Renditions {
 }
 
 fn profiles(config: &Config) -> impl Iterator<Item = Profile> {
-    let sinks = config.sinks.iter().filter(|sink| sink.takes_jpegs());
+    let sinks = config
+        .sinks
+        .iter()
+        .filter(|sink| sink.has_rendition(&config.camera));
     let listeners = config.listeners.iter().flat_map(Profile::all);
     listeners.chain(sinks.map(Profile::of_sink))
 }
@@ -399,6 +452,13 @@ mod tests {
 
     const FRAME_BYTES: usize = 1 << 20;
 
+    impl Renditions {
+        /// Only the JPEG.
+        fn jpeg<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+            self.make(frame, profile).map(|(_, jpeg)| jpeg)
+        }
+    }
+
     fn profile(quality: Option<u8>, bounds: Option<(u16, u16)>) -> Profile {
         Profile {
             quality,
@@ -434,6 +494,7 @@ mod tests {
             height: 48,
             orientation: Orientation::UPRIGHT,
             exif: Orientation::UPRIGHT,
+            crop: None,
             live,
         }
     }
@@ -478,18 +539,18 @@ mod tests {
             all.into_iter()
                 .zip([(64, 48), (64, 48), (32, 24), (32, 24), (64, 48)])
         {
-            assert_eq!(size(renditions.make(&raw, profile)), expected);
+            assert_eq!(size(renditions.jpeg(&raw, profile)), expected);
         }
         let encoded = Frame {
             meta: meta(2, true),
             picture: Picture::Jpeg(jpeg),
         };
-        assert_eq!(renditions.make(&encoded, untouched), Some(jpeg));
-        assert_eq!(renditions.make(&encoded, roomy), Some(jpeg));
-        assert_eq!(size(renditions.make(&encoded, small)), (32, 24));
-        assert_eq!(size(renditions.make(&encoded, small_low)), (32, 24));
+        assert_eq!(renditions.jpeg(&encoded, untouched), Some(jpeg));
+        assert_eq!(renditions.jpeg(&encoded, roomy), Some(jpeg));
+        assert_eq!(size(renditions.jpeg(&encoded, small)), (32, 24));
+        assert_eq!(size(renditions.jpeg(&encoded, small_low)), (32, 24));
         let [fine, coarse, smallest] = [untouched, low, small_low]
-            .map(|profile| renditions.make(&encoded, profile).map_or(0, <[u8]>::len));
+            .map(|profile| renditions.jpeg(&encoded, profile).map_or(0, <[u8]>::len));
         assert!(
             fine > coarse && coarse > smallest,
             "{fine} {coarse} {smallest}"
@@ -500,8 +561,8 @@ mod tests {
             meta: meta(3, false),
             picture: Picture::Jpeg(jpeg),
         };
-        assert_eq!(renditions.make(&card, low), Some(jpeg));
-        assert_eq!(size(renditions.make(&card, small_low)), (32, 24));
+        assert_eq!(renditions.jpeg(&card, low), Some(jpeg));
+        assert_eq!(size(renditions.jpeg(&card, small_low)), (32, 24));
     }
 
     #[test]
@@ -533,7 +594,7 @@ mod tests {
                 let meta = meta(sequence, true);
                 let frame = Frame { meta, picture };
                 let made = (0..=profile.ladder().lowest()).map(|rung| {
-                    let jpeg = renditions.make(&frame, profile.rung(rung));
+                    let jpeg = renditions.jpeg(&frame, profile.rung(rung));
                     (size(jpeg), jpeg.map_or(0, <[u8]>::len))
                 });
                 let made: Vec<_> = made.collect();
@@ -595,7 +656,7 @@ mod tests {
             picture: Picture::Raw(packed),
         };
         let [auto, low, high] = three(Some(80)).map(|listener| {
-            let jpeg = renditions.make(&frame, Profile::of(&listener));
+            let jpeg = renditions.jpeg(&frame, Profile::of(&listener));
             jpeg.expect("a picture").to_vec()
         });
         assert!(auto == low && low.len() < high.len());
@@ -613,7 +674,7 @@ mod tests {
             let picture = Picture::Raw(grey(data));
             let meta = meta(sequence, true);
             renditions
-                .make(&Frame { meta, picture }, small)
+                .jpeg(&Frame { meta, picture }, small)
                 .unwrap()
                 .to_vec()
         };
@@ -651,7 +712,7 @@ mod tests {
                     height: 240,
                     ..meta(sequence, live)
                 };
-                let jpeg = renditions.make(&Frame { meta, picture }, profile);
+                let jpeg = renditions.jpeg(&Frame { meta, picture }, profile);
                 assert_eq!(size(jpeg), (160, 120));
                 jpeg.unwrap().to_vec()
             };
@@ -693,7 +754,7 @@ mod tests {
                 },
                 picture: Picture::Jpeg(jpeg.as_slice()),
             };
-            renditions.make(&frame, profile).map(<[u8]>::to_vec)
+            renditions.jpeg(&frame, profile).map(<[u8]>::to_vec)
         };
         assert_eq!(
             get(1, &jpeg, untouched).as_deref(),

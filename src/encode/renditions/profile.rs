@@ -84,13 +84,13 @@ impl Profile {
     /// Whether this is a JPEG that clients get as it is.
     pub fn leaves_untouched(&self, frame: &Frame<'_>) -> bool {
         matches!(frame.picture, Picture::Jpeg(_))
-            && !self.shrinks(&frame.meta)
+            && self.leaves_size(&frame.meta)
             // The card that stands in for a picture is as good as it gets already.
             && (self.quality.is_none() || !frame.meta.live)
     }
 
-    /// Whether a picture would become smaller.
-    fn shrinks(&self, meta: &FrameMeta) -> bool {
-        self.bounds != Bounds::NONE && self.size(meta) != meta.shown()
+    /// Whether a picture keeps its size.
+    pub(super) fn leaves_size(&self, meta: &FrameMeta) -> bool {
+        self.bounds == Bounds::NONE || self.size(meta) == meta.shown()
     }
 }

@@ -5,7 +5,7 @@
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
 use crate::config::{Config, SinkFormat, SinkKind};
-use crate::picture::frame::{Bounds, Chroma, Orientation, PixelFormat, Size};
+use crate::picture::frame::{Area, Bounds, Chroma, Orientation, PixelFormat, Size};
 
 /// To encode: DCT, quantisation and Huffman codes.
 const ENCODE: f64 = 18.2;
@@ -146,6 +146,8 @@ struct Want {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
     wants: Vec<Want>,
+    /// What is shown of a picture, as viewers see it.
+    crop: Option<Area>,
 }
 
 /// How much of what is wanted the camera's own pictures are, if they are JPEGs.
@@ -201,13 +203,18 @@ impl Demand {
                 pixels: !sink.takes_jpegs(),
             });
         }
-        Demand { wants }
+        Demand {
+            wants,
+            crop: config.camera.crop,
+        }
     }
 
     /// Instructions per second with pictures of size `stored` at `fps`, which have to be turned as `left` says. To turn a
-    /// JPEG counts like making a new one: without loss or with, its coefficients are unpacked and packed again.
+    /// JPEG, or to crop it, counts like making a new one: without loss or with, its coefficients are unpacked and packed
+    /// again; all of them are unpacked to have a part. Of what is not compressed, nobody looks at what is not shown.
     pub fn cost(&self, format: PixelFormat, stored: Size, left: Orientation, fps: f64) -> f64 {
-        let seen = left.turn(stored);
+        let seen = self.shown(left.turn(stored));
+        let part = left.turn(seen);
         // Pixels are made for each sink anew.
         let same = |a: &Want, b: &Want| {
             !a.pixels
@@ -217,7 +224,7 @@ impl Demand {
         let made: Vec<&Want> = self
             .wants
             .iter()
-            .filter(|want| !want.is_met(format, seen, left))
+            .filter(|want| seen != left.turn(stored) || !want.is_met(format, seen, left))
             .collect();
         let mut sum = 0.0;
         for (i, want) in made.iter().enumerate() {
@@ -233,16 +240,25 @@ impl Demand {
             // As it is stored, so that both are of one kind.
             let to = left.turn(want.bounds.fit(seen));
             let one = match want.pixels {
-                true => unpacking(format, stored, to),
-                false => making(format, stored, to, want.chroma),
+                true => unpacking(format, part, to),
+                false => making(format, part, to, want.chroma),
             };
-            sum += one * rate;
+            let area = |size: Size| f64::from(size.width) * f64::from(size.height);
+            let around = match format {
+                PixelFormat::Mjpeg => 2.0 * ENTROPY * (area(stored) - area(part)),
+                _ => 0.0,
+            };
+            sum += (one + around) * rate;
         }
         sum
     }
 
     /// How many of these get a JPEG as the camera stores it, of this size and still to be turned so.
     pub fn untouched(&self, stored: Size, left: Orientation) -> Untouched {
+        let seen = left.turn(stored);
+        if self.shown(seen) != seen {
+            return Untouched::None;
+        }
         let met = |want: &Want| want.is_met(PixelFormat::Mjpeg, left.turn(stored), left);
         if self.wants.iter().all(met) {
             Untouched::All
@@ -251,6 +267,13 @@ impl Demand {
         } else {
             Untouched::None
         }
+    }
+}
+
+impl Demand {
+    /// What is left of a picture that viewers would see in this size.
+    fn shown(&self, seen: Size) -> Size {
+        self.crop.map_or(seen, |area| area.within(seen).size())
     }
 }
 
@@ -292,6 +315,29 @@ mod tests {
             })
             .collect();
         Demand::of(&config::parse(&text, "test").expect("listeners"))
+    }
+
+    #[test]
+    fn what_is_not_shown_costs_little() {
+        let cropped = |keys: &str, crop: &str| {
+            let text = format!(
+                "[camera]\n{crop}\n[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:1\"\n{keys}\n"
+            );
+            Demand::of(&config::parse(&text, "test").expect("a configuration"))
+        };
+        let [whole, all, part] = ["", "crop = [0, 0, 640, 480]", "crop = [160, 120, 320, 240]"]
+            .map(|crop| cropped("", crop));
+        let upright = Orientation::UPRIGHT;
+        assert_eq!(vga(&whole, PixelFormat::Mjpeg), 0.0);
+        assert_eq!(vga(&all, PixelFormat::Mjpeg), 0.0);
+        assert_eq!(all.untouched(VGA, upright), Untouched::All);
+        assert_eq!(part.untouched(VGA, upright), Untouched::None);
+        for format in [PixelFormat::Yuyv, PixelFormat::Nv12, PixelFormat::Rgb24] {
+            let (quarter, whole) = (vga(&part, format), vga(&whole, format));
+            assert_eq!(4.0 * quarter, whole, "{format:?}");
+            // To read a JPEG is work, and all of it is read.
+            assert!(vga(&part, PixelFormat::Mjpeg) > vga(&part, PixelFormat::Yuyv));
+        }
     }
 
     fn vga(demand: &Demand, format: PixelFormat) -> f64 {

@@ -8,12 +8,14 @@
 //! | `controls.rs` | brightness and its like, by name |
 //! | `keeping.rs` | controls that stay set |
 //! | `turning.rs` | turning by the camera's own controls |
+//! | `cropping.rs` | cropping by the driver |
 //!
 //! The system calls and the pixel formats are in [`crate::system::v4l2`].
 
 pub mod choice;
 pub mod controls;
 pub mod cost;
+mod cropping;
 mod dating;
 mod keeping;
 mod ring;
@@ -27,15 +29,16 @@ use nix::libc::ENOSPC;
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
+use self::cropping::Cropping;
 use self::keeping::Keeper;
 use self::ring::{Driver, Ring};
 use self::turning::Turning;
 use crate::config::{CameraConfig, Config};
 use crate::limits;
 use crate::measure::times::Epoch;
-use crate::picture::frame::{Frame, FrameBuf};
+use crate::picture::frame::{Frame, FrameBuf, Size};
 use crate::source::control::{Control, ControlError};
-use crate::source::interface::{Captured, Fault, Negotiated, Source};
+use crate::source::interface::{Captured, Cropped, Fault, Negotiated, Source};
 use crate::source::say;
 use crate::system::v4l2::device::{
     self, Device, Failure, Filled, Granted, Interval, Mapping, PLANES, Queue, Wanted,
@@ -55,6 +58,9 @@ pub struct V4l2 {
     may_hang: bool,
     keeper: Keeper,
 }
+
+/// A device that may turn and crop its pictures.
+type Camera = Turning<Cropping<Device>>;
 
 /// What the device and we agreed on.
 struct Agreed {
@@ -118,7 +124,7 @@ impl V4l2 {
     }
 
     /// Asks for the format and size, and takes what the driver makes of it, as long as camd can serve it.
-    fn negotiate(&self, device: &Turning<Device>, ask: &Ask) -> Result<Agreed, NotStarted> {
+    fn negotiate(&self, device: &Camera, ask: &Ask) -> Result<Agreed, NotStarted> {
         let config = &self.config;
         let path = config.device.display();
         let mut offers = formats::offers(device);
@@ -179,6 +185,55 @@ impl V4l2 {
         })
     }
 
+    /// Has the driver crop, if it can and does not turn: the pictures of `agreed` are whole.
+    fn crop(
+        &self,
+        device: &Camera,
+        agreed: Agreed,
+        ask: &Ask,
+    ) -> Result<(Agreed, Option<Cropped>), NotStarted> {
+        let orientation = self.config.orientation();
+        let turns = device.left() != orientation || device.transposed();
+        let Some(crop) = self.config.crop.filter(|_| !turns) else {
+            return Ok((agreed, None));
+        };
+        // Its layout has been checked.
+        let whole = Size {
+            width: agreed.layout.width,
+            height: agreed.layout.height,
+        };
+        let shown = orientation.turn(whole);
+        let part = orientation.inverse().turn_area(crop.within(shown), shown);
+        let mut smaller = None;
+        let resize = |(width, height): (u32, u32)| {
+            let wanted = Wanted {
+                fourcc: agreed.granted.fourcc,
+                width,
+                height,
+                ..Wanted::default()
+            };
+            let granted = device.set_format(Queue::Capture, &wanted).ok()?;
+            let layout = Layout::new(&granted).ok()?;
+            let is_same = granted.fourcc == agreed.granted.fourcc;
+            smaller = is_same.then_some((granted, layout));
+            is_same.then_some((granted.width, granted.height))
+        };
+        match device.crop(part, whole, resize) {
+            (Some(cropped), _) => {
+                let (granted, layout) = smaller.expect("its size was set");
+                let agreed = Agreed {
+                    granted,
+                    layout,
+                    ..agreed
+                };
+                Ok((agreed, Some(cropped)))
+            }
+            (None, false) => Ok((agreed, None)),
+            // What it is now is not known any more.
+            (None, true) => Ok((self.negotiate(device, ask)?, None)),
+        }
+    }
+
     /// What to try where the bus has no room for this format as it is wanted.
     fn more_modest(&self, code: u32) -> Vec<((u32, u32), u16)> {
         let Ok(device) = self.open() else {
@@ -196,7 +251,11 @@ impl V4l2 {
     fn begin(&self, ask: &Ask, now: Instant) -> Result<Begun, NotStarted> {
         let config = &self.config;
         let path = &config.device;
-        let mut device = Turning::new(self.open()?, config.orientation(), &config.controls);
+        let device = Cropping::new(self.open()?);
+        let mut device = Turning::new(device, config.orientation(), &config.controls);
+        if config.crop.is_some() {
+            device.begin();
+        }
         let mut agreed = self.negotiate(&device, ask);
         if device.transposed() && !agreed.as_ref().is_ok_and(Agreed::is_transposed) {
             say::warn(format_args!(
@@ -206,21 +265,24 @@ impl V4l2 {
             device.give_up();
             agreed = self.negotiate(&device, ask);
         }
+        let agreed = agreed?;
+        let whole = (agreed.granted.width, agreed.granted.height);
+        let (agreed, cropped) = self.crop(&device, agreed, ask)?;
         let Agreed {
             choice,
             granted,
             layout,
-        } = agreed?;
+        } = agreed;
         let wanted = asked(
             (config.width.into(), config.height.into()),
             device.transposed(),
         );
-        let instead = ((granted.width, granted.height) != wanted).then(|| {
+        let instead = (whole != wanted).then(|| {
             format!(
                 "{}: {}x{} instead of {}x{}",
                 path.display(),
-                granted.width,
-                granted.height,
+                whole.0,
+                whole.1,
                 wanted.0,
                 wanted.1
             )
@@ -259,6 +321,7 @@ impl V4l2 {
             height: layout.height,
             fps,
             orientation: Some(left),
+            cropped,
             description: format!(
                 "{} ({}, {}): {} {}x{}{at}, {count} buffers{why}",
                 capability.card,
@@ -489,7 +552,7 @@ fn within_bandwidth<T>(
 /// closes.
 struct Streaming {
     maps: Vec<[Mapping; PLANES]>,
-    device: Turning<Device>,
+    device: Camera,
 }
 
 /// Why [`Streaming::new`] failed.
@@ -524,7 +587,7 @@ impl NotStreaming {
 }
 
 impl Streaming {
-    fn new(device: Turning<Device>, wanted: u32, planes: usize) -> Result<Streaming, NotStreaming> {
+    fn new(device: Camera, wanted: u32, planes: usize) -> Result<Streaming, NotStreaming> {
         let count = device.request_buffers(Queue::Capture, wanted)?;
         if !(limits::BUFFERS_MIN..=limits::BUFFERS_MAX).contains(&count) {
             return Err(NotStreaming::Other(format!(

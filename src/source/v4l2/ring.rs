@@ -427,6 +427,7 @@ impl<D: Driver> Ring<D> {
                 width: held.width,
                 height: held.height,
                 orientation: Orientation::UPRIGHT,
+                crop: None,
                 exif: Orientation::UPRIGHT,
                 live: true,
             },

@@ -42,6 +42,10 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<v4l2_ext_control>() == 20);
 
+/// `_IOWR('V', 94, struct v4l2_selection)`, which the crate leaves out.
+const VIDIOC_G_SELECTION: vidioc::_IOC_TYPE =
+    (3 << 30 | (size_of::<v4l2_selection>() as u32) << 16 | (b'V' as u32) << 8 | 94)
+        as vidioc::_IOC_TYPE;
 /// `_IOWR('V', 95, struct v4l2_selection)`, which the crate leaves out.
 const VIDIOC_S_SELECTION: vidioc::_IOC_TYPE =
     (3 << 30 | (size_of::<v4l2_selection>() as u32) << 16 | (b'V' as u32) << 8 | 95)
@@ -313,6 +317,44 @@ pub struct Filled {
 
 /// Where VIDIOC_QUERYBUF says the planes of a buffer are to be mapped: offset and length.
 type Mappable = [(u32, usize); PLANES];
+
+/// A rectangle of a sensor, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rect {
+    /// May be negative: where the origin is, is up to the driver.
+    pub left: i32,
+    /// As `left`.
+    pub top: i32,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+}
+
+impl Rect {
+    fn of(raw: &v4l2_selection) -> Self {
+        Rect {
+            left: raw.r.left,
+            top: raw.r.top,
+            width: raw.r.width,
+            height: raw.r.height,
+        }
+    }
+
+    /// Whether there is anything in it.
+    pub fn is_some(&self) -> bool {
+        self.width > 0 && self.height > 0
+    }
+}
+
+/// Which rectangle (`V4L2_SEL_TGT_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The part that pictures show.
+    Crop,
+    /// That of the whole picture.
+    CropDefault,
+}
 
 /// An open device node.
 #[derive(Debug)]
@@ -694,6 +736,42 @@ impl Device {
     pub fn stream_off(&self, queue: Queue) -> Result<()> {
         let mut kind = self.buf_type(queue) as std::os::raw::c_int;
         self.call("VIDIOC_STREAMOFF", vidioc::VIDIOC_STREAMOFF, &mut kind)
+    }
+
+    /// VIDIOC_G_SELECTION: a rectangle of the CAPTURE side.
+    pub fn selection(&self, target: Target) -> Result<Rect> {
+        let mut raw: v4l2_selection = zeroed();
+        // On multi-planar devices too.
+        raw.type_ = v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
+        raw.target = match target {
+            Target::Crop => V4L2_SEL_TGT_CROP,
+            Target::CropDefault => V4L2_SEL_TGT_CROP_DEFAULT,
+        };
+        self.call("VIDIOC_G_SELECTION", VIDIOC_G_SELECTION, &mut raw)?;
+        Ok(Rect::of(&raw))
+    }
+
+    /// VIDIOC_S_SELECTION: says which part of the sensor CAPTURE pictures are to show, no less than that. Tells what the
+    /// driver makes of it.
+    pub fn select(&self, rect: Rect) -> Result<Rect> {
+        let mut raw: v4l2_selection = zeroed();
+        raw.type_ = v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
+        raw.target = V4L2_SEL_TGT_CROP;
+        raw.flags = V4L2_SEL_FLAG_GE;
+        (raw.r.left, raw.r.top) = (rect.left, rect.top);
+        (raw.r.width, raw.r.height) = (rect.width, rect.height);
+        let granted = self.call("VIDIOC_S_SELECTION", VIDIOC_S_SELECTION, &mut raw);
+        match granted {
+            // It cannot do it with nothing left out, and says so (ERANGE). Whoever asked can look what it grants then.
+            Err(failure) if failure.errno() == libc::ERANGE => {
+                raw.flags = 0;
+                (raw.r.left, raw.r.top) = (rect.left, rect.top);
+                (raw.r.width, raw.r.height) = (rect.width, rect.height);
+                self.call("VIDIOC_S_SELECTION", VIDIOC_S_SELECTION, &mut raw)?;
+            }
+            granted => granted?,
+        }
+        Ok(Rect::of(&raw))
     }
 
     /// VIDIOC_S_SELECTION: says which part of the OUTPUT buffers is the picture, from the upper left corner on. Tells what
