@@ -830,23 +830,7 @@ impl Decompressor<'_> {
     /// Writes the picture, turned without loss, as a baseline JPEG. False: an edge that would be mirrored ends with a
     /// part of an MCU, and nothing was read or written.
     pub(super) fn turn(self, to: Compressor<'_>, orientation: Orientation) -> Result<bool, Failed> {
-        let Orientation {
-            transpose,
-            mirror_x,
-            mirror_y,
-        } = orientation;
-        // SAFETY: the header was read, and the compress object is idle. Both report their errors to the same place.
-        let turn = || unsafe {
-            camd_jpeg_turn(
-                self.cinfo,
-                to.cinfo,
-                transpose.into(),
-                mirror_x.into(),
-                mirror_y.into(),
-                ptr::null_mut(),
-            )
-        };
-        Ok(ok(self.laps.during(Phase::Encode, turn))? == 1)
+        self.transform(to, orientation, None)
     }
 
     /// [`Decompressor::turn`] of a part of the picture, `area` as viewers see it, which the picture has. Returns the part
@@ -857,29 +841,13 @@ impl Decompressor<'_> {
         orientation: Orientation,
         area: Area,
     ) -> Result<Option<Area>, Failed> {
-        let Orientation {
-            transpose,
-            mirror_x,
-            mirror_y,
-        } = orientation;
         let mut raw = RawArea {
             x: area.x.into(),
             y: area.y.into(),
             width: area.width.into(),
             height: area.height.into(),
         };
-        // SAFETY: as in `turn`; `raw` is written before it returns.
-        let cut = || unsafe {
-            camd_jpeg_turn(
-                self.cinfo,
-                to.cinfo,
-                transpose.into(),
-                mirror_x.into(),
-                mirror_y.into(),
-                &mut raw,
-            )
-        };
-        let done = ok(self.laps.during(Phase::Encode, cut))? == 1;
+        let done = self.transform(to, orientation, Some(&mut raw))?;
         // Within the picture, which was checked.
         Ok(done.then_some(Area {
             x: raw.x as u16,
@@ -887,6 +855,33 @@ impl Decompressor<'_> {
             width: raw.width as u16,
             height: raw.height as u16,
         }))
+    }
+
+    fn transform(
+        self,
+        to: Compressor<'_>,
+        orientation: Orientation,
+        area: Option<&mut RawArea>,
+    ) -> Result<bool, Failed> {
+        let Orientation {
+            transpose,
+            mirror_x,
+            mirror_y,
+        } = orientation;
+        let area = area.map_or(ptr::null_mut(), ptr::from_mut);
+        // SAFETY: the header was read, and the compress object is idle. Both report their errors to the same place. The area
+        // outlives the call, or there is none.
+        let transform = || unsafe {
+            camd_jpeg_turn(
+                self.cinfo,
+                to.cinfo,
+                transpose.into(),
+                mirror_x.into(),
+                mirror_y.into(),
+                area,
+            )
+        };
+        Ok(ok(self.laps.during(Phase::Encode, transform))? == 1)
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
