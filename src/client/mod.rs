@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`link`] | bytes over one stream |
 //! | [`slot`] | one client: a link, the session of its protocol, and its copy of a picture |
+//! | [`delivery`] | what is on its way to a client, and the client's own copy of it |
+//! | [`subscription`] | which pictures a client is to get, and which it got |
 //! | [`adapt`] | which level of quality a client's link can carry |
 //! | [`listener`] | a listener, as far as its clients are concerned |
 //! | [`table`] | all slots: who is let in, who has something to do, and the end |
@@ -14,11 +16,13 @@
 pub mod adapt;
 mod calls;
 mod config_errors;
+pub mod delivery;
 pub mod hub;
 pub mod link;
 pub mod listener;
 pub mod pages;
 pub mod slot;
+pub mod subscription;
 pub mod switchboard;
 pub mod table;
 mod texts;

@@ -101,7 +101,8 @@ impl<S: Stream> Table<S> {
             listener.reconfigure(config);
         }
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_free()) {
-            slot.reconfigure(self.listeners[slot.listener].goal.is_some());
+            slot.subscription
+                .reconfigure(self.listeners[slot.listener].goal.is_some());
         }
     }
 
@@ -129,12 +130,14 @@ impl<S: Stream> Table<S> {
 
     /// Pictures sent whole to all clients of a listener.
     pub fn frames_sent(&self, listener: usize) -> u64 {
-        self.listeners[listener].past_frames + self.sum(listener, |slot| slot.stats.frames)
+        self.listeners[listener].past_frames
+            + self.sum(listener, |slot| slot.subscription.stats.frames)
     }
 
     /// Pictures of the camera between those that the clients of a listener took.
     pub fn frames_skipped(&self, listener: usize) -> u64 {
-        self.listeners[listener].past_skipped + self.sum(listener, |slot| slot.stats.skipped)
+        self.listeners[listener].past_skipped
+            + self.sum(listener, |slot| slot.subscription.stats.skipped)
     }
 
     /// Bytes of all that the clients of a listener were sent.
@@ -152,7 +155,7 @@ impl<S: Stream> Table<S> {
     pub fn rung(&self, slot: &Slot<S>) -> Option<u8> {
         let goal = self.listeners[slot.listener].goal.as_ref();
         goal.filter(|_| slot.is_adaptable())
-            .map(|goal| slot.rung(goal))
+            .map(|goal| slot.subscription.rung(goal))
     }
 
     /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
@@ -251,8 +254,8 @@ impl<S: Stream> Table<S> {
     /// Ends a connection, and says so in the log.
     pub fn close(&mut self, index: usize, reason: CloseReason) {
         let (slot, listener) = self.with_listener(index);
-        listener.past_frames += slot.stats.frames;
-        listener.past_skipped += slot.stats.skipped;
+        listener.past_frames += slot.subscription.stats.frames;
+        listener.past_skipped += slot.subscription.stats.skipped;
         listener.past_bytes += slot.bytes();
         // The peer did not take in time what it was to get.
         let is_given_up = matches!(

@@ -30,7 +30,7 @@
 //! 5. [`Session::late`] when the time of [`Session::patience`] is over.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use super::name::Name;
@@ -327,6 +327,12 @@ pub enum CloseReason {
     Refused(String),
     /// camd ends.
     Shutdown,
+}
+
+impl From<io::Error> for CloseReason {
+    fn from(error: io::Error) -> Self {
+        CloseReason::Io(error.kind())
+    }
 }
 
 impl From<Violation> for CloseReason {
