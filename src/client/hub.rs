@@ -170,6 +170,11 @@ impl<S: Stream> Hub<S> {
         Ok(self.table.id(index))
     }
 
+    /// See [`Table::shed`].
+    pub fn shed(&mut self, now: Instant) -> bool {
+        self.table.shed(now)
+    }
+
     /// A client's connection itself; `None` if the client is gone.
     pub fn stream(&mut self, client: ClientId) -> Option<&mut S> {
         self.table.find(client)?.stream()
@@ -326,15 +331,17 @@ impl<S: Stream> Hub<S> {
             }
             let lent = on_loan(slot, newest);
             let turn = slot.advance(now, &self.limits, lent);
-            if slot.refusal {
-                pages::count_refused(&mut self.table, index);
-            }
             let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
                 Turn::WantsFrame => self.offer(index, now, newest),
                 Turn::Refers => return true,
+                Turn::WantsPlace => {
+                    // Whatever the answer, it is heard again.
+                    self.calls.seat(&mut self.table, index, now);
+                    Ok(true)
+                }
                 Turn::Closed(reason) => Err(reason),
             };
             match more {
