@@ -172,8 +172,7 @@ impl<S: Stream> Slot<S> {
     /// Ends the connection and frees the slot.
     pub fn close(&mut self) {
         self.connected = None;
-        self.kept = None;
-        (self.overflowed, self.awaits) = (false, None);
+        (self.kept, self.overflowed, self.awaits) = (None, false, None);
         self.delivery.clear();
         self.input.clear();
         self.outbox.clear();
@@ -265,10 +264,8 @@ impl<S: Stream> Slot<S> {
     /// If something is being sent from one of them.
     pub fn hand_over(&mut self, to: &mut Self) {
         assert!(!self.refusal && to.refusal, "from a place to none");
-        assert!(
-            !self.is_sending() && !to.is_sending(),
-            "what is being sent stays"
-        );
+        let sends = self.is_sending() || to.is_sending();
+        assert!(!sends, "what is being sent stays");
         std::mem::swap(&mut self.delivery, &mut to.delivery);
         (self.refusal, to.refusal) = (true, false);
         to.kept = self.kept.take();
