@@ -180,7 +180,8 @@ impl Calls {
             match self.switchboard.log_in(number, client(index), name) {
                 Ok(()) => {
                     debug!("{address}: {name} is there, from {}", slot.peer);
-                    connection(slot, |call| call.set_user(name));
+                    let logged_in = listener.config.password.is_some();
+                    connection(slot, |call| call.set_user(name, logged_in));
                     return true;
                 }
                 Err(holder) => {
@@ -234,7 +235,7 @@ fn act_as_user<S: Stream>(table: &mut Table<S>, index: usize) -> Result<(), Clos
         Kind::LoginOk if slot.user().is_none() => {
             info!("{}: logged in as {user}", listener.address);
             listener.ended = None;
-            connection(slot, |call| call.set_user(user));
+            connection(slot, |call| call.set_user(user, true));
         }
         Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
         Kind::Request => {

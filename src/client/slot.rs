@@ -9,6 +9,7 @@
 //! camera, that is nothing.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::adapt::{Adapter, Goal};
@@ -29,6 +30,12 @@ const READS_PER_TURN: usize = 4;
 
 /// Who is at the other end, as text for the log and for `/state`.
 pub type Peer = heapless::String<64>;
+
+/// The address in a [`Peer`]; `None`: there is none, as behind a Unix socket.
+pub fn address_of(peer: &Peer) -> Option<IpAddr> {
+    let (address, _) = peer.rsplit_once(':')?;
+    address.parse().ok()
+}
 
 /// What [`Slot::advance`] came to.
 #[derive(Debug)]
@@ -294,6 +301,16 @@ impl<S: Stream> Slot<S> {
     /// The user at the other end, once that is known.
     pub fn user(&self) -> Option<&Name> {
         self.session().and_then(Protocol::user)
+    }
+
+    /// See [`crate::protocol::session::Session::is_logged_in`].
+    pub fn is_logged_in(&self) -> bool {
+        self.session().is_some_and(Protocol::is_logged_in)
+    }
+
+    /// The address of its client, in its canonical form; `None`: this machine, by a Unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        address_of(&self.peer)
     }
 
     /// Lets something happen to its session from outside.

@@ -764,7 +764,7 @@ impl Slot<Scripted> {
     }
 
     fn set_user(&mut self, name: &Name) {
-        self.call(|call| call.set_user(name));
+        self.call(|call| call.set_user(name, true));
     }
 
     fn set_watching(&mut self, on: bool) {

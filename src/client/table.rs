@@ -6,7 +6,7 @@ use log::{debug, info, warn};
 
 use super::link::Stream;
 use super::listener::Listener;
-use super::slot::{Peer, Slot};
+use super::slot::{Peer, Slot, address_of};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REOPEN_FIRST, REOPEN_MAX, SLOTS};
 use crate::measure::said::{Times, is_said};
@@ -167,6 +167,7 @@ impl<S: Stream> Table<S> {
         let room = self.connected(listener) < self.listeners[listener].config.clients;
         let info = &mut self.listeners[listener];
         let mut session = info.session();
+        session.meet(address_of(&peer));
         let (places, refusals) = self.slots.split_at_mut(MAX_CLIENTS);
         let place = places.iter().position(Slot::is_free);
         let index = match place.filter(|_| room) {

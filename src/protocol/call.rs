@@ -324,6 +324,8 @@ pub struct Connection {
     name: Option<Box<Name>>,
     /// The other end is a relay, and these see the camera through it.
     partners: Option<Box<Partners>>,
+    /// This user has shown a password.
+    logged_in: bool,
     /// Logins refused so far.
     refusals: u8,
     /// In a call with the camera, this user or somebody behind that relay.
@@ -341,6 +343,7 @@ impl Session for Connection {
         Connection {
             camera: Rc::clone(&setup.user),
             name: None,
+            logged_in: false,
             partners: setup.to_relay.then(Box::default),
             refusals: 0,
             watching: false,
@@ -451,6 +454,10 @@ impl Session for Connection {
     fn user(&self) -> Option<&Name> {
         self.name.as_deref()
     }
+
+    fn is_logged_in(&self) -> bool {
+        self.logged_in
+    }
 }
 
 impl Connection {
@@ -469,9 +476,10 @@ impl Connection {
         self.ends |= self.refusals >= REFUSALS;
     }
 
-    /// This is the user.
-    pub fn set_user(&mut self, name: &Name) {
+    /// This is the user, who has shown a password or not.
+    pub fn set_user(&mut self, name: &Name, logged_in: bool) {
         self.name = Some(Box::new(name.clone()));
+        self.logged_in = logged_in;
     }
 
     /// Whether it gets the camera's pictures.

@@ -21,6 +21,7 @@ pub mod raw;
 pub mod session;
 pub mod setup;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use session::{Chunk, Head, State, Violation};
@@ -215,5 +216,15 @@ impl Protocol {
     /// See [`Session::user`].
     pub fn user(&self) -> Option<&Name> {
         each!(self, session => session.user())
+    }
+
+    /// See [`Session::is_logged_in`].
+    pub fn is_logged_in(&self) -> bool {
+        each!(self, session => session.is_logged_in())
+    }
+
+    /// See [`Session::meet`].
+    pub fn meet(&mut self, from: Option<IpAddr>) {
+        each!(self, session => session.meet(from));
     }
 }

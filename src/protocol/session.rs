@@ -31,6 +31,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::name::Name;
@@ -301,6 +302,16 @@ pub trait Session: Sized {
     /// The user at the other end, once that is known.
     fn user(&self) -> Option<&Name> {
         None
+    }
+
+    /// Its client has shown a password or a token that lets it in. Where none is needed, nobody has.
+    fn is_logged_in(&self) -> bool {
+        false
+    }
+
+    /// The address from which its client has connected, in its canonical form; `None`: from this machine, by a Unix socket.
+    fn meet(&mut self, from: Option<IpAddr>) {
+        let _ = from;
     }
 }
 
