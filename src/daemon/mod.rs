@@ -22,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::hub::Hub;
+use crate::client::places::Spare;
 use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
@@ -446,10 +447,13 @@ impl Daemon {
                         let address = &self.hub.listeners()[index].address;
                         error!("{address}: accept: {e}{}", Times(times));
                     }
-                    // Where nobody can make way there is no more to be done in this turn.
-                    if !self.hub.shed(now) {
-                        self.listening[index].ready = false;
-                        self.accept_retry = Some(now + ACCEPT_RETRY);
+                    match self.hub.shed(now) {
+                        Spare::Now(_) => {}
+                        Spare::Soon => return true,
+                        Spare::Nobody => {
+                            self.listening[index].ready = false;
+                            self.accept_retry = Some(now + ACCEPT_RETRY);
+                        }
                     }
                 }
             }
