@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use log::{info, warn};
+use log::{Level, info};
 
 use super::adapt::Goal;
 use super::slot::Peer;
@@ -12,6 +12,8 @@ use crate::picture::frame::Frame;
 use crate::protocol::Protocol;
 use crate::protocol::session::CloseReason;
 use crate::protocol::setup::{Policy, Setup};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 
 /// A listener as far as its clients are concerned.
 #[derive(Debug)]
@@ -92,16 +94,16 @@ impl Listener {
         }
     }
 
-    /// Counts a client that found no slot, and says so, ever more rarely.
+    /// Counts a client that found no slot, and says so.
     pub fn refuse(&mut self, peer: &Peer) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            let (limit, refused) = (self.config.clients, self.refused);
-            warn!(
-                "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
-                self.address
-            );
-        }
+        let (address, limit) = (&self.address, self.config.clients);
+        say_of_peer(
+            Level::Warn,
+            Incident::NoPlace,
+            peer,
+            format_args!("{address}: no slot for {peer}: {limit} clients at most"),
+        );
     }
 
     /// It does not listen: its one connection is one that camd has made, to somebody else's relay.

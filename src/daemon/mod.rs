@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{Level, error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,6 +36,8 @@ use crate::limits::{
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 use crate::system::watchdog::Watchdog;
 
 const SIGNALS: Token = Token(0);
@@ -201,7 +203,7 @@ impl Daemon {
                 Door::Acceptor(acceptor) => {
                     acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
                     let address = acceptor.address();
-                    info!("listening: {} on {address}", protocol.name());
+                    info!(target: "camd::daemon::notice", "listening: {} on {address}", protocol.name());
                     address
                 }
                 Door::Uplink(..) => bind.to_string(),
@@ -287,7 +289,7 @@ impl Daemon {
                 continue;
             }
             if signalled && self.handle_signals(now)? {
-                info!("ending");
+                info!(target: "camd::daemon::notice", "ending");
                 self.supervisor.stopping();
                 self.hub.shutdown();
                 self.camera.shutdown();
@@ -430,7 +432,13 @@ impl Daemon {
                     Err(e) => {
                         // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the
                         // queue, and no new event will tell.
-                        error!("{}: accept: {e}", self.hub.listeners()[index].address);
+                        let address = &self.hub.listeners()[index].address;
+                        say_of_peer(
+                            Level::Error,
+                            Incident::NotAccepted,
+                            "",
+                            format_args!("{address}: accept: {e}"),
+                        );
                         self.listening[index].ready = false;
                         self.accept_retry = Some(now + ACCEPT_RETRY);
                     }
