@@ -328,6 +328,8 @@ pub struct ListenerConfig {
     pub bind: Bind,
     /// Connections at the same time on this listener.
     pub clients: usize,
+    /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).
+    pub clients_per_address: Option<usize>,
     /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
     /// default ([`ProtocolKind::default_quality`]).
     pub quality: Option<u8>,
@@ -360,6 +362,13 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Of its `clients`, those from one address at most.
+    pub fn share(&self) -> usize {
+        self.clients_per_address
+            .unwrap_or(self.clients.div_ceil(2))
+            .min(self.clients)
+    }
+
     /// The quality of pictures that are no JPEGs yet.
     pub fn raw_quality(&self) -> u8 {
         self.quality.unwrap_or(self.protocol.default_quality())

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -121,9 +121,10 @@ impl Acceptor {
             Acceptor::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
                 prepare(&stream);
+                let ip = address.ip().to_canonical();
                 // An IPv4 client of an IPv6 socket is known by its IPv4 address. Cut if too long: it is for people.
-                let _ = write!(peer, "{}:{}", address.ip().to_canonical(), address.port());
-                Connection::Tcp(stream)
+                let _ = write!(peer, "{ip}:{}", address.port());
+                Connection::Tcp(stream, Some(ip))
             }
             Acceptor::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
@@ -165,8 +166,8 @@ fn prepare(stream: &TcpStream) {
 /// A client's connection.
 #[derive(Debug)]
 pub enum Connection {
-    /// From any host.
-    Tcp(TcpStream),
+    /// From any host, with its address; without, where camd has made it.
+    Tcp(TcpStream, Option<IpAddr>),
     /// From this machine.
     Unix(UnixStream),
 }
@@ -175,14 +176,14 @@ impl Connection {
     /// One that camd has made.
     pub fn of(stream: TcpStream) -> Self {
         prepare(&stream);
-        Connection::Tcp(stream)
+        Connection::Tcp(stream, None)
     }
 
     /// Once, for both directions: slots keep what the events said, so the interest never changes.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Connection::Tcp(stream) => stream.register(registry, token, interest),
+            Connection::Tcp(stream, _) => stream.register(registry, token, interest),
             Connection::Unix(stream) => stream.register(registry, token, interest),
         }
     }
@@ -191,7 +192,7 @@ impl Connection {
 impl Read for Connection {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream) => stream.read(buf),
+            Connection::Tcp(stream, _) => stream.read(buf),
             Connection::Unix(stream) => stream.read(buf),
         }
     }
@@ -204,7 +205,7 @@ impl Write for Connection {
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream) => stream.write_vectored(bufs),
+            Connection::Tcp(stream, _) => stream.write_vectored(bufs),
             Connection::Unix(stream) => stream.write_vectored(bufs),
         }
     }
@@ -215,9 +216,16 @@ impl Write for Connection {
 }
 
 impl Stream for Connection {
+    fn peer_ip(&self) -> Option<IpAddr> {
+        match self {
+            Connection::Tcp(_, ip) => *ip,
+            Connection::Unix(_) => None,
+        }
+    }
+
     /// By `TCP_NOTSENT_LOWAT` of 1: such a socket is writable when nothing is unsent (tcp(7)), and asking arms the event.
     fn drained(&mut self) -> io::Result<bool> {
-        let Connection::Tcp(stream) = self else {
+        let Connection::Tcp(stream, _) = self else {
             // What a Unix socket takes is with the peer.
             return Ok(true);
         };
@@ -232,7 +240,7 @@ impl Stream for Connection {
     }
 
     fn probe(&mut self) {
-        let Connection::Tcp(stream) = self else {
+        let Connection::Tcp(stream, _) = self else {
             // The kernel tells at once when the process at the other end is gone.
             return;
         };
@@ -247,7 +255,7 @@ impl Stream for Connection {
 
     /// By a reset, so that the kernel frees at once what it holds: its own tries to deliver that would go on for minutes.
     fn abandon(&mut self) {
-        if let Connection::Tcp(stream) = self
+        if let Connection::Tcp(stream, _) = self
             && let Err(error) = SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
         {
             log::debug!("SO_LINGER: {error}");
@@ -256,7 +264,7 @@ impl Stream for Connection {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
-            Connection::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Connection::Tcp(stream, _) => stream.shutdown(Shutdown::Write),
             Connection::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }

@@ -31,6 +31,10 @@ pub enum Incident {
     GivenUp,
     /// A login that was refused.
     NotLetIn,
+    /// A connection of an address that makes too many.
+    Reset,
+    /// A connection that gave its place to another one.
+    GaveWay,
     /// A connection that could not be accepted.
     NotAccepted,
     /// A connection to a relay that has ended.
@@ -38,11 +42,13 @@ pub enum Incident {
 }
 
 impl Incident {
-    const ALL: [Incident; 6] = [
+    const ALL: [Incident; 8] = [
         Incident::NoPlace,
         Incident::Violation,
         Incident::GivenUp,
         Incident::NotLetIn,
+        Incident::Reset,
+        Incident::GaveWay,
         Incident::NotAccepted,
         Incident::Relay,
     ];
@@ -51,7 +57,7 @@ impl Incident {
     fn first(self) -> u64 {
         match self {
             // It tells nothing new, and may go on for as long as all places are taken.
-            Incident::NoPlace | Incident::NotAccepted => 1,
+            Incident::NoPlace | Incident::Reset | Incident::GaveWay | Incident::NotAccepted => 1,
             _ => LOG_PEER_MESSAGES,
         }
     }
@@ -64,6 +70,8 @@ impl fmt::Display for Incident {
             Incident::Violation => "violations of the protocol",
             Incident::GivenUp => "connections that took nothing in time",
             Incident::NotLetIn => "refused logins",
+            Incident::Reset => "connections too many from one address",
+            Incident::GaveWay => "connections that gave way to others",
             Incident::NotAccepted => "connections not accepted",
             Incident::Relay => "ends of a connection to a relay",
         })
