@@ -216,6 +216,13 @@ Signals:
   SIGTERM, SIGINT  close the camera and all connections, stop the board's
                    watchdog, and end within a second
 
+Log:
+camd never waits for standard error. Lines that it does not take are counted,
+and the log says how many are missing. What peers bring about is said 16 times
+for each address and kind, then ever more rarely, and summed up each minute.
+/dev/kmsg gets each line with its level (<4>). A console (/dev/ttyS0,
+/dev/tty1) shows errors, warnings, addresses and the camera's state.
+
 Watchdogs:
 camd feeds systemd's watchdog (WatchdogSec=) and the board's from its event
 loop, but not while a V4L2 camera hangs. A camera hangs if it is plugged in, no
@@ -226,6 +233,9 @@ from a program. Restarts for a hung camera are at least 60 s apart.
 Environment:
   RUST_LOG       what to log on standard error: error, warn, info (default),
                  debug, trace, or by module (camd::source=debug)
+  NO_COLOR       a log without colours on a terminal
+  JOURNAL_STREAM set by systemd: the log has levels for the journal (<4>), and
+                 no times
   NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS
                  set by systemd: readiness, watchdog, sockets it has opened
 

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{Level, error, info, warn};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,10 +33,11 @@ use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_LISTENERS, MAX_SINKS, REARM,
     REGISTER_TRIES, SLOTS,
 };
-use crate::measure::said::{Times, is_said};
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 use crate::system::watchdog::Watchdog;
 
 const SIGNALS: Token = Token(0);
@@ -129,8 +130,6 @@ struct Daemon {
     accept_retry: Option<Instant>,
     /// Whose turn to accept it is first.
     next_door: usize,
-    /// How often there was no descriptor for a connection.
-    short: u64,
     supervisor: Supervisor,
 }
 
@@ -206,7 +205,7 @@ impl Daemon {
                 Door::Acceptor(acceptor) => {
                     acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
                     let address = acceptor.address();
-                    info!("listening: {} on {address}", protocol.name());
+                    info!(target: "camd::daemon::notice", "listening: {} on {address}", protocol.name());
                     address
                 }
                 Door::Uplink(..) => bind.to_string(),
@@ -239,7 +238,6 @@ impl Daemon {
             rearm: now,
             accept_retry: None,
             next_door: 0,
-            short: 0,
             supervisor: Supervisor::new(board, now),
         })
     }
@@ -294,7 +292,7 @@ impl Daemon {
                 continue;
             }
             if signalled && self.handle_signals(now)? {
-                info!("ending");
+                info!(target: "camd::daemon::notice", "ending");
                 self.supervisor.stopping();
                 self.hub.shutdown();
                 self.camera.shutdown();
@@ -440,12 +438,13 @@ impl Daemon {
                 // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the queue,
                 // and no new event will tell.
                 Err(e) => {
-                    self.short += 1;
-                    let times = self.short;
-                    if is_said(times) {
-                        let address = &self.hub.listeners()[index].address;
-                        error!("{address}: accept: {e}{}", Times(times));
-                    }
+                    let address = &self.hub.listeners()[index].address;
+                    say_of_peer(
+                        Level::Error,
+                        Incident::NotAccepted,
+                        "",
+                        format_args!("{address}: accept: {e}"),
+                    );
                     // Where nobody can make way there is no more to be done in this turn.
                     if !self.hub.shed(now) {
                         self.listening[index].ready = false;

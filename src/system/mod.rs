@@ -1,5 +1,6 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
+pub mod logging;
 pub mod ring;
 pub mod shm;
 pub mod unix_socket;
