@@ -22,7 +22,6 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use env_filter::Filter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
@@ -47,7 +46,8 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 static PEERS: Mutex<Peers> = Mutex::new(Peers::new());
 
 struct Logger {
-    filter: Filter,
+    /// Which messages are wanted. What it would write itself is written here.
+    filter: env_logger::Logger,
     form: Form,
     stream: Stream,
     queue: Queue,
@@ -65,16 +65,20 @@ pub fn init() -> std::io::Result<()> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let journal = variable("JOURNAL_STREAM");
     let stream = Stream::of(standard_error(), Some(&journal));
-    let mut filter = env_filter::Builder::new();
+    let mut filter = env_logger::Builder::new();
+    filter.filter_level(LevelFilter::Info);
     let wish = variable("RUST_LOG");
     let is_wished = !wish.trim().is_empty();
     let mut wrong = None;
     if is_wished {
-        wrong = filter.try_parse(&wish).err();
-    }
-    if !is_wished || wrong.is_some() {
-        filter = env_filter::Builder::new();
-        filter.filter_level(LevelFilter::Info);
+        // env_logger would only write what is wrong to standard error, and use the rest.
+        match env_filter::Builder::new().try_parse(&wish) {
+            Ok(_) => {
+                filter = env_logger::Builder::new();
+                filter.parse_filters(&wish);
+            }
+            Err(error) => wrong = Some(error),
+        }
     }
     let colour = variable("NO_COLOR").is_empty() && variable("TERM") != "dumb";
     let logger = Logger {
