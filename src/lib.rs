@@ -49,6 +49,7 @@
 //! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
 //! | [`system`] | the kernel's edges: the log, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |
 //! | [`encode`] | who makes which JPEG of a frame: libjpeg, a memory-to-memory device, and what is shared of both |
@@ -59,7 +60,7 @@
 //! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; deadlines go by the time that it hands on |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `system`,
-//! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `daemon`.
+//! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `tls`, `daemon`.
 //!
 //! # Adding to it
 //!
@@ -85,3 +86,4 @@ pub mod sink;
 pub mod source;
 pub mod system;
 pub mod text;
+pub mod tls;

@@ -217,6 +217,17 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
+/// Connections that are in their TLS handshake at the same time, and those of one address (IPv6: of one network of 64 bits)
+/// among them. A browser makes six at once.
+pub const HANDSHAKES: usize = 48;
+/// See [`HANDSHAKES`].
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// TLS handshakes that one address may begin each second, and at once. Others wait, up to `head_timeout`.
+pub const HANDSHAKES_PER_SECOND: f64 = 10.0;
+/// See [`HANDSHAKES_PER_SECOND`].
+pub const HANDSHAKES_AT_ONCE: f64 = 20.0;
+/// Addresses for which that is counted: those that were heard of last.
+pub const HANDSHAKE_ADDRESSES: usize = 128;
 /// Connections accepted in one turn of the event loop, by all listeners together: each takes a third of a millisecond on
 /// a Pi 2.
 pub const ACCEPTS_PER_TURN: usize = 12;

@@ -23,6 +23,8 @@ pub struct Listener {
     pub config: ListenerConfig,
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
+    /// SHA-256 of its certificate; `None`: nothing is encrypted there.
+    pub fingerprint: Option<String>,
     /// What its clients get.
     pub profile: Profile,
     /// If its clients get what their link can carry.
@@ -61,6 +63,7 @@ impl Listener {
         Listener {
             config: config.clone(),
             address: String::new(),
+            fingerprint: None,
             profile,
             goal: goal(config, &profile),
             setup: setup(config),

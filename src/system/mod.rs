@@ -3,6 +3,7 @@
 pub mod logging;
 pub mod ring;
 pub mod shm;
+pub mod tcp;
 pub mod unix_socket;
 pub mod v4l2;
 pub mod watchdog;

@@ -6,6 +6,7 @@
 pub mod memfd;
 pub mod qt;
 pub mod relay;
+pub mod tls;
 pub mod user;
 
 use std::fmt::Write as _;
@@ -765,7 +766,7 @@ pub fn push_wire(jpeg: &[u8]) -> Vec<u8> {
 }
 
 /// The announced size. camd writes an announcement at once, so that it arrives in one piece on loopback.
-pub fn pull_announcement(stream: &mut TcpStream) -> usize {
+pub fn pull_announcement(stream: &mut impl Read) -> usize {
     let mut buffer = [0; 64];
     let got = stream
         .read(&mut buffer)
@@ -777,7 +778,7 @@ pub fn pull_announcement(stream: &mut TcpStream) -> usize {
 }
 
 /// The parts of an announced picture, each asked for with `ack`; the last one is not acknowledged.
-pub fn pull_parts(stream: &mut TcpStream, size: usize) -> Vec<u8> {
+pub fn pull_parts(stream: &mut (impl Read + Write), size: usize) -> Vec<u8> {
     let mut jpeg = vec![0; size];
     for part in jpeg.chunks_mut(1380) {
         send(stream, "ack");
@@ -789,7 +790,7 @@ pub fn pull_parts(stream: &mut TcpStream, size: usize) -> Vec<u8> {
     jpeg
 }
 
-pub fn pull_next(stream: &mut TcpStream) -> Vec<u8> {
+pub fn pull_next(stream: &mut (impl Read + Write)) -> Vec<u8> {
     send(stream, "new_request");
     let size = pull_announcement(stream);
     pull_parts(stream, size)

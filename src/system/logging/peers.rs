@@ -39,10 +39,12 @@ pub enum Incident {
     NotAccepted,
     /// A connection to a relay that has ended.
     Relay,
+    /// A TLS handshake that came to nothing.
+    Handshake,
 }
 
 impl Incident {
-    const ALL: [Incident; 8] = [
+    const ALL: [Incident; 9] = [
         Incident::NoPlace,
         Incident::Violation,
         Incident::GivenUp,
@@ -51,6 +53,7 @@ impl Incident {
         Incident::GaveWay,
         Incident::NotAccepted,
         Incident::Relay,
+        Incident::Handshake,
     ];
 
     /// How many of one address are said before only every second one is, every fourth, and so on.
@@ -74,6 +77,7 @@ impl fmt::Display for Incident {
             Incident::GaveWay => "connections that gave way to others",
             Incident::NotAccepted => "connections not accepted",
             Incident::Relay => "ends of a connection to a relay",
+            Incident::Handshake => "TLS handshakes that came to nothing",
         })
     }
 }
