@@ -10,6 +10,7 @@ use super::slot::{Peer, Slot};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REOPEN_FIRST, REOPEN_MAX, SLOTS};
 use crate::measure::said::{Times, is_said};
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::CloseReason;
 
@@ -248,7 +249,7 @@ impl<S: Stream> Table<S> {
     /// When a client will be late.
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let slots = self.slots[..self.used].iter();
-        slots.filter_map(|slot| slot.deadline(limits)).min()
+        slots.fold(None, |at, slot| first(at, slot.deadline(limits)))
     }
 
     /// Ends a connection, and says so in the log.

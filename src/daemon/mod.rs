@@ -33,6 +33,7 @@ use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_LISTENERS, MAX_SINKS, REARM,
     REGISTER_TRIES, SLOTS,
 };
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
@@ -342,15 +343,9 @@ impl Daemon {
             Door::Uplink(uplink, _) => uplink.deadline(),
             Door::Acceptor(_) => None,
         });
-        let next = [
-            self.camera.deadline(),
-            self.hub.deadline(),
-            self.accept_retry,
-            rearm,
-            self.supervisor.deadline(),
-            dialling.min(),
-        ];
-        next.into_iter().flatten().min()
+        let at = first(self.camera.deadline(), self.hub.deadline());
+        let at = first(first(at, self.accept_retry), rearm);
+        first(first(at, self.supervisor.deadline()), dialling.min())
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
