@@ -17,6 +17,7 @@ use super::link::{Link, Stream};
 use super::subscription::Subscription;
 use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
+use crate::measure::times::first;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
@@ -373,13 +374,8 @@ impl<S: Stream> Slot<S> {
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let stalled = link.deadline(limits.write_timeout);
-        let ends = [
-            stalled,
-            self.patience(limits),
-            session.paused(),
-            self.awaits,
-        ];
-        ends.into_iter().flatten().min()
+        let ends = first(stalled, self.patience(limits));
+        first(first(ends, session.paused()), self.awaits)
     }
 
     /// When the peer will have been silent for too long.
@@ -640,7 +636,7 @@ impl<S: Stream> Slot<S> {
     /// this picture, so that it can begin with a newer one.
     ///
     /// # Panics
-    /// If the slot does not want a picture.
+    /// In debug builds, if the slot does not want a picture: [`Turn::WantsFrame`] says that it does.
     pub fn offer(
         &mut self,
         meta: &FrameMeta,
@@ -648,7 +644,7 @@ impl<S: Stream> Slot<S> {
         stays: bool,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        assert!(
+        debug_assert!(
             self.wants_frame(),
             "a picture for a slot that is {:?}",
             self.state()

@@ -12,6 +12,7 @@ use super::places::{self, Asker, Found};
 use super::slot::{Kept, Peer, Slot};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::{CloseReason, NoRoom};
 use crate::system::logging::peers::Incident;
@@ -356,7 +357,7 @@ impl<S: Stream> Table<S> {
     /// When a client will be late.
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let slots = self.slots[..self.used].iter();
-        slots.filter_map(|slot| slot.deadline(limits)).min()
+        slots.fold(None, |at, slot| first(at, slot.deadline(limits)))
     }
 
     /// Ends a connection, and says so in the log.

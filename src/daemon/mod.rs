@@ -35,6 +35,7 @@ use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, HANDSHAKES, MAX_LISTENERS, MAX_SINKS, REARM,
     REGISTER_TRIES, SLOTS,
 };
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
@@ -374,17 +375,11 @@ impl Daemon {
             Door::Uplink(uplink, _) => uplink.deadline(),
             Door::Acceptor(_) => None,
         });
-        let next = [
-            self.camera.deadline(),
-            self.hub.deadline(),
-            self.accept_retry,
-            rearm,
-            self.supervisor.deadline(),
-            dialling.min(),
-            self.handshakes
-                .deadline(self.config.limits.head_timeout, now),
-        ];
-        next.into_iter().flatten().min()
+        let at = first(self.camera.deadline(), self.hub.deadline());
+        let at = first(first(at, self.accept_retry), rearm);
+        let at = first(first(at, self.supervisor.deadline()), dialling.min());
+        let head_timeout = self.config.limits.head_timeout;
+        first(at, self.handshakes.deadline(head_timeout, now))
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
