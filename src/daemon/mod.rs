@@ -479,16 +479,16 @@ impl Daemon {
 
     /// A connection that was accepted.
     fn take_in(&mut self, connection: Connection, peer: Peer, index: usize, now: Instant) {
-        let (stream, ip, identity) = match (connection, &self.identities[index]) {
-            (Connection::Tcp(stream, ip), Some(identity)) => (stream, ip, identity),
+        let (stream, identity) = match (connection, &self.identities[index]) {
+            (Connection::Tcp(stream), Some(identity)) => (stream, identity),
             (connection, _) => return self.admit(connection, peer, index, now),
         };
         let speaks_http = self.config.listeners[index].protocol == ProtocolKind::Http;
         let (listener, registry) = ((index, speaks_http), self.poll.registry());
         let config = identity.config();
-        if let Err(error) =
-            self.handshakes
-                .admit((stream, ip, peer), listener, config, registry, now)
+        if let Err(error) = self
+            .handshakes
+            .admit((stream, peer), listener, config, registry, now)
         {
             // The peer was quicker than we were, or the system has no thread or memory left.
             debug!("{}: {error}", self.hub.listeners()[index].address);
