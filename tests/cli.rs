@@ -315,11 +315,11 @@ fn wrong_usage() {
         ),
         (
             "fetch pull://",
-            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch cal://anna:secret@box",
-            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch push://a:1 push://b:1",

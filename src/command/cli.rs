@@ -286,8 +286,7 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 const HELP_FETCH: &str = "\
 camd fetch gets whole JPEGs from a server, or from a sink on this machine.
 
-Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
-                  [--fingerprint SHA256]
+Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [OPTION]...
 
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
