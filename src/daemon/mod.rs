@@ -608,13 +608,14 @@ impl Daemon {
                         listener.protocol,
                         listener.bind.clone(),
                         listener.user.clone(),
+                        matches!(listener.bind, Bind::Relay(_)).then(|| listener.trust()),
                     )
                 })
                 .collect()
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind or user changed"
+                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind, user or the TLS of a relay changed"
             );
             config.listeners = self.config.listeners.clone();
         }
@@ -774,7 +775,7 @@ fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
     for (passed, listener) in opened.into_iter().zip(&config.listeners) {
         if let Bind::Relay(remote) = &listener.bind {
             doors.push(Door::Uplink(
-                Box::new(Uplink::new(remote.clone(), now)),
+                Box::new(Uplink::new(remote.clone(), listener.trust(), now)),
                 None,
             ));
             continue;
