@@ -25,6 +25,7 @@ use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::tls::identity::Identity;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -80,6 +81,12 @@ impl<S: Stream> Hub<S> {
     /// Where a listener really listens, once that is known.
     pub fn set_address(&mut self, listener: usize, address: String) {
         self.table.listeners[listener].address = address;
+    }
+
+    /// Who camd is on a listener; `None`: nothing is encrypted there.
+    pub fn set_identity(&mut self, listener: usize, identity: Option<&Identity>) {
+        let fingerprint = identity.map(|identity| identity.fingerprint().to_string());
+        self.table.listeners[listener].fingerprint = fingerprint;
     }
 
     /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
@@ -169,6 +176,11 @@ impl<S: Stream> Hub<S> {
             self.calls.log_in_at_relay(&mut self.table, index);
         }
         Ok(self.table.id(index))
+    }
+
+    /// See [`Table::shed`].
+    pub fn shed(&mut self, now: Instant) -> bool {
+        self.table.shed(now)
     }
 
     /// A client's connection itself; `None` if the client is gone.
@@ -324,15 +336,17 @@ impl<S: Stream> Hub<S> {
             }
             let lent = on_loan(slot, newest);
             let turn = slot.advance(now, &self.limits, lent);
-            if slot.refusal {
-                pages::count_refused(&mut self.table, index);
-            }
             let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
                 Turn::WantsFrame => self.offer(index, now, newest),
                 Turn::Refers => return true,
+                Turn::WantsPlace => {
+                    // Whatever the answer, it is heard again.
+                    self.calls.seat(&mut self.table, index, now);
+                    Ok(true)
+                }
                 Turn::Closed(reason) => Err(reason),
             };
             match more {
