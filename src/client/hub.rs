@@ -24,6 +24,7 @@ use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::tls::identity::Identity;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -79,6 +80,12 @@ impl<S: Stream> Hub<S> {
     /// Where a listener really listens, once that is known.
     pub fn set_address(&mut self, listener: usize, address: String) {
         self.table.listeners[listener].address = address;
+    }
+
+    /// Who camd is on a listener; `None`: nothing is encrypted there.
+    pub fn set_identity(&mut self, listener: usize, identity: Option<&Identity>) {
+        let fingerprint = identity.map(|identity| identity.fingerprint().to_string());
+        self.table.listeners[listener].fingerprint = fingerprint;
     }
 
     /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of

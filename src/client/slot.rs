@@ -143,6 +143,11 @@ impl<S: Stream> Slot<S> {
         self.connected.as_mut().map(|it| it.link.stream())
     }
 
+    /// Who encrypts its connection, and how; `None`: nobody.
+    pub fn encryption(&self) -> Option<&'static str> {
+        self.connected.as_ref()?.link.encryption()
+    }
+
     /// Takes a connection in. `max_fps`: pictures per second that it gets at most; a snapshot is none of them.
     ///
     /// # Panics
@@ -381,6 +386,8 @@ impl<S: Stream> Slot<S> {
     fn patience(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let patience = match self.moment() {
+            // What it holds is lost with the connection: `stalled` runs.
+            _ if link.is_closing() && link.holds() => None,
             _ if link.is_closing() => Some(LINGER_CLOSE),
             Moment::MidChunk => None,
             moment => session.patience(moment, limits.patience()),
@@ -425,6 +432,11 @@ impl<S: Stream> Slot<S> {
         lent: Option<&[u8]>,
     ) -> Result<Turn, CloseReason> {
         self.look_at_the_time(now, limits)?;
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        if link.push(now)? && link.is_closing() {
+            // Now it is the peer's turn.
+            self.since = now;
+        }
         if self.overflowed {
             return Err(CloseReason::Overflow);
         }
@@ -560,7 +572,7 @@ impl<S: Stream> Slot<S> {
             self.subscription.rests(now);
         }
         if session.sent() && self.outbox.is_empty() {
-            link.shut()?;
+            link.shut(now)?;
         }
         Ok(())
     }

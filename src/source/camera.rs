@@ -466,7 +466,7 @@ impl<S: Source> Camera<S> {
         match self.source.start(now) {
             Ok(negotiated) => {
                 // A fault is over with the first picture only: some cameras open well and then give none.
-                say::info(format_args!("camera: {}", self.announcement(&negotiated)));
+                say::notice(format_args!("camera: {}", self.announcement(&negotiated)));
                 self.negotiated = Some(negotiated);
             }
             Err(fault) => self.on_fault(fault, now),
@@ -521,7 +521,7 @@ impl<S: Source> Camera<S> {
         if let Some(trouble) = self.trouble.take() {
             let outage = now.saturating_duration_since(trouble.since).as_secs();
             if trouble.told {
-                info!("camera: pictures again after {outage} s");
+                info!(target: "camd::source::notice", "camera: pictures again after {outage} s");
             } else {
                 debug!("camera: pictures again after {outage} s");
             }
