@@ -1,5 +1,6 @@
 //! A listener, as far as its clients are concerned.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use log::{info, warn};
@@ -8,10 +9,13 @@ use super::adapt::Goal;
 use super::slot::Peer;
 use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
+use crate::measure::said::{Times, is_said};
 use crate::picture::frame::Frame;
-use crate::protocol::Protocol;
 use crate::protocol::session::CloseReason;
 use crate::protocol::setup::{Policy, Setup};
+use crate::protocol::user::Access;
+use crate::protocol::{Protocol, ProtocolKind};
+use crate::system::names::own_names;
 
 /// A listener as far as its clients are concerned.
 #[derive(Debug)]
@@ -31,8 +35,10 @@ pub struct Listener {
     pub violations: u64,
     /// Connections whose peer did not take in time what it was to get.
     pub given_up: u64,
-    /// call: logins that were refused.
+    /// Logins that were refused.
     pub not_let_in: u64,
+    /// Connections from where none may come.
+    pub not_allowed: u64,
     /// Pictures that were sent whole over connections that have ended.
     pub past_frames: u64,
     /// As `past_frames`: pictures of the camera between those that clients took, and bytes sent.
@@ -54,11 +60,12 @@ impl Listener {
             address: String::new(),
             profile,
             goal: goal(config, &profile),
-            setup: setup(config),
+            setup: setup(config, ""),
             refused: 0,
             violations: 0,
             given_up: 0,
             not_let_in: 0,
+            not_allowed: 0,
             past_frames: 0,
             past_skipped: 0,
             past_bytes: 0,
@@ -72,8 +79,48 @@ impl Listener {
         self.config = config.clone();
         self.profile = Profile::of(config);
         self.goal = goal(config, &self.profile);
-        self.setup = setup(config);
+        self.setup = setup(config, &self.address);
         self.told_unstamped = false;
+    }
+
+    /// Where it really listens, once that is known.
+    pub fn set_address(&mut self, address: String) {
+        self.setup = setup(&self.config, &address);
+        self.address = address;
+    }
+
+    /// What its requests may do.
+    pub fn policy(&self) -> &Rc<Policy> {
+        &self.setup.policy
+    }
+
+    /// Whether strangers see the camera here, and nobody has to show anything.
+    pub fn is_exposed(&self) -> bool {
+        self.config.is_open() && !self.setup.policy.is_local
+    }
+
+    /// Counts a client from where none may connect, and says so, ever more rarely.
+    pub fn turn_off(&mut self, peer: &Peer) {
+        self.not_allowed += 1;
+        if is_said(self.not_allowed) {
+            let times = Times(self.not_allowed);
+            info!(
+                "{}: {peer} is not in allow, and not let in{times}",
+                self.address
+            );
+        }
+    }
+
+    /// Counts a login that was none, and says so, ever more rarely.
+    pub fn deny(&mut self, peer: &Peer) {
+        self.not_let_in += 1;
+        if is_said(self.not_let_in) {
+            let times = Times(self.not_let_in);
+            info!(
+                "{}: wrong password or token from {peer}{times}",
+                self.address
+            );
+        }
     }
 
     /// Whether its clients, on whichever rung, can get this.
@@ -122,11 +169,33 @@ fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {
     })
 }
 
-fn setup(listener: &ListenerConfig) -> Setup {
+/// Whether only this machine can connect.
+fn is_local(listener: &ListenerConfig, address: &str) -> bool {
+    // A supervisor may have opened another socket than the configuration has.
+    match (address.parse::<SocketAddr>(), &listener.bind) {
+        (Ok(address), _) => address.ip().to_canonical().is_loopback(),
+        _ if address.starts_with("unix:") => true,
+        (_, Bind::Tcp(address)) => address.ip().to_canonical().is_loopback(),
+        (_, Bind::Unix(_) | Bind::Relay(_)) => true,
+    }
+}
+
+fn setup(listener: &ListenerConfig, address: &str) -> Setup {
+    let is_local = is_local(listener, address);
+    let names = match listener.protocol {
+        ProtocolKind::Http => listener.hosts.iter().cloned().chain(own_names()).collect(),
+        _ => Vec::new(),
+    };
     Setup {
         policy: Rc::new(Policy {
+            access: listener.access,
+            is_local,
+            names,
+            trusted_proxies: listener.trusted_proxies.clone(),
+            embed: listener.embed,
             allow_origin: listener.allow_origin.clone(),
-            set_controls: listener.set_controls,
+            // Nobody is known there, and everybody may come.
+            set_controls: listener.set_controls && (listener.access == Access::Users || is_local),
             base_path: listener.base_path.trim_matches('/').to_owned(),
         }),
         heads: Rc::default(),

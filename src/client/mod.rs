@@ -7,6 +7,7 @@
 //! | [`adapt`] | which level of quality a client's link can carry |
 //! | [`listener`] | a listener, as far as its clients are concerned |
 //! | [`table`] | all slots: who is let in, who has something to do, and the end |
+//! | [`door`] | who is let in: passwords, tokens, and how often somebody may guess |
 //! | [`pages`] | what http requests for anything but pictures are answered, with `config_errors` as they are shown there |
 //! | `calls` | what the records of call clients lead to, with the [`switchboard`] and the `texts` |
 //! | [`hub`] | hands each new picture to those who wait for one, and lets the others act |
@@ -14,6 +15,7 @@
 pub mod adapt;
 mod calls;
 mod config_errors;
+pub mod door;
 pub mod hub;
 pub mod link;
 pub mod listener;

@@ -1,6 +1,7 @@
 //! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
 
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -10,7 +11,7 @@ use super::calls::Calls;
 use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::switchboard::Party;
-use super::table::Table;
+use super::table::{ClientId, Table};
 use crate::config::NeighbourConfig;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
@@ -18,8 +19,9 @@ use crate::measure::times::{Phase, Times};
 use crate::picture::frame::{FrameBuf, PixelFormat};
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
-use crate::protocol::http::{self, Call as Request, Route, Status};
+use crate::protocol::http::{self, Call as Request, Claim, Route, Status};
 use crate::protocol::name::Name;
+use crate::protocol::user::{Access, User};
 use crate::sink::{Entry, Sinks};
 use crate::source::camera::{Camera, Condition, Cropping};
 use crate::source::{ControlError, Source};
@@ -59,6 +61,59 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
     call.expect("it has referred one")
 }
 
+/// What the session of a slot has to show, if it is to be let in before it is answered.
+pub(super) fn claim<S: Stream>(table: &mut Table<S>, index: usize) -> Option<Box<Claim>> {
+    table.slot_mut(index).with_session(|session| match session {
+        Protocol::Http(http) => http.take_claim(),
+        _ => None,
+    })
+}
+
+/// Who asks, as far as that changes what is told.
+pub struct Asker {
+    /// The connection, if it is one.
+    id: Option<ClientId>,
+    user: Option<Rc<User>>,
+    /// Is told of others, and what is wrong.
+    is_trusted: bool,
+    /// Nobody has to log in there.
+    is_open: bool,
+    /// POST `/controls` is for it.
+    sets_controls: bool,
+}
+
+impl Asker {
+    /// Who knows everything.
+    pub fn trusted() -> Asker {
+        Asker {
+            id: None,
+            user: None,
+            is_trusted: true,
+            is_open: true,
+            sets_controls: true,
+        }
+    }
+
+    /// Who has sent the request that the session of a slot has referred.
+    pub(super) fn of<S: Stream>(table: &Table<S>, index: usize) -> Asker {
+        let id = Some(table.id(index));
+        match table.slot(index).session() {
+            Some(Protocol::Http(http)) => {
+                let user = http.asker().cloned();
+                let may = user.as_ref().is_none_or(|user| user.may.control);
+                Asker {
+                    id,
+                    is_trusted: http.is_trusted(),
+                    is_open: http.policy.access == Access::Open,
+                    sets_controls: http.policy.set_controls && may,
+                    user,
+                }
+            }
+            other => unreachable!("{other:?} has no pages"),
+        }
+    }
+}
+
 /// Counts a client above the limits that has asked for more than a page. Others are counted when they come.
 pub(super) fn count_refused<S: Stream>(table: &mut Table<S>, index: usize) {
     let (slot, listener) = table.with_listener(index);
@@ -89,15 +144,18 @@ pub(super) fn reply<S: Stream>(
 pub(super) fn write<S: Stream, C: Source>(
     view: &View<'_, S>,
     call: Request,
+    asker: &Asker,
     camera: &mut Camera<C>,
     now: Instant,
     page: &mut FrameBuf,
 ) -> (Status, &'static str) {
     page.clear();
     let (status, content_type, written) = match call {
-        Request::Get(Route::State | Route::StateOnce) => {
-            (Status::Ok, http::JSON, state(view, camera, now, page))
-        }
+        Request::Get(Route::State | Route::StateOnce) => (
+            Status::Ok,
+            http::JSON,
+            state(view, asker, camera, now, page),
+        ),
         Request::Get(Route::Metrics) => {
             (Status::Ok, http::METRICS, metrics(view, camera, now, page))
         }
@@ -107,6 +165,12 @@ pub(super) fn write<S: Stream, C: Source>(
                 Status::ServiceUnavailable,
                 http::TEXT,
                 page.write_all(b"no picture yet\n"),
+            ),
+            // Why is for those who are let in.
+            Condition::Fault if !asker.is_open => (
+                Status::ServiceUnavailable,
+                http::TEXT,
+                page.write_all(b"no picture\n"),
             ),
             Condition::Fault => (
                 Status::ServiceUnavailable,
@@ -167,6 +231,7 @@ where
     name: &'a str,
     version: &'static str,
     uptime_s: u64,
+    you: You<'a>,
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
     camera: CameraState<'a>,
@@ -182,6 +247,15 @@ where
     calls: K,
     #[serde(serialize_with = "sequence")]
     sinks: T,
+}
+
+/// Who asks.
+#[derive(Serialize)]
+struct You<'a> {
+    /// The name of the user; null where nobody has to log in.
+    user: Option<&'a str>,
+    /// May change the camera's controls.
+    sets_controls: bool,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -249,6 +323,8 @@ struct Listener<'a> {
     bind: &'a str,
     clients: usize,
     limit: usize,
+    /// Strangers can connect, and see the camera without a login.
+    exposed: bool,
     adaptive: bool,
     frames: u64,
     refused: u64,
@@ -297,8 +373,9 @@ impl Milliseconds {
 struct Client<'a> {
     /// Slot and generation: tells two connections in one slot apart.
     id: (u16, u16),
-    peer: &'a str,
-    /// call: its name among the users, once it has said that; else null.
+    /// Null where it is not for the asker to know; so is `user`.
+    peer: Option<&'a str>,
+    /// The name with which it has logged in; call: its name among the users, once it has said that; else null.
     user: Option<&'a str>,
     /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
     calls: usize,
@@ -363,6 +440,7 @@ fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
 /// `/state`: JSON.
 pub fn state<S: Stream, C: Source>(
     view: &View<'_, S>,
+    asker: &Asker,
     camera: &Camera<C>,
     now: Instant,
     page: &mut impl Write,
@@ -374,6 +452,10 @@ pub fn state<S: Stream, C: Source>(
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(view.started).as_secs(),
+        you: You {
+            user: asker.user.as_ref().map(|user| user.name.as_str()),
+            sets_controls: asker.sets_controls,
+        },
         config_errors: view.config_errors.shown(),
         neighbours: view.neighbours,
         camera: CameraState {
@@ -403,6 +485,7 @@ pub fn state<S: Stream, C: Source>(
                 bind: &listener.address,
                 clients: view.table.connected(index),
                 limit: listener.config.clients,
+                exposed: listener.is_exposed(),
                 adaptive: listener.config.adaptive,
                 frames: view.table.frames_sent(index),
                 refused: listener.refused,
@@ -428,10 +511,11 @@ pub fn state<S: Stream, C: Source>(
         }),
         clients: view.table.clients().map(|(id, slot)| {
             let listener = &view.table.listeners[slot.listener];
+            let is_shown = asker.is_trusted || asker.id == Some(id);
             Client {
                 id: (id.index, id.generation),
-                peer: &slot.peer,
-                user: slot.user().map(Name::as_str),
+                peer: Some(slot.peer.as_str()).filter(|_| is_shown),
+                user: slot.user().map(Name::as_str).filter(|_| is_shown),
                 calls: match slot.session() {
                     Some(Protocol::Call(call)) if call.partners().is_some() => {
                         call.partners().map_or(0, Partners::len)
@@ -846,6 +930,10 @@ mod tests {
             name: &name,
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
+            you: You {
+                user: Some(&user),
+                sets_controls: false,
+            },
             config_errors: &errors,
             neighbours: &neighbours,
             camera: CameraState {
@@ -877,6 +965,7 @@ mod tests {
                 bind: &bind,
                 clients: MAX_CLIENTS,
                 limit: MAX_CLIENTS,
+                exposed: false,
                 adaptive: false,
                 frames: u64::MAX,
                 refused: u64::MAX,
@@ -896,7 +985,7 @@ mod tests {
             }),
             clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
                 id: (index as u16, u16::MAX),
-                peer: &peer,
+                peer: Some(&peer),
                 user: Some(&user),
                 calls: MAX_CLIENTS,
                 protocol: "push",

@@ -1,5 +1,7 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
+pub mod names;
+pub mod random;
 pub mod ring;
 pub mod shm;
 pub mod unix_socket;
