@@ -29,11 +29,28 @@ const fn decimal(text: &str) -> usize {
     number
 }
 const _: () = assert!(1 <= MAX_CLIENTS && MAX_CLIENTS <= 1024);
-/// Extra slots that hold no pictures: clients above the limits are told so there before they are closed, and get what
-/// takes no place, such as the page.
-pub const REFUSAL_SLOTS: usize = 8;
+/// Places beyond [`MAX_CLIENTS`] that are kept: one for a user who logs in, one for this machine's own programs.
+pub const KEPT_PLACES: usize = 2;
+/// Slots that hold pictures.
+pub const PLACES: usize = MAX_CLIENTS + KEPT_PLACES;
+/// Extra slots that hold no pictures: clients without a place wait there until they say what they want, are told that
+/// there is no room, and get what takes no place, such as the page and `/healthz`. As many as can connect within the
+/// milliseconds that an honest client's first word takes, under a flood of silent ones.
+pub const REFUSAL_SLOTS: usize = 32;
 /// All of them.
-pub const SLOTS: usize = MAX_CLIENTS + REFUSAL_SLOTS;
+pub const SLOTS: usize = PLACES + REFUSAL_SLOTS;
+/// Where there is no room, a client that comes takes the place of one that has not asked for anything for so long since
+/// it came.
+pub const FIRST_WORD: Duration = Duration::from_secs(1);
+/// As [`FIRST_WORD`], for one that has had what it asked for, and would lose its connection with its place.
+pub const IDLE_GRACE: Duration = Duration::from_secs(30);
+/// Connections from one address in a second, and at once, before further ones are reset unheard. Each page that is
+/// looked at makes one or two a second, and a program that fetches single pictures one for each.
+pub const CONNECTS_PER_SECOND: u32 = 100;
+/// See [`CONNECTS_PER_SECOND`].
+pub const CONNECTS_AT_ONCE: u32 = 200;
+/// Addresses whose connections are counted at the same time. The one that was quiet for longest makes way.
+pub const ADDRESSES_COUNTED: usize = 256;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
@@ -138,7 +155,7 @@ pub const TOKEN_MIN: usize = 16;
 /// See [`TOKEN_MIN`].
 pub const TOKEN: usize = 128;
 /// Places from where somebody has tried to log in that are remembered.
-pub const PLACES: usize = 256;
+pub const GUESSERS_KNOWN: usize = 256;
 /// Wrong passwords from one place after which it has to wait.
 pub const WRONG_AT_ONCE: usize = 5;
 /// How long, at first and at last; twice as long after each further one.
@@ -191,7 +208,7 @@ pub const CONTROL_RATE: usize = 32 * 1024;
 /// See [`CONTROL_RATE`].
 pub const CONTROL_BURST: usize = CONTROL_RECORD;
 /// call: entries of the table of users. More than there can be, as hash tables are slow when they are full.
-pub const USERS: usize = (2 * MAX_CLIENTS).next_power_of_two();
+pub const USERS: usize = (2 * PLACES).next_power_of_two();
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
 /// call: how often one user may ring others at once, and from then on.
@@ -236,8 +253,9 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
-/// Connections accepted in one turn of the event loop.
-pub const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted in one turn of the event loop, by all listeners together: each takes a third of a millisecond on
+/// a Pi 2.
+pub const ACCEPTS_PER_TURN: usize = 12;
 /// When the process has no descriptor or memory left for a connection, the next try to accept it.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// A camera that is silent for this long is registered with the poll anew, see `daemon`.

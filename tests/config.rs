@@ -44,6 +44,7 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         protocol,
         bind: tcp(bind),
         clients: 16,
+        clients_per_address: None,
         quality: None,
         chroma: None,
         width: None,
@@ -317,6 +318,7 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.listeners[0].allow = networks(&["192.168.0.0/16", "fd00::/8"]);
     expected.listeners[0].hosts = vec!["camera.example.org".into()];
     expected.listeners[0].trusted_proxies = networks(&["127.0.0.1"]);
+    expected.listeners[0].clients_per_address = Some(8);
     expected.listeners[0].quality = Some(80);
     expected.listeners[0].width = Some(320);
     expected.listeners[0].height = Some(240);
@@ -1885,6 +1887,40 @@ fn as_many_clients_as_there_are_slots() {
     assert_eq!(
         errors(&text),
         ["camd.toml:9: listener.clients: 72 in all listeners so far; allowed: at most 64 in all"]
+    );
+}
+
+#[test]
+fn one_address_has_half_of_the_clients_unless_it_is_set() {
+    let file =
+        |keys: &str| format!("[[listener]]\nprotocol = \"push\"\nbind = \"[::1]:1\"\n{keys}\n");
+    let share = |keys: &str| good(&file(keys)).listeners[0].share();
+    for (keys, expected) in [
+        ("", 8),
+        ("clients = 1", 1),
+        ("clients = 2", 1),
+        ("clients = 3", 2),
+        ("clients = 64", 32),
+        ("clients = 5\nclients_per_address = 5", 5),
+        ("clients_per_address = 1", 1),
+        // As good as without.
+        ("clients = 5\nclients_per_address = 64", 5),
+    ] {
+        assert_eq!(share(keys), expected, "{keys}");
+    }
+    assert_eq!(
+        errors(&file("clients_per_address = 0")),
+        [
+            "camd.toml:4: listener.clients_per_address: 0 is out of range; allowed: an integer from 1 to 64"
+        ]
+    );
+    let relay =
+        "[[listener]]\nprotocol = \"call\"\nbind = \"relay:box:1\"\nclients_per_address = 1\n";
+    assert_eq!(
+        errors(relay),
+        [
+            "camd.toml:4: listener.clients_per_address: means nothing where camd does not listen; leave it out"
+        ]
     );
 }
 

@@ -470,7 +470,8 @@ fn f(call: Name, push: State) -> usize {
 fn link_and_slot_name_no_protocol() {
     // One module for each protocol, and the shared ones are those that are left out.
     assert_eq!(protocol_modules().len(), ProtocolKind::ALL.len());
-    for file in ["src/client/link.rs", "src/client/slot.rs"] {
+    for file in ["link", "slot", "delivery", "subscription"] {
+        let file = &format!("src/client/{file}.rs");
         let module = Module::read(PathBuf::from(file));
         let named = protocols_named(&module);
         assert!(named.is_empty(), "{file}: {named:#?}");

@@ -7,6 +7,7 @@ use log::{debug, info};
 
 use super::door::{Answer, Door, Plain, Shown};
 use super::link::Stream;
+use super::places::{Asker, Found};
 use super::slot::Slot;
 use super::switchboard::{BUSY, Client, Effect, Route, Switchboard, Taken};
 use super::table::Table;
@@ -19,7 +20,7 @@ use crate::picture::frame::FrameMeta;
 use crate::protocol::Protocol;
 use crate::protocol::call::{self, Connection, Kind, Name, note};
 use crate::protocol::network::Place;
-use crate::protocol::session::{CloseReason, Violation};
+use crate::protocol::session::{CloseReason, NoRoom, Violation};
 use crate::protocol::user::{Access, User, Verdict};
 
 /// The longest LOGIN.
@@ -72,6 +73,64 @@ impl Calls {
         self.switchboard
             .leave(client(index), |effect| happen(table, effect));
         table.close(index, reason);
+    }
+
+    /// The client in a slot, which has none, asks for a place. If there is none for it, it is told so.
+    pub fn seat<S: Stream>(&mut self, table: &mut Table<S>, index: usize, now: Instant) -> bool {
+        let is_user = table
+            .slot(index)
+            .session()
+            .is_some_and(Protocol::is_logged_in);
+        self.seat_as(table, index, is_user, now)
+    }
+
+    fn seat_as<S: Stream>(
+        &mut self,
+        table: &mut Table<S>,
+        index: usize,
+        is_user: bool,
+        now: Instant,
+    ) -> bool {
+        let slot = table.slot(index);
+        if slot.is_sending() {
+            // It has not even read the last answer.
+            table.turn_away(index, NoRoom::Full);
+            return false;
+        }
+        let asker = Asker {
+            listener: slot.listener,
+            address: slot.origin,
+            is_user,
+            asks: true,
+        };
+        let in_call = |index| self.switchboard.calls_of(client(index)) > 0;
+        match table.place_for(&asker, now, in_call) {
+            Found::Free(place, kept) => table.seat(index, place, kept),
+            Found::Of(other) => {
+                table.seat(index, other, None);
+                self.unseat(table, other);
+            }
+            Found::Nothing(why) => {
+                table.turn_away(index, why);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A client has just lost its place.
+    fn unseat<S: Stream>(&mut self, table: &mut Table<S>, index: usize) {
+        let slot = table.slot_mut(index);
+        if slot.session().is_some_and(Protocol::can_stand) {
+            return slot.with_session(Protocol::stand);
+        }
+        self.switchboard
+            .leave(client(index), |effect| happen(table, effect));
+        if table.slot_mut(index).turn_away(NoRoom::Full) {
+            table.mark(index);
+        } else {
+            table.close(index, CloseReason::GaveWay);
+        }
     }
 
     /// camd has connected to a relay, where it is a user.
@@ -133,7 +192,7 @@ impl Calls {
                 let Some(proof) = prove(table, door, index, &sender, now) else {
                     return Ok(());
                 };
-                if !self.log_in(table, index, &sender, proof) {
+                if !self.log_in(table, index, &sender, proof, now) {
                     return Ok(());
                 }
             }
@@ -183,10 +242,10 @@ impl Calls {
         index: usize,
         name: &Name,
         proof: Proof,
+        now: Instant,
     ) -> bool {
-        let (slot, listener) = table.with_listener(index);
+        let slot = table.slot(index);
         let number = u8::try_from(slot.listener).expect("limits has few listeners");
-        let address = &listener.address;
         let reason = match (proof, name.flaw()) {
             (Proof::Lacks(reason), _) => reason,
             (_, Some(flaw)) => flaw,
@@ -199,6 +258,14 @@ impl Calls {
                 let board = &mut self.switchboard;
                 match board.log_in(number, client(index), name, user.is_some()) {
                     Ok(()) => {
+                        let stands = slot.refusal;
+                        if stands && !self.seat_as(table, index, logged_in, now) {
+                            self.switchboard
+                                .leave(client(index), |effect| happen(table, effect));
+                            return false;
+                        }
+                        let (slot, listener) = table.with_listener(index);
+                        let address = &listener.address;
                         debug!("{address}: {name} is there, from {}", slot.peer);
                         connection(slot, |call| call.set_user(name, logged_in, user));
                         return true;

@@ -26,8 +26,8 @@ use sha2::Sha256;
 use super::table::ClientId;
 use crate::config::{Config, Guess, PasswordHash, Secret, Token, UserConfig};
 use crate::limits::{
-    FORGOTTEN, GUESS_SLICE, GUESSERS, GUESSES, GUESSES_OF_PLACE, MAX_USERS, PLACES, WAIT_FIRST,
-    WAIT_MAX, WRONG_AT_ONCE,
+    FORGOTTEN, GUESS_SLICE, GUESSERS, GUESSERS_KNOWN, GUESSES, GUESSES_OF_PLACE, MAX_USERS,
+    WAIT_FIRST, WAIT_MAX, WRONG_AT_ONCE,
 };
 use crate::protocol::network::Place;
 use crate::protocol::user::{User, Verdict};
@@ -156,7 +156,7 @@ pub struct Door {
     users: heapless::Vec<Known, MAX_USERS>,
     /// For those who are nobody: as good as that of a user.
     decoy: Option<PasswordHash>,
-    entries: heapless::Vec<Entry, PLACES>,
+    entries: heapless::Vec<Entry, GUESSERS_KNOWN>,
     jobs: heapless::Vec<Job, GUESSES>,
     /// One that gave way, and whose clients are still to be told.
     displaced: Option<Judged>,
@@ -695,12 +695,12 @@ mod tests {
                 now,
             );
         }
-        for place in 1..=4 * PLACES as u32 {
+        for place in 1..=4 * GUESSERS_KNOWN as u32 {
             door.ask(password("anna", "x"), from(place), client(0), now);
         }
         let answer = door.ask(password("anna", "y"), from(0), client(0), now);
         assert_eq!(answer, Answer::Verdict(Verdict::Later(1)));
-        assert_eq!(door.entries.len(), PLACES);
+        assert_eq!(door.entries.len(), GUESSERS_KNOWN);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::door::{Answer, Door, Shown};
 use super::link::Stream;
 use super::listener::Listener;
 use super::pages::{self, Asker, View};
-use super::slot::{Kind, Peer, Slot, Turn};
+use super::slot::{Peer, Slot, Turn};
+use super::subscription::Kind;
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
 use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
@@ -21,6 +22,7 @@ use crate::limits::{NEXT_SOON, PAGE, SLOTS};
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::http::Claim;
+use crate::protocol::network::Place;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::protocol::user::Verdict;
 use crate::sink::Sinks;
@@ -201,6 +203,11 @@ impl<S: Stream> Hub<S> {
         Ok(self.table.id(index))
     }
 
+    /// See [`Table::shed`].
+    pub fn shed(&mut self, now: Instant) -> bool {
+        self.table.shed(now)
+    }
+
     /// A client's connection itself; `None` if the client is gone.
     pub fn stream(&mut self, client: ClientId) -> Option<&mut S> {
         self.table.find(client)?.stream()
@@ -371,7 +378,7 @@ impl<S: Stream> Hub<S> {
         let client = self.table.id(index);
         let (slot, listener) = self.table.with_listener(index);
         let place = match slot.session() {
-            Some(Protocol::Http(http)) => http.place(),
+            Some(Protocol::Http(http)) => Place::of(http.client()),
             other => unreachable!("{other:?} shows nothing"),
         };
         let shown = match claim {
@@ -411,15 +418,17 @@ impl<S: Stream> Hub<S> {
             }
             let lent = on_loan(slot, newest);
             let turn = slot.advance(now, &self.limits, lent);
-            if slot.refusal {
-                pages::count_refused(&mut self.table, index);
-            }
             let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
                 Turn::WantsFrame => self.offer(index, now, newest),
                 Turn::Refers => return true,
+                Turn::WantsPlace => {
+                    // Whatever the answer, it is heard again.
+                    self.calls.seat(&mut self.table, index, now);
+                    Ok(true)
+                }
                 Turn::Closed(reason) => Err(reason),
             };
             match more {
@@ -464,10 +473,10 @@ impl<S: Stream> Hub<S> {
             return Ok(false);
         }
         let rung = match &listener.goal {
-            Some(goal) if slot.is_adaptable() => slot.choose_rung(goal, news, now),
+            Some(goal) if slot.is_adaptable() => slot.subscription.choose_rung(goal, news, now),
             _ => 0,
         };
-        let (own, wish) = (&listener.profile, slot.wish());
+        let (own, wish) = (&listener.profile, &slot.subscription.wish);
         let profile = if wish.is_of_the_picture() {
             let (news, is_stream) = (*news, slot.is_adaptable());
             self.renditions
@@ -491,7 +500,7 @@ impl<S: Stream> Hub<S> {
             Some((meta, payload))
         });
         let Some((meta, payload)) = made else {
-            slot.unserved();
+            slot.subscription.unserved();
             return Ok(false);
         };
         // The camera's own JPEG, untouched: it lies there until there is a newer one.
@@ -503,7 +512,7 @@ impl<S: Stream> Hub<S> {
             None => (meta.stored(), meta.orientation),
             Some(area) => (area.size(), meta.turning()),
         };
-        slot.stats.kind = Some(Kind {
+        slot.subscription.stats.kind = Some(Kind {
             stored,
             orientation,
             bounds: profile.bounds,

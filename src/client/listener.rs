@@ -9,9 +9,10 @@ use super::adapt::Goal;
 use super::slot::Peer;
 use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
+use crate::limits::CONNECTS_PER_SECOND;
 use crate::measure::said::{Times, is_said};
 use crate::picture::frame::Frame;
-use crate::protocol::session::CloseReason;
+use crate::protocol::session::{CloseReason, NoRoom};
 use crate::protocol::setup::{Policy, Setup};
 use crate::protocol::user::Access;
 use crate::protocol::{Protocol, ProtocolKind};
@@ -31,6 +32,12 @@ pub struct Listener {
     setup: Setup,
     /// Connections that found no slot.
     pub refused: u64,
+    /// Of these, those whose address had its share already.
+    pub refused_share: u64,
+    /// Connections that were reset unheard: their address made too many in a short time.
+    pub too_fast: u64,
+    /// Clients whose place another one got.
+    pub gave_way: u64,
     /// Connections that broke the protocol.
     pub violations: u64,
     /// Connections whose peer did not take in time what it was to get.
@@ -62,6 +69,9 @@ impl Listener {
             goal: goal(config, &profile),
             setup: setup(config, ""),
             refused: 0,
+            refused_share: 0,
+            too_fast: 0,
+            gave_way: 0,
             violations: 0,
             given_up: 0,
             not_let_in: 0,
@@ -140,13 +150,50 @@ impl Listener {
     }
 
     /// Counts a client that found no slot, and says so, ever more rarely.
-    pub fn refuse(&mut self, peer: &Peer) {
+    pub fn refuse(&mut self, peer: &Peer, why: NoRoom) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            let (limit, refused) = (self.config.clients, self.refused);
+        let of_its_kind = match why {
+            NoRoom::Full => self.refused - self.refused_share,
+            NoRoom::Share => {
+                self.refused_share += 1;
+                self.refused_share
+            }
+        };
+        if !of_its_kind.is_power_of_two() {
+            return;
+        }
+        let (limit, refused) = match why {
+            NoRoom::Full => (self.config.clients, "clients at most"),
+            NoRoom::Share => (self.config.share(), "clients of one address at most"),
+        };
+        warn!(
+            "{}: no slot for {peer}: {limit} {refused} ({of_its_kind} refused so far)",
+            self.address
+        );
+    }
+
+    /// Counts a connection that is reset because its address makes so many, and says so, ever more rarely.
+    pub fn reset(&mut self, peer: &Peer) {
+        self.too_fast += 1;
+        let times = self.too_fast;
+        if times.is_power_of_two() {
             warn!(
-                "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
-                self.address
+                "{}: {peer} reset: more than {CONNECTS_PER_SECOND} connections a second from this address{}",
+                self.address,
+                Times(times)
+            );
+        }
+    }
+
+    /// Counts a client that gives way to another one, and says so, ever more rarely.
+    pub fn give_way(&mut self, peer: &Peer) {
+        self.gave_way += 1;
+        let times = self.gave_way;
+        if times.is_power_of_two() {
+            info!(
+                "{}: the place of {peer}, which wants nothing now, is another client's{}",
+                self.address,
+                Times(times)
             );
         }
     }

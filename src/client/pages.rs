@@ -114,19 +114,6 @@ impl Asker {
     }
 }
 
-/// Counts a client above the limits that has asked for more than a page. Others are counted when they come.
-pub(super) fn count_refused<S: Stream>(table: &mut Table<S>, index: usize) {
-    let (slot, listener) = table.with_listener(index);
-    let is_told = slot.refusal
-        && slot.with_session(|session| match session {
-            Protocol::Http(http) => http.take_refused(),
-            _ => false,
-        });
-    if is_told {
-        listener.refuse(&slot.peer);
-    }
-}
-
 /// Sends a page that was written to the client that asked for it.
 pub(super) fn reply<S: Stream>(
     table: &mut Table<S>,
@@ -321,13 +308,23 @@ impl Crop {
 struct Listener<'a> {
     protocol: &'static str,
     bind: &'a str,
+    /// Those that have a place.
     clients: usize,
+    /// Those that have none, and have not asked for one yet, or are being told that there is none.
+    standing: usize,
     limit: usize,
     /// Strangers can connect, and see the camera without a login.
     exposed: bool,
+    limit_per_address: usize,
     adaptive: bool,
     frames: u64,
     refused: u64,
+    /// Of these, those whose address had its share already.
+    refused_per_address: u64,
+    /// Connections that were not heard, because their address makes too many.
+    reset: u64,
+    /// Clients whose place another one got.
+    gave_way: u64,
     violations: u64,
 }
 
@@ -448,6 +445,8 @@ pub fn state<S: Stream, C: Source>(
     let (settings, counters) = (camera.settings(), camera.counters());
     let configured = view.renditions.all().iter().map(|it| (false, it));
     let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
+    // Those that stand come and go, and strangers can bring about many of them: they are counted.
+    let seated = view.table.clients().filter(|(_, slot)| !slot.refusal);
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
@@ -484,11 +483,16 @@ pub fn state<S: Stream, C: Source>(
                 protocol: listener.config.protocol.name(),
                 bind: &listener.address,
                 clients: view.table.connected(index),
+                standing: view.table.standing(index),
                 limit: listener.config.clients,
                 exposed: listener.is_exposed(),
+                limit_per_address: listener.config.share(),
                 adaptive: listener.config.adaptive,
                 frames: view.table.frames_sent(index),
                 refused: listener.refused,
+                refused_per_address: listener.refused_share,
+                reset: listener.too_fast,
+                gave_way: listener.gave_way,
                 violations: listener.violations,
             }),
         profiles: profiles.map(|(asked, rendition)| {
@@ -509,7 +513,7 @@ pub fn state<S: Stream, C: Source>(
                 encode_ms: Milliseconds::of(times, Phase::Encode),
             }
         }),
-        clients: view.table.clients().map(|(id, slot)| {
+        clients: seated.map(|(id, slot)| {
             let listener = &view.table.listeners[slot.listener];
             let is_shown = asker.is_trusted || asker.id == Some(id);
             Client {
@@ -525,17 +529,17 @@ pub fn state<S: Stream, C: Source>(
                 protocol: listener.config.protocol.name(),
                 listener: &listener.address,
                 state: slot.state(),
-                viewer: slot.is_viewer() || slot.stats.frames > 0,
-                frames: slot.stats.frames,
-                skipped: slot.stats.skipped,
-                fps: slot.stats.rate.per_second(now),
-                age_ms: ms(slot.stats.captured, now),
+                viewer: slot.is_viewer() || slot.subscription.stats.frames > 0,
+                frames: slot.subscription.stats.frames,
+                skipped: slot.subscription.stats.skipped,
+                fps: slot.subscription.stats.rate.per_second(now),
+                age_ms: ms(slot.subscription.stats.captured, now),
                 unsent_bytes: slot.unsent(),
                 rung: view.table.rung(slot),
-                width: slot.stats.kind.map(|kind| kind.size().width),
-                height: slot.stats.kind.map(|kind| kind.size().height),
-                quality: slot.stats.kind.and_then(|kind| kind.quality),
-                max_fps: slot.max_fps(),
+                width: slot.subscription.stats.kind.map(|kind| kind.size().width),
+                height: slot.subscription.stats.kind.map(|kind| kind.size().height),
+                quality: slot.subscription.stats.kind.and_then(|kind| kind.quality),
+                max_fps: slot.subscription.max_fps(),
             }
         }),
         calls: view.calls.switchboard().calls().iter().map(|call| {
@@ -733,10 +737,19 @@ fn metrics<S: Stream, C: Source>(
     )?;
 
     type Value<S> = fn(&View<'_, S>, usize) -> u64;
-    let per_listener: [(&str, &str, &str, Value<S>); 7] = [
-        ("camd_clients", "gauge", "Connections.", |view, index| {
-            view.table.connected(index) as u64
-        }),
+    let per_listener: [(&str, &str, &str, Value<S>); 11] = [
+        (
+            "camd_clients",
+            "gauge",
+            "Connections that have a place.",
+            |view, index| view.table.connected(index) as u64,
+        ),
+        (
+            "camd_clients_standing",
+            "gauge",
+            "Connections that have none, and have not asked for one yet or are told that there is none.",
+            |view, index| view.table.standing(index) as u64,
+        ),
         (
             "camd_frames_sent_total",
             "counter",
@@ -766,6 +779,24 @@ fn metrics<S: Stream, C: Source>(
             "counter",
             "Connections that found no slot.",
             |view, index| view.table.listeners[index].refused,
+        ),
+        (
+            "camd_refused_per_address_total",
+            "counter",
+            "Of these, those whose address had its share already.",
+            |view, index| view.table.listeners[index].refused_share,
+        ),
+        (
+            "camd_reset_total",
+            "counter",
+            "Connections that were not heard, because their address makes too many.",
+            |view, index| view.table.listeners[index].too_fast,
+        ),
+        (
+            "camd_gave_way_total",
+            "counter",
+            "Clients whose place another one got.",
+            |view, index| view.table.listeners[index].gave_way,
         ),
         (
             "camd_violations_total",
@@ -897,8 +928,8 @@ impl std::fmt::Display for Label<'_> {
 mod tests {
     use super::*;
     use crate::limits::{
-        ASKED_RENDITIONS, CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, REFUSAL_SLOTS,
-        RUNGS, SINK_READERS_MAX,
+        ASKED_RENDITIONS, CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, PLACES,
+        REFUSAL_SLOTS, RUNGS, SINK_READERS_MAX,
     };
     use crate::protocol;
 
@@ -963,12 +994,17 @@ mod tests {
             listeners: (0..MAX_LISTENERS).map(|_| Listener {
                 protocol: "push",
                 bind: &bind,
-                clients: MAX_CLIENTS,
+                clients: PLACES,
+                standing: REFUSAL_SLOTS,
                 limit: MAX_CLIENTS,
                 exposed: false,
+                limit_per_address: MAX_CLIENTS,
                 adaptive: false,
                 frames: u64::MAX,
                 refused: u64::MAX,
+                refused_per_address: u64::MAX,
+                reset: u64::MAX,
+                gave_way: u64::MAX,
                 violations: u64::MAX,
             }),
             profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS + ASKED_RENDITIONS).map(|_| Profile {
@@ -983,7 +1019,7 @@ mod tests {
                 scale_ms: longest(),
                 encode_ms: longest(),
             }),
-            clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
+            clients: (0..PLACES).map(|index| Client {
                 id: (index as u16, u16::MAX),
                 peer: Some(&peer),
                 user: Some(&user),

@@ -12,17 +12,17 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::adapt::{Adapter, Goal};
+use super::address::Address;
+use super::delivery::{Delivery, Progress};
 use super::link::{Link, Stream};
+use super::subscription::Subscription;
 use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
-use crate::measure::decimate::Decimator;
-use crate::measure::rate::Rate;
-use crate::picture::frame::{Bounds, FrameBuf, FrameMeta, Orientation, Size};
+use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
 use crate::protocol::session::{
-    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants, Wish,
+    Chunk, CloseReason, Form, Heard, Late, Moment, NoRoom, Reply, State, Wants,
 };
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
@@ -30,6 +30,15 @@ const READS_PER_TURN: usize = 4;
 
 /// Who is at the other end, as text for the log and for `/state`.
 pub type Peer = heapless::String<64>;
+
+/// For whom places are kept beyond those of a listener; see [`super::places`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// A user who has logged in.
+    User,
+    /// A program on this machine.
+    Local,
+}
 
 /// The address in a [`Peer`]; `None`: there is none, as behind a Unix socket.
 pub fn address_of(peer: &Peer) -> Option<IpAddr> {
@@ -49,43 +58,10 @@ pub enum Turn {
     /// The session refers its input to those who see more than one client. They have it from [`Slot::session`] and
     /// [`Slot::input`], and answer by [`Slot::reply`] or [`Slot::tell`].
     Refers,
+    /// A client that has no place asks for what takes one.
+    WantsPlace,
     /// The connection is over: [`Slot::close`] it.
     Closed(CloseReason),
-}
-
-/// What a picture is like that a client got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// As the camera has stored it, and how that is to be turned.
-    pub stored: Size,
-    /// See `stored`.
-    pub orientation: Orientation,
-    /// What that was fitted into.
-    pub bounds: Bounds,
-    /// JPEG quality, 1 to 100; `None`: the camera's own.
-    pub quality: Option<u8>,
-}
-
-impl Kind {
-    /// In pixels.
-    pub fn size(&self) -> Size {
-        self.bounds.fit(self.orientation.turn(self.stored))
-    }
-}
-
-/// What a client got, for `/state` and `/metrics`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// Pictures sent whole.
-    pub frames: u64,
-    /// Pictures of the camera between those that it took.
-    pub skipped: u64,
-    /// Of pictures sent whole, per second.
-    pub rate: Rate,
-    /// When the picture it got last, or is getting, was captured.
-    pub captured: Option<Instant>,
-    /// What that one is like.
-    pub kind: Option<Kind>,
 }
 
 /// What there is of a client while it is connected.
@@ -98,29 +74,26 @@ struct Connected<S> {
 ///
 /// Invariants (asserted after each step, in debug builds):
 /// - without connection the slot is free: it holds nothing.
-/// - `sending`: `frame` holds what is being sent and nobody changes it, or that is `on_loan` and `frame` is empty;
-///   otherwise nothing is left in the link's `out`, nothing is on loan, and `frame` is empty.
 /// - a link that is closing sends nothing.
-/// - the link's own.
+/// - the link's and the delivery's own.
 pub struct Slot<S> {
     connected: Option<Connected<S>>,
     /// Tells two connections in one slot apart.
     pub generation: u16,
     /// Who is connected; of the last connection while the slot is free.
     pub peer: Peer,
+    /// With whom it shares places.
+    pub origin: Address,
+    /// When it connected.
+    pub came: Instant,
     /// Which listener accepted it.
     pub listener: usize,
     /// Holds no pictures: it exists to say that there is no room, and for what takes none.
     pub refusal: bool,
-    /// A picture or a reply is on its way, or between two of its parts.
-    sending: bool,
-    /// What is being sent is a picture, not a reply.
-    picture: bool,
-    /// Which picture is being sent from where it lies, by its sequence.
-    on_loan: Option<u64>,
-    /// Bytes of what is being sent, in all.
-    whole: usize,
-    frame: FrameBuf,
+    /// Its place is one of those that are kept beyond its listener's `clients`, for clients such as this.
+    pub kept: Option<Kept>,
+    /// What is on its way, and the client's own copy of it.
+    delivery: Delivery,
     input: FrameBuf,
     /// What the client is to be told when what is being sent is through.
     outbox: FrameBuf,
@@ -130,16 +103,8 @@ pub struct Slot<S> {
     awaits: Option<Instant>,
     /// When the current wait for the peer's word, for a picture or for the end began.
     since: Instant,
-    /// The newest picture this client got or is getting.
-    sequence: u64,
-    /// Which pictures it gets, where it shall have fewer than there are.
-    pace: Option<Decimator>,
-    /// How these are to differ from the listener's own: that of its session.
-    wish: Wish,
-    /// How good they are, on a listener that adapts them to the link.
-    adapter: Adapter,
-    /// What the client got so far.
-    pub stats: Stats,
+    /// Which pictures the client gets, and what it got so far.
+    pub subscription: Subscription,
 }
 
 /// Why nothing but a taken slot is asked for its connection.
@@ -152,29 +117,24 @@ impl<S: Stream> Slot<S> {
             connected: None,
             generation: 0,
             peer: Peer::new(),
+            origin: Address::Local,
+            came: now,
             listener: 0,
             refusal,
-            sending: false,
-            picture: false,
-            on_loan: None,
-            whole: 0,
-            frame: FrameBuf::new(capacity),
+            kept: None,
+            delivery: Delivery::new(capacity),
             input: FrameBuf::new(INPUT),
             outbox: FrameBuf::new(0),
             overflowed: false,
             awaits: None,
             since: now,
-            sequence: 0,
-            pace: None,
-            wish: Wish::default(),
-            adapter: Adapter::new(),
-            stats: Stats::default(),
+            subscription: Subscription::new(None),
         }
     }
 
-    /// Takes the memory that a protocol needs whose clients send each other messages and pictures.
-    pub fn for_messages(mut self) -> Self {
-        let capacity = self.frame.capacity();
+    /// Takes the memory that a protocol needs whose clients send each other messages and pictures, where places hold
+    /// pictures of `capacity` bytes: a slot may become a place.
+    pub fn for_messages(mut self, capacity: usize) -> Self {
         self.input = FrameBuf::new(RECORD.min(capacity));
         self.outbox = FrameBuf::new(CONTROL_QUEUE.min(capacity));
         self
@@ -205,25 +165,22 @@ impl<S: Stream> Slot<S> {
     ) {
         assert!(self.is_free(), "the slot is taken");
         self.generation = self.generation.wrapping_add(1);
+        (self.origin, self.came) = (Address::of(address_of(&peer)), now);
         (self.peer, self.listener) = (peer, listener);
         self.connected = Some(Connected {
             link: Link::new(stream),
             session,
         });
         self.since = now;
-        (self.sequence, self.stats) = (0, Stats::default());
-        self.pace = max_fps.map(Decimator::new);
-        self.wish = Wish::default();
-        self.adapter = Adapter::new();
+        self.subscription = Subscription::new(max_fps);
         self.check();
     }
 
     /// Ends the connection and frees the slot.
     pub fn close(&mut self) {
         self.connected = None;
-        (self.sending, self.picture, self.overflowed) = (false, false, false);
-        (self.on_loan, self.awaits) = (None, None);
-        self.frame.clear();
+        (self.kept, self.overflowed, self.awaits) = (None, false, None);
+        self.delivery.clear();
         self.input.clear();
         self.outbox.clear();
     }
@@ -232,30 +189,11 @@ impl<S: Stream> Slot<S> {
         if !cfg!(debug_assertions) {
             return;
         }
-        let left = self.connected.as_ref().map_or(0, |it| it.link.out.left());
-        assert!(
-            self.sending || (left == 0 && self.frame.is_empty() && self.on_loan.is_none()),
-            "{:?} holds {} bytes",
-            self.state(),
-            self.frame.len()
-        );
-        let kept = if self.on_loan.is_some() {
-            0
-        } else {
-            self.whole
-        };
-        assert!(
-            !self.sending || self.frame.len() == kept,
-            "{} bytes kept of {}",
-            self.frame.len(),
-            self.whole
-        );
-        if let Some(Connected { link, .. }) = &self.connected {
-            assert!(!link.is_closing() || !self.sending, "closing while sending");
-            assert!(
-                link.out.end() <= self.whole || !self.sending,
-                "a chunk ends behind its picture"
-            );
+        let link = self.connected.as_ref().map(|it| &it.link);
+        self.delivery.check(link.map(|link| &link.out));
+        if let Some(link) = link {
+            let sends = self.delivery.is_under_way();
+            assert!(!link.is_closing() || !sends, "closing while sending");
             link.check();
         }
     }
@@ -272,7 +210,7 @@ impl<S: Stream> Slot<S> {
     /// Where it stands: what it holds comes first, then what its session wants.
     pub fn state(&self) -> State {
         match &self.connected {
-            _ if self.sending => State::Sending,
+            _ if self.delivery.is_under_way() => State::Sending,
             Some(Connected { link, session })
                 if !link.is_closing() && session.wants() != Wants::Nothing =>
             {
@@ -322,16 +260,57 @@ impl<S: Stream> Slot<S> {
         let followed = session.follows();
         let result = act(session);
         if session.follows() != followed {
-            self.adapter = Adapter::new();
+            self.subscription.readapt();
         }
         self.check();
         result
     }
 
-    /// There is no room for the client of this session, which this slot is opened with then. False: its protocol has no
-    /// words for that.
-    pub fn turn_away(&mut self, session: &mut Protocol) -> bool {
-        session.turn_away(&mut self.outbox)
+    /// There is no room for the client. False: its protocol has no words for that.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    pub fn turn_away(&mut self, why: NoRoom) -> bool {
+        let session = &mut self.connected.as_mut().expect(TAKEN).session;
+        session.turn_away(why, &mut self.outbox)
+    }
+
+    /// Gives what makes it a place, its room for pictures, to one that is none, and becomes what that was.
+    ///
+    /// # Panics
+    /// If something is being sent from one of them.
+    pub fn hand_over(&mut self, to: &mut Self) {
+        assert!(!self.refusal && to.refusal, "from a place to none");
+        let sends = self.is_sending() || to.is_sending();
+        assert!(!sends, "what is being sent stays");
+        std::mem::swap(&mut self.delivery, &mut to.delivery);
+        (self.refusal, to.refusal) = (true, false);
+        to.kept = self.kept.take();
+        self.check();
+        to.check();
+    }
+
+    /// It is being sent something, wants a picture, or watches: its place is taken from nobody for another's sake.
+    pub fn is_engaged(&self) -> bool {
+        let watches = |session: &Protocol| session.watches(self.state());
+        self.state() != State::Idle || self.session().is_some_and(watches)
+    }
+
+    /// Something is on its way to it.
+    pub fn is_sending(&self) -> bool {
+        self.delivery.is_under_way()
+    }
+
+    /// Its last words are out, and the peer's end is all that it waits for.
+    pub fn is_closing(&self) -> bool {
+        self.connected
+            .as_ref()
+            .is_some_and(|it| it.link.is_closing())
+    }
+
+    /// Since when nothing is wanted of it.
+    pub fn idle_since(&self) -> Instant {
+        self.since
     }
 
     /// What has come in and was not taken yet.
@@ -346,12 +325,8 @@ impl<S: Stream> Slot<S> {
 
     /// Bytes of the current picture or reply that the kernel has not taken yet.
     pub fn unsent(&self) -> usize {
-        match &self.connected {
-            Some(Connected { link, .. }) if self.sending => {
-                link.out.left() + self.whole - link.out.end()
-            }
-            _ => 0,
-        }
+        let left = |it: &Connected<S>| self.delivery.left(&it.link.out);
+        self.connected.as_ref().map_or(0, left)
     }
 
     /// Bytes of all that its client was sent.
@@ -370,7 +345,7 @@ impl<S: Stream> Slot<S> {
         if let Some(it) = &mut self.connected {
             it.link.outpace();
         }
-        self.adapter.on_frame();
+        self.subscription.on_frame();
         self.wants_frame()
     }
 
@@ -391,63 +366,19 @@ impl<S: Stream> Slot<S> {
         !self.refusal && self.session().is_some_and(Protocol::follows)
     }
 
-    /// How its pictures are to differ from its listener's own.
-    pub fn wish(&self) -> &Wish {
-        &self.wish
-    }
-
-    /// Pictures per second that it gets at most; `None`: all of them.
-    pub fn max_fps(&self) -> Option<u16> {
-        self.pace.as_ref().map(|pace| pace.fps().round() as u16)
-    }
-
     /// In which form it takes pictures.
     pub fn form(&self) -> Form {
         self.session().map_or(Form::Jpeg, Protocol::form)
-    }
-
-    /// The rung of the picture it got last or is getting, if its listener has this goal.
-    pub fn rung(&self, goal: &Goal) -> u8 {
-        self.adapter.rung().min(goal.ladder.lowest())
-    }
-
-    /// The rung on which it is to get this picture. To be asked when it is [`Slot::ready`].
-    pub fn choose_rung(&mut self, goal: &Goal, meta: &FrameMeta, now: Instant) -> u8 {
-        if meta.live {
-            let max_fps = self.pace.as_ref().map(Decimator::fps);
-            self.adapter.choose(goal, max_fps, now)
-        } else {
-            // The card's size says nothing about the camera's pictures, and it comes rarely.
-            self.adapter.pause();
-            self.rung(goal)
-        }
-    }
-
-    /// There was news for it, but no JPEG of it, or none yet.
-    pub fn unserved(&mut self) {
-        self.adapter.unserved();
-    }
-
-    /// Its listener's settings have changed. `adaptive`: it still adapts its clients.
-    pub fn reconfigure(&mut self, adaptive: bool) {
-        if adaptive {
-            self.adapter.pause();
-        } else {
-            self.adapter = Adapter::new();
-        }
     }
 
     /// Whether this picture would be news to the client. A snapshot is, unless it is older than the last one: it is asked
     /// for, not followed.
     pub fn is_news(&self, meta: &FrameMeta) -> bool {
         if self.wants_live() {
-            return meta.live && meta.sequence >= self.sequence;
+            return meta.live && self.subscription.is_current(meta);
         }
-        if let Some(news) = self.session().and_then(|session| session.news(meta)) {
-            return news;
-        }
-        let due = |pace: &Decimator| pace.wants(meta.captured);
-        meta.sequence > self.sequence && self.pace.as_ref().is_none_or(due)
+        let own = self.session().and_then(|session| session.news(meta));
+        own.unwrap_or_else(|| self.subscription.is_due(meta))
     }
 
     /// When the peer's patience with us, or ours with it, ends; `advance` then acts.
@@ -476,7 +407,7 @@ impl<S: Stream> Slot<S> {
 
     /// The picture that is being sent from where it lies, by its sequence.
     pub fn on_loan(&self) -> Option<u64> {
-        self.on_loan
+        self.delivery.on_loan()
     }
 
     /// The picture on loan goes: keeps the rest of it.
@@ -484,8 +415,8 @@ impl<S: Stream> Slot<S> {
     /// # Panics
     /// If nothing is on loan.
     pub fn keep(&mut self, picture: &[u8]) {
-        assert!(self.on_loan.take().is_some(), "nothing is on loan");
-        self.copy_rest(picture);
+        let link = &self.connected.as_ref().expect(TAKEN).link;
+        self.delivery.keep(&link.out, picture);
         self.check();
     }
 
@@ -496,7 +427,7 @@ impl<S: Stream> Slot<S> {
     /// If one is on loan and not there.
     pub fn advance(&mut self, now: Instant, limits: &LimitsConfig, lent: Option<&[u8]>) -> Turn {
         assert!(
-            self.on_loan.is_none() || lent.is_some(),
+            self.on_loan().is_none() || lent.is_some(),
             "the picture on loan is gone"
         );
         let turn = self.run(now, limits, lent).unwrap_or_else(Turn::Closed);
@@ -523,6 +454,7 @@ impl<S: Stream> Slot<S> {
             match self.hear(now)? {
                 Heard::Waits => {}
                 Heard::Refers => return Ok(Turn::Refers),
+                Heard::WantsPlace => return Ok(Turn::WantsPlace),
                 _ => continue,
             }
             let Connected { link, session } = self.connected.as_ref().expect(TAKEN);
@@ -539,7 +471,7 @@ impl<S: Stream> Slot<S> {
             }
             reads += 1;
             let link = &mut self.connected.as_mut().expect(TAKEN).link;
-            link.read(&mut self.input, limit).map_err(io)?;
+            link.read(&mut self.input, limit)?;
         }
         Ok(if self.wants_frame() {
             Turn::WantsFrame
@@ -570,14 +502,11 @@ impl<S: Stream> Slot<S> {
         if link.is_closing() {
             return Err(CloseReason::Done);
         }
-        let reply = Reply {
-            head: &mut link.out.head,
-            body: &mut self.frame,
-        };
+        let reply = self.delivery.reply(&mut link.out);
         match session.late(moment, &mut self.input, reply) {
             Late::Close(reason) => Err(reason),
             Late::Reply => {
-                self.begin_reply();
+                self.delivery.begin_reply(&mut link.out);
                 Ok(())
             }
             Late::Stays => Ok(()),
@@ -592,33 +521,27 @@ impl<S: Stream> Slot<S> {
             self.input.clear();
             return Ok(Heard::Waits);
         }
-        let reply = Reply {
-            head: &mut link.out.head,
-            body: &mut self.frame,
-        };
+        let reply = self.delivery.reply(&mut link.out);
         let heard = session.hear(moment, now, &mut self.input, reply)?;
         match heard {
             Heard::Asked => {
-                self.wish = session.wish();
+                self.subscription.wish = session.wish();
                 self.since = now;
             }
             Heard::NextPart => {
                 link.out.head.clear();
                 let sent = link.out.sent();
-                let chunk = session.next_part(self.whole, sent, &mut link.out.head);
+                let chunk = session.next_part(self.delivery.whole(), sent, &mut link.out.head);
                 link.out.begin(chunk);
             }
             Heard::Reply => {
-                self.wish = session.wish();
-                if session.follows()
-                    && let Some(wished) = self.wish.max_fps
-                {
-                    let least = self.max_fps().map_or(wished, |own| own.min(wished));
-                    self.pace = Some(Decimator::new(least));
+                self.subscription.wish = session.wish();
+                if session.follows() {
+                    self.subscription.slow_down();
                 }
-                self.begin_reply();
+                self.delivery.begin_reply(&mut link.out);
             }
-            Heard::Waits | Heard::Acted | Heard::Refers => {}
+            Heard::Waits | Heard::Acted | Heard::Refers | Heard::WantsPlace => {}
         }
         Ok(heard)
     }
@@ -626,71 +549,37 @@ impl<S: Stream> Slot<S> {
     /// Writes what is being sent, chunk after chunk as far as the session goes on by itself.
     fn write_own(&mut self, now: Instant, lent: Option<&[u8]>) -> Result<(), CloseReason> {
         self.write_on(now, lent)?;
-        while !self.sending && !self.outbox.is_empty() {
+        while !self.delivery.is_under_way() && !self.outbox.is_empty() {
             // All of it at once.
-            self.frame.copy_tail(self.outbox.as_slice(), 0);
+            let link = &mut self.connected.as_mut().expect(TAKEN).link;
+            self.delivery
+                .begin_copy(&mut link.out, self.outbox.as_slice());
             self.outbox.clear();
-            self.begin_reply();
             self.write_on(now, None)?;
         }
         Ok(())
     }
 
     fn write_on(&mut self, now: Instant, lent: Option<&[u8]>) -> Result<(), CloseReason> {
-        if !self.sending {
-            return Ok(());
-        }
         let link = &mut self.connected.as_mut().expect(TAKEN).link;
-        if link.out.left() > 0 {
-            if !link.is_writable() {
-                return Ok(());
-            }
-            let bytes = match self.on_loan {
-                Some(_) => &lent.expect("what is on loan is there")[..self.whole],
-                None => self.frame.as_slice(),
-            };
-            link.write(bytes, now).map_err(io)?;
-            if link.out.left() > 0 {
-                return Ok(());
-            }
-            self.since = now;
-        }
-        if link.out.sent() == self.whole {
-            self.finish(now)?;
-        }
-        Ok(())
+        let progress = self.delivery.write(link, lent, now)?;
+        self.settle(progress, now)
     }
 
     /// The last byte of a picture or a reply is written.
     fn finish(&mut self, now: Instant) -> Result<(), CloseReason> {
         let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
-        self.frame.clear();
-        self.on_loan = None;
-        link.out.reset();
-        self.sending = false;
         self.since = now;
-        if self.picture {
-            self.stats.frames += 1;
-            self.stats.rate.tick(now);
+        if self.delivery.finish(&mut link.out) {
+            self.subscription.got(now);
         }
         if session.sets_the_pace() {
-            self.adapter.end(now);
+            self.subscription.rests(now);
         }
         if session.sent() && self.outbox.is_empty() {
-            link.shut().map_err(io)?;
+            link.shut()?;
         }
         Ok(())
-    }
-
-    fn begin_reply(&mut self) {
-        let link = &mut self.connected.as_mut().expect(TAKEN).link;
-        link.out.begin(Chunk {
-            payload: self.frame.len(),
-            tail: b"",
-        });
-        (self.picture, self.on_loan) = (false, None);
-        self.whole = self.frame.len();
-        self.sending = true;
     }
 
     /// Sends what `write` makes of its session, in reply to what that referred.
@@ -698,14 +587,11 @@ impl<S: Stream> Slot<S> {
     /// # Panics
     /// If something is being sent.
     pub fn reply(&mut self, write: impl FnOnce(&mut Protocol, Reply<'_>)) {
-        assert!(!self.sending, "a reply into a reply");
+        let is_free = !self.delivery.is_under_way();
+        assert!(is_free, "a reply into a reply");
         let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
-        let reply = Reply {
-            head: &mut link.out.head,
-            body: &mut self.frame,
-        };
-        write(session, reply);
-        self.begin_reply();
+        write(session, self.delivery.reply(&mut link.out));
+        self.delivery.begin_reply(&mut link.out);
     }
 
     /// The camera is in trouble: the live picture that the session waits for will not come, and the client is told why.
@@ -743,7 +629,7 @@ impl<S: Stream> Slot<S> {
     pub fn ready(&mut self, now: Instant, next: Option<Instant>) -> Result<bool, CloseReason> {
         let link = &mut self.connected.as_mut().expect(TAKEN).link;
         self.awaits = None;
-        if !link.ready(now).map_err(io)? {
+        if !link.ready(now)? {
             return Ok(false);
         }
         if link.is_slow() && next.is_some() {
@@ -775,112 +661,59 @@ impl<S: Stream> Slot<S> {
         let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
         let chunk = session.begin(meta, jpeg.len(), &mut link.out.head);
         let whole = session.whole(jpeg.len());
-        let lent = self.lend(chunk, jpeg, whole, now)?;
-        if lent == Lent::Nothing {
-            return Ok(());
+        let progress = self.delivery.lend(link, chunk, jpeg, whole, now)?;
+        match progress {
+            Progress::Nothing => return Ok(()),
+            Progress::Whole => {}
+            _ if stays => self.delivery.leave(meta.sequence),
+            _ => self.delivery.copy_rest(&link.out, jpeg),
         }
-        if lent == Lent::Part && stays {
-            self.on_loan = Some(meta.sequence);
-        } else if lent == Lent::Part {
-            self.copy_rest(jpeg);
-        }
-        let session = &mut self.connected.as_mut().expect(TAKEN).session;
         session.began(meta);
-        if meta.live && !self.refusal && session.follows() {
-            self.adapter.begin(jpeg.len(), now);
-        }
-        self.stats.captured = Some(meta.captured);
-        if let Some(pace) = &mut self.pace {
-            pace.kept(meta.captured);
-        }
-        if self.sequence > 0 {
-            self.stats.skipped += meta.sequence.saturating_sub(self.sequence + 1);
-        }
-        self.sequence = meta.sequence;
-        self.settle(lent, now)
+        let adapts = meta.live && !self.refusal && session.follows();
+        self.subscription.began(meta, jpeg.len(), adapts, now);
+        self.settle(progress, now)
     }
 
     /// Passes a picture of another client on, if it can go out at once. If not it is dropped: when there is room again,
     /// there will be a newer one.
     pub fn pass(&mut self, record: &[u8], now: Instant) -> Result<(), CloseReason> {
         // Nothing overtakes what was said before.
-        if self.on_loan.is_none() {
+        if self.on_loan().is_none() {
             self.write_own(now, None)?;
         }
+        let is_free = !self.delivery.is_under_way();
         let link = &mut self.connected.as_mut().expect(TAKEN).link;
-        let is_free = !self.sending && link.is_writable() && !link.is_closing();
+        let is_free = is_free && link.is_writable() && !link.is_closing();
         if !is_free {
             link.outpace();
         }
         if !is_free || !self.ready(now, None)? {
-            self.stats.skipped += 1;
+            self.subscription.stats.skipped += 1;
             return Ok(());
         }
         let chunk = Chunk {
             payload: record.len(),
             tail: b"",
         };
-        let lent = self.lend(chunk, record, record.len(), now)?;
-        if lent == Lent::Nothing {
-            self.stats.skipped += 1;
-            return Ok(());
-        }
-        if lent == Lent::Part {
-            self.copy_rest(record);
-        }
-        self.settle(lent, now)
-    }
-
-    /// Writes the first chunk of `bytes`, of which `whole` go out in all, straight from there.
-    fn lend(
-        &mut self,
-        chunk: Chunk,
-        bytes: &[u8],
-        whole: usize,
-        now: Instant,
-    ) -> Result<Lent, CloseReason> {
         let link = &mut self.connected.as_mut().expect(TAKEN).link;
-        link.out.begin(chunk);
-        if link.write(bytes, now).map_err(io)? == 0 {
-            link.out.reset();
-            self.check();
-            return Ok(Lent::Nothing);
+        let progress = self.delivery.lend(link, chunk, record, record.len(), now)?;
+        match progress {
+            Progress::Nothing => self.subscription.stats.skipped += 1,
+            Progress::Whole => {}
+            _ => self.delivery.copy_rest(&link.out, record),
         }
-        if link.out.left() == 0 {
-            self.since = now;
-        }
-        (self.sending, self.picture, self.whole) = (true, true, whole);
-        if link.out.left() == 0 && link.out.sent() == whole {
-            return Ok(Lent::Whole);
-        }
-        Ok(Lent::Part)
+        self.settle(progress, now)
     }
 
-    fn copy_rest(&mut self, bytes: &[u8]) {
-        let sent = self.connected.as_ref().expect(TAKEN).link.out.sent();
-        self.frame.copy_tail(&bytes[..self.whole], sent);
-    }
-
-    fn settle(&mut self, lent: Lent, now: Instant) -> Result<(), CloseReason> {
-        if lent == Lent::Whole {
-            self.finish(now)?;
+    fn settle(&mut self, progress: Progress, now: Instant) -> Result<(), CloseReason> {
+        match progress {
+            Progress::Nothing | Progress::Part => {}
+            Progress::Chunk => self.since = now,
+            Progress::Whole => self.finish(now)?,
         }
         self.check();
         Ok(())
     }
-}
-
-/// How much of a picture the stream took while it was lent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lent {
-    /// So that nothing has begun.
-    Nothing,
-    Part,
-    Whole,
-}
-
-fn io(error: std::io::Error) -> CloseReason {
-    CloseReason::Io(error.kind())
 }
 
 #[cfg(test)]

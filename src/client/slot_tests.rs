@@ -124,7 +124,7 @@ impl Bench {
         let script = Scripted::default();
         let slot = Slot::new(64 * 1024, refusal, now);
         let mut slot = match kind {
-            ProtocolKind::Call => slot.for_messages(),
+            ProtocolKind::Call => slot.for_messages(64 * 1024),
             _ => slot,
         };
         let setup = Setup {
@@ -133,11 +133,11 @@ impl Bench {
             user: Rc::new(Name::new("camera").unwrap()),
             to_relay: false,
         };
-        let mut protocol = Protocol::new(kind, &setup);
-        if refusal {
-            assert!(slot.turn_away(&mut protocol), "it has words for that");
-        }
+        let protocol = Protocol::new(kind, &setup);
         slot.open(script.clone(), Peer::new(), 0, protocol, None, now);
+        if refusal {
+            assert!(slot.turn_away(NoRoom::Full), "it has words for that");
+        }
         let limits = Config::default().limits;
         Bench {
             slot,
@@ -199,7 +199,7 @@ impl Bench {
         let stays = self.place != Place::Gone;
         let offered = self.slot.offer(&meta, jpeg, stays, self.now);
         if self.place == Place::Goes && self.slot.on_loan().is_some() {
-            assert_eq!(self.slot.frame.len(), 0, "copied before it had to be");
+            assert_eq!(self.slot.delivery.kept(), 0, "copied before it had to be");
             self.slot.keep(jpeg);
         }
         assert!(self.place == Place::Stays || self.slot.on_loan().is_none());
@@ -264,7 +264,7 @@ fn a_picture_cut_anywhere_arrives_whole() {
         bench.takes(&[ALL]);
         assert_turn!(bench.advance(), Turn::WantsFrame);
         assert_eq!(bench.written(), wire, "{place:?}, cut at {cut}");
-        assert_eq!(bench.slot.stats.frames, 1);
+        assert_eq!(bench.slot.subscription.stats.frames, 1);
     }
 }
 
@@ -289,7 +289,7 @@ fn a_stream_part_cut_anywhere_arrives_whole() {
         assert_turn!(bench.advance(), Turn::WantsFrame);
         assert_eq!(bench.written(), wire, "{place:?}, cut at {cut}");
         assert_eq!(
-            bench.slot.stats.frames, 1,
+            bench.slot.subscription.stats.frames, 1,
             "the response's head is no picture"
         );
     }
@@ -405,7 +405,7 @@ fn a_slow_clients_next_picture_waits_until_the_kernel_has_sent_the_last() {
 fn max_fps_leaves_pictures_out() {
     for kind in [ProtocolKind::Push, ProtocolKind::Pull] {
         let mut bench = Bench::new(kind);
-        bench.slot.pace = Some(Decimator::new(10));
+        bench.slot.subscription = Subscription::new(Some(10));
         let mut got = Vec::new();
         bench.frames = 1;
         for n in 0..30 {
@@ -640,7 +640,7 @@ fn half_closed_peers_get_what_they_asked_for() {
     http.takes(&[ALL]);
     http.offer(&jpeg(100)).expect("the stream is fine");
     assert_turn!(http.advance(), Turn::Closed(CloseReason::Done));
-    assert_eq!(http.slot.stats.frames, 1);
+    assert_eq!(http.slot.subscription.stats.frames, 1);
 
     let mut http = Bench::new(ProtocolKind::Http);
     http.says(b"GET /sna");
@@ -731,13 +731,19 @@ fn skipped_pictures_are_counted() {
     bench.takes(&[ALL]);
     bench.offer(&jpeg(10)).expect("the stream is fine");
     assert_eq!(
-        bench.slot.stats.skipped, 0,
+        bench.slot.subscription.stats.skipped, 0,
         "what was before the client came"
     );
     bench.frames += 3;
     bench.takes(&[ALL]);
     bench.offer(&jpeg(10)).expect("the stream is fine");
-    assert_eq!((bench.slot.stats.frames, bench.slot.stats.skipped), (2, 3));
+    assert_eq!(
+        (
+            bench.slot.subscription.stats.frames,
+            bench.slot.subscription.stats.skipped
+        ),
+        (2, 3)
+    );
 }
 
 // ---------------------------------------------------------------- call
@@ -881,7 +887,10 @@ fn what_is_told_goes_out_behind_the_picture_under_way_and_before_the_next() {
         bench.offer(&next).expect("the stream is fine");
         let expected = [wire(&content), note.clone(), note.clone(), wire(&next)];
         assert_eq!(bench.written(), expected.concat(), "cut at {cut}");
-        assert_eq!(bench.slot.stats.frames, 2, "messages are no pictures");
+        assert_eq!(
+            bench.slot.subscription.stats.frames, 2,
+            "messages are no pictures"
+        );
     }
 }
 
@@ -1018,7 +1027,7 @@ fn a_passed_picture_cut_anywhere_arrives_whole() {
         bench.takes(&[ALL]);
         assert_turn!(bench.advance(), Turn::Wait);
         assert_eq!(bench.written(), wire, "cut at {cut}");
-        assert_eq!(bench.slot.stats.frames, 1);
+        assert_eq!(bench.slot.subscription.stats.frames, 1);
         assert_eq!(bench.state(), State::Idle);
     }
 }
@@ -1032,12 +1041,18 @@ fn a_passed_picture_of_which_nothing_is_taken_is_dropped() {
     assert_eq!((bench.state(), bench.slot.unsent()), (State::Idle, 0));
     // Without an event it is not tried again.
     bench.passes(&old);
-    assert_eq!(bench.slot.stats.skipped, 2);
+    assert_eq!(bench.slot.subscription.stats.skipped, 2);
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::Wait);
     bench.passes(&new);
     assert_eq!(bench.written(), new);
-    assert_eq!((bench.slot.stats.frames, bench.slot.stats.skipped), (1, 2));
+    assert_eq!(
+        (
+            bench.slot.subscription.stats.frames,
+            bench.slot.subscription.stats.skipped
+        ),
+        (1, 2)
+    );
 }
 
 #[test]

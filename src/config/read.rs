@@ -133,6 +133,7 @@ fn neutral_listener() -> ListenerConfig {
         protocol: ProtocolKind::Http,
         bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         clients: 0,
+        clients_per_address: None,
         quality: None,
         chroma: None,
         width: None,
@@ -424,9 +425,11 @@ impl Reader<'_> {
                     );
                     self.error(place("bind"), "listener.bind", what);
                 }
-                if table.contains_key("clients") {
-                    let what = "means nothing where camd does not listen; leave it out";
-                    self.error(place("clients"), "listener.clients", what);
+                for key in ["clients", "clients_per_address"] {
+                    if table.contains_key(key) {
+                        let what = "means nothing where camd does not listen; leave it out";
+                        self.error(place(key), format!("listener.{key}"), what);
+                    }
                 }
             }
             let file = this.password_file.as_deref();

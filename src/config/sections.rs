@@ -351,6 +351,8 @@ pub struct ListenerConfig {
     pub bind: Bind,
     /// Connections at the same time on this listener.
     pub clients: usize,
+    /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).
+    pub clients_per_address: Option<usize>,
     /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
     /// default ([`ProtocolKind::default_quality`]).
     pub quality: Option<u8>,
@@ -404,6 +406,13 @@ impl ListenerConfig {
         self.access == Access::Open
             && self.password.is_none()
             && !matches!(self.bind, Bind::Relay(_))
+    }
+
+    /// Of its `clients`, those from one address at most.
+    pub fn share(&self) -> usize {
+        self.clients_per_address
+            .unwrap_or(self.clients.div_ceil(2))
+            .min(self.clients)
     }
 
     /// The quality of pictures that are no JPEGs yet.

@@ -877,6 +877,18 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Listener,
+        key: "clients_per_address",
+        doc: "Of these, connections from one address (IPv6: from one network of 64 bits), but for this board's own; not set: half of clients.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Integer {
+            min: 1,
+            max: MAX_CLIENTS as i64,
+            set: |c, value| listener(c).clients_per_address = Some(value as usize),
+        },
+    },
+    Setting {
+        section: Section::Listener,
         key: "quality",
         doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http, push and raw 80, pull 50.",
         absent: Absent::By {

@@ -33,6 +33,7 @@ use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, MAX_LISTENERS, MAX_SINKS, REARM,
     REGISTER_TRIES, SLOTS,
 };
+use crate::measure::said::{Times, is_said};
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
@@ -126,6 +127,10 @@ struct Daemon {
     /// When the camera is registered anew unless it shows a sign of life before.
     rearm: Instant,
     accept_retry: Option<Instant>,
+    /// Whose turn to accept it is first.
+    next_door: usize,
+    /// How often there was no descriptor for a connection.
+    short: u64,
     supervisor: Supervisor,
 }
 
@@ -229,6 +234,8 @@ impl Daemon {
             camera_ready: false,
             rearm: now,
             accept_retry: None,
+            next_door: 0,
+            short: 0,
             supervisor: Supervisor::new(board, now),
         })
     }
@@ -405,40 +412,49 @@ impl Daemon {
                 .iter_mut()
                 .for_each(|listening| listening.ready = true);
         }
-        let mut more = false;
-        for index in 0..self.listening.len() {
-            self.dial(index, now);
-            for _ in 0..ACCEPTS_PER_TURN {
-                if !self.listening[index].ready {
-                    break;
+        (0..self.listening.len()).for_each(|index| self.dial(index, now));
+        // One from each door in turn: a flood at one of them costs the others no more than that.
+        let doors = self.listening.len();
+        let (mut idle, mut left) = (0, ACCEPTS_PER_TURN);
+        while idle < doors && left > 0 {
+            let index = self.next_door % doors;
+            self.next_door = (index + 1) % doors;
+            if !self.listening[index].ready {
+                idle += 1;
+                continue;
+            }
+            (idle, left) = (0, left - 1);
+            match self.listening[index].door.accept() {
+                Ok((connection, peer)) if !self.is_allowed(index, &peer) => {
+                    self.hub.turn_off(index, &peer);
+                    drop(connection);
                 }
-                match self.listening[index].door.accept() {
-                    Ok((connection, peer)) if !self.is_allowed(index, &peer) => {
-                        self.hub.turn_off(index, &peer);
-                        drop(connection);
+                Ok((connection, peer)) => match self.hub.admit(connection, peer, index, now) {
+                    Ok(client) => self.register_client(client),
+                    Err(connection) => drop(connection),
+                },
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.listening[index].ready = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // The peer was quicker than we were.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the queue,
+                // and no new event will tell.
+                Err(e) => {
+                    self.short += 1;
+                    let times = self.short;
+                    if is_said(times) {
+                        let address = &self.hub.listeners()[index].address;
+                        error!("{address}: accept: {e}{}", Times(times));
                     }
-                    Ok((connection, peer)) => match self.hub.admit(connection, peer, index, now) {
-                        Ok(client) => self.register_client(client),
-                        Err(connection) => drop(connection),
-                    },
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        self.listening[index].ready = false
-                    }
-                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    // The peer was quicker than we were.
-                    Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
-                    Err(e) => {
-                        // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the
-                        // queue, and no new event will tell.
-                        error!("{}: accept: {e}", self.hub.listeners()[index].address);
+                    // Where nobody can make way there is no more to be done in this turn.
+                    if !self.hub.shed(now) {
                         self.listening[index].ready = false;
                         self.accept_retry = Some(now + ACCEPT_RETRY);
                     }
                 }
             }
-            more |= self.listening[index].ready;
         }
-        more
+        self.listening.iter().any(|listening| listening.ready)
     }
 
     /// Whether clients from there may connect.

@@ -368,11 +368,32 @@ impl Session for Connection {
         }
     }
 
-    fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
-        let note = note("", "", "no room", Kind::LoginRefused);
-        std::io::Write::write_all(outbox, &note).expect("an outbox has room for a note");
+    /// Until it logs in; a user does not stay without a place.
+    fn can_stand(&self) -> bool {
+        self.name.is_none() && self.partners.is_none()
+    }
+
+    /// It logs in, or tries to, in the same way.
+    fn stand(&mut self) {}
+
+    fn seat(&mut self) {}
+
+    fn turn_away(&mut self, why: NoRoom, outbox: &mut FrameBuf) -> bool {
+        let reason = match why {
+            NoRoom::Full => "no room",
+            NoRoom::Share => "no room for more from this address",
+        };
+        let note = note("", "", reason, Kind::LoginRefused);
+        // A client that has not taken what it was told before is not told more.
+        if outbox.capacity() - outbox.len() >= note.len() {
+            std::io::Write::write_all(outbox, &note).expect("it was measured against the room");
+        }
         self.ends = true;
         true
+    }
+
+    fn has_asked(&self) -> bool {
+        self.name.is_some()
     }
 
     fn input_limit(&self) -> usize {

@@ -14,7 +14,6 @@ use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
-use crate::picture::exif;
 use crate::picture::frame::{
     Area, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
@@ -115,8 +114,6 @@ pub struct Camera<S> {
     cropping: Option<Cropping>,
     /// How often the log has been told since the start how pictures are cropped, up to [`CROPPINGS_TOLD`].
     croppings_told: u8,
-    /// What the newest picture says itself of how it is to be turned.
-    exif: Orientation,
     epoch: u64,
     sequence: u64,
     card: FrameBuf,
@@ -143,7 +140,6 @@ impl<S: Source> Camera<S> {
             shown: None,
             cropping: None,
             croppings_told: 0,
-            exif: Orientation::UPRIGHT,
             epoch: 0,
             sequence: 0,
             card_captured: now,
@@ -511,16 +507,14 @@ impl<S: Source> Camera<S> {
         self.live = true;
         self.last_captured = Some(now);
         if let Some(frame) = self.source.newest() {
-            let (format, exif) = match frame.picture {
-                Picture::Jpeg(jpeg) => (PixelFormat::Mjpeg, exif::of_jpeg(jpeg)),
-                Picture::Raw(raw) => (raw.format, Orientation::UPRIGHT),
+            let format = match frame.picture {
+                Picture::Jpeg(_) => PixelFormat::Mjpeg,
+                Picture::Raw(raw) => raw.format,
             };
             let meta = FrameMeta {
-                exif,
                 orientation: self.orientation(),
                 ..frame.meta
             };
-            self.exif = exif;
             self.look_at(format, &meta);
         }
         self.rate.tick(now);
@@ -610,7 +604,6 @@ impl<S: Source> Camera<S> {
                 let mut frame = self.source.newest()?;
                 frame.meta.sequence = self.sequence;
                 frame.meta.orientation = orientation;
-                frame.meta.exif = self.exif;
                 Some(self.cropped(frame))
             }
         }
