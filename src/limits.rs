@@ -253,6 +253,17 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
+/// Connections that are in their TLS handshake at the same time, and those of one address (IPv6: of one network of 64 bits)
+/// among them. A browser makes six at once.
+pub const HANDSHAKES: usize = 48;
+/// See [`HANDSHAKES`].
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// TLS handshakes that one address may begin each second, and at once. Others wait, up to `head_timeout`.
+pub const HANDSHAKES_PER_SECOND: f64 = 10.0;
+/// See [`HANDSHAKES_PER_SECOND`].
+pub const HANDSHAKES_AT_ONCE: f64 = 20.0;
+/// Addresses for which that is counted: those that were heard of last.
+pub const HANDSHAKE_ADDRESSES: usize = 128;
 /// Connections accepted in one turn of the event loop, by all listeners together: each takes a third of a millisecond on
 /// a Pi 2.
 pub const ACCEPTS_PER_TURN: usize = 12;
@@ -263,6 +274,29 @@ pub const REARM: Duration = Duration::from_secs(1);
 /// How many times in a row that is done for a camera that has a frame each time: a driver that always says so must not
 /// keep the process busy.
 pub const REGISTER_TRIES: u32 = 4;
+
+/// Bytes of log that wait for standard error to take them.
+pub const LOG_BYTES: usize = 64 * 1024;
+/// The end of it is kept for errors and last words.
+pub const LOG_RESERVE: usize = 8 * 1024;
+/// A line of the log, in bytes: as much as a pipe takes in one piece (PIPE_BUF), so that lines of several programs in one
+/// pipe do not mix.
+pub const LOG_LINE: usize = 4096;
+/// A message in /dev/kmsg, in bytes, with what stands in front of it. The kernel refuses those of more than 1024
+/// (PRINTKRB_RECORD_MAX), and keeps 1024 with what it adds.
+pub const LOG_KERNEL_LINE: usize = 900;
+/// How long the end waits for standard error to take what was said.
+pub const LOG_FLUSH: Duration = Duration::from_millis(300);
+/// Kinds of messages about peers, each with one address, that are counted apart.
+pub const LOG_PEERS: usize = 256;
+/// So many messages of one kind about one address are said; from then on the 32nd, the 64th, and so on.
+pub const LOG_PEER_MESSAGES: u64 = 16;
+/// All messages of one kind about peers: so many at once, and one more in each [`LOG_PEERS_INTERVAL`].
+pub const LOG_PEERS_BURST: u32 = 64;
+/// See [`LOG_PEERS_BURST`].
+pub const LOG_PEERS_INTERVAL: Duration = Duration::from_secs(1);
+/// What was left out is told this long after the first of it.
+pub const LOG_SUMMARY: Duration = Duration::from_secs(60);
 
 /// Back-off between two tries to open a camera that failed.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
@@ -283,6 +317,8 @@ pub const WATCHDOG_TIMEOUT_MIN: Duration = Duration::from_secs(15);
 pub const WATCHDOG_MEALS: u32 = 3;
 /// The service manager is told how it goes (`STATUS=`) this often at most.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// It has this long to take the message that camd is ready.
+pub const READY_WAIT: Duration = Duration::from_secs(2);
 /// What is wrong with the configuration, on the pages: so many errors, and bytes in each. The log has all.
 pub const CONFIG_ERRORS: usize = 20;
 /// See [`CONFIG_ERRORS`].
@@ -312,6 +348,9 @@ pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection that is being closed may take to read our last words.
 pub const LINGER_CLOSE: Duration = Duration::from_secs(1);
 
+const _: () = assert!(
+    LOG_KERNEL_LINE < LOG_LINE && 2 * LOG_LINE <= LOG_RESERVE && 2 * LOG_RESERVE <= LOG_BYTES
+);
 const _: () = assert!(PULL_PART < FRAME_BYTES_MIN);
 const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
 // Sender, receiver, the length of the content.

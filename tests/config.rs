@@ -43,6 +43,10 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
     ListenerConfig {
         protocol,
         bind: tcp(bind),
+        tls: false,
+        certificate: None,
+        key: None,
+        identity: None,
         clients: 16,
         clients_per_address: None,
         quality: None,
@@ -287,9 +291,14 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
     for line in SHIPPED.lines() {
-        // There may be one of them, and the file is not.
-        let one = ["#password_file", "#password_hash"];
-        if !one.iter().any(|other| line.starts_with(other)) {
+        // There may be one of them, and the files are not.
+        let others = [
+            "#password_file",
+            "#password_hash",
+            "#certificate",
+            "#key = \"/",
+        ];
+        if !others.iter().any(|key| line.starts_with(key)) {
             text += toml_line(line).map_or(line, |(_, toml)| toml);
         }
         text += "\n";
@@ -615,7 +624,11 @@ fn file_with(setting: &Setting, value: &str) -> String {
                 true => "protocol = \"call\"",
                 false => "protocol = \"http\"",
             };
-            [protocol, "bind = \"[::]:1\"", ""]
+            let tls = match setting.key {
+                "certificate" | "key" => "tls = true",
+                _ => "",
+            };
+            [protocol, "bind = \"[::]:1\"", tls]
         }
         (Section::User, "name") => ["password = \"p\"", "", ""],
         (Section::User, "may") => ["name = \"n\"", "password = \"p\"", ""],
@@ -634,9 +647,13 @@ fn file_with(setting: &Setting, value: &str) -> String {
         _ => ["", "", ""],
     };
     let behind = match (setting.section, setting.key) {
-        (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"",
-        (Section::Listener, "access") => "[[user]]\nname = \"n\"\ntoken = \"0123456789abcdef\"",
-        _ => "",
+        (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"".to_owned(),
+        (Section::Listener, "access") => {
+            "[[user]]\nname = \"n\"\ntoken = \"0123456789abcdef\"".to_owned()
+        }
+        (Section::Listener, "certificate") => format!("key = {:?}", identity().1),
+        (Section::Listener, "key") => format!("certificate = {:?}", identity().0),
+        _ => String::new(),
     };
     let header = setting.section.header();
     format!(
@@ -969,6 +986,10 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
             own(&["c", "Front door, 2. Stock"]),
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
         ),
+        "certificate" => (vec![identity().0], own(&["", "file", "/a\\u0000"])),
+        "key" if section == Section::Listener => {
+            (vec![identity().1], own(&["", "file", "/a\\u0000"]))
+        }
         "key" => (own(&["169254", "Küche 1"]), own(&["", "a\\u0000"])),
         "socket" => (own(&["/run/s"]), own(&["", "s", "/\\u0000"])),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
@@ -1147,7 +1168,7 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
             good.push("ü".repeat(most));
             bad.push("ü".repeat(most + 1));
         }
-        "key" => {
+        "key" if section != Section::Listener => {
             good.push("ü".repeat(64));
             bad.push("ü".repeat(65));
         }
@@ -2109,6 +2130,22 @@ fn sinks() {
 }
 
 /// Written once: tests run at the same time, and one must not see it empty while another writes it.
+/// The files of a certificate and of its key.
+fn identity() -> (String, String) {
+    static FILES: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        [
+            scratch("certificate", certificate.as_bytes()),
+            scratch("key", key.serialize_pem().as_bytes()),
+        ]
+    });
+    let [certificate, key] = &*FILES;
+    let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
+    (text(certificate), text(key))
+}
+
 fn password_file() -> String {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| scratch("password", b"from the file\n"));
     FILE.to_str().unwrap().to_owned()

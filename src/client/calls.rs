@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use log::{debug, info};
+use log::{Level, debug, info};
 
 use super::door::{Answer, Door, Plain, Shown};
 use super::link::Stream;
@@ -15,13 +15,14 @@ use super::texts::Texts;
 use crate::config::{Config, ListenerConfig, Secret};
 use crate::encode::renditions::Profile;
 use crate::limits::{PASSWORD, USER_NAME};
-use crate::measure::said::{Times, is_said};
 use crate::picture::frame::FrameMeta;
 use crate::protocol::Protocol;
 use crate::protocol::call::{self, Connection, Kind, Name, note};
 use crate::protocol::network::Place;
 use crate::protocol::session::{CloseReason, NoRoom, Violation};
 use crate::protocol::user::{Access, User, Verdict};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 
 /// The longest LOGIN.
 const LOGIN_RECORD: usize = 3 * 4 + 2 * (USER_NAME + PASSWORD) + 4;
@@ -284,15 +285,13 @@ impl Calls {
         };
         let (slot, listener) = table.with_listener(index);
         listener.not_let_in += 1;
-        let address = &listener.address;
-        let times = listener.not_let_in;
-        if is_said(times) {
-            let peer = &slot.peer;
-            info!(
-                "{address}: {name} from {peer} not let in: {reason}{}",
-                Times(times)
-            );
-        }
+        let (address, peer) = (&listener.address, &slot.peer);
+        say_of_peer(
+            Level::Info,
+            Incident::NotLetIn,
+            peer,
+            format_args!("{address}: {name} from {peer} not let in: {reason}"),
+        );
         slot.tell(&note("", name.as_str(), reason, Kind::LoginRefused));
         connection(slot, Connection::refused);
         false

@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
+use crate::measure::times::first;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::http::Claim;
@@ -28,6 +29,7 @@ use crate::protocol::user::Verdict;
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::tls::identity::Identity;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -85,6 +87,12 @@ impl<S: Stream> Hub<S> {
     /// Where a listener really listens, once that is known.
     pub fn set_address(&mut self, listener: usize, address: String) {
         self.table.listeners[listener].set_address(address);
+    }
+
+    /// Who camd is on a listener; `None`: nothing is encrypted there.
+    pub fn set_identity(&mut self, listener: usize, identity: Option<&Identity>) {
+        let fingerprint = identity.map(|identity| identity.fingerprint().to_string());
+        self.table.listeners[listener].fingerprint = fingerprint;
     }
 
     /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
@@ -304,13 +312,10 @@ impl<S: Stream> Hub<S> {
 
     /// When a client, or a hardware encoder, will be late.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = [
-            self.table.deadline(&self.limits),
-            self.renditions.deadline(),
-            self.calls.deadline(),
-            self.sinks.deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        let at = self.table.deadline(&self.limits);
+        let at = first(at, self.renditions.deadline());
+        let at = first(at, self.calls.deadline());
+        first(at, self.sinks.deadline())
     }
 
     /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
@@ -446,8 +451,11 @@ impl<S: Stream> Hub<S> {
 
     /// A client that wants one live picture is told at once that the camera has none. True if that is so.
     fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
+        if camera.condition() != Condition::Fault {
+            return false;
+        }
         let slot = self.table.slot_mut(index);
-        let is_vain = slot.wants_live() && camera.condition() == Condition::Fault;
+        let is_vain = slot.wants_live();
         if is_vain {
             slot.no_picture(camera.reason());
             self.sent_away = Some(now);
@@ -523,7 +531,8 @@ impl<S: Stream> Hub<S> {
         Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
     }
 
-    /// Acts on what a slot's session has referred.
+    /// Acts on what a slot's session has referred. Not a part of [`Hub::turn`], which would prepare for it with each picture.
+    #[inline(never)]
     fn act<C: Source>(
         &mut self,
         index: usize,
@@ -564,6 +573,7 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    #[inline(never)]
     fn close(&mut self, index: usize, reason: CloseReason) {
         self.calls.close(&mut self.table, index, reason);
     }

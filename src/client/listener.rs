@@ -3,19 +3,20 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use log::{info, warn};
+use log::{Level, info};
 
 use super::adapt::Goal;
 use super::slot::Peer;
 use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
 use crate::limits::CONNECTS_PER_SECOND;
-use crate::measure::said::{Times, is_said};
 use crate::picture::frame::Frame;
 use crate::protocol::session::{CloseReason, NoRoom};
 use crate::protocol::setup::{Policy, Setup};
 use crate::protocol::user::Access;
 use crate::protocol::{Protocol, ProtocolKind};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 use crate::system::names::own_names;
 
 /// A listener as far as its clients are concerned.
@@ -25,6 +26,8 @@ pub struct Listener {
     pub config: ListenerConfig,
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
+    /// SHA-256 of its certificate; `None`: nothing is encrypted there.
+    pub fingerprint: Option<String>,
     /// What its clients get.
     pub profile: Profile,
     /// If its clients get what their link can carry.
@@ -65,6 +68,7 @@ impl Listener {
         Listener {
             config: config.clone(),
             address: String::new(),
+            fingerprint: None,
             profile,
             goal: goal(config, &profile),
             setup: setup(config, ""),
@@ -109,28 +113,28 @@ impl Listener {
         self.config.is_open() && !self.setup.policy.is_local
     }
 
-    /// Counts a client from where none may connect, and says so, ever more rarely.
+    /// Counts a client from where none may connect, and says so.
     pub fn turn_off(&mut self, peer: &Peer) {
         self.not_allowed += 1;
-        if is_said(self.not_allowed) {
-            let times = Times(self.not_allowed);
-            info!(
-                "{}: {peer} is not in allow, and not let in{times}",
-                self.address
-            );
-        }
+        let address = &self.address;
+        say_of_peer(
+            Level::Info,
+            Incident::NotAllowed,
+            peer,
+            format_args!("{address}: {peer} is not in allow, and not let in"),
+        );
     }
 
-    /// Counts a login that was none, and says so, ever more rarely.
+    /// Counts a login that was none, and says so.
     pub fn deny(&mut self, peer: &Peer) {
         self.not_let_in += 1;
-        if is_said(self.not_let_in) {
-            let times = Times(self.not_let_in);
-            info!(
-                "{}: wrong password or token from {peer}{times}",
-                self.address
-            );
-        }
+        let address = &self.address;
+        say_of_peer(
+            Level::Info,
+            Incident::NotLetIn,
+            peer,
+            format_args!("{address}: wrong password or token from {peer}"),
+        );
     }
 
     /// Whether its clients, on whichever rung, can get this.
@@ -149,53 +153,51 @@ impl Listener {
         }
     }
 
-    /// Counts a client that found no slot, and says so, ever more rarely.
+    /// Counts a client that found no slot, and says so.
     pub fn refuse(&mut self, peer: &Peer, why: NoRoom) {
         self.refused += 1;
-        let of_its_kind = match why {
-            NoRoom::Full => self.refused - self.refused_share,
+        let (limit, what) = match why {
+            NoRoom::Full => (self.config.clients, "clients at most"),
             NoRoom::Share => {
                 self.refused_share += 1;
-                self.refused_share
+                (self.config.share(), "clients of one address at most")
             }
         };
-        if !of_its_kind.is_power_of_two() {
-            return;
-        }
-        let (limit, refused) = match why {
-            NoRoom::Full => (self.config.clients, "clients at most"),
-            NoRoom::Share => (self.config.share(), "clients of one address at most"),
-        };
-        warn!(
-            "{}: no slot for {peer}: {limit} {refused} ({of_its_kind} refused so far)",
-            self.address
+        let address = &self.address;
+        say_of_peer(
+            Level::Warn,
+            Incident::NoPlace,
+            peer,
+            format_args!("{address}: no slot for {peer}: {limit} {what}"),
         );
     }
 
-    /// Counts a connection that is reset because its address makes so many, and says so, ever more rarely.
+    /// Counts a connection that is reset because its address makes so many, and says so.
     pub fn reset(&mut self, peer: &Peer) {
         self.too_fast += 1;
-        let times = self.too_fast;
-        if times.is_power_of_two() {
-            warn!(
-                "{}: {peer} reset: more than {CONNECTS_PER_SECOND} connections a second from this address{}",
-                self.address,
-                Times(times)
-            );
-        }
+        let address = &self.address;
+        say_of_peer(
+            Level::Warn,
+            Incident::Reset,
+            peer,
+            format_args!(
+                "{address}: {peer} reset: more than {CONNECTS_PER_SECOND} connections a second from this address"
+            ),
+        );
     }
 
-    /// Counts a client that gives way to another one, and says so, ever more rarely.
+    /// Counts a client that gives way to another one, and says so.
     pub fn give_way(&mut self, peer: &Peer) {
         self.gave_way += 1;
-        let times = self.gave_way;
-        if times.is_power_of_two() {
-            info!(
-                "{}: the place of {peer}, which wants nothing now, is another client's{}",
-                self.address,
-                Times(times)
-            );
-        }
+        let address = &self.address;
+        say_of_peer(
+            Level::Info,
+            Incident::GaveWay,
+            peer,
+            format_args!(
+                "{address}: the place of {peer}, which wants nothing now, is another client's"
+            ),
+        );
     }
 
     /// It does not listen: its one connection is one that camd has made, to somebody else's relay.

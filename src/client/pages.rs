@@ -308,6 +308,8 @@ impl Crop {
 struct Listener<'a> {
     protocol: &'static str,
     bind: &'a str,
+    /// SHA-256 of its certificate; null where nothing is encrypted.
+    fingerprint: Option<&'a str>,
     /// Those that have a place.
     clients: usize,
     /// Those that have none, and have not asked for one yet, or are being told that there is none.
@@ -377,6 +379,8 @@ struct Client<'a> {
     /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
     calls: usize,
     protocol: &'static str,
+    /// Version of TLS, and who encrypts: "TLSv1.3 kernel" or "TLSv1.3 rustls"; null: nothing is encrypted.
+    tls: Option<&'static str>,
     listener: &'a str,
     state: crate::protocol::State,
     /// It wants pictures, or has had one: no page that only asks how things are.
@@ -482,6 +486,7 @@ pub fn state<S: Stream, C: Source>(
             .map(|(index, listener)| Listener {
                 protocol: listener.config.protocol.name(),
                 bind: &listener.address,
+                fingerprint: listener.fingerprint.as_deref(),
                 clients: view.table.connected(index),
                 standing: view.table.standing(index),
                 limit: listener.config.clients,
@@ -527,6 +532,7 @@ pub fn state<S: Stream, C: Source>(
                     _ => view.calls.switchboard().calls_of(id.index),
                 },
                 protocol: listener.config.protocol.name(),
+                tls: slot.encryption(),
                 listener: &listener.address,
                 state: slot.state(),
                 viewer: slot.is_viewer() || slot.subscription.stats.frames > 0,
@@ -935,8 +941,16 @@ mod tests {
 
     #[test]
     fn the_fullest_state_fits_its_page() {
-        // The longest path of a Unix socket, and the longest peer.
+        // The longest path of a Unix socket, where nothing is encrypted, or the longest address with all that TLS has to say.
         let bind = format!("unix:{}", "p".repeat(107));
+        let address = format!("[{}%4294967295]:65535", "ffff:".repeat(8));
+        let fingerprint = "AB:".repeat(32);
+        check_fullest_state(&bind, None, None);
+        check_fullest_state(&address, Some(&fingerprint), Some("TLSv1.3 kernel"));
+    }
+
+    fn check_fullest_state(bind: &str, fingerprint: Option<&str>, tls: Option<&'static str>) {
+        // The longest peer.
         let peer = "6".repeat(64);
         let name = "\u{10ffff}".repeat(crate::limits::CAMERA_NAME);
         let user = "\u{ffff}".repeat(crate::limits::USER_NAME);
@@ -993,7 +1007,8 @@ mod tests {
             },
             listeners: (0..MAX_LISTENERS).map(|_| Listener {
                 protocol: "push",
-                bind: &bind,
+                bind,
+                fingerprint,
                 clients: PLACES,
                 standing: REFUSAL_SLOTS,
                 limit: MAX_CLIENTS,
@@ -1025,7 +1040,8 @@ mod tests {
                 user: Some(&user),
                 calls: MAX_CLIENTS,
                 protocol: "push",
-                listener: &bind,
+                tls,
+                listener: bind,
                 state: protocol::State::Sending,
                 viewer: false,
                 frames: u64::MAX,
@@ -1046,7 +1062,7 @@ mod tests {
             }),
             sinks: (0..MAX_SINKS).map(|_| Sink {
                 kind: "qt-shm",
-                place: &bind,
+                place: bind,
                 reason: &reason,
                 readers: SINK_READERS_MAX,
                 frames: u64::MAX,

@@ -18,6 +18,7 @@ use super::link::{Link, Stream};
 use super::subscription::Subscription;
 use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
+use crate::measure::times::first;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
@@ -148,6 +149,11 @@ impl<S: Stream> Slot<S> {
     /// The connection itself, while the slot is taken.
     pub fn stream(&mut self) -> Option<&mut S> {
         self.connected.as_mut().map(|it| it.link.stream())
+    }
+
+    /// Who encrypts its connection, and how; `None`: nobody.
+    pub fn encryption(&self) -> Option<&'static str> {
+        self.connected.as_ref()?.link.encryption()
     }
 
     /// Takes a connection in. `max_fps`: pictures per second that it gets at most; a snapshot is none of them.
@@ -385,19 +391,16 @@ impl<S: Stream> Slot<S> {
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let stalled = link.deadline(limits.write_timeout);
-        let ends = [
-            stalled,
-            self.patience(limits),
-            session.paused(),
-            self.awaits,
-        ];
-        ends.into_iter().flatten().min()
+        let ends = first(stalled, self.patience(limits));
+        first(first(ends, session.paused()), self.awaits)
     }
 
     /// When the peer will have been silent for too long.
     fn patience(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let patience = match self.moment() {
+            // What it holds is lost with the connection: `stalled` runs.
+            _ if link.is_closing() && link.holds() => None,
             _ if link.is_closing() => Some(LINGER_CLOSE),
             Moment::MidChunk => None,
             moment => session.patience(moment, limits.patience()),
@@ -442,6 +445,11 @@ impl<S: Stream> Slot<S> {
         lent: Option<&[u8]>,
     ) -> Result<Turn, CloseReason> {
         self.look_at_the_time(now, limits)?;
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        if link.push(now)? && link.is_closing() {
+            // Now it is the peer's turn.
+            self.since = now;
+        }
         if self.overflowed {
             return Err(CloseReason::Overflow);
         }
@@ -577,7 +585,7 @@ impl<S: Stream> Slot<S> {
             self.subscription.rests(now);
         }
         if session.sent() && self.outbox.is_empty() {
-            link.shut()?;
+            link.shut(now)?;
         }
         Ok(())
     }
@@ -645,7 +653,7 @@ impl<S: Stream> Slot<S> {
     /// this picture, so that it can begin with a newer one.
     ///
     /// # Panics
-    /// If the slot does not want a picture.
+    /// In debug builds, if the slot does not want a picture: [`Turn::WantsFrame`] says that it does.
     pub fn offer(
         &mut self,
         meta: &FrameMeta,
@@ -653,7 +661,7 @@ impl<S: Stream> Slot<S> {
         stays: bool,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        assert!(
+        debug_assert!(
             self.wants_frame(),
             "a picture for a slot that is {:?}",
             self.state()

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use log::{debug, info, warn};
+use log::{Level, debug};
 
 use super::address::Address;
 use super::arrivals::Arrivals;
@@ -12,9 +12,11 @@ use super::places::{self, Asker, Found};
 use super::slot::{Kept, Peer, Slot, address_of};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
-use crate::measure::said::{Times, is_said};
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::{CloseReason, NoRoom};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 
 /// Names a connection: an event for one that is gone must not reach the next in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -357,7 +359,7 @@ impl<S: Stream> Table<S> {
     /// When a client will be late.
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let slots = self.slots[..self.used].iter();
-        slots.filter_map(|slot| slot.deadline(limits)).min()
+        slots.fold(None, |at, slot| first(at, slot.deadline(limits)))
     }
 
     /// Ends a connection, and says so in the log.
@@ -374,11 +376,12 @@ impl<S: Stream> Table<S> {
         match &reason {
             CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
-                let times = listener.violations;
-                if is_said(times) {
-                    let (address, peer) = (&listener.address, &slot.peer);
-                    warn!("{address}: {peer} closed: {reason}{}", Times(times));
-                }
+                say_of_peer(
+                    Level::Warn,
+                    Incident::Violation,
+                    &slot.peer,
+                    format_args!("{}: {} closed: {reason}", listener.address, slot.peer),
+                );
             }
             CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
             // Said once, and again only when it changes: it is tried for ever.
@@ -386,21 +389,27 @@ impl<S: Stream> Table<S> {
                 debug!("{}: {} again: {reason}", listener.address, slot.peer);
             }
             _ if listener.is_user() => {
-                warn!(
-                    "{}: {} has ended: {reason}; trying again every {} to {} s",
-                    listener.address,
-                    slot.peer,
-                    REOPEN_FIRST.as_secs(),
-                    REOPEN_MAX.as_secs()
+                say_of_peer(
+                    Level::Warn,
+                    Incident::Relay,
+                    &slot.peer,
+                    format_args!(
+                        "{}: {} has ended: {reason}; trying again every {} to {} s",
+                        listener.address,
+                        slot.peer,
+                        REOPEN_FIRST.as_secs(),
+                        REOPEN_MAX.as_secs()
+                    ),
                 );
             }
             _ if is_given_up => {
                 listener.given_up += 1;
-                let times = listener.given_up;
-                if is_said(times) {
-                    let (address, peer) = (&listener.address, &slot.peer);
-                    info!("{address}: {peer} closed: {reason}{}", Times(times));
-                }
+                say_of_peer(
+                    Level::Info,
+                    Incident::GivenUp,
+                    &slot.peer,
+                    format_args!("{}: {} closed: {reason}", listener.address, slot.peer),
+                );
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }

@@ -15,6 +15,7 @@ use crate::protocol::call::Name;
 use crate::protocol::network::Network;
 use crate::protocol::session::Patience;
 use crate::protocol::user::{Access, May};
+use crate::tls::identity::Identity;
 
 /// A whole configuration, with defaults in place of what the file leaves out, and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -349,6 +350,14 @@ pub struct ListenerConfig {
     pub protocol: ProtocolKind,
     /// Where it listens.
     pub bind: Bind,
+    /// Whether it speaks TLS. Where camd is the client of a relay: to that.
+    pub tls: bool,
+    /// tls: the file of the certificate (PEM); `None`: the box's own.
+    pub certificate: Option<PathBuf>,
+    /// tls: the file of its key.
+    pub key: Option<PathBuf>,
+    /// What was read of these two.
+    pub identity: Option<Identity>,
     /// Connections at the same time on this listener.
     pub clients: usize,
     /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).

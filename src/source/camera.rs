@@ -14,6 +14,7 @@ use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
+use crate::measure::times::first;
 use crate::picture::frame::{
     Area, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
@@ -382,10 +383,7 @@ impl<S: Source> Camera<S> {
             .as_ref()
             .map(|trouble| trouble.next_card)
             .filter(|_| self.unwatched.is_none());
-        [source, card, self.retry, self.switch_off()]
-            .into_iter()
-            .flatten()
-            .min()
+        first(first(source, card), first(self.retry, self.switch_off()))
     }
 
     /// When an unwatched source goes off. A fault keeps it on, or being retried, unless that disturbs somebody: only so is
@@ -466,7 +464,7 @@ impl<S: Source> Camera<S> {
         match self.source.start(now) {
             Ok(negotiated) => {
                 // A fault is over with the first picture only: some cameras open well and then give none.
-                say::info(format_args!("camera: {}", self.announcement(&negotiated)));
+                say::notice(format_args!("camera: {}", self.announcement(&negotiated)));
                 self.negotiated = Some(negotiated);
             }
             Err(fault) => self.on_fault(fault, now),
@@ -521,7 +519,7 @@ impl<S: Source> Camera<S> {
         if let Some(trouble) = self.trouble.take() {
             let outage = now.saturating_duration_since(trouble.since).as_secs();
             if trouble.told {
-                info!("camera: pictures again after {outage} s");
+                info!(target: "camd::source::notice", "camera: pictures again after {outage} s");
             } else {
                 debug!("camera: pictures again after {outage} s");
             }

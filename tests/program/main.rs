@@ -33,5 +33,6 @@ mod raw;
 mod recipes;
 mod stamp;
 mod supervisor;
+mod tls;
 mod uplink;
 mod wishes;
