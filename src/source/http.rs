@@ -28,6 +28,7 @@ use crate::picture::frame::{Frame, wall_clock};
 use crate::protocol::http::answer::{
     Chunks, Content, Head, Multipart, Step, Ways, Wrong, head_length,
 };
+use crate::tls::client::Trust;
 
 /// Where the configuration has the URL.
 const KEY: &str = "camera.url";
@@ -99,6 +100,12 @@ enum Stage {
 }
 
 impl Http {
+    /// The same over TLS, with whom to trust; `None`: without.
+    pub fn over_tls(mut self, trust: Option<Trust>) -> Self {
+        self.dialer = self.dialer.over_tls(trust);
+        self
+    }
+
     /// # Panics
     /// If `fps` is 0: the configuration does not allow it.
     pub fn new(url: Url, frame_bytes: usize, fps: u16) -> Http {
