@@ -205,7 +205,7 @@ fn wrong_usage() {
     for (line, expected) in [
         (
             "serve",
-            "unknown command \"serve\"; allowed: check, devices, fetch, help\nTry `camd --help`.",
+            "unknown command \"serve\"; allowed: check, devices, fetch, passwd, help\nTry `camd --help`.",
         ),
         (
             "fecth x",
@@ -386,6 +386,7 @@ fn the_help_is_complete_and_fits_a_terminal() {
         ),
         (Topic::Check, "check", &["--config"]),
         (Topic::Devices, "devices", &["--json"]),
+        (Topic::Passwd, "passwd", &["--help"]),
         (
             Topic::Fetch,
             "fetch",
@@ -433,7 +434,7 @@ fn the_help_is_complete_and_fits_a_terminal() {
 #[test]
 fn the_examples_of_the_help_are_valid() {
     let mut examples = 0;
-    for topic in [Topic::Camd, Topic::Devices, Topic::Fetch] {
+    for topic in [Topic::Camd, Topic::Devices, Topic::Fetch, Topic::Passwd] {
         let text = help(topic);
         for line in text.lines().filter_map(|line| line.strip_prefix("  camd ")) {
             // Usage has placeholders in capitals; what follows a pipe or two spaces is not camd's.

@@ -43,6 +43,8 @@ pub enum Command {
     },
     /// See [`crate::command::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
     Fetch(FetchOptions),
+    /// See [`crate::command::passwd::run`].
+    Passwd,
     /// Print [`help`].
     Help(Topic),
     /// Print [`VERSION`].
@@ -76,10 +78,12 @@ pub enum Topic {
     Devices,
     /// `camd fetch`
     Fetch,
+    /// `camd passwd`
+    Passwd,
 }
 
 impl Topic {
-    const COMMANDS: [Topic; 3] = [Topic::Check, Topic::Devices, Topic::Fetch];
+    const COMMANDS: [Topic; 4] = [Topic::Check, Topic::Devices, Topic::Fetch, Topic::Passwd];
 
     /// As it is typed after `camd`.
     fn word(self) -> &'static str {
@@ -88,6 +92,7 @@ impl Topic {
             Topic::Check => "check",
             Topic::Devices => "devices",
             Topic::Fetch => "fetch",
+            Topic::Passwd => "passwd",
         }
     }
 
@@ -100,6 +105,7 @@ impl Topic {
             Topic::Check => &["config", "help"],
             Topic::Devices => &["json", "help"],
             Topic::Fetch => &["count", "output", "fingerprint", "timeout", "help"],
+            Topic::Passwd => &["help"],
         }
     }
 }
@@ -177,6 +183,7 @@ Usage:
   camd devices [--json]        list cameras: formats, sizes, rates, controls
   camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
                                get pictures from a camd or another MJPEG server
+  camd passwd                  keep a password for a [[user]] as a hash
   camd help [COMMAND]          more on a command; `check` lists all keys
   camd --version
 
@@ -353,6 +360,32 @@ Exit codes:
      CAMERA is not there or declines the call
 ";
 
+const HELP_PASSWD: &str = "\
+camd passwd reads a password, and prints the line that keeps it in a [[user]]
+section of /etc/camd.toml. Who can read the file cannot read the password.
+
+Usage: camd passwd
+
+At a terminal it asks twice, and shows nothing. Otherwise the first line of
+standard input is the password.
+
+Options:
+  -h, --help
+
+Examples:
+  camd passwd
+
+A user in /etc/camd.toml:
+  [[user]]
+  name = \"anna\"
+  password_hash = \"$pbkdf2-sha256$i=100000,l=32$...\"
+  may = [\"watch\", \"control\"]
+then: camd check && systemctl reload camd
+
+Exit codes: 0 the line is written, 1 it could not be, or standard input not be
+read, 2 wrong command line, or no password
+";
+
 /// What `--help` prints.
 pub fn help(topic: Topic) -> String {
     match topic {
@@ -360,6 +393,7 @@ pub fn help(topic: Topic) -> String {
         Topic::Check => HELP_CHECK.to_owned() + &config::setting::reference(),
         Topic::Devices => HELP_DEVICES.to_owned(),
         Topic::Fetch => HELP_FETCH.to_owned(),
+        Topic::Passwd => HELP_PASSWD.to_owned(),
     }
 }
 
@@ -460,6 +494,7 @@ where
         Topic::Check => parse_check(&mut parser, config),
         Topic::Devices => parse_devices(&mut parser),
         Topic::Fetch => parse_fetch(&mut parser),
+        Topic::Passwd => parse_passwd(&mut parser),
         Topic::Camd => unreachable!("it is none of Topic::COMMANDS"),
     }
 }
@@ -591,6 +626,19 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         output,
         timeout,
     }))
+}
+
+fn parse_passwd(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let topic = Topic::Passwd;
+    match parser.next().map_err(|e| topic.error(e))? {
+        None => Ok(Command::Passwd),
+        Some(Arg::Short('h') | Arg::Long("help")) => Ok(Command::Help(topic)),
+        // Not shown again: it may well be the password, which everybody on the machine has seen now.
+        Some(Arg::Value(_)) => Err(topic.error(
+            "a password does not belong on the command line, where others can see it: type it when asked",
+        )),
+        Some(other) => Err(topic.unknown(other)),
+    }
 }
 
 fn fetch_url(word: OsString) -> Result<String, UsageError> {

@@ -597,7 +597,7 @@ def _(lab):
     box.run('chmod 755 /lab/control; /lab/control /dev/video0 "Percentage of Dropped Buffers" 100')
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", box.ports[PORT])) as viewer:
-        viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: box\r\n\r\n")
+        viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         viewer.settimeout(1)
 
         def off():
