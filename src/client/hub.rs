@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
+use crate::measure::times::first;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
@@ -278,13 +279,10 @@ impl<S: Stream> Hub<S> {
 
     /// When a client, or a hardware encoder, will be late.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = [
-            self.table.deadline(&self.limits),
-            self.renditions.deadline(),
-            self.calls.deadline(),
-            self.sinks.deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        let at = self.table.deadline(&self.limits);
+        let at = first(at, self.renditions.deadline());
+        let at = first(at, self.calls.deadline());
+        first(at, self.sinks.deadline())
     }
 
     /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
@@ -366,8 +364,11 @@ impl<S: Stream> Hub<S> {
 
     /// A client that wants one live picture is told at once that the camera has none. True if that is so.
     fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
+        if camera.condition() != Condition::Fault {
+            return false;
+        }
         let slot = self.table.slot_mut(index);
-        let is_vain = slot.wants_live() && camera.condition() == Condition::Fault;
+        let is_vain = slot.wants_live();
         if is_vain {
             slot.no_picture(camera.reason());
             self.sent_away = Some(now);
@@ -443,7 +444,8 @@ impl<S: Stream> Hub<S> {
         Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
     }
 
-    /// Acts on what a slot's session has referred.
+    /// Acts on what a slot's session has referred. Not a part of [`Hub::turn`], which would prepare for it with each picture.
+    #[inline(never)]
     fn act<C: Source>(
         &mut self,
         index: usize,
@@ -477,6 +479,7 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    #[inline(never)]
     fn close(&mut self, index: usize, reason: CloseReason) {
         self.calls.close(&mut self.table, index, reason);
     }

@@ -9,9 +9,10 @@ use super::arrivals::Arrivals;
 use super::link::Stream;
 use super::listener::Listener;
 use super::places::{self, Asker, Found};
-use super::slot::{Kept, Peer, Slot};
+use super::slot::{Kept, Peer, Slot, address_of};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::{CloseReason, NoRoom};
 use crate::system::logging::peers::Incident;
@@ -185,7 +186,8 @@ impl<S: Stream> Table<S> {
         listener: usize,
         now: Instant,
     ) -> Result<usize, S> {
-        let address = Address::of(stream.peer_ip());
+        let ip = address_of(&peer);
+        let address = Address::of(ip);
         let info = &mut self.listeners[listener];
         if !info.is_user() && !self.arrivals.allows(address, now) {
             info.reset(&peer);
@@ -193,6 +195,7 @@ impl<S: Stream> Table<S> {
             return Err(stream);
         }
         let mut session = info.session();
+        session.meet(ip);
         let asker = Asker {
             listener,
             address,
@@ -356,7 +359,7 @@ impl<S: Stream> Table<S> {
     /// When a client will be late.
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let slots = self.slots[..self.used].iter();
-        slots.filter_map(|slot| slot.deadline(limits)).min()
+        slots.fold(None, |at, slot| first(at, slot.deadline(limits)))
     }
 
     /// Ends a connection, and says so in the log.

@@ -35,6 +35,7 @@ use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, HANDSHAKES, MAX_LISTENERS, MAX_SINKS, REARM,
     REGISTER_TRIES, SLOTS,
 };
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
@@ -374,17 +375,11 @@ impl Daemon {
             Door::Uplink(uplink, _) => uplink.deadline(),
             Door::Acceptor(_) => None,
         });
-        let next = [
-            self.camera.deadline(),
-            self.hub.deadline(),
-            self.accept_retry,
-            rearm,
-            self.supervisor.deadline(),
-            dialling.min(),
-            self.handshakes
-                .deadline(self.config.limits.head_timeout, now),
-        ];
-        next.into_iter().flatten().min()
+        let at = first(self.camera.deadline(), self.hub.deadline());
+        let at = first(first(at, self.accept_retry), rearm);
+        let at = first(first(at, self.supervisor.deadline()), dialling.min());
+        let head_timeout = self.config.limits.head_timeout;
+        first(at, self.handshakes.deadline(head_timeout, now))
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
@@ -484,16 +479,16 @@ impl Daemon {
 
     /// A connection that was accepted.
     fn take_in(&mut self, connection: Connection, peer: Peer, index: usize, now: Instant) {
-        let (stream, ip, identity) = match (connection, &self.identities[index]) {
-            (Connection::Tcp(stream, ip), Some(identity)) => (stream, ip, identity),
+        let (stream, identity) = match (connection, &self.identities[index]) {
+            (Connection::Tcp(stream), Some(identity)) => (stream, identity),
             (connection, _) => return self.admit(connection, peer, index, now),
         };
         let speaks_http = self.config.listeners[index].protocol == ProtocolKind::Http;
         let (listener, registry) = ((index, speaks_http), self.poll.registry());
         let config = identity.config();
-        if let Err(error) =
-            self.handshakes
-                .admit((stream, ip, peer), listener, config, registry, now)
+        if let Err(error) = self
+            .handshakes
+            .admit((stream, peer), listener, config, registry, now)
         {
             // The peer was quicker than we were, or the system has no thread or memory left.
             debug!("{}: {error}", self.hub.listeners()[index].address);

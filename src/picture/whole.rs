@@ -73,6 +73,11 @@ impl Known {
             print: print(jpeg),
         }
     }
+
+    /// Four bytes in front of the marker that all have.
+    fn end(&self) -> u32 {
+        (self.tail.1 >> 16) as u32
+    }
 }
 
 /// Decides for one stream of pictures, from one start of its source to the next.
@@ -80,7 +85,7 @@ impl Known {
 pub struct Examiner {
     known: [Option<Known>; KNOWN],
     /// Of each of these what is last in its tail, to be looked through at once.
-    ends: [u64; KNOWN],
+    ends: [u32; KNOWN],
     /// Where in `known` the next one goes.
     next: usize,
     /// Clean pictures in a row, up to [`CLEAN`].
@@ -160,7 +165,7 @@ impl Examiner {
             }
         }
         if likeness != Likeness::Same {
-            (self.known[self.next], self.ends[self.next]) = (Some(known), known.tail.1);
+            (self.known[self.next], self.ends[self.next]) = (Some(known), known.end());
             self.next = (self.next + 1) % KNOWN;
         }
         Ok(self.is_shown(found.field).then_some(found))
@@ -168,9 +173,9 @@ impl Examiner {
 
     /// What a picture has in common with the last ones.
     fn liken(&self, known: Known) -> Likeness {
-        let mut likeness = Likeness::None;
+        let (mut likeness, own) = (Likeness::None, known.end());
         for (other, end) in self.known.iter().zip(&self.ends) {
-            if *end == known.tail.1
+            if *end == own
                 && let Some(other) = other
                 && other.tail == known.tail
             {
@@ -274,12 +279,13 @@ impl Examiner {
 
 /// A number that hardly any other picture of this length has: FNV-1a over words from all over it.
 fn print(jpeg: &[u8]) -> u32 {
-    let step = jpeg.len() / WORDS;
-    let word = |n: usize| -> u32 {
-        let bytes = jpeg.get(n * step..).and_then(|rest| rest.first_chunk());
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-    };
-    (0..WORDS).fold(0x811C_9DC5, |print, n| {
-        (print ^ word(n)).wrapping_mul(0x0100_0193)
+    // Where there are fewer bytes, it is fewer words.
+    let step = (jpeg.len() / WORDS).max(4);
+    let words = jpeg.chunks_exact(step).take(WORDS).map(|part| {
+        let word = part.first_chunk().expect("it has 4 bytes at least");
+        u32::from_le_bytes(*word)
+    });
+    words.fold(0x811C_9DC5, |print, word| {
+        (print ^ word).wrapping_mul(0x0100_0193)
     })
 }

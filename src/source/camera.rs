@@ -14,6 +14,7 @@ use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
+use crate::measure::times::first;
 use crate::picture::frame::{
     Area, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
@@ -382,10 +383,7 @@ impl<S: Source> Camera<S> {
             .as_ref()
             .map(|trouble| trouble.next_card)
             .filter(|_| self.unwatched.is_none());
-        [source, card, self.retry, self.switch_off()]
-            .into_iter()
-            .flatten()
-            .min()
+        first(first(source, card), first(self.retry, self.switch_off()))
     }
 
     /// When an unwatched source goes off. A fault keeps it on, or being retried, unless that disturbs somebody: only so is

@@ -6,6 +6,7 @@
 pub mod memfd;
 pub mod qt;
 pub mod relay;
+pub mod server;
 pub mod tls;
 pub mod user;
 
@@ -393,6 +394,11 @@ impl Camd {
         let response = self.get("/state");
         assert_eq!(response.status, 200);
         serde_json::from_slice(&response.body).expect("/state is JSON")
+    }
+
+    /// Waits until the camera is in this condition: "live", "fault", …
+    pub fn condition(&self, wanted: &str) -> serde_json::Value {
+        self.wait_state(wanted, |state| state["camera"]["state"] == wanted)
     }
 
     /// Polls `/state` until the condition holds.

@@ -303,7 +303,8 @@ impl<D: Driver> Ring<D> {
             captured.dropped += u32::from(captured.fresh);
         }
         captured.fresh = true;
-        let old = self.held.replace(held).and_then(|held| held.buffer());
+        let old = self.held.and_then(|held| held.buffer());
+        self.held = Some(held);
         if let Some(index) = old {
             self.queue(index)?;
         }
