@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::address::Remote;
 use super::secret::Login;
-use crate::limits::URL;
+use crate::limits::{REDIRECTS, URL};
 
 /// `http://[user[:password]@]host[:port][/path][?query]`, or `https://`. As text it is fit for the log: without login and query, as many
 /// cameras take their password there.
@@ -89,9 +89,30 @@ impl Url {
         }
     }
 
+    /// Where an answer with this status and Location leads, after `followed` redirections. The error says why nowhere, as what
+    /// the URL does.
+    pub(crate) fn redirect(
+        &self,
+        status: u16,
+        location: Option<&[u8]>,
+        followed: u8,
+    ) -> Result<Url, String> {
+        let Some(location) = location else {
+            return Err(format!("redirects ({status}) without saying where to"));
+        };
+        if followed == REDIRECTS {
+            return Err(format!(
+                "was reached by {REDIRECTS} redirections, and redirects again ({status})"
+            ));
+        }
+        let location = std::str::from_utf8(location).unwrap_or("");
+        self.follow(location)
+            .map_err(|why| format!("redirects ({status}) {why}"))
+    }
+
     /// Where a redirection from here leads (RFC 9110, 10.2.2; RFC 3986, 5.2), if that is on the same host: camd is to show the
     /// camera that the configuration names. The error says why it is not followed, as a part of a sentence.
-    pub(crate) fn follow(&self, location: &str) -> Result<Url, String> {
+    fn follow(&self, location: &str) -> Result<Url, String> {
         let quoted = || format!("{:?}", shown(location));
         if location.is_empty() || !location.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("to what is no URL".to_owned());

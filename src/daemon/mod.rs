@@ -23,6 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::hub::Hub;
+use crate::client::places::Spare;
 use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
@@ -466,10 +467,17 @@ impl Daemon {
                         "",
                         format_args!("{address}: accept: {e}"),
                     );
-                    // Where nobody can make way there is no more to be done in this turn.
-                    if !self.handshakes.shed() && !self.hub.shed(now) {
-                        self.listening[index].ready = false;
-                        self.accept_retry = Some(now + ACCEPT_RETRY);
+                    if self.handshakes.shed() {
+                        continue;
+                    }
+                    match self.hub.shed(now) {
+                        Spare::Now(_) => {}
+                        Spare::Soon => return true,
+                        // Where nobody can make way there is no more to be done in this turn.
+                        Spare::Nobody => {
+                            self.listening[index].ready = false;
+                            self.accept_retry = Some(now + ACCEPT_RETRY);
+                        }
                     }
                 }
             }

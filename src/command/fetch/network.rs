@@ -31,26 +31,36 @@ impl Network {
         timeout: Duration,
         count: u64,
     ) -> Result<Network, FetchError> {
-        let trust = fingerprint.map_or(Trust::System, Trust::Certificate);
-        let tls = match url.tls {
-            true => Some(Client::new(trust).map_err(FetchError::Connection)?),
-            false if fingerprint.is_some() => {
-                return Err(FetchError::Url(
-                    "--fingerprint means nothing without TLS: https, pulls, pushs, raws, calls"
-                        .to_owned(),
-                ));
+        if fingerprint.is_some() && !url.tls {
+            return Err(FetchError::Url(
+                "--fingerprint means nothing without TLS: https, pulls, pushs, raws, calls"
+                    .to_owned(),
+            ));
+        }
+        let mut url = url.clone();
+        let mut followed = 0;
+        loop {
+            let trust = fingerprint.map_or(Trust::System, Trust::Certificate);
+            let tls = match url.tls {
+                true => Some(Client::new(trust).map_err(FetchError::Connection)?),
+                false => None,
+            };
+            let mut wire = Wire::connect((&url.host, url.port), tls.as_ref(), timeout)?;
+            let opened = Receiver::open(&url, &mut wire, count, followed);
+            let opened = opened.map_err(|error| explain(error, &url, tls.as_ref(), wire.first()));
+            match opened? {
+                Opened::Receiver(receiver) => {
+                    return Ok(Network {
+                        wire,
+                        receiver,
+                        url: Some(url),
+                        tls,
+                    });
+                }
+                Opened::Moved(to) => url = to,
             }
-            false => None,
-        };
-        let mut wire = Wire::connect((&url.host, url.port), tls.as_ref(), timeout)?;
-        let receiver = Receiver::new(url, &mut wire, count);
-        let receiver = receiver.map_err(|error| explain(error, url, tls.as_ref(), wire.first()))?;
-        Ok(Network {
-            wire,
-            receiver,
-            url: Some(url.clone()),
-            tls,
-        })
+            followed += 1;
+        }
     }
 }
 
@@ -111,6 +121,12 @@ impl Pictures for Network {
     }
 }
 
+/// What a server has at a URL.
+enum Opened {
+    Receiver(Receiver),
+    Moved(Url),
+}
+
 /// The closed set of wires.
 enum Receiver {
     Pull(pull::Receiver),
@@ -122,21 +138,25 @@ enum Receiver {
 }
 
 impl Receiver {
-    fn new(url: &Url, wire: &mut Wire, count: u64) -> Result<Receiver, FetchError> {
-        match &url.scheme {
-            Scheme::Pull => Ok(Receiver::Pull(pull::Receiver::new())),
-            Scheme::Push => Ok(Receiver::Push),
-            Scheme::Raw => Ok(Receiver::Raw(raw::Receiver::new())),
-            Scheme::Http(login) => match http::request(wire, url, login.as_ref())? {
-                http::Answer::Stream(multipart) => Ok(Receiver::Multipart(multipart)),
-                http::Answer::Picture(single) if count == 1 => Ok(Receiver::Single(single)),
-                http::Answer::Picture(_) => Err(FetchError::Protocol(format!(
-                    "{} answers with one picture, not with a stream: fetch it with -n 1",
-                    url.target
-                ))),
+    fn open(url: &Url, wire: &mut Wire, count: u64, followed: u8) -> Result<Opened, FetchError> {
+        let receiver = match &url.scheme {
+            Scheme::Pull => Receiver::Pull(pull::Receiver::new()),
+            Scheme::Push => Receiver::Push,
+            Scheme::Raw => Receiver::Raw(raw::Receiver::new()),
+            Scheme::Http(login) => match http::request(wire, url, login.as_ref(), followed)? {
+                http::Answer::Moved(to) => return Ok(Opened::Moved(to)),
+                http::Answer::Stream(multipart) => Receiver::Multipart(multipart),
+                http::Answer::Picture(single) if count == 1 => Receiver::Single(single),
+                http::Answer::Picture(_) => {
+                    return Err(FetchError::Protocol(format!(
+                        "{} answers with one picture, not with a stream: fetch it with -n 1",
+                        url.target
+                    )));
+                }
             },
-            Scheme::Call(call) => call::Receiver::ring(wire, call).map(Receiver::Call),
-        }
+            Scheme::Call(call) => Receiver::Call(call::Receiver::ring(wire, call)?),
+        };
+        Ok(Opened::Receiver(receiver))
     }
 
     /// Puts the next whole picture into the empty `picture`; false: the server ended the stream in good order.

@@ -1,9 +1,10 @@
 //! The five kinds of URL, as far as a camera needs them (RFC 3986; user names only for call and HTTP, queries only for HTTP).
 
 use super::error::{FetchError, one_line};
-use crate::config::{Login, Secret, decode};
+use crate::config::{self, Login, Remote, Secret, decode};
 use crate::limits::{PASSWORD, USER_NAME};
 use crate::protocol::call::Name;
+use crate::protocol::http::answer::Head;
 
 /// The user that a `call://` without a name calls: camd's own default.
 const CALLEE: &str = "camera";
@@ -173,6 +174,32 @@ impl Url {
             host: host.to_owned(),
             port,
             target,
+        })
+    }
+
+    /// Where an answer leads that redirects, after `followed` of them: see [`config::Url::redirect`].
+    pub(super) fn redirect(
+        &self,
+        head: &Head<'_>,
+        login: Option<&Login>,
+        followed: u8,
+    ) -> Result<Url, String> {
+        let here = config::Url {
+            server: Remote {
+                host: self.host.clone(),
+                port: self.port,
+            },
+            target: self.target.clone(),
+            login: login.cloned(),
+            tls: self.tls,
+        };
+        let to = here.redirect(head.status, head.location, followed)?;
+        Ok(Url {
+            scheme: Scheme::Http(to.login),
+            tls: to.tls,
+            host: to.server.host,
+            port: to.server.port,
+            target: to.target,
         })
     }
 
