@@ -719,6 +719,7 @@ fn identities(
         if before.get(index) != Some(&Some(identity.clone())) {
             let (protocol, bind) = (listener.protocol.name(), &listener.bind);
             info!(
+                target: "camd::daemon::notice",
                 "TLS for {protocol} on {bind}: the certificate's SHA-256 fingerprint is {}",
                 identity.fingerprint()
             );
