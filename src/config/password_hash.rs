@@ -113,10 +113,9 @@ impl PasswordHash {
 impl fmt::Display for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encode = |bytes: &[u8], room: &mut [u8]| {
-            let length = STANDARD_NO_PAD
+            STANDARD_NO_PAD
                 .encode_slice(bytes, room)
-                .expect("four characters for three bytes");
-            length
+                .expect("four characters for three bytes")
         };
         let mut room = [0; SALT_MAX.div_ceil(3) * 4];
         let length = encode(&self.salt, &mut room);

@@ -453,9 +453,9 @@ impl Reader<'_> {
         let begin = |config: &mut Config| config.users.push(neutral_user());
         let read = self.several(Section::User, value, MAX_USERS, begin);
         let mut users = std::mem::take(&mut self.config.users);
-        for index in 0..users.len().min(read.len()) {
+        for (index, (at, table)) in read.iter().enumerate() {
             let (before, rest) = users.split_at_mut(index);
-            let (this, (at, table)) = (&mut rest[0], &read[index]);
+            let this = &mut rest[0];
             let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
             if !self.failed("user.name")
                 && before

@@ -16,6 +16,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// What a request shows. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
+// It is boxed as a whole, and for one request.
+#[allow(clippy::large_enum_variant)]
 pub enum Claim {
     /// A name and a password.
     Password {
