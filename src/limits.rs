@@ -148,6 +148,36 @@ pub const USER_NAME_BYTES: usize = 3 * USER_NAME;
 pub const PASSWORD: usize = 256;
 /// See [`PASSWORD`].
 pub const PASSWORD_BYTES: usize = 3 * PASSWORD;
+/// `[[user]]` sections.
+pub const MAX_USERS: usize = 32;
+/// `user.token`, in bytes.
+pub const TOKEN_MIN: usize = 16;
+/// See [`TOKEN_MIN`].
+pub const TOKEN: usize = 128;
+/// Places from where somebody has tried to log in that are remembered.
+pub const GUESSERS_KNOWN: usize = 256;
+/// Wrong passwords from one place after which it has to wait.
+pub const WRONG_AT_ONCE: usize = 5;
+/// How long, at first and at last; twice as long after each further one.
+pub const WAIT_FIRST: Duration = Duration::from_secs(1);
+/// See [`WAIT_FIRST`].
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// After so long without a wrong one they are forgotten.
+pub const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
+/// Passwords that wait to be held against a hash, in all, and from one place.
+pub const GUESSES: usize = 32;
+/// See [`GUESSES`].
+pub const GUESSES_OF_PLACE: usize = 2;
+/// Clients that wait for the same one: as many as a browser has connections to a host, and a few more.
+pub const GUESSERS: usize = 8;
+/// How long one turn of the event loop looks at a password.
+pub const GUESS_SLICE: Duration = Duration::from_millis(2);
+/// `listener.hosts`: entries, and bytes in each (RFC 1035, 2.3.4).
+pub const HOSTS: usize = 32;
+/// See [`HOSTS`].
+pub const HOST: usize = 253;
+/// `listener.allow` and `listener.trusted_proxies`: entries.
+pub const NETWORKS: usize = 32;
 /// source = "http": the name of a user, and the URL, in bytes.
 pub const LOGIN_NAME_BYTES: usize = 256;
 /// See [`LOGIN_NAME_BYTES`].
@@ -157,7 +187,7 @@ pub const URL: usize = 2048;
 pub const ANSWER_HEAD: usize = 8192;
 /// source = "http": fields in a head.
 pub const ANSWER_FIELDS: usize = 64;
-/// source = "http": redirections that are followed, one after the other.
+/// HTTP: redirections that are followed, one after the other.
 pub const REDIRECTS: u8 = 3;
 /// source = "http": a time stamp of the server's older than this is that of another clock.
 pub const STAMP_AGE: Duration = Duration::from_secs(5);
@@ -181,6 +211,12 @@ pub const CONTROL_BURST: usize = CONTROL_RECORD;
 pub const USERS: usize = (2 * PLACES).next_power_of_two();
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
+/// call: how often one user may ring others at once, and from then on.
+pub const RINGS: u32 = 10;
+/// See [`RINGS`].
+pub const RING_EVERY: Duration = Duration::from_secs(5);
+/// call: users that may ring up the same one at the same time.
+pub const RINGS_AT: usize = 4;
 /// call: a user that does not answer within this time is not there.
 pub const RINGING: Duration = Duration::from_secs(30);
 /// call: a connection must have logged in by then. A person may have to type the name.
@@ -193,7 +229,7 @@ pub const PROBES: u32 = 3;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.
-pub const HEAD: usize = 768;
+pub const HEAD: usize = 1536;
 /// HTTP: the body of a refusal, in bytes. It is for a person's eyes.
 pub const REFUSAL_BODY: usize = 256;
 /// What the state pages may take, in bytes; a slot's frame buffer holds them on the way out. Refusal slots have room for

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use camd::command::cli::{self, Command, Exit};
 use camd::command::devices;
 use camd::command::fetch::{self, FetchOptions};
+use camd::command::passwd::{self, PasswdError};
 use camd::config::{self, Config, ListenerConfig};
 use camd::daemon;
 use camd::daemon::Options;
@@ -35,6 +36,14 @@ fn main() -> ExitCode {
             watchdog,
         } => return with_log(|| serve(config, fallback.as_deref(), watchdog)),
         Command::Demo { port } => return with_log(|| demo(port)),
+        Command::Passwd => match passwd::run(&mut out) {
+            Ok(()) => Ok(Exit::Success),
+            Err(PasswdError::Io(error)) => Err(error),
+            Err(error) => {
+                say(format_args!("camd: {error}"));
+                return Exit::Usage.into();
+            }
+        },
         Command::Check { config } => cli::check(&config, &mut out),
         Command::Help(topic) => out
             .write_all(cli::help(topic).as_bytes())

@@ -452,8 +452,8 @@ impl Client {
             }
             (_, Kind::Pull) => self.send(b"new_request"),
             (_, Kind::Push | Kind::Raw) => self.send(b"hello from a python client"),
-            (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
-            (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
+            (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             (_, Kind::Caller) => self.log_in(),
         }
     }
@@ -722,7 +722,7 @@ impl Client {
             self.over |= head.contains("Connection: close");
         }
         if !self.over {
-            self.send(b"GET /snapshot.jpg?x HTTP/1.1\r\nHost: sim\r\n\r\n");
+            self.send(b"GET /snapshot.jpg?x HTTP/1.1\r\nHost: localhost\r\n\r\n");
         }
         true
     }

@@ -1,6 +1,7 @@
 //! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
 
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -10,7 +11,7 @@ use super::calls::Calls;
 use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::switchboard::Party;
-use super::table::Table;
+use super::table::{ClientId, Table};
 use crate::config::NeighbourConfig;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
@@ -18,8 +19,9 @@ use crate::measure::times::{Phase, Times};
 use crate::picture::frame::{FrameBuf, PixelFormat};
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
-use crate::protocol::http::{self, Call as Request, Route, Status};
+use crate::protocol::http::{self, Call as Request, Claim, Route, Status};
 use crate::protocol::name::Name;
+use crate::protocol::user::{Access, User};
 use crate::sink::{Entry, Sinks};
 use crate::source::camera::{Camera, Condition, Cropping};
 use crate::source::{ControlError, Source};
@@ -59,6 +61,59 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
     call.expect("it has referred one")
 }
 
+/// What the session of a slot has to show, if it is to be let in before it is answered.
+pub(super) fn claim<S: Stream>(table: &mut Table<S>, index: usize) -> Option<Box<Claim>> {
+    table.slot_mut(index).with_session(|session| match session {
+        Protocol::Http(http) => http.take_claim(),
+        _ => None,
+    })
+}
+
+/// Who asks, as far as that changes what is told.
+pub struct Asker {
+    /// The connection, if it is one.
+    id: Option<ClientId>,
+    user: Option<Rc<User>>,
+    /// Is told of others, and what is wrong.
+    is_trusted: bool,
+    /// Nobody has to log in there.
+    is_open: bool,
+    /// POST `/controls` is for it.
+    sets_controls: bool,
+}
+
+impl Asker {
+    /// Who knows everything.
+    pub fn trusted() -> Asker {
+        Asker {
+            id: None,
+            user: None,
+            is_trusted: true,
+            is_open: true,
+            sets_controls: true,
+        }
+    }
+
+    /// Who has sent the request that the session of a slot has referred.
+    pub(super) fn of<S: Stream>(table: &Table<S>, index: usize) -> Asker {
+        let id = Some(table.id(index));
+        match table.slot(index).session() {
+            Some(Protocol::Http(http)) => {
+                let user = http.asker().cloned();
+                let may = user.as_ref().is_none_or(|user| user.may.control);
+                Asker {
+                    id,
+                    is_trusted: http.is_trusted(),
+                    is_open: http.policy.access == Access::Open,
+                    sets_controls: http.policy.set_controls && may,
+                    user,
+                }
+            }
+            other => unreachable!("{other:?} has no pages"),
+        }
+    }
+}
+
 /// Sends a page that was written to the client that asked for it.
 pub(super) fn reply<S: Stream>(
     table: &mut Table<S>,
@@ -76,15 +131,18 @@ pub(super) fn reply<S: Stream>(
 pub(super) fn write<S: Stream, C: Source>(
     view: &View<'_, S>,
     call: Request,
+    asker: &Asker,
     camera: &mut Camera<C>,
     now: Instant,
     page: &mut FrameBuf,
 ) -> (Status, &'static str) {
     page.clear();
     let (status, content_type, written) = match call {
-        Request::Get(Route::State | Route::StateOnce) => {
-            (Status::Ok, http::JSON, state(view, camera, now, page))
-        }
+        Request::Get(Route::State | Route::StateOnce) => (
+            Status::Ok,
+            http::JSON,
+            state(view, asker, camera, now, page),
+        ),
         Request::Get(Route::Metrics) => {
             (Status::Ok, http::METRICS, metrics(view, camera, now, page))
         }
@@ -94,6 +152,12 @@ pub(super) fn write<S: Stream, C: Source>(
                 Status::ServiceUnavailable,
                 http::TEXT,
                 page.write_all(b"no picture yet\n"),
+            ),
+            // Why is for those who are let in.
+            Condition::Fault if !asker.is_open => (
+                Status::ServiceUnavailable,
+                http::TEXT,
+                page.write_all(b"no picture\n"),
             ),
             Condition::Fault => (
                 Status::ServiceUnavailable,
@@ -154,6 +218,7 @@ where
     name: &'a str,
     version: &'static str,
     uptime_s: u64,
+    you: You<'a>,
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
     camera: CameraState<'a>,
@@ -169,6 +234,15 @@ where
     calls: K,
     #[serde(serialize_with = "sequence")]
     sinks: T,
+}
+
+/// Who asks.
+#[derive(Serialize)]
+struct You<'a> {
+    /// The name of the user; null where nobody has to log in.
+    user: Option<&'a str>,
+    /// May change the camera's controls.
+    sets_controls: bool,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -241,6 +315,8 @@ struct Listener<'a> {
     /// Those that have none, and have not asked for one yet, or are being told that there is none.
     standing: usize,
     limit: usize,
+    /// Strangers can connect, and see the camera without a login.
+    exposed: bool,
     limit_per_address: usize,
     adaptive: bool,
     frames: u64,
@@ -296,8 +372,9 @@ impl Milliseconds {
 struct Client<'a> {
     /// Slot and generation: tells two connections in one slot apart.
     id: (u16, u16),
-    peer: &'a str,
-    /// call: its name among the users, once it has said that; else null.
+    /// Null where it is not for the asker to know; so is `user`.
+    peer: Option<&'a str>,
+    /// The name with which it has logged in; call: its name among the users, once it has said that; else null.
     user: Option<&'a str>,
     /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
     calls: usize,
@@ -364,6 +441,7 @@ fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
 /// `/state`: JSON.
 pub fn state<S: Stream, C: Source>(
     view: &View<'_, S>,
+    asker: &Asker,
     camera: &Camera<C>,
     now: Instant,
     page: &mut impl Write,
@@ -377,6 +455,10 @@ pub fn state<S: Stream, C: Source>(
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(view.started).as_secs(),
+        you: You {
+            user: asker.user.as_ref().map(|user| user.name.as_str()),
+            sets_controls: asker.sets_controls,
+        },
         config_errors: view.config_errors.shown(),
         neighbours: view.neighbours,
         camera: CameraState {
@@ -408,6 +490,7 @@ pub fn state<S: Stream, C: Source>(
                 clients: view.table.connected(index),
                 standing: view.table.standing(index),
                 limit: listener.config.clients,
+                exposed: listener.is_exposed(),
                 limit_per_address: listener.config.share(),
                 adaptive: listener.config.adaptive,
                 frames: view.table.frames_sent(index),
@@ -437,10 +520,11 @@ pub fn state<S: Stream, C: Source>(
         }),
         clients: seated.map(|(id, slot)| {
             let listener = &view.table.listeners[slot.listener];
+            let is_shown = asker.is_trusted || asker.id == Some(id);
             Client {
                 id: (id.index, id.generation),
-                peer: &slot.peer,
-                user: slot.user().map(Name::as_str),
+                peer: Some(slot.peer.as_str()).filter(|_| is_shown),
+                user: slot.user().map(Name::as_str).filter(|_| is_shown),
                 calls: match slot.session() {
                     Some(Protocol::Call(call)) if call.partners().is_some() => {
                         call.partners().map_or(0, Partners::len)
@@ -891,6 +975,10 @@ mod tests {
             name: &name,
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
+            you: You {
+                user: Some(&user),
+                sets_controls: false,
+            },
             config_errors: &errors,
             neighbours: &neighbours,
             camera: CameraState {
@@ -924,6 +1012,7 @@ mod tests {
                 clients: PLACES,
                 standing: REFUSAL_SLOTS,
                 limit: MAX_CLIENTS,
+                exposed: false,
                 limit_per_address: MAX_CLIENTS,
                 adaptive: false,
                 frames: u64::MAX,
@@ -947,7 +1036,7 @@ mod tests {
             }),
             clients: (0..PLACES).map(|index| Client {
                 id: (index as u16, u16::MAX),
-                peer: &peer,
+                peer: Some(&peer),
                 user: Some(&user),
                 calls: MAX_CLIENTS,
                 protocol: "push",

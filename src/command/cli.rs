@@ -11,6 +11,7 @@ use lexopt::Arg;
 
 use crate::command::fetch::{self, FetchError, FetchOptions, Output};
 use crate::config::{self, Bind, Config, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, nearest};
+use crate::tls::fingerprint::Fingerprint;
 use crate::tls::identity::{Identity, is_open_to_all, open_to_all, state_folder};
 
 /// What the command line asks for.
@@ -42,6 +43,8 @@ pub enum Command {
     },
     /// See [`crate::command::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
     Fetch(FetchOptions),
+    /// See [`crate::command::passwd::run`].
+    Passwd,
     /// Print [`help`].
     Help(Topic),
     /// Print [`VERSION`].
@@ -54,8 +57,9 @@ const SNAPSHOT: &str = "snapshot.jpg";
 const SNAPSHOT_PNG: &str = "snapshot.png";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 7] = [
-    "pull://", "push://", "raw://", "http://", "call://", "memfd:", "shm:",
+pub const SCHEMES: [&str; 12] = [
+    "pull://", "push://", "raw://", "http://", "call://", "pulls://", "pushs://", "raws://",
+    "https://", "calls://", "memfd:", "shm:",
 ];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,10 +78,12 @@ pub enum Topic {
     Devices,
     /// `camd fetch`
     Fetch,
+    /// `camd passwd`
+    Passwd,
 }
 
 impl Topic {
-    const COMMANDS: [Topic; 3] = [Topic::Check, Topic::Devices, Topic::Fetch];
+    const COMMANDS: [Topic; 4] = [Topic::Check, Topic::Devices, Topic::Fetch, Topic::Passwd];
 
     /// As it is typed after `camd`.
     fn word(self) -> &'static str {
@@ -86,6 +92,7 @@ impl Topic {
             Topic::Check => "check",
             Topic::Devices => "devices",
             Topic::Fetch => "fetch",
+            Topic::Passwd => "passwd",
         }
     }
 
@@ -97,7 +104,8 @@ impl Topic {
             ],
             Topic::Check => &["config", "help"],
             Topic::Devices => &["json", "help"],
-            Topic::Fetch => &["count", "output", "timeout", "help"],
+            Topic::Fetch => &["count", "output", "fingerprint", "timeout", "help"],
+            Topic::Passwd => &["help"],
         }
     }
 }
@@ -175,6 +183,7 @@ Usage:
   camd devices [--json]        list cameras: formats, sizes, rates, controls
   camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
                                get pictures from a camd or another MJPEG server
+  camd passwd                  keep a password for a [[user]] as a hash
   camd help [COMMAND]          more on a command; `check` lists all keys
   camd --version
 
@@ -284,7 +293,7 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 const HELP_FETCH: &str = "\
 camd fetch gets whole JPEGs from a server, or from a sink on this machine.
 
-Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
+Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [OPTION]...
 
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
@@ -292,7 +301,7 @@ URL:
   raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture; http://USER:PASSWORD@HOST:PORT/PATH if
-                             the server wants a login (Basic); no https
+                             the server wants a login (Basic)
   call://USER:PASSWORD@HOST:PORT/CAMERA
                              call CAMERA at a relay (camd's call listener), and
                              hang up when done. Only HOST is needed: without
@@ -302,6 +311,9 @@ URL:
                              than ASCII as %XX (UTF-8). Other users of this
                              machine may see a command line, and a password in
                              it.
+  https://, pulls://, pushs://, raws://, calls://
+                             the same over TLS; without a port https is 443, and
+                             the others are as above
   memfd:PATH                 the shared memory of a sink on this machine, by its
                              socket; pixels are encoded to JPEG
   shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
@@ -316,6 +328,12 @@ Options:
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
                       PNGs: the same with .png
+      --fingerprint SHA256
+                      TLS: trust the server with this certificate, and no
+                      other, such as a box with one of its own: the log there
+                      and `camd check` name it [default: trust whoever has a
+                      certificate for that host name from an issuer that this
+                      system trusts (package ca-certificates)]
       --timeout S     give up after S seconds without a picture, 0.1 to 86400
                       [default: 10]
   -h, --help
@@ -323,6 +341,7 @@ Options:
 Examples:
   camd fetch http://box:8080/snapshot -o now.jpg
   camd fetch http://admin:secret@10.0.0.9/stream -n 0 -o - | ffplay -
+  camd fetch https://box.example.org:8443/snapshot
   camd fetch pull://box:8082 -n 100 -o pictures/
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
@@ -341,6 +360,32 @@ Exit codes:
      CAMERA is not there or declines the call
 ";
 
+const HELP_PASSWD: &str = "\
+camd passwd reads a password, and prints the line that keeps it in a [[user]]
+section of /etc/camd.toml. Who can read the file cannot read the password.
+
+Usage: camd passwd
+
+At a terminal it asks twice, and shows nothing. Otherwise the first line of
+standard input is the password.
+
+Options:
+  -h, --help
+
+Examples:
+  camd passwd
+
+A user in /etc/camd.toml:
+  [[user]]
+  name = \"anna\"
+  password_hash = \"$pbkdf2-sha256$i=100000,l=32$...\"
+  may = [\"watch\", \"control\"]
+then: camd check && systemctl reload camd
+
+Exit codes: 0 the line is written, 1 it could not be, or standard input not be
+read, 2 wrong command line, or no password
+";
+
 /// What `--help` prints.
 pub fn help(topic: Topic) -> String {
     match topic {
@@ -348,6 +393,7 @@ pub fn help(topic: Topic) -> String {
         Topic::Check => HELP_CHECK.to_owned() + &config::setting::reference(),
         Topic::Devices => HELP_DEVICES.to_owned(),
         Topic::Fetch => HELP_FETCH.to_owned(),
+        Topic::Passwd => HELP_PASSWD.to_owned(),
     }
 }
 
@@ -448,6 +494,7 @@ where
         Topic::Check => parse_check(&mut parser, config),
         Topic::Devices => parse_devices(&mut parser),
         Topic::Fetch => parse_fetch(&mut parser),
+        Topic::Passwd => parse_passwd(&mut parser),
         Topic::Camd => unreachable!("it is none of Topic::COMMANDS"),
     }
 }
@@ -511,6 +558,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let mut count = 1;
     let mut output = None;
     let mut timeout = FETCH_TIMEOUT;
+    let mut fingerprint = None;
     while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
         match arg {
             Arg::Short('n') | Arg::Long("count") => {
@@ -530,6 +578,14 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
                     );
                 }
                 output = Some(Output::from_arg(&value));
+            }
+            Arg::Long("fingerprint") => {
+                let value = value(parser, topic)?;
+                let found = value.to_str().and_then(Fingerprint::parse);
+                fingerprint = Some(found.ok_or_else(|| {
+                    let (value, allowed) = (value.display(), Fingerprint::ALLOWED);
+                    topic.error(format!("--fingerprint \"{value}\": allowed: {allowed}"))
+                })?);
             }
             Arg::Long("timeout") => {
                 let value = value(parser, topic)?;
@@ -565,10 +621,24 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     };
     Ok(Command::Fetch(FetchOptions {
         url,
+        fingerprint,
         count,
         output,
         timeout,
     }))
+}
+
+fn parse_passwd(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let topic = Topic::Passwd;
+    match parser.next().map_err(|e| topic.error(e))? {
+        None => Ok(Command::Passwd),
+        Some(Arg::Short('h') | Arg::Long("help")) => Ok(Command::Help(topic)),
+        // Not shown again: it may well be the password, which everybody on the machine has seen now.
+        Some(Arg::Value(_)) => Err(topic.error(
+            "a password does not belong on the command line, where others can see it: type it when asked",
+        )),
+        Some(other) => Err(topic.unknown(other)),
+    }
 }
 
 fn fetch_url(word: OsString) -> Result<String, UsageError> {
@@ -580,7 +650,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

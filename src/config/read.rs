@@ -15,16 +15,18 @@ use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
     CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
 use super::url::{self, Url};
 use crate::limits::{
-    DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS,
+    DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, MAX_USERS,
+    RUNGS,
 };
 use crate::picture::frame::Area;
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::protocol::user::{Access, May};
 use crate::tls::identity::{self as tls, Identity};
 
 /// A file without `[[listener]]` sections has this one.
@@ -95,6 +97,8 @@ fn neutral() -> Config {
             key: String::new(),
             address: None,
             url: None,
+            tls: false,
+            fingerprint: None,
             user: None,
             password: None,
             password_file: None,
@@ -113,6 +117,7 @@ fn neutral() -> Config {
             controls: Vec::new(),
         },
         call: CallConfig::default(),
+        users: Vec::new(),
         listeners: Vec::new(),
         sinks: Vec::new(),
         neighbours: Vec::new(),
@@ -134,6 +139,7 @@ fn neutral_listener() -> ListenerConfig {
         certificate: None,
         key: None,
         identity: None,
+        fingerprint: None,
         clients: 0,
         clients_per_address: None,
         quality: None,
@@ -143,6 +149,11 @@ fn neutral_listener() -> ListenerConfig {
         max_fps: None,
         adaptive: false,
         min_fps: 0,
+        access: Access::Open,
+        allow: Vec::new(),
+        hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        embed: true,
         allow_origin: None,
         set_controls: true,
         base_path: "/".to_owned(),
@@ -150,6 +161,17 @@ fn neutral_listener() -> ListenerConfig {
         password: None,
         password_file: None,
         calls: 0,
+    }
+}
+
+fn neutral_user() -> UserConfig {
+    UserConfig {
+        name: Name::new("user").expect("it is one"),
+        password: None,
+        password_file: None,
+        password_hash: None,
+        token: None,
+        may: May::default(),
     }
 }
 
@@ -228,6 +250,8 @@ impl Reader<'_> {
                 self.error(at, name.get_ref().as_ref(), unknown_section(name.get_ref()));
             } else if name.get_ref() == Section::Listener.name() {
                 self.listeners(value);
+            } else if name.get_ref() == Section::User.name() {
+                self.users(value);
             } else if name.get_ref() == Section::Sink.name() {
                 self.sinks(value);
             } else if name.get_ref() == Section::Neighbour.name() {
@@ -244,6 +268,7 @@ impl Reader<'_> {
             let table = built_in_table(DEFAULT_LISTENER);
             self.section(Section::Listener, &table, 0);
         }
+        self.access(root);
         self.camera_needs(root);
         self.call(root);
         self.renditions_fit(root);
@@ -337,7 +362,11 @@ impl Reader<'_> {
                 .sinks
                 .last()
                 .map(|sink| Variety::Sink(sink.kind)),
-            Section::Camera | Section::Call | Section::Neighbour | Section::Limits => None,
+            Section::Camera
+            | Section::Call
+            | Section::User
+            | Section::Neighbour
+            | Section::Limits => None,
         }
     }
 
@@ -419,6 +448,117 @@ impl Reader<'_> {
         self.config.listeners = listeners;
     }
 
+    fn users(&mut self, value: &Spanned<DeValue<'_>>) {
+        let section = Section::User.name();
+        let begin = |config: &mut Config| config.users.push(neutral_user());
+        let read = self.several(Section::User, value, MAX_USERS, begin);
+        let mut users = std::mem::take(&mut self.config.users);
+        for (index, (at, table)) in read.iter().enumerate() {
+            let (before, rest) = users.split_at_mut(index);
+            let this = &mut rest[0];
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            if !self.failed("user.name")
+                && before
+                    .iter()
+                    .any(|other| other.name.looks() == this.name.looks())
+            {
+                let what = format!(
+                    "{:?} looks like another user's; allowed: each once",
+                    this.name.as_str()
+                );
+                self.error(place("name"), "user.name", what);
+            }
+            if this.token.is_some() && before.iter().any(|other| other.token == this.token) {
+                let what = "is another user's; allowed: each once";
+                self.error(place("token"), "user.token", what);
+            }
+            let hash = "password_hash";
+            if table.contains_key(hash) {
+                let other = ["password", "password_file"];
+                if let Some(other) = other.into_iter().find(|key| table.contains_key(*key)) {
+                    let what = format!("there is a {other}, too; allowed: one of the two");
+                    self.error(place(hash), "user.password_hash", what);
+                }
+            }
+            let file = this.password_file.as_deref();
+            self.password(section, place, &mut this.password, file);
+            let proofs = ["password", "password_file", hash, "token"];
+            if !proofs.into_iter().any(|key| table.contains_key(key)) {
+                let what = format!(
+                    "{MISSING}; allowed: password, password_file, password_hash (as `camd passwd` prints it) or token"
+                );
+                self.error(*at, "user.password", what);
+            }
+            if let Some(may) = table.get("may")
+                && this.may == May::default()
+                && !self.failed("user.may")
+            {
+                let what =
+                    "is empty; allowed: [\"watch\"], [\"control\"], [\"watch\", \"control\"]";
+                self.error(may.span().start, "user.may", what);
+            }
+        }
+        self.config.users = users;
+    }
+
+    /// Who is let in, now that the users are known.
+    fn access(&mut self, root: &DeTable<'_>) {
+        let has_users = root.contains_key(Section::User.name());
+        let none = Vec::new();
+        let sections = match root.get(Section::Listener.name()).map(Spanned::get_ref) {
+            Some(DeValue::Array(sections)) => sections.iter().collect(),
+            _ => none,
+        };
+        let mut listeners = std::mem::take(&mut self.config.listeners);
+        let tables = sections.into_iter().filter_map(|one| match one.get_ref() {
+            DeValue::Table(table) => Some((one.span().start, table)),
+            _ => None,
+        });
+        let tables: Vec<_> = tables.collect();
+        for (index, this) in listeners.iter_mut().enumerate() {
+            let (at, table) = match tables.get(index) {
+                Some((at, table)) => (*at, Some(*table)),
+                // The one of a file that has none.
+                None => (0, None),
+            };
+            let value = |key: &str| table.and_then(|table| table.get(key));
+            let place = |key: &str| value(key).map_or(at, |value| value.span().start);
+            let is_relay = matches!(this.bind, Bind::Relay(_));
+            let logs_in = matches!(this.protocol, ProtocolKind::Http | ProtocolKind::Call);
+            let own = value("password").is_some() || value("password_file").is_some();
+            if value("access").is_none() {
+                this.access = match has_users && logs_in && !own && !is_relay {
+                    true => Access::Users,
+                    false => Access::Open,
+                };
+            } else if is_relay {
+                let what = "means nothing where camd does not listen; leave it out";
+                self.error(place("access"), "listener.access", what);
+            } else if this.access == Access::Users && !has_users {
+                let what = "\"users\", and there is no [[user]]; allowed: add one (`camd passwd` helps), or \"open\"";
+                self.error(place("access"), "listener.access", what);
+            } else if this.access == Access::Users && own {
+                let key = ["password", "password_file"]
+                    .into_iter()
+                    .find(|key| value(key).is_some());
+                let key = key.expect("one of them is there");
+                let what =
+                    "access = \"users\" has a password for each user; allowed: one of the two";
+                self.error(place(key), format!("listener.{key}"), what);
+            }
+            if !this.allow.is_empty() && !matches!(this.bind, Bind::Tcp(_)) {
+                let what = match is_relay {
+                    true => "means nothing where camd does not listen; leave it out",
+                    false => {
+                        "means nothing for a Unix socket, whose file says who may connect; leave it out"
+                    }
+                };
+                self.error(place("allow"), "listener.allow", what);
+            }
+        }
+        self.config.listeners = listeners;
+    }
+
     /// What holds between the keys of TLS; and the files that they name are read.
     fn tls(
         &mut self,
@@ -438,10 +578,17 @@ impl Reader<'_> {
             wrong("tls", what.to_owned());
         }
         let serves = this.tls && !matches!(this.bind, Bind::Relay(_));
+        if table.contains_key("fingerprint") && (serves || !this.tls) {
+            let what = match serves {
+                true => "means nothing where camd listens: it is for a relay; leave it out",
+                false => NO_TLS,
+            };
+            wrong("fingerprint", what.to_owned());
+        }
         let idle = ["certificate", "key"].into_iter();
         for key in idle.filter(|key| !serves && table.contains_key(*key)) {
             let what = match this.tls {
-                false => "means nothing without tls = true",
+                false => NO_TLS,
                 true => "means nothing where camd does not listen; leave it out",
             };
             wrong(key, what.to_owned());
@@ -637,11 +784,16 @@ impl Reader<'_> {
         let mut call = std::mem::take(&mut self.config.call);
         let CallConfig {
             dial,
+            tls,
+            fingerprint,
             user,
             password,
             password_file,
         } = &mut call;
         self.password(section, place, password, password_file.as_deref());
+        if fingerprint.is_some() && !*tls {
+            self.error(place("fingerprint"), "call.fingerprint", NO_TLS);
+        }
         if let (Some(dial), Some(user)) = (&dial, &user)
             && dial.user == *user
         {
@@ -695,6 +847,26 @@ impl Reader<'_> {
             Some(value.span().start)
         };
         self.login(&place);
+        let camera = &self.config.camera;
+        let is_push = camera.source == SourceKind::Push;
+        if camera.tls && is_push && matches!(camera.address, Some(Address::Unix(_))) {
+            let what =
+                "means nothing for a Unix socket, which does not leave this machine; leave it out";
+            self.error(place("tls").unwrap_or(0), "camera.tls", what);
+        }
+        let camera = &self.config.camera;
+        let is_http = camera.source == SourceKind::Http;
+        if camera.fingerprint.is_some() && (is_push || is_http) && camera.trust().is_none() {
+            let what = match is_push {
+                true => NO_TLS,
+                false => "means nothing without https:// in front of the URL",
+            };
+            self.error(
+                place("fingerprint").unwrap_or(0),
+                "camera.fingerprint",
+                what,
+            );
+        }
         let camera = &self.config.camera;
         match camera.source {
             SourceKind::Http => {
@@ -772,6 +944,9 @@ impl Reader<'_> {
         }
     }
 }
+
+/// Of a key that is for TLS.
+const NO_TLS: &str = "means nothing without tls = true";
 
 /// Errors that begin like this may vanish once the file is valid TOML.
 const MISSING: &str = "missing";
@@ -896,6 +1071,29 @@ fn set(
                 config,
                 secret.ok_or_else(|| wrong("is empty or too long".to_owned()))?,
             );
+        }
+        (Kind::Hidden { set, .. }, DeValue::String(text)) => {
+            if !set(config, text) {
+                return Err(wrong("is not valid".to_owned()));
+            }
+        }
+        (Kind::List { most, add, .. }, DeValue::Array(items)) => {
+            if items.len() > *most {
+                return Err(wrong(format!("has {} entries", items.len())));
+            }
+            let items = items.iter().map(|item| {
+                let what = match item.get_ref() {
+                    DeValue::String(text) if add(config, text) => return Ok(()),
+                    DeValue::String(text) => format!("{} is not valid", quoted(text)),
+                    other => format!("found {} in the array", kind_of(other)),
+                };
+                Err(Wrong {
+                    at: item.span().start,
+                    below: String::new(),
+                    what,
+                })
+            });
+            all(items)?;
         }
         (Kind::Url { set }, DeValue::String(text)) => {
             set(config, Url::parse(text).map_err(wrong)?);

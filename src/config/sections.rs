@@ -1,16 +1,22 @@
 //! The checked configuration: one structure for each section of the file.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Address, Bind, Dial};
-use super::secret::{Login, Secret};
+use super::password_hash::PasswordHash;
+use super::secret::{Login, Secret, Token};
 use super::url::{Url, without_login};
 use crate::limits::{RENDITIONS_BYTES, RUNGS};
 use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::protocol::network::Network;
 use crate::protocol::session::Patience;
+use crate::protocol::user::{Access, May};
+use crate::tls::client::Trust;
+use crate::tls::fingerprint::Fingerprint;
 use crate::tls::identity::Identity;
 
 /// A whole configuration, with defaults in place of what the file leaves out, and checked.
@@ -20,6 +26,8 @@ pub struct Config {
     pub camera: CameraConfig,
     /// `[call]`
     pub call: CallConfig,
+    /// At most [`crate::limits::MAX_USERS`].
+    pub users: Vec<UserConfig>,
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
     /// At most [`crate::limits::MAX_SINKS`].
@@ -67,6 +75,10 @@ pub struct CameraConfig {
     pub address: Option<Address>,
     /// http
     pub url: Option<Url>,
+    /// push: over TLS.
+    pub tls: bool,
+    /// push, http, with TLS: whose certificate is trusted; `None`: those from issuers that the system trusts.
+    pub fingerprint: Option<Fingerprint>,
     /// http: to log in with, unless `url` has a login.
     pub user: Option<String>,
     /// http: from `password` or `password_file`; `None`: an empty one.
@@ -143,6 +155,15 @@ impl CameraConfig {
         let turned = self.orientation().turn(Size { width, height });
         let crop = self.crop.map(|crop| crop.within(turned).size());
         crop.unwrap_or(turned)
+    }
+
+    /// push, http: whom to trust; `None`: no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        let tls = match self.source {
+            SourceKind::Http => self.url.as_ref().is_some_and(|url| url.tls),
+            _ => self.tls,
+        };
+        trust(tls, self.fingerprint)
     }
 
     /// http: where to, with the login from wherever it was written.
@@ -263,11 +284,7 @@ impl SourceKind {
                 with_ffmpeg("\"-rtsp_transport\", \"tcp\", ", "rtsp://USER:PASSWORD@HOST/PATH")
             }
             "rtmp" | "srt" | "udp" | "rtp" | "hls" | "ffmpeg" => with_ffmpeg("", "URL"),
-            "https" => format!(
-                "TLS (https) is not there yet: {}",
-                with_ffmpeg("", "https://HOST/PATH")
-            ),
-            "http" if !url.is_empty() => {
+            "http" | "https" if !url.is_empty() => {
                 format!("write source = \"http\" and url = {:?}", without_login(url))
             }
             "mjpg-streamer" | "mjpg_streamer" | "ustreamer" | "motion" | "esp32" | "esp32-cam"
@@ -312,12 +329,44 @@ impl SourceKind {
 pub struct CallConfig {
     /// The user to call; what source "call" shows.
     pub dial: Option<Dial>,
+    /// Over TLS.
+    pub tls: bool,
+    /// As [`CameraConfig::fingerprint`].
+    pub fingerprint: Option<Fingerprint>,
     /// Its own name there; `None`: the host name.
     pub user: Option<Name>,
     /// To log in with, from `password` or `password_file`; `None`: an empty one.
     pub password: Option<Secret>,
     /// Where `password` came from.
     pub password_file: Option<PathBuf>,
+}
+
+/// `[[user]]`: somebody who may log in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserConfig {
+    /// Unlike that of any other user.
+    pub name: Name,
+    /// From `password` or `password_file`; `None`: there is a hash of it, or a token alone.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
+    /// In place of a password.
+    pub password_hash: Option<PasswordHash>,
+    /// For programs that cannot log in.
+    pub token: Option<Token>,
+    /// At least one thing.
+    pub may: May,
+}
+
+impl CallConfig {
+    /// Whom to trust; `None`: no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        trust(self.tls, self.fingerprint)
+    }
+}
+
+fn trust(tls: bool, fingerprint: Option<Fingerprint>) -> Option<Trust> {
+    tls.then(|| fingerprint.map_or(Trust::System, Trust::Certificate))
 }
 
 /// `[[listener]]`: an address where viewers connect, and what they get there.
@@ -335,6 +384,8 @@ pub struct ListenerConfig {
     pub key: Option<PathBuf>,
     /// What was read of these two.
     pub identity: Option<Identity>,
+    /// tls, at another relay: as [`CameraConfig::fingerprint`].
+    pub fingerprint: Option<Fingerprint>,
     /// Connections at the same time on this listener.
     pub clients: usize,
     /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).
@@ -354,6 +405,16 @@ pub struct ListenerConfig {
     pub adaptive: bool,
     /// adaptive: pictures per second that each client is to get.
     pub min_fps: u16,
+    /// http, call: who is let in. Of protocols that have no login, and where `password` is set: everybody.
+    pub access: Access,
+    /// Where clients may connect from; none: from everywhere.
+    pub allow: Vec<Network>,
+    /// http: names of this machine beyond those that it knows itself, in lower case and without a dot at the end.
+    pub hosts: Vec<String>,
+    /// http: proxies whose word about the browser in front of them is taken.
+    pub trusted_proxies: Vec<Network>,
+    /// http: whether pages of other sites may show the pictures.
+    pub embed: bool,
     /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
@@ -371,6 +432,24 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Whether clients from there may connect; `None`: from this machine, by a Unix socket.
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
+        let is_in = |address| self.allow.iter().any(|network| network.contains(address));
+        self.allow.is_empty() || address.is_none_or(is_in)
+    }
+
+    /// Whether nobody needs to show anything to see the camera: who can connect is let in.
+    pub fn is_open(&self) -> bool {
+        self.access == Access::Open
+            && self.password.is_none()
+            && !matches!(self.bind, Bind::Relay(_))
+    }
+
+    /// Where it is at another relay: whom to trust; `None`: no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        trust(self.tls, self.fingerprint)
+    }
+
     /// Of its `clients`, those from one address at most.
     pub fn share(&self) -> usize {
         self.clients_per_address

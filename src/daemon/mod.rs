@@ -24,7 +24,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::hub::Hub;
 use crate::client::places::Spare;
-use crate::client::slot::Peer;
+use crate::client::slot::{Peer, address_of};
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
 use crate::daemon::alarm::Alarm;
@@ -216,12 +216,8 @@ impl Daemon {
         let mut hub = Hub::new(&config, now, Instant::now);
         let mut listening = Vec::new();
         for (index, mut door) in doors.into_iter().enumerate() {
-            let ListenerConfig {
-                protocol,
-                password,
-                bind,
-                ..
-            } = &config.listeners[index];
+            let listener = &config.listeners[index];
+            let ListenerConfig { protocol, bind, .. } = listener;
             let address = match &mut door {
                 Door::Acceptor(acceptor) => {
                     acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
@@ -231,11 +227,10 @@ impl Daemon {
                 }
                 Door::Uplink(..) => bind.to_string(),
             };
-            let open = matches!(door, Door::Acceptor(_)) && password.is_none();
-            if open && *protocol == ProtocolKind::Call {
+            if listener.is_open() && *protocol == ProtocolKind::Call {
                 warn!(
                     "{address}: calls without a password: everybody who can connect may call the camera, and take any free \
-                     name; set password or password_file"
+                     name; set password or password_file, or add a [[user]]"
                 );
             }
             hub.set_address(index, address);
@@ -245,6 +240,7 @@ impl Daemon {
         for (index, identity) in identities.iter().enumerate() {
             hub.set_identity(index, identity.as_ref());
         }
+        tell_exposed(&hub);
         let source = AnySource::new(&config);
         // Last of all that may fail: once it runs, a camd that does not feed it is reset.
         let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
@@ -452,6 +448,10 @@ impl Daemon {
             }
             (idle, left) = (0, left - 1);
             match self.listening[index].door.accept() {
+                Ok((connection, peer)) if !self.is_allowed(index, &peer) => {
+                    self.hub.turn_off(index, &peer);
+                    drop(connection);
+                }
                 Ok((connection, peer)) => self.take_in(connection, peer, index, now),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.listening[index].ready = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -473,7 +473,7 @@ impl Daemon {
                     match self.hub.shed(now) {
                         Spare::Now(_) => {}
                         Spare::Soon => return true,
-                        // There is no more to be done in this turn.
+                        // Where nobody can make way there is no more to be done in this turn.
                         Spare::Nobody => {
                             self.listening[index].ready = false;
                             self.accept_retry = Some(now + ACCEPT_RETRY);
@@ -483,6 +483,12 @@ impl Daemon {
             }
         }
         self.listening.iter().any(|listening| listening.ready)
+    }
+
+    /// Whether clients from there may connect.
+    fn is_allowed(&self, index: usize, peer: &Peer) -> bool {
+        let listener = &self.hub.listeners()[index].config;
+        listener.allows(address_of(peer))
     }
 
     /// A connection that was accepted.
@@ -616,13 +622,14 @@ impl Daemon {
                         listener.protocol,
                         listener.bind.clone(),
                         listener.user.clone(),
+                        matches!(listener.bind, Bind::Relay(_)).then(|| listener.trust()),
                     )
                 })
                 .collect()
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind or user changed"
+                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind, user or the TLS of a relay changed"
             );
             config.listeners = self.config.listeners.clone();
         }
@@ -650,7 +657,34 @@ impl Daemon {
         }
         self.config = config;
         self.hub.set_config_errors(&[]);
+        tell_exposed(&self.hub);
         info!("{}: read again", path.display());
+    }
+}
+
+/// Says where strangers see the camera.
+fn tell_exposed(hub: &Hub<Connection>) {
+    for listener in hub
+        .listeners()
+        .iter()
+        .filter(|listener| listener.is_exposed())
+    {
+        let (address, protocol) = (&listener.address, listener.config.protocol);
+        let way_out = match protocol {
+            ProtocolKind::Http => "add a [[user]] (`camd passwd` helps)",
+            // Said already, with the way out.
+            ProtocolKind::Call => continue,
+            _ => "it has no login; bind it to 127.0.0.1",
+        };
+        let protocol = protocol.name();
+        match &listener.config.allow[..] {
+            [] => warn!(
+                "{address}: {protocol} is open: everybody who can connect sees the camera: {way_out}, or set allow"
+            ),
+            _ => info!(
+                "{address}: {protocol} is open: who connects from the networks in allow sees the camera"
+            ),
+        }
     }
 }
 
@@ -685,6 +719,7 @@ fn identities(
         if before.get(index) != Some(&Some(identity.clone())) {
             let (protocol, bind) = (listener.protocol.name(), &listener.bind);
             info!(
+                target: "camd::daemon::notice",
                 "TLS for {protocol} on {bind}: the certificate's SHA-256 fingerprint is {}",
                 identity.fingerprint()
             );
@@ -782,7 +817,7 @@ fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
     for (passed, listener) in opened.into_iter().zip(&config.listeners) {
         if let Bind::Relay(remote) = &listener.bind {
             doors.push(Door::Uplink(
-                Box::new(Uplink::new(remote.clone(), now)),
+                Box::new(Uplink::new(remote.clone(), listener.trust(), now)),
                 None,
             ));
             continue;

@@ -1,6 +1,8 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
 pub mod logging;
+pub mod names;
+pub mod random;
 pub mod ring;
 pub mod shm;
 pub mod tcp;

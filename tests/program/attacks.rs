@@ -245,8 +245,8 @@ fn besiege(
                         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
                     }
                 };
-                let sent = place.as_ref().is_some_and(|stream| {
-                    is_up(stream) && (again.is_empty() || { &*stream }.write_all(again).is_ok())
+                let sent = place.as_ref().is_some_and(|mut stream| {
+                    is_up(stream) && (again.is_empty() || stream.write_all(again).is_ok())
                 });
                 if sent {
                     continue;

@@ -18,6 +18,7 @@ mod http_source;
 mod idle;
 mod listeners;
 mod log;
+mod login;
 mod memfd;
 mod messages;
 mod monitoring;

@@ -31,6 +31,8 @@ pub enum Incident {
     GivenUp,
     /// A login that was refused.
     NotLetIn,
+    /// A connection from where none may come.
+    NotAllowed,
     /// A connection of an address that makes too many.
     Reset,
     /// A connection that gave its place to another one.
@@ -44,11 +46,12 @@ pub enum Incident {
 }
 
 impl Incident {
-    const ALL: [Incident; 9] = [
+    const ALL: [Incident; 10] = [
         Incident::NoPlace,
         Incident::Violation,
         Incident::GivenUp,
         Incident::NotLetIn,
+        Incident::NotAllowed,
         Incident::Reset,
         Incident::GaveWay,
         Incident::NotAccepted,
@@ -73,6 +76,7 @@ impl fmt::Display for Incident {
             Incident::Violation => "violations of the protocol",
             Incident::GivenUp => "connections that took nothing in time",
             Incident::NotLetIn => "refused logins",
+            Incident::NotAllowed => "connections from where none may come",
             Incident::Reset => "connections too many from one address",
             Incident::GaveWay => "connections that gave way to others",
             Incident::NotAccepted => "connections not accepted",
