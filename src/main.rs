@@ -32,9 +32,10 @@ fn main() -> ExitCode {
             config,
             fallback,
             watchdog,
-        } => return serve(config, fallback.as_deref(), watchdog),
+            board,
+        } => return serve(config, fallback.as_deref(), watchdog, board),
         Command::Demo { port } => return demo(port),
-        Command::Check { config } => cli::check(&config, &mut out),
+        Command::Check { config, list } => cli::check(&config, list, &mut out),
         Command::Help(topic) => out
             .write_all(cli::help(topic).as_bytes())
             .map(|()| Exit::Success),
@@ -103,7 +104,12 @@ fn init_log() {
     builder.init();
 }
 
-fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> ExitCode {
+fn serve(
+    path: PathBuf,
+    fallback: Option<&Path>,
+    watchdog: Option<PathBuf>,
+    board: Option<PathBuf>,
+) -> ExitCode {
     init_log();
     let loaded = match config::load_or(&path, fallback) {
         Ok(loaded) => loaded,
@@ -122,6 +128,7 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
         file: Some(loaded.file),
         errors: loaded.errors,
         watchdog,
+        board,
     };
     run(loaded.config, options, |_| {})
 }

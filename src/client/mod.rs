@@ -9,11 +9,12 @@
 //! | [`adapt`] | which level of quality a client's link can carry |
 //! | [`listener`] | a listener, as far as its clients are concerned |
 //! | [`table`] | all slots: who is let in, who has something to do, and the end |
-//! | [`pages`] | what http requests for anything but pictures are answered, with `config_errors` as they are shown there |
+//! | [`pages`] | what http requests for anything but pictures are answered, with `config_errors` and the `board` as they are shown there |
 //! | `calls` | what the records of call clients lead to, with the [`switchboard`] and the `texts` |
 //! | [`hub`] | hands each new picture to those who wait for one, and lets the others act |
 
 pub mod adapt;
+mod board;
 mod calls;
 mod config_errors;
 pub mod delivery;

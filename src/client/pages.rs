@@ -1,11 +1,13 @@
 //! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::warn;
 use serde::{Serialize, Serializer};
 
+use super::board::{Board, Buffer};
 use super::calls::Calls;
 use super::config_errors::ConfigErrors;
 use super::link::Stream;
@@ -41,6 +43,8 @@ pub struct View<'a, S> {
     pub sinks: &'a Sinks,
     /// What is wrong with the configuration file.
     pub config_errors: &'a ConfigErrors,
+    /// Where the box around camd says how it is.
+    pub board: Option<&'a Path>,
     /// Pages to link to.
     pub neighbours: &'a [NeighbourConfig],
     /// When camd began to serve.
@@ -169,6 +173,9 @@ where
     uptime_s: u64,
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
+    /// What the box around camd says about itself; null where there is none.
+    #[serde(rename = "box")]
+    board: Option<Board<'a>>,
     camera: CameraState<'a>,
     /// As they are configured, for the page to link to.
     neighbours: &'a [NeighbourConfig],
@@ -370,11 +377,13 @@ pub fn state<S: Stream, C: Source>(
     let (settings, counters) = (camera.settings(), camera.counters());
     let configured = view.renditions.all().iter().map(|it| (false, it));
     let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
+    let mut buffer = Buffer::new();
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(view.started).as_secs(),
         config_errors: view.config_errors.shown(),
+        board: view.board.and_then(|path| buffer.read(path)),
         neighbours: view.neighbours,
         camera: CameraState {
             state: camera.condition(),
@@ -836,6 +845,8 @@ mod tests {
             };
             crate::limits::MAX_NEIGHBOURS
         ];
+        // Of each byte JSON makes two.
+        let board = Board::fullest();
         let longest = || {
             Some(Milliseconds {
                 mean: f64::from(u32::MAX) / 1000.0,
@@ -847,6 +858,7 @@ mod tests {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
             config_errors: &errors,
+            board: Some(board),
             neighbours: &neighbours,
             camera: CameraState {
                 state: Condition::Starting,
