@@ -20,7 +20,8 @@
 //! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks
 //! the protocol costs its own slot and nothing else, and the slot comes back by a deadline.
 //!
-//! All memory that a picture needs is taken at start; serving one allocates nothing.
+//! All memory that a picture needs is taken at start; serving one allocates nothing. Two things that only wait have threads of
+//! their own, because nothing else holds for all there is: writing the log ([`system::logging`]), and looking up a name.
 //!
 //! # One client's way
 //!
@@ -44,9 +45,11 @@
 //! | folder | what lives there |
 //! |---|---|
 //! | [`limits`] | every capacity and wire constant, and the relations between them |
+//! | [`text`] | text of unknown origin, made fit to be read |
 //! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
-//! | [`system`] | the kernel's edges: V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`system`] | the kernel's edges: the log, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |
 //! | [`encode`] | who makes which JPEG of a frame: libjpeg, a memory-to-memory device, and what is shared of both |
@@ -57,7 +60,7 @@
 //! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; deadlines go by the time that it hands on |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `system`,
-//! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `daemon`.
+//! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `tls`, `daemon`.
 //!
 //! # Adding to it
 //!
@@ -82,3 +85,5 @@ pub mod protocol;
 pub mod sink;
 pub mod source;
 pub mod system;
+pub mod text;
+pub mod tls;

@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::client::link::Stream;
@@ -18,7 +17,9 @@ use crate::client::slot::Peer;
 use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::source::dial::keep_alive;
+use crate::system::tcp;
 use crate::system::unix_socket::remove_stale;
+use crate::tls::stream::TlsStream;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -121,9 +122,10 @@ impl Acceptor {
             Acceptor::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
                 prepare(&stream);
+                let ip = address.ip().to_canonical();
                 // An IPv4 client of an IPv6 socket is known by its IPv4 address. Cut if too long: it is for people.
-                let _ = write!(peer, "{}:{}", address.ip().to_canonical(), address.port());
-                Connection::Tcp(stream)
+                let _ = write!(peer, "{ip}:{}", address.port());
+                Connection::Tcp(stream, Some(ip))
             }
             Acceptor::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
@@ -163,10 +165,11 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// A client's connection.
-#[derive(Debug)]
 pub enum Connection {
-    /// From any host.
-    Tcp(TcpStream),
+    /// From any host, with its address; without, where camd has made it.
+    Tcp(TcpStream, Option<IpAddr>),
+    /// The same, after a handshake.
+    Tls(Box<TlsStream>, Option<IpAddr>),
     /// From this machine.
     Unix(UnixStream),
 }
@@ -175,14 +178,24 @@ impl Connection {
     /// One that camd has made.
     pub fn of(stream: TcpStream) -> Self {
         prepare(&stream);
-        Connection::Tcp(stream)
+        Connection::Tcp(stream, None)
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Connection::Tcp(stream, _) => Some(stream),
+            Connection::Tls(stream, _) => Some(stream.socket()),
+            Connection::Unix(_) => None,
+        }
     }
 
     /// Once, for both directions: slots keep what the events said, so the interest never changes.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Connection::Tcp(stream) => stream.register(registry, token, interest),
+            Connection::Tcp(stream, _) => stream.register(registry, token, interest),
+            // It was there for its handshake.
+            Connection::Tls(stream, _) => stream.socket_mut().reregister(registry, token, interest),
             Connection::Unix(stream) => stream.register(registry, token, interest),
         }
     }
@@ -191,7 +204,8 @@ impl Connection {
 impl Read for Connection {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream) => stream.read(buf),
+            Connection::Tcp(stream, _) => stream.read(buf),
+            Connection::Tls(stream, _) => stream.read(buf),
             Connection::Unix(stream) => stream.read(buf),
         }
     }
@@ -204,35 +218,54 @@ impl Write for Connection {
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream) => stream.write_vectored(bufs),
+            Connection::Tcp(stream, _) => stream.write_vectored(bufs),
+            Connection::Tls(stream, _) => stream.write_vectored(bufs),
             Connection::Unix(stream) => stream.write_vectored(bufs),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Connection::Tls(stream, _) => stream.flush(),
+            Connection::Tcp(..) | Connection::Unix(_) => Ok(()),
+        }
     }
 }
 
 impl Stream for Connection {
-    /// By `TCP_NOTSENT_LOWAT` of 1: such a socket is writable when nothing is unsent (tcp(7)), and asking arms the event.
-    fn drained(&mut self) -> io::Result<bool> {
-        let Connection::Tcp(stream) = self else {
-            // What a Unix socket takes is with the peer.
-            return Ok(true);
-        };
-        let socket = SockRef::from(&*stream);
-        socket.set_tcp_notsent_lowat(1)?;
-        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
-            return Ok(false);
+    fn peer_ip(&self) -> Option<IpAddr> {
+        match self {
+            Connection::Tcp(_, ip) | Connection::Tls(_, ip) => *ip,
+            Connection::Unix(_) => None,
         }
-        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-        Ok(true)
+    }
+
+    fn drained(&mut self) -> io::Result<bool> {
+        match self {
+            Connection::Tcp(stream, _) => tcp::drained(stream),
+            Connection::Tls(stream, _) => Ok(!stream.holds() && tcp::drained(stream.socket())?),
+            // What a Unix socket takes is with the peer.
+            Connection::Unix(_) => Ok(true),
+        }
+    }
+
+    fn holds(&self) -> bool {
+        matches!(self, Connection::Tls(stream, _) if stream.holds())
+    }
+
+    fn gave_way(&self) -> bool {
+        matches!(self, Connection::Tls(stream, _) if stream.gave_way())
+    }
+
+    fn encryption(&self) -> Option<&'static str> {
+        match self {
+            Connection::Tls(stream, _) => Some(stream.name()),
+            Connection::Tcp(..) | Connection::Unix(_) => None,
+        }
     }
 
     fn probe(&mut self) {
-        let Connection::Tcp(stream) = self else {
+        let Some(stream) = self.tcp() else {
             // The kernel tells at once when the process at the other end is gone.
             return;
         };
@@ -240,15 +273,15 @@ impl Stream for Connection {
             .with_time(Duration::from_secs(1))
             .with_interval(Duration::from_secs(1))
             .with_retries(PROBES);
-        if let Err(error) = SockRef::from(&*stream).set_tcp_keepalive(&keepalive) {
+        if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
             log::debug!("SO_KEEPALIVE: {error}");
         }
     }
 
     /// By a reset, so that the kernel frees at once what it holds: its own tries to deliver that would go on for minutes.
     fn abandon(&mut self) {
-        if let Connection::Tcp(stream) = self
-            && let Err(error) = SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+        if let Some(stream) = self.tcp()
+            && let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO))
         {
             log::debug!("SO_LINGER: {error}");
         }
@@ -256,7 +289,8 @@ impl Stream for Connection {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
-            Connection::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Connection::Tcp(stream, _) => stream.shutdown(Shutdown::Write),
+            Connection::Tls(stream, _) => stream.shut(),
             Connection::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }

@@ -1,7 +1,9 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
+pub mod logging;
 pub mod ring;
 pub mod shm;
+pub mod tcp;
 pub mod unix_socket;
 pub mod v4l2;
 pub mod watchdog;
