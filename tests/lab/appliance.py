@@ -521,7 +521,7 @@ def _(lab):
     box.write("/lab/hostapd.conf", HOSTAPD.replace("a secret", "another secret"))
     box.run("/lab/hostapd -B -P /lab/hostapd.pid /lab/hostapd.conf", timeout=60)
     wait_until(lambda: "'Lab's \"net\"' refuses the password" in made.errors(), 300, made.errors)
-    problems = wait_until(lambda: json.loads(box.try_get("/state")[1] or "{}").get("box", {}).get("problems"), 60, "it is in /state")
+    problems = wait_until(lambda: (json.loads(box.try_get("/state")[1] or "{}").get("box") or {}).get("problems"), 60, "it is in /state")
     check(len(problems) == 1 and "refuses the password" in problems[0], f"{problems}")
     box.run("kill $(cat /lab/hostapd.pid); sleep 1")
     box.write("/lab/hostapd.conf", HOSTAPD)
@@ -570,7 +570,7 @@ def _(lab):
     box.wait_for("ip -4 address show dev eth1 | grep -q 'inet 169\\.254\\.'", 120, "a link-local address")
     box.run("ip link set eth0 down; ip link set eth1 down; . /lab/camera")
     wait_until(lambda: "there is no cable" in made.errors(), 120, made.errors)
-    check("no camera" not in made.errors(), made.errors())
+    wait_until(lambda: "no camera" not in made.errors(), 120, made.errors)
     box.run("ip link set eth0 up; ip link set eth1 up")
     wait_until(lambda: "there is no cable" not in made.errors(), 120, made.errors)
     box.first_jpeg()
@@ -984,7 +984,8 @@ def _(lab):
     check("The card is write-protected" in box.console(), box.tail())
     code, _ = box.try_run("[ -e /run/trial ] || ps | grep -q '[b]ox/confirm'")
     check(code != 0, "it is on trial all the same")
-    wait_until(lambda: any("write-protected" in problem for problem in json.loads(box.get("/state")[1])["box"]["problems"]), 60,
+    wait_until(lambda: any("write-protected" in problem for problem in
+                           (json.loads(box.get("/state")[1])["box"] or {"problems": []})["problems"]), 120,
                "/state says so")  # fmt: skip
     check(made.selection()[:2] == ("a", card.TRIAL), f"{made.selection()}")
     return said.strip()
