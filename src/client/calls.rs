@@ -76,7 +76,7 @@ impl Calls {
         let is_user = table
             .slot(index)
             .session()
-            .is_some_and(Protocol::has_logged_in);
+            .is_some_and(Protocol::is_logged_in);
         self.seat_as(table, index, is_user, now)
     }
 
@@ -95,7 +95,7 @@ impl Calls {
         }
         let asker = Asker {
             listener: slot.listener,
-            address: slot.address,
+            address: slot.origin,
             is_user,
             asks: true,
         };
@@ -233,7 +233,7 @@ impl Calls {
         now: Instant,
     ) -> bool {
         let (slot, listener) = table.with_listener(index);
-        let proven = listener.config.password.is_some();
+        let logged_in = listener.config.password.is_some();
         let number = u8::try_from(slot.listener).expect("limits has few listeners");
         let reason = if wrong_password {
             "wrong password"
@@ -241,7 +241,7 @@ impl Calls {
             match self.switchboard.log_in(number, client(index), name) {
                 Ok(()) => {
                     let stands = slot.refusal;
-                    if stands && !self.seat_as(table, index, proven, now) {
+                    if stands && !self.seat_as(table, index, logged_in, now) {
                         self.switchboard
                             .leave(client(index), |effect| happen(table, effect));
                         return false;
@@ -249,7 +249,7 @@ impl Calls {
                     let (slot, listener) = table.with_listener(index);
                     let address = &listener.address;
                     debug!("{address}: {name} is there, from {}", slot.peer);
-                    connection(slot, |call| call.set_user(name, proven));
+                    connection(slot, |call| call.set_user(name, logged_in));
                     return true;
                 }
                 Err(holder) => {
@@ -301,7 +301,7 @@ fn act_as_user<S: Stream>(table: &mut Table<S>, index: usize) -> Result<(), Clos
         Kind::LoginOk if slot.user().is_none() => {
             info!("{}: logged in as {user}", listener.address);
             listener.ended = None;
-            connection(slot, |call| call.set_user(user, false));
+            connection(slot, |call| call.set_user(user, true));
         }
         Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
         Kind::Request => {

@@ -4,7 +4,6 @@
 //! picture nor clock: TCP, a Unix socket and whatever encrypts look the same from here.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::picture::frame::FrameBuf;
@@ -12,11 +11,6 @@ use crate::protocol::session::{Chunk, Head};
 
 /// What a link needs of a connection: bytes both ways without waiting, and the end of its own sending.
 pub trait Stream: Read + Write {
-    /// The address of the peer; `None`: that of a Unix socket.
-    fn peer_ip(&self) -> Option<IpAddr> {
-        None
-    }
-
     /// Ends our sending half: the peer reads what was written, and then the end.
     fn shutdown_write(&mut self) -> io::Result<()>;
 

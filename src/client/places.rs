@@ -58,7 +58,7 @@ pub fn find<S: Stream>(
     let listener = &listeners[asker.listener];
     let of_listener = |slot: &&Slot<S>| is_place(slot) && slot.listener == asker.listener;
     let taken = || slots.iter().filter(of_listener);
-    let crowd = |address: Address| taken().filter(|slot| slot.address == address).count();
+    let crowd = |address: Address| taken().filter(|slot| slot.origin == address).count();
     let own = crowd(asker.address);
     let is_local = asker.address.is_local();
     let has_share = !is_local && own >= listener.config.share();
@@ -79,19 +79,28 @@ pub fn find<S: Stream>(
     }
     let gives_way = |slot: &Slot<S>| {
         let session = slot.session().expect("it is taken");
-        if has_share && slot.address != asker.address {
+        if has_share && slot.origin != asker.address {
+            return false;
+        }
+        // Or a stranger would have a place beyond `clients`, and those for whom it is kept none.
+        let is_kept_from = match slot.kept {
+            Some(Kept::User) => !asker.is_user,
+            Some(Kept::Local) => !is_local,
+            None => false,
+        };
+        if is_kept_from {
             return false;
         }
         if !session.has_asked() {
             return asker.asks || now.saturating_duration_since(slot.came) >= FIRST_WORD;
         }
-        if session.has_logged_in() && !asker.is_user {
+        if session.is_logged_in() && !asker.is_user {
             return false;
         }
         session.can_stand()
-            || asker.is_user && !session.has_logged_in()
+            || asker.is_user && !session.is_logged_in()
             || now.saturating_duration_since(slot.idle_since()) >= IDLE_GRACE
-            || crowd(slot.address) >= own + 2
+            || crowd(slot.origin) >= own + 2
     };
     let others = slots.iter().enumerate().filter(|(index, slot)| {
         of_listener(slot) && !slot.is_engaged() && !in_call(*index) && gives_way(slot)
@@ -104,7 +113,7 @@ pub fn find<S: Stream>(
             slot.came
         };
         let age = now.saturating_duration_since(since);
-        (!has_asked, slot.is_closing(), crowd(slot.address), age)
+        (!has_asked, slot.is_closing(), crowd(slot.origin), age)
     });
     match first {
         Some((index, _)) => Found::Of(index),
@@ -117,15 +126,15 @@ pub fn find<S: Stream>(
 /// others; of the address with the most; that has had its last words, or else has said nothing; the oldest.
 pub fn last_standing<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
     let standing = || slots.iter().filter(|slot| slot.refusal && !slot.is_free());
-    let crowd = |address: Address| standing().filter(|slot| slot.address == address).count();
+    let crowd = |address: Address| standing().filter(|slot| slot.origin == address).count();
     let all = slots.iter().enumerate();
     let all = all.filter(|(_, slot)| slot.refusal && !slot.is_free());
     let last = all.max_by_key(|(_, slot)| {
         let is_silent = !slot.is_engaged();
         let age = now.saturating_duration_since(slot.came);
         (
-            !slot.address.is_local(),
-            crowd(slot.address),
+            !slot.origin.is_local(),
+            crowd(slot.origin),
             slot.is_closing(),
             is_silent,
             age,
@@ -134,9 +143,28 @@ pub fn last_standing<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize
     last.map(|(index, _)| index)
 }
 
-/// Of those with a place, which one goes first where the process has no descriptors left: one that has never asked for
-/// anything, as above.
-pub fn idlest<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
+/// Whom the process can do without where it has no descriptors left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// The client in this slot.
+    Now(usize),
+    /// Clients that have come just now, and shall be heard before.
+    Soon,
+    /// All clients have asked for something.
+    Nobody,
+}
+
+/// See [`Spare`]. Of those that stand, the one that would go first anyway; then one with a place that has never asked for
+/// anything.
+pub fn spare<S: Stream>(slots: &[Slot<S>], now: Instant) -> Spare {
+    match last_standing(slots, now).or_else(|| silent(slots, now)) {
+        Some(index) if slots[index].came < now => Spare::Now(index),
+        Some(_) => Spare::Soon,
+        None => Spare::Nobody,
+    }
+}
+
+fn silent<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
     let silent = |slot: &Slot<S>| {
         let has_asked = slot.session().is_none_or(|session| session.has_asked());
         is_place(slot) && !has_asked && !slot.is_engaged()
@@ -144,7 +172,7 @@ pub fn idlest<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
     let all = slots.iter().enumerate().filter(|(_, slot)| silent(slot));
     let last = all.max_by_key(|(_, slot)| {
         let age = now.saturating_duration_since(slot.came);
-        (!slot.address.is_local(), age)
+        (!slot.origin.is_local(), age)
     });
     last.map(|(index, _)| index)
 }

@@ -9,6 +9,7 @@
 //! camera, that is nothing.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::address::Address;
@@ -38,6 +39,12 @@ pub enum Kept {
     User,
     /// A program on this machine.
     Local,
+}
+
+/// The address in a [`Peer`]; `None`: there is none, as behind a Unix socket.
+pub fn address_of(peer: &Peer) -> Option<IpAddr> {
+    let (address, _) = peer.rsplit_once(':')?;
+    address.parse().ok()
 }
 
 /// What [`Slot::advance`] came to.
@@ -77,7 +84,7 @@ pub struct Slot<S> {
     /// Who is connected; of the last connection while the slot is free.
     pub peer: Peer,
     /// With whom it shares places.
-    pub address: Address,
+    pub origin: Address,
     /// When it connected.
     pub came: Instant,
     /// Which listener accepted it.
@@ -111,7 +118,7 @@ impl<S: Stream> Slot<S> {
             connected: None,
             generation: 0,
             peer: Peer::new(),
-            address: Address::Local,
+            origin: Address::Local,
             came: now,
             listener: 0,
             refusal,
@@ -164,8 +171,8 @@ impl<S: Stream> Slot<S> {
     ) {
         assert!(self.is_free(), "the slot is taken");
         self.generation = self.generation.wrapping_add(1);
+        (self.origin, self.came) = (Address::of(address_of(&peer)), now);
         (self.peer, self.listener) = (peer, listener);
-        (self.address, self.came) = (Address::of(stream.peer_ip()), now);
         self.connected = Some(Connected {
             link: Link::new(stream),
             session,
@@ -238,6 +245,16 @@ impl<S: Stream> Slot<S> {
     /// The user at the other end, once that is known.
     pub fn user(&self) -> Option<&Name> {
         self.session().and_then(Protocol::user)
+    }
+
+    /// See [`crate::protocol::session::Session::is_logged_in`].
+    pub fn is_logged_in(&self) -> bool {
+        self.session().is_some_and(Protocol::is_logged_in)
+    }
+
+    /// The address of its client, in its canonical form; `None`: this machine, by a Unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        address_of(&self.peer)
     }
 
     /// Lets something happen to its session from outside.

@@ -770,7 +770,7 @@ impl Slot<Scripted> {
     }
 
     fn set_user(&mut self, name: &Name) {
-        self.call(|call| call.set_user(name, false));
+        self.call(|call| call.set_user(name, true));
     }
 
     fn set_watching(&mut self, on: bool) {

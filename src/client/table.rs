@@ -8,8 +8,8 @@ use super::address::Address;
 use super::arrivals::Arrivals;
 use super::link::Stream;
 use super::listener::Listener;
-use super::places::{self, Asker, Found};
-use super::slot::{Kept, Peer, Slot};
+use super::places::{self, Asker, Found, Spare};
+use super::slot::{Kept, Peer, Slot, address_of};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
 use crate::measure::times::first;
@@ -186,7 +186,8 @@ impl<S: Stream> Table<S> {
         listener: usize,
         now: Instant,
     ) -> Result<usize, S> {
-        let address = Address::of(stream.peer_ip());
+        let ip = address_of(&peer);
+        let address = Address::of(ip);
         let info = &mut self.listeners[listener];
         if !info.is_user() && !self.arrivals.allows(address, now) {
             info.reset(&peer);
@@ -194,6 +195,7 @@ impl<S: Stream> Table<S> {
             return Err(stream);
         }
         let mut session = info.session();
+        session.meet(ip);
         let asker = Asker {
             listener,
             address,
@@ -250,14 +252,13 @@ impl<S: Stream> Table<S> {
         })
     }
 
-    /// The process has no descriptors left: closes a client that is worth less than one that comes. False: there is none.
-    pub fn shed(&mut self, now: Instant) -> bool {
-        let last = places::last_standing(&self.slots, now);
-        let Some(last) = last.or_else(|| places::idlest(&self.slots, now)) else {
-            return false;
-        };
-        self.send_off(last);
-        true
+    /// The process has no descriptors left: closes a client that it can do without, if there is one.
+    pub fn shed(&mut self, now: Instant) -> Spare {
+        let spare = places::spare(&self.slots, now);
+        if let Spare::Now(index) = spare {
+            self.send_off(index);
+        }
+        spare
     }
 
     fn send_off(&mut self, index: usize) {

@@ -6,7 +6,7 @@
 //! address wait, and a flood from many slows handshakes down, but no picture.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use mio::{Interest, Registry, Token, Waker};
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::client::address::Address;
-use crate::client::slot::Peer;
+use crate::client::slot::{Peer, address_of};
 use crate::daemon::net::Connection;
 use crate::limits::{
     HANDSHAKE_ADDRESSES, HANDSHAKES, HANDSHAKES_AT_ONCE, HANDSHAKES_PER_ADDRESS,
@@ -61,7 +61,6 @@ struct Place {
     id: u64,
     socket: TcpStream,
     peer: Peer,
-    ip: Option<IpAddr>,
     address: Address,
     listener: usize,
     /// Plain HTTP is answered.
@@ -132,7 +131,7 @@ impl Handshakes {
     /// Takes a connection in. Where there is no room one makes way: the oldest of the address that has most.
     pub fn admit(
         &mut self,
-        (socket, ip, peer): (TcpStream, Option<IpAddr>, Peer),
+        (socket, peer): (TcpStream, Peer),
         (listener, speaks_http): (usize, bool),
         config: &Arc<ServerConfig>,
         registry: &Registry,
@@ -141,7 +140,7 @@ impl Handshakes {
         if self.worker.is_none() {
             self.worker = Some(Worker::start(Waker::new(registry, self.tokens.1)?)?);
         }
-        let address = Address::of(ip);
+        let address = Address::of(address_of(&peer));
         let handshake = Handshake::new(config).map_err(io::Error::other)?;
         let index = self.room_for(address);
         self.next += 1;
@@ -149,7 +148,6 @@ impl Handshakes {
             id: self.next,
             socket,
             peer,
-            ip,
             address,
             listener,
             speaks_http,
@@ -446,7 +444,7 @@ fn finish(place: Place, kernel: &Kernel) -> io::Result<Done> {
     let connection = handshake.finish().ok_or(ErrorKind::NotConnected)?;
     let stream = TlsStream::new(place.socket, *connection, kernel)?;
     Ok(Done {
-        connection: Connection::Tls(Box::new(stream), place.ip),
+        connection: Connection::Tls(Box::new(stream)),
         peer: place.peer,
         listener: place.listener,
     })

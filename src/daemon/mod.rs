@@ -23,6 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::hub::Hub;
+use crate::client::places::Spare;
 use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
@@ -470,10 +471,17 @@ impl Daemon {
                         "",
                         format_args!("{address}: accept: {e}"),
                     );
-                    // Where nobody can make way there is no more to be done in this turn.
-                    if !self.handshakes.shed() && !self.hub.shed(now) {
-                        self.listening[index].ready = false;
-                        self.accept_retry = Some(now + ACCEPT_RETRY);
+                    if self.handshakes.shed() {
+                        continue;
+                    }
+                    match self.hub.shed(now) {
+                        Spare::Now(_) => {}
+                        Spare::Soon => return true,
+                        // Where nobody can make way there is no more to be done in this turn.
+                        Spare::Nobody => {
+                            self.listening[index].ready = false;
+                            self.accept_retry = Some(now + ACCEPT_RETRY);
+                        }
                     }
                 }
             }
@@ -483,16 +491,16 @@ impl Daemon {
 
     /// A connection that was accepted.
     fn take_in(&mut self, connection: Connection, peer: Peer, index: usize, now: Instant) {
-        let (stream, ip, identity) = match (connection, &self.identities[index]) {
-            (Connection::Tcp(stream, ip), Some(identity)) => (stream, ip, identity),
+        let (stream, identity) = match (connection, &self.identities[index]) {
+            (Connection::Tcp(stream), Some(identity)) => (stream, identity),
             (connection, _) => return self.admit(connection, peer, index, now),
         };
         let speaks_http = self.config.listeners[index].protocol == ProtocolKind::Http;
         let (listener, registry) = ((index, speaks_http), self.poll.registry());
         let config = identity.config();
-        if let Err(error) =
-            self.handshakes
-                .admit((stream, ip, peer), listener, config, registry, now)
+        if let Err(error) = self
+            .handshakes
+            .admit((stream, peer), listener, config, registry, now)
         {
             // The peer was quicker than we were, or the system has no thread or memory left.
             debug!("{}: {error}", self.hub.listeners()[index].address);
@@ -612,13 +620,14 @@ impl Daemon {
                         listener.protocol,
                         listener.bind.clone(),
                         listener.user.clone(),
+                        matches!(listener.bind, Bind::Relay(_)).then(|| listener.trust()),
                     )
                 })
                 .collect()
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind or user changed"
+                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind, user or the TLS of a relay changed"
             );
             config.listeners = self.config.listeners.clone();
         }
@@ -778,7 +787,7 @@ fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
     for (passed, listener) in opened.into_iter().zip(&config.listeners) {
         if let Bind::Relay(remote) = &listener.bind {
             doors.push(Door::Uplink(
-                Box::new(Uplink::new(remote.clone(), now)),
+                Box::new(Uplink::new(remote.clone(), listener.trust(), now)),
                 None,
             ));
             continue;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::client::link::Stream;
 use crate::client::slot::Peer;
 use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
-use crate::source::dial::keep_alive;
+use crate::source::dial::{Transport, keep_alive};
 use crate::system::tcp;
 use crate::system::unix_socket::remove_stale;
 use crate::tls::stream::TlsStream;
@@ -122,10 +122,9 @@ impl Acceptor {
             Acceptor::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
                 prepare(&stream);
-                let ip = address.ip().to_canonical();
                 // An IPv4 client of an IPv6 socket is known by its IPv4 address. Cut if too long: it is for people.
-                let _ = write!(peer, "{ip}:{}", address.port());
-                Connection::Tcp(stream, Some(ip))
+                let _ = write!(peer, "{}:{}", address.ip().to_canonical(), address.port());
+                Connection::Tcp(stream)
             }
             Acceptor::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
@@ -166,25 +165,42 @@ fn prepare(stream: &TcpStream) {
 
 /// A client's connection.
 pub enum Connection {
-    /// From any host, with its address; without, where camd has made it.
-    Tcp(TcpStream, Option<IpAddr>),
+    /// From any host.
+    Tcp(TcpStream),
     /// The same, after a handshake.
-    Tls(Box<TlsStream>, Option<IpAddr>),
+    Tls(Box<TlsStream>),
     /// From this machine.
     Unix(UnixStream),
 }
 
 impl Connection {
     /// One that camd has made.
-    pub fn of(stream: TcpStream) -> Self {
-        prepare(&stream);
-        Connection::Tcp(stream, None)
+    pub fn of(transport: Transport) -> Self {
+        match transport {
+            Transport::Plain(socket) => {
+                let stream = TcpStream::from_std(socket.into());
+                prepare(&stream);
+                Connection::Tcp(stream)
+            }
+            Transport::Tls(stream) => {
+                prepare(stream.socket());
+                Connection::Tls(stream)
+            }
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self.tcp() {
+            Some(stream) => stream.peer_addr(),
+            None => Err(ErrorKind::AddrNotAvailable.into()),
+        }
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Connection::Tcp(stream, _) => Some(stream),
-            Connection::Tls(stream, _) => Some(stream.socket()),
+            Connection::Tcp(stream) => Some(stream),
+            Connection::Tls(stream) => Some(stream.socket()),
             Connection::Unix(_) => None,
         }
     }
@@ -193,9 +209,17 @@ impl Connection {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Connection::Tcp(stream, _) => stream.register(registry, token, interest),
-            // It was there for its handshake.
-            Connection::Tls(stream, _) => stream.socket_mut().reregister(registry, token, interest),
+            Connection::Tcp(stream) => stream.register(registry, token, interest),
+            // Those that came were there for their handshakes.
+            Connection::Tls(stream) => {
+                let socket = stream.socket_mut();
+                match socket.register(registry, token, interest) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        socket.reregister(registry, token, interest)
+                    }
+                    registered => registered,
+                }
+            }
             Connection::Unix(stream) => stream.register(registry, token, interest),
         }
     }
@@ -204,8 +228,8 @@ impl Connection {
 impl Read for Connection {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream, _) => stream.read(buf),
-            Connection::Tls(stream, _) => stream.read(buf),
+            Connection::Tcp(stream) => stream.read(buf),
+            Connection::Tls(stream) => stream.read(buf),
             Connection::Unix(stream) => stream.read(buf),
         }
     }
@@ -218,49 +242,42 @@ impl Write for Connection {
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Connection::Tcp(stream, _) => stream.write_vectored(bufs),
-            Connection::Tls(stream, _) => stream.write_vectored(bufs),
+            Connection::Tcp(stream) => stream.write_vectored(bufs),
+            Connection::Tls(stream) => stream.write_vectored(bufs),
             Connection::Unix(stream) => stream.write_vectored(bufs),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Connection::Tls(stream, _) => stream.flush(),
-            Connection::Tcp(..) | Connection::Unix(_) => Ok(()),
+            Connection::Tls(stream) => stream.flush(),
+            Connection::Tcp(_) | Connection::Unix(_) => Ok(()),
         }
     }
 }
 
 impl Stream for Connection {
-    fn peer_ip(&self) -> Option<IpAddr> {
-        match self {
-            Connection::Tcp(_, ip) | Connection::Tls(_, ip) => *ip,
-            Connection::Unix(_) => None,
-        }
-    }
-
     fn drained(&mut self) -> io::Result<bool> {
         match self {
-            Connection::Tcp(stream, _) => tcp::drained(stream),
-            Connection::Tls(stream, _) => Ok(!stream.holds() && tcp::drained(stream.socket())?),
+            Connection::Tcp(stream) => tcp::drained(stream),
+            Connection::Tls(stream) => Ok(!stream.holds() && tcp::drained(stream.socket())?),
             // What a Unix socket takes is with the peer.
             Connection::Unix(_) => Ok(true),
         }
     }
 
     fn holds(&self) -> bool {
-        matches!(self, Connection::Tls(stream, _) if stream.holds())
+        matches!(self, Connection::Tls(stream) if stream.holds())
     }
 
     fn gave_way(&self) -> bool {
-        matches!(self, Connection::Tls(stream, _) if stream.gave_way())
+        matches!(self, Connection::Tls(stream) if stream.gave_way())
     }
 
     fn encryption(&self) -> Option<&'static str> {
         match self {
-            Connection::Tls(stream, _) => Some(stream.name()),
-            Connection::Tcp(..) | Connection::Unix(_) => None,
+            Connection::Tls(stream) => Some(stream.name()),
+            Connection::Tcp(_) | Connection::Unix(_) => None,
         }
     }
 
@@ -289,8 +306,8 @@ impl Stream for Connection {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
-            Connection::Tcp(stream, _) => stream.shutdown(Shutdown::Write),
-            Connection::Tls(stream, _) => stream.shut(),
+            Connection::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Connection::Tls(stream) => stream.shut(),
             Connection::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }

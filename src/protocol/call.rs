@@ -324,8 +324,8 @@ pub struct Connection {
     name: Option<Box<Name>>,
     /// The other end is a relay, and these see the camera through it.
     partners: Option<Box<Partners>>,
-    /// It gave the listener's password.
-    proven: bool,
+    /// This user has shown a password.
+    logged_in: bool,
     /// Logins refused so far.
     refusals: u8,
     /// In a call with the camera, this user or somebody behind that relay.
@@ -343,8 +343,8 @@ impl Session for Connection {
         Connection {
             camera: Rc::clone(&setup.user),
             name: None,
+            logged_in: false,
             partners: setup.to_relay.then(Box::default),
-            proven: false,
             refusals: 0,
             watching: false,
             ends: false,
@@ -378,10 +378,6 @@ impl Session for Connection {
 
     fn has_asked(&self) -> bool {
         self.name.is_some()
-    }
-
-    fn has_logged_in(&self) -> bool {
-        self.proven
     }
 
     fn input_limit(&self) -> usize {
@@ -479,6 +475,10 @@ impl Session for Connection {
     fn user(&self) -> Option<&Name> {
         self.name.as_deref()
     }
+
+    fn is_logged_in(&self) -> bool {
+        self.logged_in
+    }
 }
 
 impl Connection {
@@ -497,10 +497,10 @@ impl Connection {
         self.ends |= self.refusals >= REFUSALS;
     }
 
-    /// This is the user. `proven`: it gave a password.
-    pub fn set_user(&mut self, name: &Name, proven: bool) {
+    /// This is the user, who has shown a password or not.
+    pub fn set_user(&mut self, name: &Name, logged_in: bool) {
         self.name = Some(Box::new(name.clone()));
-        self.proven = proven;
+        self.logged_in = logged_in;
     }
 
     /// Whether it gets the camera's pictures.

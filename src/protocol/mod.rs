@@ -21,6 +21,7 @@ pub mod raw;
 pub mod session;
 pub mod setup;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use session::{Chunk, Head, State, Violation};
@@ -124,11 +125,6 @@ impl Protocol {
     /// See [`Session::has_asked`].
     pub fn has_asked(&self) -> bool {
         each!(self, session => session.has_asked())
-    }
-
-    /// See [`Session::has_logged_in`].
-    pub fn has_logged_in(&self) -> bool {
-        each!(self, session => session.has_logged_in())
     }
 
     /// See [`Session::input_limit`].
@@ -235,5 +231,15 @@ impl Protocol {
     /// See [`Session::user`].
     pub fn user(&self) -> Option<&Name> {
         each!(self, session => session.user())
+    }
+
+    /// See [`Session::is_logged_in`].
+    pub fn is_logged_in(&self) -> bool {
+        each!(self, session => session.is_logged_in())
+    }
+
+    /// See [`Session::meet`].
+    pub fn meet(&mut self, from: Option<IpAddr>) {
+        each!(self, session => session.meet(from));
     }
 }

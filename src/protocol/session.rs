@@ -32,6 +32,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::name::Name;
@@ -216,11 +217,6 @@ pub trait Session: Sized {
         true
     }
 
-    /// Its client has shown that it knows a secret: a password or the like.
-    fn has_logged_in(&self) -> bool {
-        false
-    }
-
     /// How much unread input is of use to it, in bytes; what is above that stays in the kernel.
     fn input_limit(&self) -> usize {
         INPUT
@@ -334,6 +330,16 @@ pub trait Session: Sized {
     /// The user at the other end, once that is known.
     fn user(&self) -> Option<&Name> {
         None
+    }
+
+    /// Its client has shown a password or a token that lets it in. Where none is needed, nobody has.
+    fn is_logged_in(&self) -> bool {
+        false
+    }
+
+    /// The address from which its client has connected, in its canonical form; `None`: from this machine, by a Unix socket.
+    fn meet(&mut self, from: Option<IpAddr>) {
+        let _ = from;
     }
 }
 
