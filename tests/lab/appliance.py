@@ -849,6 +849,7 @@ def _(lab):
         (trying + joined + gone, "searching 7"),
         (trying + "wlan0: WPA: 4-Way Handshake failed - pre-shared key may be incorrect\n" + wrong + gone, "password My 'net'"),
         (trying + wrong + gone + trying, "password My 'net'"),
+        (trying + wrong.replace("My 'net'", 'Caf\\xc3\\xa9 \\"x\\"'), 'password Caf\u00e9 "x"'),
         (trying + wrong + trying + joined, "connected My 'net'"),
         (trying + "wlan0: CTRL-EVENT-ASSOC-REJECT bssid=02:00:00:00:01:00 status_code=17\n", "refused My 'net'"),
         ("wlan0: SME: Trying to authenticate with 02:00:00:00:01:00 (SSID='x' freq=2437 MHz)\n"
@@ -865,7 +866,7 @@ def _(lab):
         process.stdin.close()
         process.wait()
         check(not state.exists(), "it is left when wpa_supplicant ends")
-    return "9 courses"
+    return "10 courses"
 
 
 # --------------------------------------------------------------------------------------------------------- watchdogs
