@@ -320,9 +320,11 @@ pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// It has this long to take the message that camd is ready.
 pub const READY_WAIT: Duration = Duration::from_secs(2);
 /// What is wrong with the configuration, on the pages: so many errors, and bytes in each. The log has all.
-pub const CONFIG_ERRORS: usize = 20;
+pub const CONFIG_ERRORS: usize = 14;
 /// See [`CONFIG_ERRORS`].
 pub const CONFIG_ERROR: usize = 400;
+/// What a box says about itself (`--box`), in bytes; what is behind them is not read.
+pub const BOX_FILE: usize = 2048;
 /// Looking up a host name. The resolver itself gives up after 10 s for each of its servers (resolv.conf(5)).
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(10);
 /// Connecting to one of a host's addresses. A SYN that was lost is sent again after 1 s, and after 3 s.

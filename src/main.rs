@@ -34,7 +34,8 @@ fn main() -> ExitCode {
             config,
             fallback,
             watchdog,
-        } => return with_log(|| serve(config, fallback.as_deref(), watchdog)),
+            board,
+        } => return with_log(|| serve(config, fallback.as_deref(), watchdog, board)),
         Command::Demo { port } => return with_log(|| demo(port)),
         Command::Passwd => match passwd::run(&mut out) {
             Ok(()) => Ok(Exit::Success),
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
                 return Exit::Usage.into();
             }
         },
-        Command::Check { config } => cli::check(&config, &mut out),
+        Command::Check { config, list } => cli::check(&config, list, &mut out),
         Command::Help(topic) => out
             .write_all(cli::help(topic).as_bytes())
             .map(|()| Exit::Success),
@@ -106,7 +107,12 @@ fn with_log(serve: impl FnOnce() -> ExitCode) -> ExitCode {
     exit
 }
 
-fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> ExitCode {
+fn serve(
+    path: PathBuf,
+    fallback: Option<&Path>,
+    watchdog: Option<PathBuf>,
+    board: Option<PathBuf>,
+) -> ExitCode {
     let loaded = match config::load_or(&path, fallback) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -124,6 +130,7 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
         file: Some(loaded.file),
         errors: loaded.errors,
         watchdog,
+        board,
     };
     run(loaded.config, options, |_| {})
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::calls::Calls;
@@ -46,6 +47,7 @@ pub struct Hub<S> {
     page: FrameBuf,
     started: Instant,
     config_errors: ConfigErrors,
+    board: Option<PathBuf>,
     neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
@@ -78,6 +80,7 @@ impl<S: Stream> Hub<S> {
             page: FrameBuf::new(PAGE),
             started: now,
             config_errors: ConfigErrors::default(),
+            board: None,
             neighbours: config.neighbours.clone(),
             sent_away: None,
             came: [None; 2],
@@ -144,6 +147,11 @@ impl<S: Stream> Hub<S> {
     /// What is wrong with the configuration that should be in force, for the pages.
     pub fn set_config_errors(&mut self, errors: &[ConfigError]) {
         self.config_errors = ConfigErrors::new(errors);
+    }
+
+    /// Where the box around camd says how it is, for the pages.
+    pub fn set_board(&mut self, file: Option<PathBuf>) {
+        self.board = file;
     }
 
     /// The listeners, in the order of the configuration.
@@ -569,6 +577,7 @@ impl<S: Stream> Hub<S> {
             renditions: &self.renditions,
             sinks: &self.sinks,
             config_errors: &self.config_errors,
+            board: self.board.as_deref(),
             neighbours: &self.neighbours,
             started: self.started,
         }

@@ -1,12 +1,14 @@
 //! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::warn;
 use serde::{Serialize, Serializer};
 
+use super::board::{Board, Buffer};
 use super::calls::Calls;
 use super::config_errors::ConfigErrors;
 use super::link::Stream;
@@ -43,6 +45,8 @@ pub struct View<'a, S> {
     pub sinks: &'a Sinks,
     /// What is wrong with the configuration file.
     pub config_errors: &'a ConfigErrors,
+    /// Where the box around camd says how it is.
+    pub board: Option<&'a Path>,
     /// Pages to link to.
     pub neighbours: &'a [NeighbourConfig],
     /// When camd began to serve.
@@ -221,6 +225,9 @@ where
     you: You<'a>,
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
+    /// What the box around camd says about itself; null where there is none.
+    #[serde(rename = "box")]
+    board: Option<Board<'a>>,
     camera: CameraState<'a>,
     /// As they are configured, for the page to link to.
     neighbours: &'a [NeighbourConfig],
@@ -449,6 +456,7 @@ pub fn state<S: Stream, C: Source>(
     let (settings, counters) = (camera.settings(), camera.counters());
     let configured = view.renditions.all().iter().map(|it| (false, it));
     let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
+    let mut buffer = Buffer::new();
     // Those that stand come and go, and strangers can bring about many of them: they are counted.
     let seated = view.table.clients().filter(|(_, slot)| !slot.refusal);
     let state = State {
@@ -460,6 +468,7 @@ pub fn state<S: Stream, C: Source>(
             sets_controls: asker.sets_controls,
         },
         config_errors: view.config_errors.shown(),
+        board: view.board.and_then(|path| buffer.read(path)),
         neighbours: view.neighbours,
         camera: CameraState {
             state: camera.condition(),
@@ -965,6 +974,8 @@ mod tests {
             };
             crate::limits::MAX_NEIGHBOURS
         ];
+        // Of each byte JSON makes two.
+        let board = Board::fullest();
         let longest = || {
             Some(Milliseconds {
                 mean: f64::from(u32::MAX) / 1000.0,
@@ -980,6 +991,7 @@ mod tests {
                 sets_controls: false,
             },
             config_errors: &errors,
+            board: Some(board),
             neighbours: &neighbours,
             camera: CameraState {
                 state: Condition::Starting,

@@ -160,6 +160,8 @@ pub struct Options {
     pub errors: Vec<ConfigError>,
     /// The board's watchdog, see [`crate::system::watchdog`].
     pub watchdog: Option<PathBuf>,
+    /// Where the box around camd says how it is, for the pages.
+    pub board: Option<PathBuf>,
 }
 
 /// Serves until SIGTERM or SIGINT. `ready` is called with the listeners' addresses once all are open.
@@ -191,6 +193,7 @@ impl Daemon {
             file,
             errors,
             watchdog,
+            board,
         } = options;
         for error in &errors {
             error!("{error}");
@@ -237,13 +240,14 @@ impl Daemon {
             listening.push(Listening { door, ready: true });
         }
         hub.set_config_errors(&errors);
+        hub.set_board(board);
         for (index, identity) in identities.iter().enumerate() {
             hub.set_identity(index, identity.as_ref());
         }
         tell_exposed(&hub);
         let source = AnySource::new(&config);
         // Last of all that may fail: once it runs, a camd that does not feed it is reset.
-        let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
+        let watchdog = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
         Ok(Daemon {
             poll,
             alarm,
@@ -260,7 +264,7 @@ impl Daemon {
             rearm: now,
             accept_retry: None,
             next_door: 0,
-            supervisor: Supervisor::new(board, now),
+            supervisor: Supervisor::new(watchdog, now),
         })
     }
 
