@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camd::encode::codec::{Codec, Recipe};
+use camd::limits::RINGS;
 use camd::picture::frame::{
     Area, Chroma, FrameBuf, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
@@ -478,30 +479,30 @@ fn pictures_for_calls_cost_no_allocation() {
 fn relayed_pictures_and_messages_cost_no_allocation() {
     let config = format!("{}{CALLS}", pattern());
     let picture = "AbC+".repeat(1000);
-    let [few, many] = [N, 10 * N].map(|count| {
+    // No more calls than one user may place at once.
+    let [few, many] = [1, RINGS].map(|calls| {
         allocations(&config, |camd| {
             let [mut alice, mut bob] = ["alice", "bob"].map(|name| User::log_in(camd.call(), name));
-            for _ in 0..count {
+            for _ in 0..calls {
                 alice.say("bob", "", Kind::Request);
                 bob.expect("alice", "", Kind::Request);
                 bob.say("alice", "", Kind::Accept);
                 alice.expect("bob", "", Kind::Accept);
-                alice.say("bob", &picture, Kind::VideoData);
-                bob.expect("alice", &picture, Kind::VideoData);
-                bob.say("alice", "how are you", Kind::Other(60));
-                alice.expect("bob", "how are you", Kind::Other(60));
-                bob.say("nobody", "", Kind::Other(60));
-                bob.expect("nobody", "not logged in", Kind::Unavailable);
+                for _ in 0..N {
+                    alice.say("bob", &picture, Kind::VideoData);
+                    bob.expect("alice", &picture, Kind::VideoData);
+                    bob.say("alice", "how are you", Kind::Other(60));
+                    alice.expect("bob", "how are you", Kind::Other(60));
+                    bob.say("nobody", "", Kind::Other(60));
+                    bob.expect("nobody", "not logged in", Kind::Unavailable);
+                }
                 bob.say("alice", "", Kind::End);
                 alice.expect("bob", "", Kind::End);
             }
         })
     });
-    println!(
-        "{few} allocations for {N} relayed calls, {many} for {}",
-        10 * N
-    );
-    assert_eq!(few, many, "for {N} and {} relayed calls", 10 * N);
+    println!("{few} allocations for a relayed call with {N} pictures, {many} for {RINGS} of them");
+    assert_eq!(few, many, "for 1 and {RINGS} relayed calls");
 }
 
 #[test]

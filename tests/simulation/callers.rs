@@ -488,7 +488,10 @@ impl Caller {
                 Kind::Accept | Kind::End => content.is_empty(),
                 Kind::Unavailable => content == "not logged in",
                 Kind::Reject if from == CAMERA => content == "in too many calls",
-                Kind::Reject => content == "this is yourself" || content == "too many calls",
+                Kind::Reject => {
+                    let own = ["this is yourself", "too many calls", "rings too often"];
+                    own.contains(&&*content) || content == "rung up by others"
+                }
                 _ => false,
             };
             assert!(known, "{:?} of {sender}: {content:?}", record.kind);
