@@ -109,6 +109,15 @@ pub const FPS_MAX: u16 = 240;
 /// 4:2:0, 3840x2160 in RGB. Resident as far as pictures need it, and most is left to a 32-bit board of 512 MB.
 pub const TURNED_BYTES: usize = 32 << 20;
 
+/// Pixels of a JPEG that is decoded: as many as can be turned in 4:2:0, 4096x3072, whatever the camera is asked for.
+pub const DECODED_PIXELS: usize = 4096 * 3072;
+/// A camera may give this many times the pixels that it is asked for, where that is more than [`DECODED_PIXELS`].
+pub const DECODED_LARGER: usize = 4;
+/// How much of the time pictures that others send may take to decode, and to encode again.
+pub const DECODE_SHARE: f64 = 0.75;
+/// What they may take at once after a rest; and all that is made of one picture.
+pub const DECODE_BURST: Duration = Duration::from_millis(250);
+
 /// adaptive: the pictures of one kind among which its clients are spread, from the listener's own to the smallest.
 pub const RUNGS: usize = 7;
 /// All JPEGs that are made of a picture have room for `limits.frame_bytes` each, and in all for this many bytes of

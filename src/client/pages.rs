@@ -282,6 +282,8 @@ struct CameraState<'a> {
     frames: u64,
     dropped: u64,
     bad: u64,
+    /// JPEGs that were not decoded: of too many pixels, or when they had taken too much time.
+    refused: u64,
     reopens: u64,
     /// Since the newest picture came in.
     age_ms: Option<u64>,
@@ -484,6 +486,7 @@ pub fn state<S: Stream, C: Source>(
             frames: counters.frames,
             dropped: counters.dropped,
             bad: counters.bad + view.renditions.failed,
+            refused: view.renditions.refused(),
             reopens: counters.reopens,
             age_ms: ms(camera.captured(), now),
         },
@@ -723,6 +726,13 @@ fn metrics<S: Stream, C: Source>(
         "counter",
         "Damaged or oversized pictures.",
         bad,
+    )?;
+    metric(
+        page,
+        "camd_camera_refused_total",
+        "counter",
+        "JPEGs not decoded: too many pixels, or too much time.",
+        view.renditions.refused(),
     )?;
     metric(
         page,
@@ -1014,6 +1024,7 @@ mod tests {
                 frames: u64::MAX,
                 dropped: u64::MAX,
                 bad: u64::MAX,
+                refused: u64::MAX,
                 reopens: u64::MAX,
                 age_ms: Some(u64::MAX),
             },

@@ -7,6 +7,7 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::asked::Asked;
+use super::budget::Budget;
 use super::hardware::Hardware;
 use super::profile::Profile;
 use super::rendition::Rendition;
@@ -50,6 +51,7 @@ pub struct Renditions {
     quality: Option<u8>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
+    budget: Budget,
     hardware: Hardware,
 }
 
@@ -75,6 +77,7 @@ impl Renditions {
             asked: Asked::new(config.limits.frame_bytes),
             quality: None,
             failed: 0,
+            budget: Budget::new(&config.camera, clock),
             hardware: Hardware::new(&config.camera, nodes),
         }
     }
@@ -82,6 +85,7 @@ impl Renditions {
     /// Takes another configuration over; see [`Renditions::new`]. What has been measured begins anew.
     pub fn reconfigure(&mut self, config: &Config) {
         self.hardware.reconfigure(&config.camera);
+        self.budget.reconfigure(&config.camera);
         self.stamp = stamp(config);
         self.made = room_for(profiles(config), config.limits.frame_bytes);
         // It may be to be cropped in another way.
@@ -243,6 +247,11 @@ impl Renditions {
         self.make(frame, profile)
     }
 
+    /// JPEGs that were not decoded: of too many pixels, or when those of others had taken too much time.
+    pub fn refused(&self) -> u64 {
+        self.budget.refused
+    }
+
     /// At which quality that JPEG was encoded, 1 to 100; `None`: it is the camera's own, or that turned without loss.
     pub fn quality(&self) -> Option<u8> {
         self.quality
@@ -293,9 +302,14 @@ impl Renditions {
                 orientation: frame.meta.turning(),
                 stamp: set(&mut self.stamp, &frame.meta),
             };
-            let result = self
-                .codec
-                .make(&frame.picture, &recipe, &mut rendition.jpeg);
+            let admitted = self.budget.admit(&frame.picture, &frame.meta);
+            let result = admitted.and_then(|()| {
+                let made = self
+                    .codec
+                    .make(&frame.picture, &recipe, &mut rendition.jpeg);
+                self.budget.spend(&self.codec.spent());
+                made
+            });
             match result {
                 Ok(()) => {
                     if let (Picture::Jpeg(jpeg), true) = (&frame.picture, frame.meta.live) {
@@ -306,13 +320,16 @@ impl Renditions {
                 }
                 Err(error) => {
                     rendition.jpeg.clear();
-                    self.failed += 1;
+                    let is_refused =
+                        matches!(error, CodecError::ManyPixels { .. } | CodecError::NoTime);
+                    let count = match is_refused {
+                        true => &mut self.budget.refused,
+                        false => &mut self.failed,
+                    };
+                    *count += 1;
                     // Once in a while, as a broken camera can do this with each frame.
-                    if self.failed.is_power_of_two() {
-                        warn!(
-                            "picture not encoded at quality {quality}: {error} ({} so far)",
-                            self.failed
-                        );
+                    if count.is_power_of_two() {
+                        warn!("picture not encoded at quality {quality}: {error} ({count} so far)");
                     }
                 }
             }
@@ -336,7 +353,12 @@ impl Renditions {
             orientation: frame.meta.turning(),
             stamp: set(&mut self.stamp, &frame.meta),
         };
-        self.codec.pixels(&frame.picture, &recipe, rows)
+        let admitted = self.budget.admit(&frame.picture, &frame.meta);
+        let refused = |_: &CodecError| self.budget.refused += 1;
+        admitted.inspect_err(refused)?;
+        let made = self.codec.pixels(&frame.picture, &recipe, rows);
+        self.budget.spend(&self.codec.spent());
+        made
     }
 
     /// Turns and crops this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again,
@@ -347,14 +369,21 @@ impl Renditions {
             turned.sequence = frame.meta.sequence;
             let orientation = frame.meta.turning();
             turned.cut = None;
-            let codec = &mut self.codec;
-            let result = match frame.meta.crop {
-                None => codec.turn(jpeg, orientation, &mut turned.jpeg),
-                Some(area) => {
-                    let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
-                    cut.map(|cut| turned.cut = Some(cut))
-                }
-            };
+            turned.jpeg.clear();
+            let (codec, budget) = (&mut self.codec, &mut self.budget);
+            // A refusal is counted and told where it is to be encoded again, which comes next.
+            let admitted = budget.admit(&frame.picture, &frame.meta);
+            let result = admitted.and_then(|()| {
+                let done = match frame.meta.crop {
+                    None => codec.turn(jpeg, orientation, &mut turned.jpeg),
+                    Some(area) => {
+                        let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
+                        cut.map(|cut| turned.cut = Some(cut))
+                    }
+                };
+                budget.spend(&codec.spent());
+                done
+            });
             if let Some(cut) = turned.cut {
                 let [wanted, cut] = [frame.meta.crop.unwrap_or(cut), cut]
                     .map(|area| orientation.turn_area(area, frame.meta.stored()));

@@ -13,9 +13,11 @@
 //! | `asked` | those that clients ask for |
 //! | `rendition` | the JPEGs of one quality, sampling and size |
 //! | `hardware` | which renditions a device makes, and when it is given up |
+//! | `budget` | what a JPEG may cost before it is decoded |
 //! | `cache` | [`Renditions`]: each made once, by the device or the processor |
 
 mod asked;
+mod budget;
 mod cache;
 mod hardware;
 mod profile;
