@@ -1,4 +1,4 @@
-//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one thread.
+//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one event loop.
 //!
 //! # One picture's way
 //!
@@ -20,8 +20,9 @@
 //! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks
 //! the protocol costs its own slot and nothing else, and the slot comes back by a deadline.
 //!
-//! All memory that a picture needs is taken at start; serving one allocates nothing. Two things that only wait have threads of
-//! their own, because nothing else holds for all there is: writing the log ([`system::logging`]), and looking up a name.
+//! All memory that a picture needs is taken at start; serving one allocates nothing. The loop is one thread. What cannot be
+//! cut into slices has a thread of its own beside it: writing the log ([`system::logging`]), looking up a name, and
+//! reckoning for TLS handshakes ([`tls`]).
 //!
 //! # One client's way
 //!
