@@ -25,6 +25,7 @@ mod monitoring;
 mod original_clients;
 mod page;
 mod peers;
+mod pipe;
 mod profiles;
 mod proxies;
 mod push_source;
