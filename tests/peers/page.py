@@ -580,7 +580,7 @@ def rebind(browser, folder, url, pid):
     assert not shows(browser, "snapshot?y")
     # As if its name had led there from the beginning.
     browser.go(evil)
-    browser.wait("a word for a person", "return document.body.innerText.includes('hosts')")
+    browser.wait("a word for a person", "return document.body?.innerText.includes('hosts')")
     assert "evil.example" in browser.run("return document.body.innerText")
     # What its owner calls it goes on working.
     for name in (own, f"{own}.local", f"{own}.home.arpa", "localhost", "127.0.0.1"):

@@ -333,11 +333,13 @@ fn kept_connections_that_ask_now_and_then() {
         let camd = camd("");
         let viewer = Viewer::watch(&camd);
         let request = b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let attack = besiege(100, camd.http(), stranger, request, b"");
-        thread::sleep(Duration::from_millis(300));
-        snapshots(&camd, "100 idle connections");
+        // More than there is room for, as in the other tests; but what is closed comes again, and all at once they would leave
+        // an owner on a busy machine no time between the connection and the request.
+        let attack = besiege(64, camd.http(), stranger, request, b"");
+        wait_until_full(&camd, "http");
+        snapshots(&camd, "64 idle connections");
         attack.end();
-        viewer.end("100 idle connections");
+        viewer.end("64 idle connections");
     });
 }
 
