@@ -230,7 +230,9 @@ impl Form {
             return put(line.end().as_bytes());
         }
         let _ = write!(Escaping(&mut line), "{message}");
-        let mut rest = str::from_utf8(line.as_bytes()).unwrap_or_default();
+        let text = str::from_utf8(line.as_bytes()).unwrap_or_default();
+        // What is said as it is names camd itself, for terminals.
+        let mut rest = text.strip_prefix("camd: ").unwrap_or(text);
         loop {
             let mut piece = Line::new(LOG_LINE);
             let _ = self.begin(&mut piece, level, target);
