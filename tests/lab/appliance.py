@@ -519,7 +519,8 @@ wpa_passphrase=it is a secret
 
 @test("Wi-Fi: wifi.conf's network is joined, on simulated radios, with WPA2, and gives an address")
 def _(lab):
-    made = lab.card(camd_toml=PATTERN, wifi_conf='# home\r\nssid = Lab\'s "net"\r\npassword = it is a secret\r\ncountry = DE\r\n')
+    # Not the name that the guests of other tests have by their serial number.
+    made = lab.card(camd_toml=PATTERN, hostname="radio\n", wifi_conf='# home\r\nssid = Lab\'s "net"\r\npassword = it is a secret\r\ncountry = DE\r\n')
     hook = WIFI_HOOK + lab.load("7", "mac80211_hwsim", parameters="radios=2")
     hook += f"# file {lab.hostapd} lab/hostapd\nchmod 755 /lab/hostapd\n"
     box = lab.boot(made, hook=hook)
