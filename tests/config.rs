@@ -1369,7 +1369,7 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["a string"]);
             }
-            Kind::Text { .. } => {
+            Kind::Text { .. } | Kind::Path { .. } => {
                 let (good, bad) = texts(setting.section, setting.key);
                 for text in good {
                     accept(setting, &format!("\"{text}\""));

@@ -17,7 +17,7 @@ use super::sections::{
     CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
     NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
 };
-use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
+use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, is_path};
 use super::url::{self, Url};
 use crate::limits::{
     DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, MAX_USERS,
@@ -1064,6 +1064,12 @@ fn set(
             if !set(config, text) {
                 return Err(wrong(format!("{} is not valid", quoted(text))));
             }
+        }
+        (Kind::Path { set }, DeValue::String(text)) => {
+            if !is_path(text) {
+                return Err(wrong(format!("{} is not valid", quoted(text))));
+            }
+            set(config, PathBuf::from(&**text));
         }
         (Kind::Password { set }, DeValue::String(text)) => {
             let secret = Secret::new(text);

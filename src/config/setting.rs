@@ -228,6 +228,11 @@ pub enum Kind {
         /// Puts it into its field.
         set: fn(&mut Config, &str) -> bool,
     },
+    /// The absolute path of a file.
+    Path {
+        /// Puts it into its field.
+        set: fn(&mut Config, PathBuf),
+    },
     /// A string that no error may show.
     Password {
         /// Puts it into its field.
@@ -304,6 +309,7 @@ impl fmt::Display for Kind {
             Kind::Text { allowed, .. }
             | Kind::Hidden { allowed, .. }
             | Kind::List { allowed, .. } => f.write_str(allowed),
+            Kind::Path { .. } => f.write_str("an absolute path"),
             Kind::Password { .. } => write!(f, "1 to {PASSWORD} characters"),
             Kind::Url { .. } => f.write_str("http://[USER:PASSWORD@]HOST[:PORT]/PATH, or https://"),
             Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
@@ -357,9 +363,14 @@ fn is_shm_key(text: &str) -> bool {
     (1..=SINK_KEY).contains(&text.chars().count()) && !text.contains('\0')
 }
 
+/// An absolute path, as a system call takes it.
+pub(super) fn is_path(text: &str) -> bool {
+    Path::new(text).is_absolute() && !text.contains('\0')
+}
+
 /// What fits sockaddr_un, with a NUL behind it.
 fn is_socket_path(text: &str) -> bool {
-    Path::new(text).is_absolute() && !text.contains('\0') && text.len() <= 107
+    is_path(text) && text.len() <= 107
 }
 
 /// What `chroma` may be.
@@ -444,12 +455,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "v4l2: the camera's device; its names in /dev/v4l/by-id/ and by-path/ stay the same when you replug it.",
         absent: Absent::Default(r#""/dev/video0""#),
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                c.camera.device = PathBuf::from(text);
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| c.camera.device = path,
         },
     },
     Setting {
@@ -570,12 +577,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                c.camera.password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| c.camera.password_file = Some(path),
         },
     },
     Setting {
@@ -795,12 +798,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                c.call.password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| c.call.password_file = Some(path),
         },
     },
     Setting {
@@ -836,12 +835,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                user(c).password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| user(c).password_file = Some(path),
         },
     },
     Setting {
@@ -928,12 +923,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "tls: a file with the certificate and those that lead to its issuer (PEM); not set: camd makes one of its own at its first start.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                listener(c).certificate = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| listener(c).certificate = Some(path),
         },
     },
     Setting {
@@ -942,12 +933,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "tls: a file with the certificate's key (PEM), best one for ECDSA with P-256.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                listener(c).key = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| listener(c).key = Some(path),
         },
     },
     Setting {
@@ -1234,12 +1221,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "call: a file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[CALL],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                listener(c).password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| listener(c).password_file = Some(path),
         },
     },
     Setting {
