@@ -268,9 +268,9 @@ pub const HANDSHAKES: usize = 48;
 /// See [`HANDSHAKES`].
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
 /// TLS handshakes that one address may begin each second, and at once. Others wait, up to `head_timeout`.
-pub const HANDSHAKES_PER_SECOND: f64 = 10.0;
+pub const HANDSHAKES_PER_SECOND: u32 = 10;
 /// See [`HANDSHAKES_PER_SECOND`].
-pub const HANDSHAKES_AT_ONCE: f64 = 20.0;
+pub const HANDSHAKES_AT_ONCE: u32 = 20;
 /// Addresses for which that is counted: those that were heard of last.
 pub const HANDSHAKE_ADDRESSES: usize = 128;
 /// Connections accepted in one turn of the event loop, by all listeners together: each takes a third of a millisecond on

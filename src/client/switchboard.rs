@@ -37,6 +37,7 @@ use crate::limits::{
     CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_USERS, RING_EVERY, RINGING, RINGS, RINGS_AT,
     USERS,
 };
+use crate::measure::bucket::Buckets;
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::{Kind, Name};
 use crate::protocol::name::Looks;
@@ -131,15 +132,6 @@ pub enum Taken {
     ByUser,
 }
 
-/// How often a client has rung others, of late.
-#[derive(Clone, Copy, Debug)]
-struct Rings {
-    client: Client,
-    left: u32,
-    /// When `left` was right.
-    at: Instant,
-}
-
 /// A listener's camera.
 struct Camera {
     name: Name,
@@ -157,7 +149,8 @@ pub struct Switchboard {
     looks: FnvIndexMap<(u8, Looks), Client, USERS>,
     /// Those of the configuration.
     kept: heapless::Vec<Looks, MAX_USERS>,
-    rings: heapless::Vec<Rings, MAX_CLIENTS>,
+    /// How often each of them has rung others of late.
+    rings: Buckets<Client, MAX_CLIENTS>,
     calls: heapless::Vec<Call, { MAX_CLIENTS * CALLS_PLACED }>,
     /// For each listener, if it is one for calls.
     cameras: heapless::Vec<Option<Camera>, MAX_LISTENERS>,
@@ -177,7 +170,7 @@ impl Switchboard {
             users: FnvIndexMap::new(),
             looks: FnvIndexMap::new(),
             kept: kept(users),
-            rings: heapless::Vec::new(),
+            rings: Buckets::new(RINGS, RING_EVERY),
             calls: heapless::Vec::new(),
             cameras: listeners.iter().map(camera).collect(),
         }
@@ -295,7 +288,7 @@ impl Switchboard {
             (Kind::Request, None) if self.rung(to) == RINGS_AT => {
                 effect(tell(client, receiver, Kind::Reject, "rung up by others"));
             }
-            (Kind::Request, None) if !self.may_ring(client, now) => {
+            (Kind::Request, None) if !self.rings.take(client, now) => {
                 effect(tell(client, receiver, Kind::Reject, "rings too often"));
             }
             (Kind::Request, None) => {
@@ -307,7 +300,7 @@ impl Switchboard {
                 return Route::Forward(to);
             }
             (Kind::Request, Some(call)) if call.ringing.is_some() && call.caller == client => {
-                if self.may_ring(client, now) {
+                if self.rings.take(client, now) {
                     return Route::Forward(to);
                 }
             }
@@ -410,7 +403,7 @@ impl Switchboard {
         });
         self.users.remove(&user);
         self.looks.remove(&(user.listener, user.name.looks()));
-        self.rings.retain(|rings| rings.client != client);
+        self.rings.forget(client);
     }
 
     /// When [`Switchboard::expire`] has something to do.
@@ -459,32 +452,6 @@ impl Switchboard {
     fn rung(&self, client: Client) -> usize {
         let is_it = |call: &&Call| call.callee == Party::Client(client) && call.ringing.is_some();
         self.calls.iter().filter(is_it).count()
-    }
-
-    /// Whether a client may ring somebody now: [`RINGS`] times at once, and then once in [`RING_EVERY`].
-    fn may_ring(&mut self, client: Client, now: Instant) -> bool {
-        let found = self.rings.iter().position(|rings| rings.client == client);
-        let index = found.unwrap_or_else(|| {
-            let fresh = Rings {
-                client,
-                left: RINGS,
-                at: now,
-            };
-            let added = self.rings.push(fresh);
-            assert!(added.is_ok(), "there is room for all clients");
-            self.rings.len() - 1
-        });
-        let rings = &mut self.rings[index];
-        let since = now.saturating_duration_since(rings.at).as_millis();
-        let gained = since / RING_EVERY.as_millis();
-        if gained > 0 {
-            let gained = u32::try_from(gained).unwrap_or(RINGS).min(RINGS);
-            rings.left = (rings.left + gained).min(RINGS);
-            rings.at = now;
-        }
-        let may = rings.left > 0;
-        rings.left = rings.left.saturating_sub(1);
-        may
     }
 
     fn add(&mut self, call: Call) {

@@ -22,6 +22,7 @@ use crate::limits::{
     HANDSHAKE_ADDRESSES, HANDSHAKES, HANDSHAKES_AT_ONCE, HANDSHAKES_PER_ADDRESS,
     HANDSHAKES_PER_SECOND, LINGER_CLOSE,
 };
+use crate::measure::bucket::Buckets;
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 use crate::tls::handshake::{Handshake, Step};
@@ -40,20 +41,8 @@ This port speaks https: write https:// in place of http:// in front of the addre
 /// Reads of one connection in one turn, of what nobody wants to know any more.
 const READS_PER_TURN: usize = 8;
 
-/// What an address may still begin: up to [`HANDSHAKES_AT_ONCE`], and [`HANDSHAKES_PER_SECOND`] more each second.
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    address: Address,
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn at(&self, now: Instant) -> f64 {
-        let time = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.left + HANDSHAKES_PER_SECOND * time).min(HANDSHAKES_AT_ONCE)
-    }
-}
+/// From one handshake to the next of an address, at the rate that is allowed.
+const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / HANDSHAKES_PER_SECOND as u64);
 
 /// A connection before its handshake is done.
 struct Place {
@@ -100,7 +89,8 @@ pub struct Handshakes {
     worker: Option<Worker>,
     /// What it knows, once it was asked.
     kernel: Option<Kernel>,
-    allowances: heapless::Vec<Allowance, HANDSHAKE_ADDRESSES>,
+    /// What each address may still begin.
+    begun: Buckets<Address, HANDSHAKE_ADDRESSES>,
     next: u64,
     /// The first token of theirs, and that of the worker's waker.
     tokens: (usize, Token),
@@ -113,7 +103,7 @@ impl Handshakes {
             places: [const { None }; HANDSHAKES],
             worker: None,
             kernel: None,
-            allowances: heapless::Vec::new(),
+            begun: Buckets::new(HANDSHAKES_AT_ONCE, INTERVAL),
             next: 0,
             tokens: (first, waker),
         }
@@ -226,10 +216,8 @@ impl Handshakes {
                     begun: false,
                     ..
                 } if !is_busy => {
-                    let lacks = (1.0 - self.left(place.address, now)).max(0.0);
-                    // A nanosecond more than reckoning with fractions may be short of.
-                    let wait = Duration::from_secs_f64(lacks / HANDSHAKES_PER_SECOND);
-                    late.min(now + wait + Duration::from_micros(1))
+                    let wait = self.begun.of(place.address).wait(now);
+                    late.min(now + wait)
                 }
                 _ => late,
             }
@@ -370,31 +358,6 @@ impl Handshakes {
         handshake.put(outcome.connection);
     }
 
-    fn left(&self, address: Address, now: Instant) -> f64 {
-        let known = self.allowances.iter().find(|it| it.address == address);
-        known.map_or(HANDSHAKES_AT_ONCE, |it| it.at(now))
-    }
-
-    fn spend(&mut self, address: Address, now: Instant) {
-        let left = self.left(address, now) - 1.0;
-        let new = Allowance {
-            address,
-            left,
-            at: now,
-        };
-        let known = |it: &Allowance| it.address == address;
-        if let Some(index) = self.allowances.iter().position(known) {
-            self.allowances[index] = new;
-        } else if self.allowances.push(new).is_err() {
-            // Whoever has most left loses least by being forgotten.
-            let most = (0..self.allowances.len()).max_by(|&a, &b| {
-                let (a, b) = (&self.allowances[a], &self.allowances[b]);
-                a.at(now).total_cmp(&b.at(now))
-            });
-            self.allowances[most.expect("the table is full")] = new;
-        }
-    }
-
     /// Gives the worker its next job, if it is free and there is one.
     fn give(&mut self, now: Instant) {
         if self.worker.as_ref().is_none_or(Worker::is_busy) {
@@ -405,13 +368,12 @@ impl Handshakes {
             let Stage::Shaking { ready, begun, .. } = &place.stage else {
                 return None;
             };
-            let left = self.left(place.address, now);
-            (*ready && (*begun || left >= 1.0)).then_some((index, left, place.id))
+            let bucket = self.begun.of(place.address);
+            let may = *begun || bucket.wait(now).is_zero();
+            (*ready && may).then_some((index, bucket.used(now), place.id))
         });
-        let next = waiting.max_by(|(_, a, first), (_, b, second)| {
-            // Of two of the same address the older one.
-            a.total_cmp(b).then(second.cmp(first))
-        });
+        // Of two of the same address the older one.
+        let next = waiting.min_by_key(|&(_, used, id)| (used, id));
         let Some((index, ..)) = next else {
             return;
         };
@@ -432,7 +394,7 @@ impl Handshakes {
             });
         }
         if is_new {
-            self.spend(address, now);
+            self.begun.take(address, now);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::limits::{
     LOG_PEER_MESSAGES, LOG_PEERS, LOG_PEERS_BURST, LOG_PEERS_INTERVAL, LOG_SUMMARY,
 };
-use crate::measure::said::Bucket;
+use crate::measure::bucket::Bucket;
 
 /// An address that was quiet for this long begins anew.
 const FORGET: Duration = Duration::from_secs(3600);
