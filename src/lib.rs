@@ -49,7 +49,7 @@
 //! | [`text`] | text of unknown origin, made fit to be read |
 //! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
-//! | [`system`] | the kernel's edges: the log, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`system`] | the kernel's edges: the log, where peers are, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
 //! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |

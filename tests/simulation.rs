@@ -928,7 +928,7 @@ impl World {
         let is_local = peer.is_empty();
         let locals = |world: &World| {
             let slots = world.hub.clients().map(|(_, slot)| slot);
-            let places = slots.filter(|slot| !slot.refusal && slot.origin.is_local());
+            let places = slots.filter(|slot| !slot.refusal && slot.origin.is_here());
             places
                 .filter(|slot| slot.listener == listener || slot.kept == Some(Kept::Local))
                 .count()
@@ -1020,7 +1020,7 @@ impl World {
             kept.extend(beyond);
             for slot in places() {
                 match slot.kept {
-                    Some(Kept::Local) => assert!(slot.origin.is_local()),
+                    Some(Kept::Local) => assert!(slot.origin.is_here()),
                     Some(Kept::User) => {
                         assert!(slot.session().is_some_and(Protocol::is_logged_in));
                         continue;
@@ -1031,7 +1031,7 @@ impl World {
                 let same = places().filter(|other| other.origin == slot.origin);
                 let (own, share) = (same.filter(ordinary).count(), listener.config.share());
                 assert!(
-                    slot.origin.is_local() || own <= share,
+                    slot.origin.is_here() || own <= share,
                     "{} has {own} places at {index}, and may have {share}",
                     slot.origin
                 );

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::address::Address;
 use crate::limits::{ADDRESSES_COUNTED, CONNECTS_AT_ONCE, CONNECTS_PER_SECOND};
 use crate::measure::bucket::Buckets;
+use crate::system::household::Household;
 
 /// From one connection to the next, at the rate that is allowed.
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / CONNECTS_PER_SECOND as u64);
 
 /// One bucket for each address that has made connections lately.
 #[derive(Debug)]
-pub struct Arrivals(Buckets<Address, ADDRESSES_COUNTED>);
+pub struct Arrivals(Buckets<Household, ADDRESSES_COUNTED>);
 
 impl Default for Arrivals {
     /// None yet.
@@ -22,8 +22,8 @@ impl Default for Arrivals {
 
 impl Arrivals {
     /// A connection comes. Whether it may. This machine's own always may.
-    pub fn allows(&mut self, address: Address, now: Instant) -> bool {
-        address.is_local() || self.0.take(address, now)
+    pub fn allows(&mut self, address: Household, now: Instant) -> bool {
+        address.is_here() || self.0.take(address, now)
     }
 }
 
@@ -31,8 +31,8 @@ impl Arrivals {
 mod tests {
     use super::*;
 
-    fn address(n: u32) -> Address {
-        Address::V4(std::net::Ipv4Addr::from_bits(n))
+    fn address(n: u32) -> Household {
+        Household::V4(std::net::Ipv4Addr::from_bits(n))
     }
 
     #[test]
@@ -49,7 +49,7 @@ mod tests {
             allowed(address(1), now + 60 * second, 1000),
             CONNECTS_AT_ONCE
         );
-        assert_eq!(allowed(Address::Local, now, 10_000), 10_000);
+        assert_eq!(allowed(Household::Here, now, 10_000), 10_000);
     }
 
     #[test]

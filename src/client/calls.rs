@@ -18,9 +18,9 @@ use crate::limits::{PASSWORD, USER_NAME};
 use crate::picture::frame::FrameMeta;
 use crate::protocol::Protocol;
 use crate::protocol::call::{self, Connection, Kind, Name, note};
-use crate::protocol::network::Place;
 use crate::protocol::session::{CloseReason, NoRoom, Violation};
 use crate::protocol::user::{Access, User, Verdict};
+use crate::system::household::Household;
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 
@@ -332,7 +332,7 @@ fn prove<S: Stream>(
         Proof::Lacks("too many wrong passwords from this address; try again later");
     let id = table.id(index);
     let (slot, listener) = table.with_listener(index);
-    let place = Place::of(slot.address());
+    let place = Household::of(slot.address());
     let password = Connection::record(slot.input()).password();
     if let Some(own) = &listener.config.password {
         return Some(match door.ask_for(own, &password, place, now) {

@@ -8,7 +8,7 @@
 //! # What a guess costs others
 //!
 //! - No turn becomes longer than by [`GUESS_SLICE`].
-//! - After [`WRONG_AT_ONCE`] wrong ones a [`Place`] waits, and nothing of what it shows is looked at meanwhile. The same
+//! - After [`WRONG_AT_ONCE`] wrong ones a [`Household`] waits, and nothing of what it shows is looked at meanwhile. The same
 //!   wrong one again is none: a page in a forgotten window repeats its old password for ever.
 //! - [`GUESSES`] wait at most, [`GUESSES_OF_PLACE`] of them from one place. Places where somebody has logged in before come
 //!   first, and there is always room for them.
@@ -29,8 +29,8 @@ use crate::limits::{
     FORGOTTEN, GUESS_SLICE, GUESSERS, GUESSERS_KNOWN, GUESSES, GUESSES_OF_PLACE, MAX_USERS,
     WAIT_FIRST, WAIT_MAX, WRONG_AT_ONCE,
 };
-use crate::protocol::network::Place;
 use crate::protocol::user::{User, Verdict};
+use crate::system::household::Household;
 use crate::system::random;
 
 /// Iterations between two looks at the clock: some 0.2 ms on the slowest boards.
@@ -117,7 +117,7 @@ impl Known {
 /// A place from where somebody has tried.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    place: Place,
+    place: Household,
     /// Wrong ones that count.
     wrong: u32,
     /// The last of them.
@@ -132,7 +132,7 @@ struct Entry {
 
 /// A password that is to be held against a hash.
 struct Job {
-    place: Place,
+    place: Household,
     digest: Digest,
     /// Who it would be; `None`: nobody, whatever comes of it.
     user: Option<Rc<User>>,
@@ -214,7 +214,7 @@ impl Door {
     pub fn ask(
         &mut self,
         shown: Shown<'_>,
-        place: Place,
+        place: Household,
         client: ClientId,
         now: Instant,
     ) -> Answer {
@@ -268,7 +268,13 @@ impl Door {
     }
 
     /// Looks at a password that is not that of a user, but of a listener.
-    pub fn ask_for(&mut self, own: &Secret, password: &str, place: Place, now: Instant) -> Plain {
+    pub fn ask_for(
+        &mut self,
+        own: &Secret,
+        password: &str,
+        place: Household,
+        now: Instant,
+    ) -> Plain {
         let digest = self.digest(Shown::Password { name: "", password });
         match self.waits(place, digest, now) {
             Some(Some(seconds)) => Plain::Later(seconds),
@@ -330,7 +336,7 @@ impl Door {
     }
 
     /// Whether nothing is looked at now, and for how many seconds; `Some(None)`: it is known to be wrong.
-    fn waits(&mut self, place: Place, digest: Digest, now: Instant) -> Option<Option<u32>> {
+    fn waits(&mut self, place: Household, digest: Digest, now: Instant) -> Option<Option<u32>> {
         let entry = self.entries.iter_mut().find(|entry| entry.place == place)?;
         if now.saturating_duration_since(entry.last) >= FORGOTTEN {
             entry.wrong = 0;
@@ -345,7 +351,7 @@ impl Door {
     }
 
     /// What has come of a guess from there: the wrong one, or a right one.
-    fn note(&mut self, place: Place, wrong: Option<Digest>, now: Instant) {
+    fn note(&mut self, place: Household, wrong: Option<Digest>, now: Instant) {
         let found = self.entries.iter().position(|entry| entry.place == place);
         let index = found.unwrap_or_else(|| self.make_room(now));
         let fresh = Entry {
@@ -390,7 +396,7 @@ impl Door {
         least.expect("it is full").0
     }
 
-    fn is_known(&self, place: Place) -> bool {
+    fn is_known(&self, place: Household) -> bool {
         let mut entries = self.entries.iter();
         entries.any(|entry| entry.place == place && entry.is_known)
     }
@@ -496,8 +502,8 @@ mod tests {
         )
     }
 
-    fn from(number: u32) -> Place {
-        Place::of(Some(IpAddr::from(number.to_be_bytes())))
+    fn from(number: u32) -> Household {
+        Household::of(Some(IpAddr::from(number.to_be_bytes())))
     }
 
     fn client(index: u16) -> ClientId {

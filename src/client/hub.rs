@@ -25,12 +25,12 @@ use crate::measure::times::first;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::http::Claim;
-use crate::protocol::network::Place;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::protocol::user::Verdict;
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::system::household::Household;
 use crate::tls::identity::Identity;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
@@ -392,7 +392,7 @@ impl<S: Stream> Hub<S> {
         let client = self.table.id(index);
         let (slot, listener) = self.table.with_listener(index);
         let place = match slot.session() {
-            Some(Protocol::Http(http)) => Place::of(http.client()),
+            Some(Protocol::Http(http)) => Household::of(http.client()),
             other => unreachable!("{other:?} shows nothing"),
         };
         let shown = match claim {

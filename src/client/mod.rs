@@ -8,7 +8,6 @@
 //! | [`subscription`] | which pictures a client is to get, and which it got |
 //! | [`adapt`] | which level of quality a client's link can carry |
 //! | [`listener`] | a listener, as far as its clients are concerned |
-//! | [`address`] | which clients share places as one address |
 //! | [`arrivals`] | how fast addresses make connections |
 //! | [`places`] | who gets a place, and who gives way where there is none |
 //! | [`table`] | all slots: who is let in, who has something to do, and the end |
@@ -18,7 +17,6 @@
 //! | [`hub`] | hands each new picture to those who wait for one, and lets the others act |
 
 pub mod adapt;
-pub mod address;
 pub mod arrivals;
 mod board;
 mod calls;

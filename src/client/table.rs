@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use log::{Level, debug};
 
-use super::address::Address;
 use super::arrivals::Arrivals;
 use super::link::Stream;
 use super::listener::Listener;
 use super::places::{self, Asker, Found, Spare};
-use super::slot::{Kept, Peer, Slot, address_of};
+use super::slot::{Kept, Peer, Slot};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
 use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::{CloseReason, NoRoom};
+use crate::system::household::{Household, address_of};
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 
@@ -187,7 +187,7 @@ impl<S: Stream> Table<S> {
         now: Instant,
     ) -> Result<usize, S> {
         let ip = address_of(&peer);
-        let address = Address::of(ip);
+        let address = Household::sharing(ip);
         let info = &mut self.listeners[listener];
         if !info.is_user() && !self.arrivals.allows(address, now) {
             info.reset(&peer);
@@ -314,7 +314,7 @@ impl<S: Stream> Table<S> {
             let own = places.filter(|it| it.origin == slot.origin).count();
             if beyond > 0 {
                 beyond -= 1;
-            } else if slot.origin.is_local() || own <= share {
+            } else if slot.origin.is_here() || own <= share {
                 self.slots[index].kept = None;
             }
         }

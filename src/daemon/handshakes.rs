@@ -15,14 +15,14 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token, Waker};
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::client::address::Address;
-use crate::client::slot::{Peer, address_of};
+use crate::client::slot::Peer;
 use crate::daemon::net::Connection;
 use crate::limits::{
     HANDSHAKE_ADDRESSES, HANDSHAKES, HANDSHAKES_AT_ONCE, HANDSHAKES_PER_ADDRESS,
     HANDSHAKES_PER_SECOND, LINGER_CLOSE,
 };
 use crate::measure::bucket::Buckets;
+use crate::system::household::{Household, address_of};
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 use crate::tls::handshake::{Handshake, Step};
@@ -50,7 +50,7 @@ struct Place {
     id: u64,
     socket: TcpStream,
     peer: Peer,
-    address: Address,
+    address: Household,
     listener: usize,
     /// Plain HTTP is answered.
     speaks_http: bool,
@@ -90,7 +90,7 @@ pub struct Handshakes {
     /// What it knows, once it was asked.
     kernel: Option<Kernel>,
     /// What each address may still begin.
-    begun: Buckets<Address, HANDSHAKE_ADDRESSES>,
+    begun: Buckets<Household, HANDSHAKE_ADDRESSES>,
     next: u64,
     /// The first token of theirs, and that of the worker's waker.
     tokens: (usize, Token),
@@ -130,7 +130,7 @@ impl Handshakes {
         if self.worker.is_none() {
             self.worker = Some(Worker::start(Waker::new(registry, self.tokens.1)?)?);
         }
-        let address = Address::of(address_of(&peer));
+        let address = Household::sharing(address_of(&peer));
         let handshake = Handshake::new(config).map_err(io::Error::other)?;
         let index = self.room_for(address);
         self.next += 1;
@@ -155,9 +155,9 @@ impl Handshakes {
         Ok(())
     }
 
-    fn room_for(&mut self, address: Address) -> usize {
+    fn room_for(&mut self, address: Household) -> usize {
         let places = self.places.iter().flatten();
-        let of = |address: Address| {
+        let of = |address: Household| {
             let places = self.places.iter().flatten();
             places.filter(|place| place.address == address).count()
         };

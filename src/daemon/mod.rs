@@ -24,7 +24,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::hub::Hub;
 use crate::client::places::Spare;
-use crate::client::slot::{Peer, address_of};
+use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
 use crate::daemon::alarm::Alarm;
@@ -40,6 +40,7 @@ use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::system::household::address_of;
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 use crate::system::watchdog::Watchdog;

@@ -1,7 +1,7 @@
 //! Addresses of clients: which network they are in, and whom they may stand for.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// A network as CIDR has it (RFC 4632, RFC 4291): an address, and how many of its first bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,30 +68,6 @@ fn first(address: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
-/// Where a client is, as far as that tells people apart: an IPv4 address; of an IPv6 address the first half, as a household
-/// has a network of that size to choose addresses from; or this machine, by a Unix socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// By a Unix socket.
-    Here,
-    /// An IPv4 address, or the first address of a /64.
-    At(IpAddr),
-}
-
-impl Place {
-    /// That of an address; `None`: a Unix socket.
-    pub fn of(address: Option<IpAddr>) -> Place {
-        match address.map(|address| address.to_canonical()) {
-            None => Place::Here,
-            Some(IpAddr::V4(address)) => Place::At(address.into()),
-            Some(IpAddr::V6(address)) => {
-                let half = address.to_bits() >> 64 << 64;
-                Place::At(Ipv6Addr::from_bits(half).into())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,15 +108,5 @@ mod tests {
         ] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_household_is_one_place() {
-        let place = |address: &str| Place::of(Some(address.parse().unwrap()));
-        assert_eq!(place("2001:db8::1"), place("2001:db8::ffff:1"));
-        assert_ne!(place("2001:db8::1"), place("2001:db8:0:1::1"));
-        assert_eq!(place("::ffff:10.0.0.1"), place("10.0.0.1"));
-        assert_ne!(place("10.0.0.1"), place("10.0.0.2"));
-        assert_ne!(Place::of(None), place("127.0.0.1"));
     }
 }

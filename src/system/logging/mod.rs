@@ -27,7 +27,8 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::limits::{LOG_FLUSH, LOG_KERNEL_LINE, LOG_LINE};
 use crate::measure::said::Times;
-use crate::system::logging::peers::{Incident, Origin, Peers};
+use crate::system::household::Household;
+use crate::system::logging::peers::{Incident, Peers};
 use crate::system::logging::queue::{Line, Queue, Task, write_all};
 use crate::system::logging::stream::{Place, Stream, standard_error};
 use crate::text::{Escaping, start_of};
@@ -137,11 +138,11 @@ pub fn say(line: impl fmt::Display) {
 }
 
 /// Says something that a peer has brought about, with the number of times that it did, unless there was enough of that.
-/// `peer`: as it is shown, see [`Origin::of`].
+/// `peer`: as it is shown, see [`Household::of_peer`].
 pub fn say_of_peer(level: Level, incident: Incident, peer: &str, message: fmt::Arguments<'_>) {
     let (times, deadline) = {
         let mut peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = peers.note(incident, Origin::of(peer), Instant::now());
+        let times = peers.note(incident, Household::of_peer(peer), Instant::now());
         (times, peers.deadline())
     };
     match times {
