@@ -85,6 +85,8 @@ pub struct Done {
 /// All of them.
 pub struct Handshakes {
     places: [Option<Box<Place>>; HANDSHAKES],
+    /// Those below which all taken ones are: what is done in each turn looks at no more than these.
+    used: usize,
     /// Started with the first of them.
     worker: Option<Worker>,
     /// What it knows, once it was asked.
@@ -101,6 +103,7 @@ impl Handshakes {
     pub fn new(first: usize, waker: Token) -> Handshakes {
         Handshakes {
             places: [const { None }; HANDSHAKES],
+            used: 0,
             worker: None,
             kernel: None,
             begun: Buckets::new(HANDSHAKES_AT_ONCE, INTERVAL),
@@ -152,6 +155,7 @@ impl Handshakes {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut place.socket, Token(self.tokens.0 + index), interest)?;
         self.places[index] = Some(Box::new(place));
+        self.used = self.used.max(index + 1);
         Ok(())
     }
 
@@ -204,7 +208,7 @@ impl Handshakes {
     /// When one of them will be late, or the next may begin.
     pub fn deadline(&self, patience: Duration, now: Instant) -> Option<Instant> {
         let is_busy = self.worker.as_ref().is_some_and(Worker::is_busy);
-        let places = self.places.iter().flatten();
+        let places = self.places[..self.used].iter().flatten();
         let ends = places.map(|place| {
             let late = match place.stage {
                 Stage::Leaving { until } => until,
@@ -238,7 +242,7 @@ impl Handshakes {
             self.take_back(outcome, now, &name);
         }
         let mut more = false;
-        for index in 0..HANDSHAKES {
+        for index in 0..self.used {
             let Some(place) = &mut self.places[index] else {
                 continue;
             };
@@ -253,6 +257,8 @@ impl Handshakes {
             }
         }
         self.give(now);
+        let free = self.places[..self.used].iter().rev();
+        self.used -= free.take_while(|place| place.is_none()).count();
         more
     }
 
@@ -363,7 +369,8 @@ impl Handshakes {
         if self.worker.as_ref().is_none_or(Worker::is_busy) {
             return;
         }
-        let waiting = self.places.iter().enumerate().filter_map(|(index, place)| {
+        let places = self.places[..self.used].iter().enumerate();
+        let waiting = places.filter_map(|(index, place)| {
             let place = place.as_ref()?;
             let Stage::Shaking { ready, begun, .. } = &place.stage else {
                 return None;
