@@ -538,11 +538,12 @@ impl Daemon {
             let kept = done.push(it);
             assert!(kept.is_ok(), "no more than there are places");
         });
-        for Done {
+        // From its end: an iterator would take all of the room along, in every turn.
+        while let Some(Done {
             connection,
             peer,
             listener,
-        } in done
+        }) = done.pop()
         {
             if let Ok(client) = hub.admit(connection, peer, listener, now) {
                 register_client(hub, poll.registry(), client);
