@@ -1,10 +1,12 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
 pub mod household;
+pub mod jail;
 pub mod logging;
 pub mod names;
 pub mod random;
 pub mod ring;
+pub mod shared;
 pub mod shm;
 pub mod tcp;
 pub mod unix_socket;
