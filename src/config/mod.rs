@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod escape;
+pub mod named;
 mod password_hash;
 mod read;
 mod secret;
@@ -28,6 +29,7 @@ pub use sections::{
 };
 pub use url::Url;
 
+use crate::system::broker;
 use error::line_at;
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
@@ -82,7 +84,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
             message,
         }]
     };
-    let bytes = std::fs::read(path).map_err(|e| error(None, format!("cannot be read: {e}")))?;
+    let bytes = broker::read(path).map_err(|e| error(None, format!("cannot be read: {e}")))?;
     let text = std::str::from_utf8(&bytes).map_err(|e| {
         let line = line_at(&bytes, e.valid_up_to());
         error(

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::escape::decode;
 use crate::limits::{LOGIN_NAME_BYTES, PASSWORD, TOKEN, TOKEN_MIN};
+use crate::system::broker;
 
 /// A password: 1 to [`PASSWORD`] UTF-16 units, as a QString counts them. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +24,7 @@ impl Secret {
 
     /// The first line of the file at `path`, without its end. The error says what is wrong with it.
     pub fn from_file(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+        let text = broker::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
         let line = text.lines().next().unwrap_or_default();
         Secret::new(line).ok_or_else(|| {
             format!("its first line is not a password of 1 to {PASSWORD} characters")

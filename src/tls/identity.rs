@@ -21,6 +21,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::fingerprint::Fingerprint;
+use crate::system::broker;
 
 /// The file of the box's own certificate and key, in camd's state folder.
 const OWN: &str = "tls.pem";
@@ -52,8 +53,8 @@ pub enum Wrong {
 impl Identity {
     /// Reads a certificate, with those that lead to its issuer behind it, and its key.
     pub fn load(certificate: &Path, key: &Path) -> Result<Identity, Wrong> {
-        let chain = fs::read(certificate).map_err(|e| Wrong::Certificate(cannot_read(&e)))?;
-        let key = fs::read(key).map_err(|e| Wrong::Key(cannot_read(&e)))?;
+        let chain = broker::read(certificate).map_err(|e| Wrong::Certificate(cannot_read(&e)))?;
+        let key = broker::read(key).map_err(|e| Wrong::Key(cannot_read(&e)))?;
         Identity::parse(&chain, &key)
     }
 

@@ -371,7 +371,7 @@ def _(lab):
 @test("camd runs without any privilege, nobody can log in, and the root folder is not camd's to write")
 def _(lab):
     box = running(lab)
-    status = box.run("cat /proc/$(pidof camd)/status")
+    status = box.run("cat /proc/$(pidof -s camd)/status")
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     check(fields["Uid"].split() == ["100"] * 4 and fields["Gid"].split() == ["100"] * 4, f"{fields['Uid']}")
     check(fields["Groups"].split() == ["44"], f"groups {fields['Groups']}")

@@ -569,6 +569,24 @@ def _(lab):
     return "KiB " + ", ".join(memory)
 
 
+@test("sandbox: on in every thread, and the camera comes back through the broker")
+def _(lab):
+    lab.session(SINGLE)
+    session = lab.start(SINGLE, linger=1)
+    lines = [line for line in session.log(1000).splitlines() if "sandbox: " in line]
+    # This kernel has both.
+    check(len(lines) == 1 and "sandbox: on: system calls (seccomp), files" in lines[0], f"said {lines}")
+    for _ in range(2):
+        session.connect()
+        session.see()
+        for field, value in (("Seccomp", "2"), ("NoNewPrivs", "1")):
+            found = session.guest.run(f"grep -h ^{field}: /proc/{session.pid}/task/*/status").split()
+            check(len(found) >= 4 and set(found[1::2]) == {value}, f"{field}: {found}")
+        session.leave()
+        wait_until(lambda: not session.holds_camera(), 10, "linger_s is 1: the device is closed")
+    return lines[0].split("sandbox: ")[1]
+
+
 @test("SIGTERM: exit code 0 within a second, and the device is free")
 def _(lab):
     times = []
