@@ -11,9 +11,17 @@ use camd::command::fetch::{self, FetchOptions};
 use camd::config::{self, Config, ListenerConfig};
 use camd::daemon;
 use camd::daemon::Options;
+use camd::encode::cell::launch;
 use camd::protocol::ProtocolKind;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == launch::ARGUMENT)
+    {
+        return launch::main();
+    }
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {

@@ -12,6 +12,7 @@ use super::link::Stream;
 use super::switchboard::Party;
 use super::table::Table;
 use crate::config::NeighbourConfig;
+use crate::encode::cell::Losses;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
@@ -170,6 +171,8 @@ where
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
     camera: CameraState<'a>,
+    /// The processes that decode and encode pictures; null where camd does that itself.
+    cells: Option<CellsState>,
     /// As they are configured, for the page to link to.
     neighbours: &'a [NeighbourConfig],
     #[serde(serialize_with = "sequence")]
@@ -182,6 +185,16 @@ where
     calls: K,
     #[serde(serialize_with = "sequence")]
     sinks: T,
+}
+
+/// Of all of them together.
+#[derive(Serialize)]
+struct CellsState {
+    number: usize,
+    /// As many are ready for a picture, or have one.
+    ready: usize,
+    /// Lost since the start, by the reason.
+    lost: Losses,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -375,6 +388,14 @@ pub fn state<S: Stream, C: Source>(
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(view.started).as_secs(),
         config_errors: view.config_errors.shown(),
+        cells: view
+            .renditions
+            .cells()
+            .map(|(number, ready, lost)| CellsState {
+                number,
+                ready,
+                lost,
+            }),
         neighbours: view.neighbours,
         camera: CameraState {
             state: camera.condition(),
@@ -628,6 +649,23 @@ fn metrics<S: Stream, C: Source>(
         "Openings after a fault.",
         counters.reopens,
     )?;
+    if let Some((number, ready, Losses { died, hung, lied })) = view.renditions.cells() {
+        metric(
+            page,
+            "camd_cells",
+            "gauge",
+            "Processes that decode and encode pictures.",
+            number,
+        )?;
+        let help = "Those of them that are ready for a picture, or have one.";
+        metric(page, "camd_cells_ready", "gauge", help, ready)?;
+        let name = "camd_cells_lost_total";
+        let help = "Those that were lost and replaced, each with the picture that it had.";
+        describe(page, name, "counter", help)?;
+        for (reason, count) in [("died", died), ("hung", hung), ("lied", lied)] {
+            writeln!(page, "{name}{{reason=\"{reason}\"}} {count}")?;
+        }
+    }
     let age = camera
         .captured()
         .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -847,6 +885,15 @@ mod tests {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
             config_errors: &errors,
+            cells: Some(CellsState {
+                number: usize::MAX,
+                ready: usize::MAX,
+                lost: Losses {
+                    died: u64::MAX,
+                    hung: u64::MAX,
+                    lied: u64::MAX,
+                },
+            }),
             neighbours: &neighbours,
             camera: CameraState {
                 state: Condition::Starting,

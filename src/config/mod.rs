@@ -21,7 +21,7 @@ pub(crate) use error::nearest;
 pub(crate) use escape::decode;
 pub use secret::{Login, Secret};
 pub use sections::{
-    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
     NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
 };
 pub use url::Url;
