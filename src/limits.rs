@@ -259,7 +259,7 @@ pub const CELL_PER_PIXEL: Duration = Duration::from_nanos(500);
 /// A new one that is not ready by then hangs.
 pub const CELL_START: Duration = Duration::from_secs(20);
 /// What a cell says at most of why there is no picture, in bytes.
-pub const CELL_REASON: usize = 112;
+pub const CELL_REASON: usize = 104;
 /// So many of them lost in [`CELL_LOSSES_WITHIN`]: the pictures' source is closed and opened again.
 pub const CELL_LOSSES: usize = 3;
 /// See [`CELL_LOSSES`].

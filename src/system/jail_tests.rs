@@ -56,7 +56,8 @@ fn what_is_allowed_goes_on() {
 
 #[test]
 fn all_else_is_the_end() {
-    let calls: [(&str, fn() -> c_long); 7] = [
+    type Call = fn() -> c_long;
+    let calls: [(&str, Call); 7] = [
         // SAFETY: these either fail or are never made.
         ("open", || unsafe {
             libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/".as_ptr(), 0)

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -88,12 +88,14 @@ impl Launch for Processes {
         )?;
         // Not by its name, which may be that of a newer one by now.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("camd").arg(ARGUMENT);
         #[cfg(debug_assertions)]
-        let test = std::env::var_os(TEST);
-        command.env_clear();
+        if Test::new().is_free() {
+            // That is valgrind.
+            command = Command::new(std::env::current_exe()?);
+        }
+        command.arg0("camd").arg(ARGUMENT).env_clear();
         #[cfg(debug_assertions)]
-        if let Some(test) = test {
+        if let Some(test) = std::env::var_os(TEST) {
             command.env(TEST, test);
         }
         // A group of its own: a Ctrl-C is camd's to act on.
@@ -131,6 +133,14 @@ impl Life for Process {
     }
 
     fn kill(&mut self) {
+        #[cfg(debug_assertions)]
+        if Test::new().is_free() {
+            // With time for valgrind's last words.
+            let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+            let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+            let _ = self.child.wait();
+            return;
+        }
         // It has ended already, or it is another user's and camd has lost the right to: then it has nobody to work for.
         let _ = self.child.kill();
     }
@@ -157,13 +167,18 @@ pub fn main() -> ExitCode {
 
 fn become_cell() -> io::Result<std::convert::Infallible> {
     // They are for camd, which then ends its cells. What the kernel sends for a fault of this process kills it all the same.
-    SigSet::all().thread_block()?;
-    jail::close_inherited();
+    let mut test = Test::new();
+    if test.is_free() {
+        SigSet::all().thread_unblock()?;
+    } else {
+        SigSet::all().thread_block()?;
+        jail::close_inherited();
+    }
     let (parent, [pictures, desk, work, done]) = receive()?;
     let mut worker = Worker::new(&pictures, &desk, Instant::now)?;
     drop((pictures, desk));
-    let (work, done) = (work.as_raw_fd_forever(), done.as_raw_fd_forever());
-    let mut test = Test::new();
+    // They stay open to the end.
+    let (work, done) = (work.into_raw_fd(), done.into_raw_fd());
     let lacks = match test.is_free() {
         true => 0,
         false => confine(parent, work, done),
@@ -179,18 +194,6 @@ fn become_cell() -> io::Result<std::convert::Infallible> {
         if read(work, &mut count).is_err() {
             return Err(io::Error::last_os_error());
         }
-    }
-}
-
-/// Descriptors that are open until the process ends.
-trait Forever {
-    fn as_raw_fd_forever(self) -> RawFd;
-}
-
-impl Forever for OwnedFd {
-    fn as_raw_fd_forever(self) -> RawFd {
-        use std::os::fd::IntoRawFd;
-        self.into_raw_fd()
     }
 }
 
