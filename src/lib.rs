@@ -1,4 +1,5 @@
-//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one thread.
+//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one thread;
+//! and beside it, processes without any rights that decode and encode its pictures ([`encode::cell`]).
 //!
 //! # One picture's way
 //!
@@ -8,8 +9,8 @@
 //! 3. [`client::hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
 //! 4. A slot that wants a picture is lent the newest one ([`picture::frame::Frame`]: the borrow ends before the source
 //!    can touch the buffer again), as the JPEG that its listener asks for or, where that adapts it, its link can carry
-//!    ([`encode::renditions`]: made once, if anybody wants it; [`client::adapt`]). Where a memory-to-memory device
-//!    ([`encode::m2m`]) makes it, the slot is served when that is done.
+//!    ([`encode::renditions`]: made once, if anybody wants it; [`client::adapt`]). A cell
+//!    ([`encode::cell`]) or a memory-to-memory device ([`encode::m2m`]) makes it, and the slot is served when that is done.
 //! 5. [`client::slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied
 //!    to the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.
@@ -20,7 +21,8 @@
 //! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks
 //! the protocol costs its own slot and nothing else, and the slot comes back by a deadline.
 //!
-//! All memory that a picture needs is taken at start; serving one allocates nothing.
+//! All memory that a picture needs is taken at start; serving one allocates nothing. Two things that only wait have threads of
+//! their own, because nothing else holds for all there is: writing the log ([`system::logging`]), and looking up a name.
 //!
 //! # One client's way
 //!
@@ -44,12 +46,14 @@
 //! | folder | what lives there |
 //! |---|---|
 //! | [`limits`] | every capacity and wire constant, and the relations between them |
+//! | [`text`] | text of unknown origin, made fit to be read |
 //! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
-//! | [`system`] | the kernel's edges: V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`system`] | the kernel's edges: the log, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |
-//! | [`encode`] | who makes which JPEG of a frame: libjpeg, a memory-to-memory device, and what is shared of both |
+//! | [`encode`] | who makes which JPEG of a frame: libjpeg, in cells, a memory-to-memory device, and what is shared of them |
 //! | [`source`] | where pictures come from |
 //! | [`sink`] | where programs on the same board get pictures |
 //! | [`command`] | the command line, the list of cameras, and the receiving half of the protocols |
@@ -57,7 +61,7 @@
 //! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; deadlines go by the time that it hands on |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `system`,
-//! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `daemon`.
+//! `encode::cell`, `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `tls`, `daemon`.
 //!
 //! # Adding to it
 //!
@@ -82,3 +86,5 @@ pub mod protocol;
 pub mod sink;
 pub mod source;
 pub mod system;
+pub mod text;
+pub mod tls;

@@ -29,11 +29,28 @@ const fn decimal(text: &str) -> usize {
     number
 }
 const _: () = assert!(1 <= MAX_CLIENTS && MAX_CLIENTS <= 1024);
-/// Extra slots that hold no pictures: clients above the limits are told so there before they are closed, and get what
-/// takes no place, such as the page.
-pub const REFUSAL_SLOTS: usize = 8;
+/// Places beyond [`MAX_CLIENTS`] that are kept: one for a user who logs in, one for this machine's own programs.
+pub const KEPT_PLACES: usize = 2;
+/// Slots that hold pictures.
+pub const PLACES: usize = MAX_CLIENTS + KEPT_PLACES;
+/// Extra slots that hold no pictures: clients without a place wait there until they say what they want, are told that
+/// there is no room, and get what takes no place, such as the page and `/healthz`. As many as can connect within the
+/// milliseconds that an honest client's first word takes, under a flood of silent ones.
+pub const REFUSAL_SLOTS: usize = 32;
 /// All of them.
-pub const SLOTS: usize = MAX_CLIENTS + REFUSAL_SLOTS;
+pub const SLOTS: usize = PLACES + REFUSAL_SLOTS;
+/// Where there is no room, a client that comes takes the place of one that has not asked for anything for so long since
+/// it came.
+pub const FIRST_WORD: Duration = Duration::from_secs(1);
+/// As [`FIRST_WORD`], for one that has had what it asked for, and would lose its connection with its place.
+pub const IDLE_GRACE: Duration = Duration::from_secs(30);
+/// Connections from one address in a second, and at once, before further ones are reset unheard. Each page that is
+/// looked at makes one or two a second, and a program that fetches single pictures one for each.
+pub const CONNECTS_PER_SECOND: u32 = 100;
+/// See [`CONNECTS_PER_SECOND`].
+pub const CONNECTS_AT_ONCE: u32 = 200;
+/// Addresses whose connections are counted at the same time. The one that was quiet for longest makes way.
+pub const ADDRESSES_COUNTED: usize = 256;
 /// `[[listener]]` sections.
 pub const MAX_LISTENERS: usize = 16;
 
@@ -161,7 +178,7 @@ pub const CONTROL_RATE: usize = 32 * 1024;
 /// See [`CONTROL_RATE`].
 pub const CONTROL_BURST: usize = CONTROL_RECORD;
 /// call: entries of the table of users. More than there can be, as hash tables are slow when they are full.
-pub const USERS: usize = (2 * MAX_CLIENTS).next_power_of_two();
+pub const USERS: usize = (2 * PLACES).next_power_of_two();
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
 /// call: a user that does not answer within this time is not there.
@@ -200,8 +217,20 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
-/// Connections accepted in one turn of the event loop.
-pub const ACCEPTS_PER_TURN: usize = 64;
+/// Connections that are in their TLS handshake at the same time, and those of one address (IPv6: of one network of 64 bits)
+/// among them. A browser makes six at once.
+pub const HANDSHAKES: usize = 48;
+/// See [`HANDSHAKES`].
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// TLS handshakes that one address may begin each second, and at once. Others wait, up to `head_timeout`.
+pub const HANDSHAKES_PER_SECOND: f64 = 10.0;
+/// See [`HANDSHAKES_PER_SECOND`].
+pub const HANDSHAKES_AT_ONCE: f64 = 20.0;
+/// Addresses for which that is counted: those that were heard of last.
+pub const HANDSHAKE_ADDRESSES: usize = 128;
+/// Connections accepted in one turn of the event loop, by all listeners together: each takes a third of a millisecond on
+/// a Pi 2.
+pub const ACCEPTS_PER_TURN: usize = 12;
 /// When the process has no descriptor or memory left for a connection, the next try to accept it.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// A camera that is silent for this long is registered with the poll anew, see `daemon`.
@@ -209,6 +238,29 @@ pub const REARM: Duration = Duration::from_secs(1);
 /// How many times in a row that is done for a camera that has a frame each time: a driver that always says so must not
 /// keep the process busy.
 pub const REGISTER_TRIES: u32 = 4;
+
+/// Bytes of log that wait for standard error to take them.
+pub const LOG_BYTES: usize = 64 * 1024;
+/// The end of it is kept for errors and last words.
+pub const LOG_RESERVE: usize = 8 * 1024;
+/// A line of the log, in bytes: as much as a pipe takes in one piece (PIPE_BUF), so that lines of several programs in one
+/// pipe do not mix.
+pub const LOG_LINE: usize = 4096;
+/// A message in /dev/kmsg, in bytes, with what stands in front of it. The kernel refuses those of more than 1024
+/// (PRINTKRB_RECORD_MAX), and keeps 1024 with what it adds.
+pub const LOG_KERNEL_LINE: usize = 900;
+/// How long the end waits for standard error to take what was said.
+pub const LOG_FLUSH: Duration = Duration::from_millis(300);
+/// Kinds of messages about peers, each with one address, that are counted apart.
+pub const LOG_PEERS: usize = 256;
+/// So many messages of one kind about one address are said; from then on the 32nd, the 64th, and so on.
+pub const LOG_PEER_MESSAGES: u64 = 16;
+/// All messages of one kind about peers: so many at once, and one more in each [`LOG_PEERS_INTERVAL`].
+pub const LOG_PEERS_BURST: u32 = 64;
+/// See [`LOG_PEERS_BURST`].
+pub const LOG_PEERS_INTERVAL: Duration = Duration::from_secs(1);
+/// What was left out is told this long after the first of it.
+pub const LOG_SUMMARY: Duration = Duration::from_secs(60);
 
 /// Back-off between two tries to open a camera that failed.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
@@ -229,6 +281,8 @@ pub const WATCHDOG_TIMEOUT_MIN: Duration = Duration::from_secs(15);
 pub const WATCHDOG_MEALS: u32 = 3;
 /// The service manager is told how it goes (`STATUS=`) this often at most.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// It has this long to take the message that camd is ready.
+pub const READY_WAIT: Duration = Duration::from_secs(2);
 /// What is wrong with the configuration, on the pages: so many errors, and bytes in each. The log has all.
 pub const CONFIG_ERRORS: usize = 20;
 /// See [`CONFIG_ERRORS`].
@@ -257,7 +311,7 @@ pub const CELL_STALL: Duration = Duration::from_secs(1);
 /// See [`CELL_STALL`].
 pub const CELL_PER_PIXEL: Duration = Duration::from_nanos(500);
 /// A new one that is not ready by then hangs.
-pub const CELL_START: Duration = Duration::from_secs(20);
+pub const CELL_START: Duration = Duration::from_secs(60);
 /// What a cell says at most of why there is no picture, in bytes.
 pub const CELL_REASON: usize = 104;
 /// So many of them lost in [`CELL_LOSSES_WITHIN`]: the pictures' source is closed and opened again.
@@ -273,6 +327,9 @@ pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection that is being closed may take to read our last words.
 pub const LINGER_CLOSE: Duration = Duration::from_secs(1);
 
+const _: () = assert!(
+    LOG_KERNEL_LINE < LOG_LINE && 2 * LOG_LINE <= LOG_RESERVE && 2 * LOG_RESERVE <= LOG_BYTES
+);
 const _: () = assert!(PULL_PART < FRAME_BYTES_MIN);
 const _: () = assert!(FRAME_BYTES_MIN <= FRAME_BYTES_MAX);
 // Sender, receiver, the length of the content.

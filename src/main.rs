@@ -1,7 +1,7 @@
 //! The `camd` program: does what the command line says, and nothing else is decided here.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use camd::daemon;
 use camd::daemon::Options;
 use camd::encode::cell::launch;
 use camd::protocol::ProtocolKind;
+use camd::system::logging;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -40,8 +41,8 @@ fn main() -> ExitCode {
             config,
             fallback,
             watchdog,
-        } => return serve(config, fallback.as_deref(), watchdog),
-        Command::Demo { port } => return demo(port),
+        } => return with_log(|| serve(config, fallback.as_deref(), watchdog)),
+        Command::Demo { port } => return with_log(|| demo(port)),
         Command::Check { config } => cli::check(&config, &mut out),
         Command::Help(topic) => out
             .write_all(cli::help(topic).as_bytes())
@@ -58,7 +59,8 @@ fn main() -> ExitCode {
 }
 
 /// One line on standard error in one piece, because where that is /dev/kmsg each write is a message of its own. That it
-/// cannot be written, as /dev/kmsg refuses long ones, changes nothing about what there is to say.
+/// cannot be written, as /dev/kmsg refuses long ones, changes nothing about what there is to say. What serves says it by
+/// the log ([`logging`]), which waits for nothing.
 fn say(line: impl Display) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
@@ -92,35 +94,26 @@ fn fetch(options: &FetchOptions) -> ExitCode {
     }
 }
 
-/// Logs on standard error; without time where the journal adds its own.
-fn init_log() {
-    let mut builder =
-        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
-    if std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal() {
-        // The journal reads the level from a "<4>" in front (sd-daemon(3)).
-        builder.format(|out, record| {
-            let level = match record.level() {
-                log::Level::Error => 3,
-                log::Level::Warn => 4,
-                log::Level::Info => 6,
-                log::Level::Debug | log::Level::Trace => 7,
-            };
-            writeln!(out, "<{level}>{}", record.args())
-        });
+/// Serves with a log that nothing waits for, at the end neither.
+fn with_log(serve: impl FnOnce() -> ExitCode) -> ExitCode {
+    if let Err(error) = logging::init() {
+        say(format_args!("camd: no log: {error}"));
+        return Exit::Failure.into();
     }
-    builder.init();
+    let exit = serve();
+    logging::flush();
+    exit
 }
 
 fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> ExitCode {
-    init_log();
     let loaded = match config::load_or(&path, fallback) {
         Ok(loaded) => loaded,
         Err(errors) => {
             for error in errors {
-                say(error);
+                logging::say(error);
             }
             if fallback.is_none() && !path.exists() {
-                say(cli::NO_CONFIGURATION);
+                cli::NO_CONFIGURATION.lines().for_each(logging::say);
             }
             return Exit::Usage.into();
         }
@@ -135,7 +128,6 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
 }
 
 fn demo(port: u16) -> ExitCode {
-    init_log();
     run(
         config::demo_config_at(port),
         Options::default(),
@@ -153,7 +145,10 @@ fn run(
 ) -> ExitCode {
     match daemon::run(config, options, ready) {
         Ok(()) => Exit::Success.into(),
-        Err(error) => fail(&error),
+        Err(error) => {
+            logging::say(format_args!("camd: {error}"));
+            Exit::Failure.into()
+        }
     }
 }
 

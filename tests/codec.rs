@@ -16,6 +16,9 @@ use camd::picture::jpeg;
 use camd::picture::stamp::Stamp;
 use mozjpeg_sys::*;
 
+#[path = "common/libjpeg.rs"]
+mod libjpeg;
+
 /// Runs ffmpeg with `input` on its stdin and returns its stdout.
 fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new("ffmpeg")
@@ -881,14 +884,8 @@ fn a_jpeg_that_breaks_off_is_an_error() {
 
 #[test]
 fn damaged_jpegs_never_harm() {
-    // xorshift64*, reproducible.
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut below = |n: usize| {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % n
-    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut below = |n: usize| random.usize(..n);
     let mut codec = Codec::new();
     let mut out = FrameBuf::new(1 << 16);
     let (_, planes) = picture(PixelFormat::Yuyv, 64, 48, 0);
@@ -1350,26 +1347,12 @@ fn half_a_picture_in_420_has_the_means_of_four_lines_of_colours() {
 
 /// What libjpeg makes of planes in 4:2:2 that are whole blocks, asked as its documentation has it.
 fn by_libjpeg_in_422(planes: &[Samples], quality: i32) -> Vec<u8> {
-    let mut out = vec![0; 1 << 20];
-    // SAFETY: libjpeg as its documentation has it, with room for the worst; its errors end the process.
-    unsafe {
-        let mut error: jpeg_error_mgr = mem::zeroed();
-        let mut to: jpeg_compress_struct = mem::zeroed();
-        to.common.err = jpeg_std_error(&mut error);
-        jpeg_create_compress(&mut to);
-        jpeg_c_set_int_param(&mut to, JINT_COMPRESS_PROFILE, JCP_FASTEST as i32);
-        let (mut start, mut length) = (out.as_mut_ptr(), out.len() as _);
-        jpeg_mem_dest(&mut to, &mut start, &mut length);
-        to.image_width = planes[0].width as u32;
-        to.image_height = planes[0].height as u32;
-        to.input_components = 3;
-        to.in_color_space = J_COLOR_SPACE::JCS_YCbCr;
-        jpeg_set_defaults(&mut to);
-        jpeg_set_quality(&mut to, quality, 1);
+    let set = |to: &mut jpeg_compress_struct| {
         to.raw_data_in = 1;
-        (*to.comp_info).h_samp_factor = 2;
-        (*to.comp_info).v_samp_factor = 1;
-        jpeg_start_compress(&mut to, 1);
+        libjpeg::set_factors(to, 2, 1);
+    };
+    let sides = (planes[0].width, planes[0].height);
+    libjpeg::made(sides, quality, false, set, |to| {
         for line in (0..planes[0].height).step_by(8) {
             let rows = |plane: &Samples| -> Vec<*const u8> {
                 let row = |i| plane.data[(line + i) * plane.width..].as_ptr();
@@ -1377,13 +1360,10 @@ fn by_libjpeg_in_422(planes: &[Samples], quality: i32) -> Vec<u8> {
             };
             let rows: Vec<_> = planes.iter().map(rows).collect();
             let image: Vec<_> = rows.iter().map(|rows| rows.as_ptr()).collect();
-            jpeg_write_raw_data(&mut to, image.as_ptr(), 8);
+            // SAFETY: of each plane 8 lines, of whole blocks.
+            unsafe { jpeg_write_raw_data(to, image.as_ptr(), 8) };
         }
-        jpeg_finish_compress(&mut to);
-        jpeg_destroy_compress(&mut to);
-        out.truncate(length as usize);
-    }
-    out
+    })
 }
 
 #[test]

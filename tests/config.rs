@@ -41,7 +41,12 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
     ListenerConfig {
         protocol,
         bind: tcp(bind),
+        tls: false,
+        certificate: None,
+        key: None,
+        identity: None,
         clients: 16,
+        clients_per_address: None,
         quality: None,
         chroma: None,
         width: None,
@@ -259,8 +264,9 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
     for line in SHIPPED.lines() {
-        // There may be one of the two, and the file is not.
-        if !line.starts_with("#password_file") {
+        // There may be one of the two, and the files are not.
+        let is_of_files = ["#password_file", "#certificate", "#key = \"/"];
+        if !is_of_files.iter().any(|key| line.starts_with(key)) {
             text += toml_line(line).map_or(line, |(_, toml)| toml);
         }
         text += "\n";
@@ -280,6 +286,7 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
     expected.call.user = Name::new("hall");
     expected.call.password = Secret::new("secret");
+    expected.listeners[0].clients_per_address = Some(8);
     expected.listeners[0].quality = Some(80);
     expected.listeners[0].width = Some(320);
     expected.listeners[0].height = Some(240);
@@ -527,7 +534,11 @@ fn file_with(setting: &Setting, value: &str) -> String {
                 true => "protocol = \"call\"",
                 false => "protocol = \"http\"",
             };
-            [protocol, "bind = \"[::]:1\"", ""]
+            let tls = match setting.key {
+                "certificate" | "key" => "tls = true",
+                _ => "",
+            };
+            [protocol, "bind = \"[::]:1\"", tls]
         }
         (Section::Neighbour, "name") => ["url = \":1\"", "", ""],
         (Section::Neighbour, _) => ["name = \"n\"", "", ""],
@@ -543,8 +554,10 @@ fn file_with(setting: &Setting, value: &str) -> String {
         _ => ["", "", ""],
     };
     let behind = match (setting.section, setting.key) {
-        (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"",
-        _ => "",
+        (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"".to_owned(),
+        (Section::Listener, "certificate") => format!("key = {:?}", identity().1),
+        (Section::Listener, "key") => format!("certificate = {:?}", identity().0),
+        _ => String::new(),
     };
     let header = setting.section.header();
     format!(
@@ -817,6 +830,10 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
             own(&["c", "Front door, 2. Stock"]),
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
         ),
+        "certificate" => (vec![identity().0], own(&["", "file", "/a\\u0000"])),
+        "key" if section == Section::Listener => {
+            (vec![identity().1], own(&["", "file", "/a\\u0000"]))
+        }
         "key" => (own(&["169254", "Küche 1"]), own(&["", "a\\u0000"])),
         "socket" => (own(&["/run/s"]), own(&["", "s", "/\\u0000"])),
         "device" => (own(&["/dev/video3"]), own(&["", "video0", "/dev/\\u0000"])),
@@ -995,7 +1012,7 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
             good.push("ü".repeat(most));
             bad.push("ü".repeat(most + 1));
         }
-        "key" => {
+        "key" if section != Section::Listener => {
             good.push("ü".repeat(64));
             bad.push("ü".repeat(65));
         }
@@ -1726,6 +1743,40 @@ fn as_many_clients_as_there_are_slots() {
 }
 
 #[test]
+fn one_address_has_half_of_the_clients_unless_it_is_set() {
+    let file =
+        |keys: &str| format!("[[listener]]\nprotocol = \"push\"\nbind = \"[::1]:1\"\n{keys}\n");
+    let share = |keys: &str| good(&file(keys)).listeners[0].share();
+    for (keys, expected) in [
+        ("", 8),
+        ("clients = 1", 1),
+        ("clients = 2", 1),
+        ("clients = 3", 2),
+        ("clients = 64", 32),
+        ("clients = 5\nclients_per_address = 5", 5),
+        ("clients_per_address = 1", 1),
+        // As good as without.
+        ("clients = 5\nclients_per_address = 64", 5),
+    ] {
+        assert_eq!(share(keys), expected, "{keys}");
+    }
+    assert_eq!(
+        errors(&file("clients_per_address = 0")),
+        [
+            "camd.toml:4: listener.clients_per_address: 0 is out of range; allowed: an integer from 1 to 64"
+        ]
+    );
+    let relay =
+        "[[listener]]\nprotocol = \"call\"\nbind = \"relay:box:1\"\nclients_per_address = 1\n";
+    assert_eq!(
+        errors(relay),
+        [
+            "camd.toml:4: listener.clients_per_address: means nothing where camd does not listen; leave it out"
+        ]
+    );
+}
+
+#[test]
 fn qualities_of_the_original_protocols() {
     assert_eq!(ProtocolKind::Pull.default_quality(), 50);
     assert_eq!(ProtocolKind::Push.default_quality(), 80);
@@ -1910,6 +1961,22 @@ fn sinks() {
 }
 
 /// Written once: tests run at the same time, and one must not see it empty while another writes it.
+/// The files of a certificate and of its key.
+fn identity() -> (String, String) {
+    static FILES: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        [
+            scratch("certificate", certificate.as_bytes()),
+            scratch("key", key.serialize_pem().as_bytes()),
+        ]
+    });
+    let [certificate, key] = &*FILES;
+    let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
+    (text(certificate), text(key))
+}
+
 fn password_file() -> String {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| scratch("password", b"from the file\n"));
     FILE.to_str().unwrap().to_owned()

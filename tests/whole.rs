@@ -1,12 +1,13 @@
 //! Which pictures of a stream are shown, tried on pictures of a real encoder: whole ones of every kind, and what becomes
 //! of them on their way.
 
-use std::mem;
-
 use camd::picture::jpeg::Defect;
 use camd::picture::scan::is_whole;
 use camd::picture::whole::Examiner;
-use mozjpeg_sys::*;
+use mozjpeg_sys::{jpeg_compress_struct, jpeg_simple_progression};
+
+#[path = "common/libjpeg.rs"]
+mod libjpeg;
 
 /// How a picture is made.
 #[derive(Clone, Copy, Debug)]
@@ -37,50 +38,30 @@ const FLAT: u64 = 1000;
 /// A picture that differs by its number; from [`FLAT`] on, there is nothing in its upper half.
 fn picture(make: Make, number: u64) -> Vec<u8> {
     let (width, height) = make.size;
-    let components = if make.grey { 1 } else { 3 };
+    let components: usize = if make.grey { 1 } else { 3 };
     let mut random = fastrand::Rng::with_seed(number);
     let (a, b) = (random.usize(3..20), random.usize(3..20));
-    let mut out = vec![0; 1 << 20];
-    // SAFETY: libjpeg as its documentation has it, with room for the worst; its errors end the process.
-    unsafe {
-        let mut error: jpeg_error_mgr = mem::zeroed();
-        let mut to: jpeg_compress_struct = mem::zeroed();
-        to.common.err = jpeg_std_error(&mut error);
-        jpeg_create_compress(&mut to);
-        jpeg_c_set_int_param(&mut to, JINT_COMPRESS_PROFILE, JCP_FASTEST as i32);
-        let (mut start, mut length) = (out.as_mut_ptr(), out.len() as _);
-        jpeg_mem_dest(&mut to, &mut start, &mut length);
-        to.image_width = width as u32;
-        to.image_height = height as u32;
-        to.input_components = components;
-        to.in_color_space = match make.grey {
-            true => J_COLOR_SPACE::JCS_GRAYSCALE,
-            false => J_COLOR_SPACE::JCS_YCbCr,
-        };
-        jpeg_set_defaults(&mut to);
-        jpeg_set_quality(&mut to, make.quality, 1);
+    let set = |to: &mut jpeg_compress_struct| {
         to.optimize_coding = make.optimized.into();
         to.restart_interval = make.interval;
         if make.progressive {
-            jpeg_simple_progression(&mut to);
+            // SAFETY: libjpeg as its documentation has it.
+            unsafe { jpeg_simple_progression(to) };
         }
         if !make.grey {
-            ((*to.comp_info).h_samp_factor, (*to.comp_info).v_samp_factor) = make.factors;
+            libjpeg::set_factors(to, make.factors.0, make.factors.1);
         }
-        jpeg_start_compress(&mut to, 1);
+    };
+    libjpeg::made(make.size, make.quality, make.grey, set, |to| {
         for y in 0..height {
             let flat = number >= FLAT && y < height / 2;
-            let line: Vec<u8> = (0..width * components as usize)
+            let line: Vec<u8> = (0..width * components)
                 .map(|x| (x * a + y * b + (x * y) / 7) as u8 ^ random.u8(..8))
                 .map(|sample| if flat { 128 } else { sample })
                 .collect();
-            jpeg_write_scanlines(&mut to, &line.as_ptr(), 1);
+            libjpeg::put_line(to, &line);
         }
-        jpeg_finish_compress(&mut to);
-        jpeg_destroy_compress(&mut to);
-        out.truncate(length as usize);
-    }
-    out
+    })
 }
 
 fn makes() -> impl Iterator<Item = Make> {

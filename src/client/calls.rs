@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use log::{debug, info};
+use log::{Level, debug, info};
 
 use super::link::Stream;
+use super::places::{Asker, Found};
 use super::slot::Slot;
 use super::switchboard::{BUSY, Client, Effect, Route, Switchboard};
 use super::table::Table;
@@ -12,11 +13,12 @@ use super::texts::Texts;
 use crate::config::{Config, ListenerConfig, Secret};
 use crate::encode::renditions::Profile;
 use crate::limits::{PASSWORD, USER_NAME};
-use crate::measure::said::{Times, is_said};
 use crate::picture::frame::FrameMeta;
 use crate::protocol::Protocol;
 use crate::protocol::call::{self, Connection, Kind, Name, note};
-use crate::protocol::session::{CloseReason, Violation};
+use crate::protocol::session::{CloseReason, NoRoom, Violation};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 
 /// The longest LOGIN.
 const LOGIN_RECORD: usize = 3 * 4 + 2 * (USER_NAME + PASSWORD) + 4;
@@ -67,6 +69,64 @@ impl Calls {
         self.switchboard
             .leave(client(index), |effect| happen(table, effect));
         table.close(index, reason);
+    }
+
+    /// The client in a slot, which has none, asks for a place. If there is none for it, it is told so.
+    pub fn seat<S: Stream>(&mut self, table: &mut Table<S>, index: usize, now: Instant) -> bool {
+        let is_user = table
+            .slot(index)
+            .session()
+            .is_some_and(Protocol::is_logged_in);
+        self.seat_as(table, index, is_user, now)
+    }
+
+    fn seat_as<S: Stream>(
+        &mut self,
+        table: &mut Table<S>,
+        index: usize,
+        is_user: bool,
+        now: Instant,
+    ) -> bool {
+        let slot = table.slot(index);
+        if slot.is_sending() {
+            // It has not even read the last answer.
+            table.turn_away(index, NoRoom::Full);
+            return false;
+        }
+        let asker = Asker {
+            listener: slot.listener,
+            address: slot.origin,
+            is_user,
+            asks: true,
+        };
+        let in_call = |index| self.switchboard.calls_of(client(index)) > 0;
+        match table.place_for(&asker, now, in_call) {
+            Found::Free(place, kept) => table.seat(index, place, kept),
+            Found::Of(other) => {
+                table.seat(index, other, None);
+                self.unseat(table, other);
+            }
+            Found::Nothing(why) => {
+                table.turn_away(index, why);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A client has just lost its place.
+    fn unseat<S: Stream>(&mut self, table: &mut Table<S>, index: usize) {
+        let slot = table.slot_mut(index);
+        if slot.session().is_some_and(Protocol::can_stand) {
+            return slot.with_session(Protocol::stand);
+        }
+        self.switchboard
+            .leave(client(index), |effect| happen(table, effect));
+        if table.slot_mut(index).turn_away(NoRoom::Full) {
+            table.mark(index);
+        } else {
+            table.close(index, CloseReason::GaveWay);
+        }
     }
 
     /// camd has connected to a relay, where it is a user.
@@ -120,7 +180,7 @@ impl Calls {
                     Some(password) => !password.is(&record.password()),
                     None => false,
                 };
-                if !self.log_in(table, index, &sender, wrong) {
+                if !self.log_in(table, index, &sender, wrong, now) {
                     return Ok(());
                 }
             }
@@ -170,17 +230,26 @@ impl Calls {
         index: usize,
         name: &Name,
         wrong_password: bool,
+        now: Instant,
     ) -> bool {
         let (slot, listener) = table.with_listener(index);
+        let logged_in = listener.config.password.is_some();
         let number = u8::try_from(slot.listener).expect("limits has few listeners");
-        let address = &listener.address;
         let reason = if wrong_password {
             "wrong password"
         } else {
             match self.switchboard.log_in(number, client(index), name) {
                 Ok(()) => {
+                    let stands = slot.refusal;
+                    if stands && !self.seat_as(table, index, logged_in, now) {
+                        self.switchboard
+                            .leave(client(index), |effect| happen(table, effect));
+                        return false;
+                    }
+                    let (slot, listener) = table.with_listener(index);
+                    let address = &listener.address;
                     debug!("{address}: {name} is there, from {}", slot.peer);
-                    connection(slot, |call| call.set_user(name));
+                    connection(slot, |call| call.set_user(name, logged_in));
                     return true;
                 }
                 Err(holder) => {
@@ -196,15 +265,13 @@ impl Calls {
         };
         let (slot, listener) = table.with_listener(index);
         listener.not_let_in += 1;
-        let address = &listener.address;
-        let times = listener.not_let_in;
-        if is_said(times) {
-            let peer = &slot.peer;
-            info!(
-                "{address}: {name} from {peer} not let in: {reason}{}",
-                Times(times)
-            );
-        }
+        let (address, peer) = (&listener.address, &slot.peer);
+        say_of_peer(
+            Level::Info,
+            Incident::NotLetIn,
+            peer,
+            format_args!("{address}: {name} from {peer} not let in: {reason}"),
+        );
         slot.tell(&note("", name.as_str(), reason, Kind::LoginRefused));
         connection(slot, Connection::refused);
         false
@@ -234,7 +301,7 @@ fn act_as_user<S: Stream>(table: &mut Table<S>, index: usize) -> Result<(), Clos
         Kind::LoginOk if slot.user().is_none() => {
             info!("{}: logged in as {user}", listener.address);
             listener.ended = None;
-            connection(slot, |call| call.set_user(user));
+            connection(slot, |call| call.set_user(user, true));
         }
         Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
         Kind::Request => {

@@ -52,11 +52,6 @@ impl Delivery {
         }
     }
 
-    /// How many bytes the copy has room for.
-    pub fn capacity(&self) -> usize {
-        self.copy.capacity()
-    }
-
     /// Something is on its way, or between two of its chunks.
     pub fn is_under_way(&self) -> bool {
         self.under_way

@@ -19,12 +19,14 @@ use crate::encode::cell::launch::Launch;
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
+use crate::measure::times::first;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::tls::identity::Identity;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -95,6 +97,12 @@ impl<S: Stream> Hub<S> {
     /// Where a listener really listens, once that is known.
     pub fn set_address(&mut self, listener: usize, address: String) {
         self.table.listeners[listener].address = address;
+    }
+
+    /// Who camd is on a listener; `None`: nothing is encrypted there.
+    pub fn set_identity(&mut self, listener: usize, identity: Option<&Identity>) {
+        let fingerprint = identity.map(|identity| identity.fingerprint().to_string());
+        self.table.listeners[listener].fingerprint = fingerprint;
     }
 
     /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
@@ -184,6 +192,11 @@ impl<S: Stream> Hub<S> {
             self.calls.log_in_at_relay(&mut self.table, index);
         }
         Ok(self.table.id(index))
+    }
+
+    /// See [`Table::shed`].
+    pub fn shed(&mut self, now: Instant) -> bool {
+        self.table.shed(now)
     }
 
     /// A client's connection itself; `None` if the client is gone.
@@ -294,13 +307,10 @@ impl<S: Stream> Hub<S> {
 
     /// When a client, or a hardware encoder, will be late.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = [
-            self.table.deadline(&self.limits),
-            self.renditions.deadline(),
-            self.calls.deadline(),
-            self.sinks.deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        let at = self.table.deadline(&self.limits);
+        let at = first(at, self.renditions.deadline());
+        let at = first(at, self.calls.deadline());
+        first(at, self.sinks.deadline())
     }
 
     /// Advances every client that has had an event, a picture or a deadline. True if some have still more to do, at
@@ -359,15 +369,17 @@ impl<S: Stream> Hub<S> {
             }
             let lent = on_loan(slot, newest);
             let turn = slot.advance(now, &self.limits, lent);
-            if slot.refusal {
-                pages::count_refused(&mut self.table, index);
-            }
             let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
                 Turn::WantsFrame => self.offer(index, now, newest),
                 Turn::Refers => return true,
+                Turn::WantsPlace => {
+                    // Whatever the answer, it is heard again.
+                    self.calls.seat(&mut self.table, index, now);
+                    Ok(true)
+                }
                 Turn::Closed(reason) => Err(reason),
             };
             match more {
@@ -385,8 +397,11 @@ impl<S: Stream> Hub<S> {
 
     /// A client that wants one live picture is told at once that the camera has none. True if that is so.
     fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
+        if camera.condition() != Condition::Fault {
+            return false;
+        }
         let slot = self.table.slot_mut(index);
-        let is_vain = slot.wants_live() && camera.condition() == Condition::Fault;
+        let is_vain = slot.wants_live();
         if is_vain {
             slot.no_picture(camera.reason());
             self.sent_away = Some(now);
@@ -462,7 +477,8 @@ impl<S: Stream> Hub<S> {
         Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
     }
 
-    /// Acts on what a slot's session has referred.
+    /// Acts on what a slot's session has referred. Not a part of [`Hub::turn`], which would prepare for it with each picture.
+    #[inline(never)]
     fn act<C: Source>(
         &mut self,
         index: usize,
@@ -496,6 +512,7 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    #[inline(never)]
     fn close(&mut self, index: usize, reason: CloseReason) {
         self.calls.close(&mut self.table, index, reason);
     }

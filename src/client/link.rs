@@ -18,6 +18,22 @@ pub trait Stream: Read + Write {
     /// and not before.
     fn drained(&mut self) -> io::Result<bool>;
 
+    /// It holds bytes that it has taken and the kernel has not, as it could not send all of what it made of them: they go out
+    /// by [`Write::flush`], before anything else, when there is room.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// The last read ended with WouldBlock only to give way to others: there is more to read.
+    fn gave_way(&self) -> bool {
+        false
+    }
+
+    /// Who encrypts, and how; `None`: nobody.
+    fn encryption(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Somebody else wants to come in the place of this peer: if it is dead without having said so, this is to be found
     /// out within seconds.
     fn probe(&mut self) {}
@@ -224,7 +240,9 @@ impl<S: Stream> Link<S> {
             match self.stream.read(&mut input.spare()[len..most]) {
                 Ok(0) => self.eof = true,
                 Ok(n) => input.set_len(len + n),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.readable = self.stream.gave_way()
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
             }
@@ -236,7 +254,7 @@ impl<S: Stream> Link<S> {
     pub fn write(&mut self, payload: &[u8], now: Instant) -> io::Result<usize> {
         let taken = self.out.write(&mut self.stream, payload)?;
         self.taken += taken as u64;
-        if self.out.left() == 0 {
+        if self.out.left() == 0 && !self.stream.holds() {
             self.stalled = None;
         } else {
             self.writable = false;
@@ -245,6 +263,39 @@ impl<S: Stream> Link<S> {
             }
         }
         Ok(taken)
+    }
+
+    /// Sends on what the stream holds of what it has taken. True if there was something and is no more.
+    pub fn push(&mut self, now: Instant) -> io::Result<bool> {
+        if !self.writable || !self.stream.holds() {
+            return Ok(false);
+        }
+        loop {
+            match self.stream.flush() {
+                Ok(()) => break,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    self.stalled.get_or_insert(now);
+                    return Ok(false);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if self.out.left() == 0 {
+            self.stalled = None;
+        }
+        Ok(true)
+    }
+
+    /// See [`Stream::holds`].
+    pub fn holds(&self) -> bool {
+        self.stream.holds()
+    }
+
+    /// See [`Stream::encryption`].
+    pub fn encryption(&self) -> Option<&'static str> {
+        self.stream.encryption()
     }
 
     /// Bytes that the stream has taken in all.
@@ -272,9 +323,14 @@ impl<S: Stream> Link<S> {
 
     /// Shuts our half and waits for the peer's: closing with unread input would make the kernel send a reset, which
     /// takes our last words away from the peer before it has read them.
-    pub fn shut(&mut self) -> io::Result<()> {
+    pub fn shut(&mut self, now: Instant) -> io::Result<()> {
         self.closing = true;
-        self.stream.shutdown_write()
+        self.stream.shutdown_write()?;
+        if self.stream.holds() {
+            self.writable = false;
+            self.stalled.get_or_insert(now);
+        }
+        Ok(())
     }
 
     /// See the invariant above.

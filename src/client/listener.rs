@@ -2,16 +2,19 @@
 
 use std::rc::Rc;
 
-use log::{info, warn};
+use log::{Level, info};
 
 use super::adapt::Goal;
 use super::slot::Peer;
 use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
+use crate::limits::CONNECTS_PER_SECOND;
 use crate::picture::frame::Frame;
 use crate::protocol::Protocol;
-use crate::protocol::session::CloseReason;
+use crate::protocol::session::{CloseReason, NoRoom};
 use crate::protocol::setup::{Policy, Setup};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 
 /// A listener as far as its clients are concerned.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Listener {
     pub config: ListenerConfig,
     /// Where it really listens: with port 0 the system picks one.
     pub address: String,
+    /// SHA-256 of its certificate; `None`: nothing is encrypted there.
+    pub fingerprint: Option<String>,
     /// What its clients get.
     pub profile: Profile,
     /// If its clients get what their link can carry.
@@ -27,6 +32,12 @@ pub struct Listener {
     setup: Setup,
     /// Connections that found no slot.
     pub refused: u64,
+    /// Of these, those whose address had its share already.
+    pub refused_share: u64,
+    /// Connections that were reset unheard: their address made too many in a short time.
+    pub too_fast: u64,
+    /// Clients whose place another one got.
+    pub gave_way: u64,
     /// Connections that broke the protocol.
     pub violations: u64,
     /// Connections whose peer did not take in time what it was to get.
@@ -52,10 +63,14 @@ impl Listener {
         Listener {
             config: config.clone(),
             address: String::new(),
+            fingerprint: None,
             profile,
             goal: goal(config, &profile),
             setup: setup(config),
             refused: 0,
+            refused_share: 0,
+            too_fast: 0,
+            gave_way: 0,
             violations: 0,
             given_up: 0,
             not_let_in: 0,
@@ -92,16 +107,51 @@ impl Listener {
         }
     }
 
-    /// Counts a client that found no slot, and says so, ever more rarely.
-    pub fn refuse(&mut self, peer: &Peer) {
+    /// Counts a client that found no slot, and says so.
+    pub fn refuse(&mut self, peer: &Peer, why: NoRoom) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            let (limit, refused) = (self.config.clients, self.refused);
-            warn!(
-                "{}: no slot for {peer}: {limit} clients at most ({refused} refused so far)",
-                self.address
-            );
-        }
+        let (limit, what) = match why {
+            NoRoom::Full => (self.config.clients, "clients at most"),
+            NoRoom::Share => {
+                self.refused_share += 1;
+                (self.config.share(), "clients of one address at most")
+            }
+        };
+        let address = &self.address;
+        say_of_peer(
+            Level::Warn,
+            Incident::NoPlace,
+            peer,
+            format_args!("{address}: no slot for {peer}: {limit} {what}"),
+        );
+    }
+
+    /// Counts a connection that is reset because its address makes so many, and says so.
+    pub fn reset(&mut self, peer: &Peer) {
+        self.too_fast += 1;
+        let address = &self.address;
+        say_of_peer(
+            Level::Warn,
+            Incident::Reset,
+            peer,
+            format_args!(
+                "{address}: {peer} reset: more than {CONNECTS_PER_SECOND} connections a second from this address"
+            ),
+        );
+    }
+
+    /// Counts a client that gives way to another one, and says so.
+    pub fn give_way(&mut self, peer: &Peer) {
+        self.gave_way += 1;
+        let address = &self.address;
+        say_of_peer(
+            Level::Info,
+            Incident::GaveWay,
+            peer,
+            format_args!(
+                "{address}: the place of {peer}, which wants nothing now, is another client's"
+            ),
+        );
     }
 
     /// It does not listen: its one connection is one that camd has made, to somebody else's relay.

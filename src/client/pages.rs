@@ -60,19 +60,6 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
     call.expect("it has referred one")
 }
 
-/// Counts a client above the limits that has asked for more than a page. Others are counted when they come.
-pub(super) fn count_refused<S: Stream>(table: &mut Table<S>, index: usize) {
-    let (slot, listener) = table.with_listener(index);
-    let is_told = slot.refusal
-        && slot.with_session(|session| match session {
-            Protocol::Http(http) => http.take_refused(),
-            _ => false,
-        });
-    if is_told {
-        listener.refuse(&slot.peer);
-    }
-}
-
 /// Sends a page that was written to the client that asked for it.
 pub(super) fn reply<S: Stream>(
     table: &mut Table<S>,
@@ -260,11 +247,23 @@ impl Crop {
 struct Listener<'a> {
     protocol: &'static str,
     bind: &'a str,
+    /// SHA-256 of its certificate; null where nothing is encrypted.
+    fingerprint: Option<&'a str>,
+    /// Those that have a place.
     clients: usize,
+    /// Those that have none, and have not asked for one yet, or are being told that there is none.
+    standing: usize,
     limit: usize,
+    limit_per_address: usize,
     adaptive: bool,
     frames: u64,
     refused: u64,
+    /// Of these, those whose address had its share already.
+    refused_per_address: u64,
+    /// Connections that were not heard, because their address makes too many.
+    reset: u64,
+    /// Clients whose place another one got.
+    gave_way: u64,
     violations: u64,
 }
 
@@ -316,6 +315,8 @@ struct Client<'a> {
     /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
     calls: usize,
     protocol: &'static str,
+    /// Version of TLS, and who encrypts: "TLSv1.3 kernel" or "TLSv1.3 rustls"; null: nothing is encrypted.
+    tls: Option<&'static str>,
     listener: &'a str,
     state: crate::protocol::State,
     /// It wants pictures, or has had one: no page that only asks how things are.
@@ -383,6 +384,8 @@ pub fn state<S: Stream, C: Source>(
     let (settings, counters) = (camera.settings(), camera.counters());
     let configured = view.renditions.all().iter().map(|it| (false, it));
     let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
+    // Those that stand come and go, and strangers can bring about many of them: they are counted.
+    let seated = view.table.clients().filter(|(_, slot)| !slot.refusal);
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
@@ -422,11 +425,17 @@ pub fn state<S: Stream, C: Source>(
             .map(|(index, listener)| Listener {
                 protocol: listener.config.protocol.name(),
                 bind: &listener.address,
+                fingerprint: listener.fingerprint.as_deref(),
                 clients: view.table.connected(index),
+                standing: view.table.standing(index),
                 limit: listener.config.clients,
+                limit_per_address: listener.config.share(),
                 adaptive: listener.config.adaptive,
                 frames: view.table.frames_sent(index),
                 refused: listener.refused,
+                refused_per_address: listener.refused_share,
+                reset: listener.too_fast,
+                gave_way: listener.gave_way,
                 violations: listener.violations,
             }),
         profiles: profiles.map(|(asked, rendition)| {
@@ -447,7 +456,7 @@ pub fn state<S: Stream, C: Source>(
                 encode_ms: Milliseconds::of(times, Phase::Encode),
             }
         }),
-        clients: view.table.clients().map(|(id, slot)| {
+        clients: seated.map(|(id, slot)| {
             let listener = &view.table.listeners[slot.listener];
             Client {
                 id: (id.index, id.generation),
@@ -460,6 +469,7 @@ pub fn state<S: Stream, C: Source>(
                     _ => view.calls.switchboard().calls_of(id.index),
                 },
                 protocol: listener.config.protocol.name(),
+                tls: slot.encryption(),
                 listener: &listener.address,
                 state: slot.state(),
                 viewer: slot.is_viewer() || slot.subscription.stats.frames > 0,
@@ -687,10 +697,19 @@ fn metrics<S: Stream, C: Source>(
     )?;
 
     type Value<S> = fn(&View<'_, S>, usize) -> u64;
-    let per_listener: [(&str, &str, &str, Value<S>); 7] = [
-        ("camd_clients", "gauge", "Connections.", |view, index| {
-            view.table.connected(index) as u64
-        }),
+    let per_listener: [(&str, &str, &str, Value<S>); 11] = [
+        (
+            "camd_clients",
+            "gauge",
+            "Connections that have a place.",
+            |view, index| view.table.connected(index) as u64,
+        ),
+        (
+            "camd_clients_standing",
+            "gauge",
+            "Connections that have none, and have not asked for one yet or are told that there is none.",
+            |view, index| view.table.standing(index) as u64,
+        ),
         (
             "camd_frames_sent_total",
             "counter",
@@ -720,6 +739,24 @@ fn metrics<S: Stream, C: Source>(
             "counter",
             "Connections that found no slot.",
             |view, index| view.table.listeners[index].refused,
+        ),
+        (
+            "camd_refused_per_address_total",
+            "counter",
+            "Of these, those whose address had its share already.",
+            |view, index| view.table.listeners[index].refused_share,
+        ),
+        (
+            "camd_reset_total",
+            "counter",
+            "Connections that were not heard, because their address makes too many.",
+            |view, index| view.table.listeners[index].too_fast,
+        ),
+        (
+            "camd_gave_way_total",
+            "counter",
+            "Clients whose place another one got.",
+            |view, index| view.table.listeners[index].gave_way,
         ),
         (
             "camd_violations_total",
@@ -851,15 +888,23 @@ impl std::fmt::Display for Label<'_> {
 mod tests {
     use super::*;
     use crate::limits::{
-        ASKED_RENDITIONS, CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, REFUSAL_SLOTS,
-        RUNGS, SINK_READERS_MAX,
+        ASKED_RENDITIONS, CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_SINKS, PAGE, PLACES,
+        REFUSAL_SLOTS, RUNGS, SINK_READERS_MAX,
     };
     use crate::protocol;
 
     #[test]
     fn the_fullest_state_fits_its_page() {
-        // The longest path of a Unix socket, and the longest peer.
+        // The longest path of a Unix socket, where nothing is encrypted, or the longest address with all that TLS has to say.
         let bind = format!("unix:{}", "p".repeat(107));
+        let address = format!("[{}%4294967295]:65535", "ffff:".repeat(8));
+        let fingerprint = "AB:".repeat(32);
+        check_fullest_state(&bind, None, None);
+        check_fullest_state(&address, Some(&fingerprint), Some("TLSv1.3 kernel"));
+    }
+
+    fn check_fullest_state(bind: &str, fingerprint: Option<&str>, tls: Option<&'static str>) {
+        // The longest peer.
         let peer = "6".repeat(64);
         let name = "\u{10ffff}".repeat(crate::limits::CAMERA_NAME);
         let user = "\u{ffff}".repeat(crate::limits::USER_NAME);
@@ -921,12 +966,18 @@ mod tests {
             },
             listeners: (0..MAX_LISTENERS).map(|_| Listener {
                 protocol: "push",
-                bind: &bind,
-                clients: MAX_CLIENTS,
+                bind,
+                fingerprint,
+                clients: PLACES,
+                standing: REFUSAL_SLOTS,
                 limit: MAX_CLIENTS,
+                limit_per_address: MAX_CLIENTS,
                 adaptive: false,
                 frames: u64::MAX,
                 refused: u64::MAX,
+                refused_per_address: u64::MAX,
+                reset: u64::MAX,
+                gave_way: u64::MAX,
                 violations: u64::MAX,
             }),
             profiles: (0..RUNGS * MAX_LISTENERS + MAX_SINKS + ASKED_RENDITIONS).map(|_| Profile {
@@ -941,13 +992,14 @@ mod tests {
                 scale_ms: longest(),
                 encode_ms: longest(),
             }),
-            clients: (0..MAX_CLIENTS + REFUSAL_SLOTS).map(|index| Client {
+            clients: (0..PLACES).map(|index| Client {
                 id: (index as u16, u16::MAX),
                 peer: &peer,
                 user: Some(&user),
                 calls: MAX_CLIENTS,
                 protocol: "push",
-                listener: &bind,
+                tls,
+                listener: bind,
                 state: protocol::State::Sending,
                 viewer: false,
                 frames: u64::MAX,
@@ -968,7 +1020,7 @@ mod tests {
             }),
             sinks: (0..MAX_SINKS).map(|_| Sink {
                 kind: "qt-shm",
-                place: &bind,
+                place: bind,
                 reason: &reason,
                 readers: SINK_READERS_MAX,
                 frames: u64::MAX,

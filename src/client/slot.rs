@@ -9,18 +9,21 @@
 //! camera, that is nothing.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::Instant;
 
+use super::address::Address;
 use super::delivery::{Delivery, Progress};
 use super::link::{Link, Stream};
 use super::subscription::Subscription;
 use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
+use crate::measure::times::first;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
 use crate::protocol::session::{
-    Chunk, CloseReason, Form, Heard, Late, Moment, Reply, State, Wants,
+    Chunk, CloseReason, Form, Heard, Late, Moment, NoRoom, Reply, State, Wants,
 };
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
@@ -28,6 +31,21 @@ const READS_PER_TURN: usize = 4;
 
 /// Who is at the other end, as text for the log and for `/state`.
 pub type Peer = heapless::String<64>;
+
+/// For whom places are kept beyond those of a listener; see [`super::places`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// A user who has logged in.
+    User,
+    /// A program on this machine.
+    Local,
+}
+
+/// The address in a [`Peer`]; `None`: there is none, as behind a Unix socket.
+pub fn address_of(peer: &Peer) -> Option<IpAddr> {
+    let (address, _) = peer.rsplit_once(':')?;
+    address.parse().ok()
+}
 
 /// What [`Slot::advance`] came to.
 #[derive(Debug)]
@@ -41,6 +59,8 @@ pub enum Turn {
     /// The session refers its input to those who see more than one client. They have it from [`Slot::session`] and
     /// [`Slot::input`], and answer by [`Slot::reply`] or [`Slot::tell`].
     Refers,
+    /// A client that has no place asks for what takes one.
+    WantsPlace,
     /// The connection is over: [`Slot::close`] it.
     Closed(CloseReason),
 }
@@ -63,10 +83,16 @@ pub struct Slot<S> {
     pub generation: u16,
     /// Who is connected; of the last connection while the slot is free.
     pub peer: Peer,
+    /// With whom it shares places.
+    pub origin: Address,
+    /// When it connected.
+    pub came: Instant,
     /// Which listener accepted it.
     pub listener: usize,
     /// Holds no pictures: it exists to say that there is no room, and for what takes none.
     pub refusal: bool,
+    /// Its place is one of those that are kept beyond its listener's `clients`, for clients such as this.
+    pub kept: Option<Kept>,
     /// What is on its way, and the client's own copy of it.
     delivery: Delivery,
     input: FrameBuf,
@@ -92,8 +118,11 @@ impl<S: Stream> Slot<S> {
             connected: None,
             generation: 0,
             peer: Peer::new(),
+            origin: Address::Local,
+            came: now,
             listener: 0,
             refusal,
+            kept: None,
             delivery: Delivery::new(capacity),
             input: FrameBuf::new(INPUT),
             outbox: FrameBuf::new(0),
@@ -104,9 +133,9 @@ impl<S: Stream> Slot<S> {
         }
     }
 
-    /// Takes the memory that a protocol needs whose clients send each other messages and pictures.
-    pub fn for_messages(mut self) -> Self {
-        let capacity = self.delivery.capacity();
+    /// Takes the memory that a protocol needs whose clients send each other messages and pictures, where places hold
+    /// pictures of `capacity` bytes: a slot may become a place.
+    pub fn for_messages(mut self, capacity: usize) -> Self {
         self.input = FrameBuf::new(RECORD.min(capacity));
         self.outbox = FrameBuf::new(CONTROL_QUEUE.min(capacity));
         self
@@ -120,6 +149,11 @@ impl<S: Stream> Slot<S> {
     /// The connection itself, while the slot is taken.
     pub fn stream(&mut self) -> Option<&mut S> {
         self.connected.as_mut().map(|it| it.link.stream())
+    }
+
+    /// Who encrypts its connection, and how; `None`: nobody.
+    pub fn encryption(&self) -> Option<&'static str> {
+        self.connected.as_ref()?.link.encryption()
     }
 
     /// Takes a connection in. `max_fps`: pictures per second that it gets at most; a snapshot is none of them.
@@ -137,6 +171,7 @@ impl<S: Stream> Slot<S> {
     ) {
         assert!(self.is_free(), "the slot is taken");
         self.generation = self.generation.wrapping_add(1);
+        (self.origin, self.came) = (Address::of(address_of(&peer)), now);
         (self.peer, self.listener) = (peer, listener);
         self.connected = Some(Connected {
             link: Link::new(stream),
@@ -150,7 +185,7 @@ impl<S: Stream> Slot<S> {
     /// Ends the connection and frees the slot.
     pub fn close(&mut self) {
         self.connected = None;
-        (self.overflowed, self.awaits) = (false, None);
+        (self.kept, self.overflowed, self.awaits) = (None, false, None);
         self.delivery.clear();
         self.input.clear();
         self.outbox.clear();
@@ -212,6 +247,16 @@ impl<S: Stream> Slot<S> {
         self.session().and_then(Protocol::user)
     }
 
+    /// See [`crate::protocol::session::Session::is_logged_in`].
+    pub fn is_logged_in(&self) -> bool {
+        self.session().is_some_and(Protocol::is_logged_in)
+    }
+
+    /// The address of its client, in its canonical form; `None`: this machine, by a Unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        address_of(&self.peer)
+    }
+
     /// Lets something happen to its session from outside.
     ///
     /// # Panics
@@ -227,10 +272,51 @@ impl<S: Stream> Slot<S> {
         result
     }
 
-    /// There is no room for the client of this session, which this slot is opened with then. False: its protocol has no
-    /// words for that.
-    pub fn turn_away(&mut self, session: &mut Protocol) -> bool {
-        session.turn_away(&mut self.outbox)
+    /// There is no room for the client. False: its protocol has no words for that.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    pub fn turn_away(&mut self, why: NoRoom) -> bool {
+        let session = &mut self.connected.as_mut().expect(TAKEN).session;
+        session.turn_away(why, &mut self.outbox)
+    }
+
+    /// Gives what makes it a place, its room for pictures, to one that is none, and becomes what that was.
+    ///
+    /// # Panics
+    /// If something is being sent from one of them.
+    pub fn hand_over(&mut self, to: &mut Self) {
+        assert!(!self.refusal && to.refusal, "from a place to none");
+        let sends = self.is_sending() || to.is_sending();
+        assert!(!sends, "what is being sent stays");
+        std::mem::swap(&mut self.delivery, &mut to.delivery);
+        (self.refusal, to.refusal) = (true, false);
+        to.kept = self.kept.take();
+        self.check();
+        to.check();
+    }
+
+    /// It is being sent something, wants a picture, or watches: its place is taken from nobody for another's sake.
+    pub fn is_engaged(&self) -> bool {
+        let watches = |session: &Protocol| session.watches(self.state());
+        self.state() != State::Idle || self.session().is_some_and(watches)
+    }
+
+    /// Something is on its way to it.
+    pub fn is_sending(&self) -> bool {
+        self.delivery.is_under_way()
+    }
+
+    /// Its last words are out, and the peer's end is all that it waits for.
+    pub fn is_closing(&self) -> bool {
+        self.connected
+            .as_ref()
+            .is_some_and(|it| it.link.is_closing())
+    }
+
+    /// Since when nothing is wanted of it.
+    pub fn idle_since(&self) -> Instant {
+        self.since
     }
 
     /// What has come in and was not taken yet.
@@ -305,19 +391,16 @@ impl<S: Stream> Slot<S> {
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let stalled = link.deadline(limits.write_timeout);
-        let ends = [
-            stalled,
-            self.patience(limits),
-            session.paused(),
-            self.awaits,
-        ];
-        ends.into_iter().flatten().min()
+        let ends = first(stalled, self.patience(limits));
+        first(first(ends, session.paused()), self.awaits)
     }
 
     /// When the peer will have been silent for too long.
     fn patience(&self, limits: &LimitsConfig) -> Option<Instant> {
         let Connected { link, session } = self.connected.as_ref()?;
         let patience = match self.moment() {
+            // What it holds is lost with the connection: `stalled` runs.
+            _ if link.is_closing() && link.holds() => None,
             _ if link.is_closing() => Some(LINGER_CLOSE),
             Moment::MidChunk => None,
             moment => session.patience(moment, limits.patience()),
@@ -362,6 +445,11 @@ impl<S: Stream> Slot<S> {
         lent: Option<&[u8]>,
     ) -> Result<Turn, CloseReason> {
         self.look_at_the_time(now, limits)?;
+        let link = &mut self.connected.as_mut().expect(TAKEN).link;
+        if link.push(now)? && link.is_closing() {
+            // Now it is the peer's turn.
+            self.since = now;
+        }
         if self.overflowed {
             return Err(CloseReason::Overflow);
         }
@@ -374,6 +462,7 @@ impl<S: Stream> Slot<S> {
             match self.hear(now)? {
                 Heard::Waits => {}
                 Heard::Refers => return Ok(Turn::Refers),
+                Heard::WantsPlace => return Ok(Turn::WantsPlace),
                 _ => continue,
             }
             let Connected { link, session } = self.connected.as_ref().expect(TAKEN);
@@ -460,7 +549,7 @@ impl<S: Stream> Slot<S> {
                 }
                 self.delivery.begin_reply(&mut link.out);
             }
-            Heard::Waits | Heard::Acted | Heard::Refers => {}
+            Heard::Waits | Heard::Acted | Heard::Refers | Heard::WantsPlace => {}
         }
         Ok(heard)
     }
@@ -496,7 +585,7 @@ impl<S: Stream> Slot<S> {
             self.subscription.rests(now);
         }
         if session.sent() && self.outbox.is_empty() {
-            link.shut()?;
+            link.shut(now)?;
         }
         Ok(())
     }
@@ -564,7 +653,7 @@ impl<S: Stream> Slot<S> {
     /// this picture, so that it can begin with a newer one.
     ///
     /// # Panics
-    /// If the slot does not want a picture.
+    /// In debug builds, if the slot does not want a picture: [`Turn::WantsFrame`] says that it does.
     pub fn offer(
         &mut self,
         meta: &FrameMeta,
@@ -572,7 +661,7 @@ impl<S: Stream> Slot<S> {
         stays: bool,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        assert!(
+        debug_assert!(
             self.wants_frame(),
             "a picture for a slot that is {:?}",
             self.state()

@@ -124,7 +124,7 @@ impl Bench {
         let script = Scripted::default();
         let slot = Slot::new(64 * 1024, refusal, now);
         let mut slot = match kind {
-            ProtocolKind::Call => slot.for_messages(),
+            ProtocolKind::Call => slot.for_messages(64 * 1024),
             _ => slot,
         };
         let setup = Setup {
@@ -133,11 +133,11 @@ impl Bench {
             user: Rc::new(Name::new("camera").unwrap()),
             to_relay: false,
         };
-        let mut protocol = Protocol::new(kind, &setup);
-        if refusal {
-            assert!(slot.turn_away(&mut protocol), "it has words for that");
-        }
+        let protocol = Protocol::new(kind, &setup);
         slot.open(script.clone(), Peer::new(), 0, protocol, None, now);
+        if refusal {
+            assert!(slot.turn_away(NoRoom::Full), "it has words for that");
+        }
         let limits = Config::default().limits;
         Bench {
             slot,
@@ -770,7 +770,7 @@ impl Slot<Scripted> {
     }
 
     fn set_user(&mut self, name: &Name) {
-        self.call(|call| call.set_user(name));
+        self.call(|call| call.set_user(name, true));
     }
 
     fn set_watching(&mut self, on: bool) {

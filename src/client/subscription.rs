@@ -100,6 +100,8 @@ impl Subscription {
     }
 
     /// The rung on which it is to get this picture. To be asked when that can begin.
+    // Kept whole: what it prepares for its sums would be prepared with each picture of every client.
+    #[inline(never)]
     pub fn choose_rung(&mut self, goal: &Goal, meta: &FrameMeta, now: Instant) -> u8 {
         if meta.live {
             let max_fps = self.pace.as_ref().map(Decimator::fps);

@@ -2,16 +2,21 @@
 
 use std::time::Instant;
 
-use log::{debug, info, warn};
+use log::{Level, debug};
 
+use super::address::Address;
+use super::arrivals::Arrivals;
 use super::link::Stream;
 use super::listener::Listener;
-use super::slot::{Peer, Slot};
+use super::places::{self, Asker, Found};
+use super::slot::{Kept, Peer, Slot, address_of};
 use crate::config::{Config, LimitsConfig};
-use crate::limits::{MAX_CLIENTS, MAX_LISTENERS, PAGE, REOPEN_FIRST, REOPEN_MAX, SLOTS};
-use crate::measure::said::{Times, is_said};
+use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
-use crate::protocol::session::CloseReason;
+use crate::protocol::session::{CloseReason, NoRoom};
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 
 /// Names a connection: an event for one that is gone must not reach the next in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,14 +29,19 @@ pub struct ClientId {
 
 /// The slots and the listeners.
 ///
-/// Invariant: the first [`MAX_CLIENTS`] slots hold pictures, the refusal slots behind them do not; the number of
-/// taken picture slots of a listener never exceeds its `clients` at the time of admission. All taken slots are below
-/// `used`, and the last of these is taken: what is done for each picture looks at no more than that.
+/// Invariants:
+/// - [`PLACES`] slots hold pictures, the others (refusal slots) do not. Which ones they are changes: a place goes from
+///   one client to another where these are, so that a client keeps its name.
+/// - The number of places that a listener's clients have does not exceed its `clients` when one of them gets its place,
+///   but for one [`Kept`] of each kind in the whole table.
+/// - All taken slots are below `used`, and the last of these is taken: what is done for each picture looks at no more
+///   than that.
 pub struct Table<S> {
     slots: Box<[Slot<S>]>,
     used: usize,
     /// Slots to be advanced in this turn.
     marked: [bool; SLOTS],
+    arrivals: Arrivals,
     /// In the order of the configuration, by which the slots refer to them.
     pub listeners: heapless::Vec<Listener, MAX_LISTENERS>,
 }
@@ -42,19 +52,21 @@ impl<S: Stream> Table<S> {
         let mut listeners = config.listeners.iter();
         let calls = listeners.any(|listener| listener.protocol == ProtocolKind::Call);
         let slot = |index| {
-            let refusal = index >= MAX_CLIENTS;
-            let capacity = if refusal {
-                PAGE
-            } else {
-                config.limits.frame_bytes
-            };
+            let refusal = index >= PLACES;
+            let frame_bytes = config.limits.frame_bytes;
+            let capacity = if refusal { PAGE } else { frame_bytes };
             let slot = Slot::new(capacity, refusal, now);
-            if calls { slot.for_messages() } else { slot }
+            if calls {
+                slot.for_messages(frame_bytes)
+            } else {
+                slot
+            }
         };
         Table {
             slots: (0..SLOTS).map(slot).collect(),
             used: 0,
             marked: [false; SLOTS],
+            arrivals: Arrivals::default(),
             listeners: config.listeners.iter().map(Listener::new).collect(),
         }
     }
@@ -128,6 +140,13 @@ impl<S: Stream> Table<S> {
             .count()
     }
 
+    /// Connections of a listener that have none.
+    pub fn standing(&self, listener: usize) -> usize {
+        self.clients()
+            .filter(|(_, slot)| slot.refusal && slot.listener == listener)
+            .count()
+    }
+
     /// Pictures sent whole to all clients of a listener.
     pub fn frames_sent(&self, listener: usize) -> u64 {
         self.listeners[listener].past_frames
@@ -158,43 +177,135 @@ impl<S: Stream> Table<S> {
             .map(|goal| slot.subscription.rung(goal))
     }
 
-    /// Takes a new connection in, as a client or, above the limits, to be told so. Gives it back where not even that
-    /// is possible, or where the protocol has no words for it.
+    /// Takes a new connection in: as a client with a place or, if there is none, as one that stands until it asks for one.
+    /// Gives it back where its protocol does not let it stand, and where its address makes too many.
     pub fn admit(
         &mut self,
-        stream: S,
+        mut stream: S,
         peer: Peer,
         listener: usize,
         now: Instant,
     ) -> Result<usize, S> {
-        let room = self.connected(listener) < self.listeners[listener].config.clients;
+        let ip = address_of(&peer);
+        let address = Address::of(ip);
         let info = &mut self.listeners[listener];
+        if !info.is_user() && !self.arrivals.allows(address, now) {
+            info.reset(&peer);
+            stream.abandon();
+            return Err(stream);
+        }
         let mut session = info.session();
-        let (places, refusals) = self.slots.split_at_mut(MAX_CLIENTS);
-        let place = places.iter().position(Slot::is_free);
-        let index = match place.filter(|_| room) {
-            Some(index) => index,
-            None => {
-                let free = refusals.iter().position(Slot::is_free);
-                if free.is_none() || !session.asks_first() {
-                    info.refuse(&peer);
-                }
-                let Some(index) = free else {
-                    return Err(stream);
-                };
-                if !refusals[index].turn_away(&mut session) {
-                    return Err(stream);
-                }
-                MAX_CLIENTS + index
+        session.meet(ip);
+        let asker = Asker {
+            listener,
+            address,
+            is_user: false,
+            asks: false,
+        };
+        // Who could stand loses nothing by coming second.
+        let found = match self.place_for(&asker, now, |_| false) {
+            found @ Found::Free(..) => found,
+            _ if session.can_stand() => Found::Free(self.standing_room(now), None),
+            found => found,
+        };
+        let (index, kept) = match found {
+            Found::Free(index, kept) => (index, kept),
+            Found::Of(index) => {
+                self.note_given_way(index);
+                self.close(index, CloseReason::GaveWay);
+                (index, None)
+            }
+            Found::Nothing(why) => {
+                self.listeners[listener].refuse(&peer, why);
+                return Err(stream);
             }
         };
+        let info = &self.listeners[listener];
         debug!("{}: {peer} connected", info.address);
         // Where there are several behind it, each of them has a pace of its own.
         let max_fps = info.config.max_fps.filter(|_| !info.is_user());
-        self.slots[index].open(stream, peer, listener, session, max_fps, now);
+        let slot = &mut self.slots[index];
+        if slot.refusal {
+            session.stand();
+        }
+        slot.open(stream, peer, listener, session, max_fps, now);
+        slot.kept = kept;
         self.marked[index] = true;
         self.used = self.used.max(index + 1);
         Ok(index)
+    }
+
+    /// See [`places::find`].
+    pub fn place_for(&self, asker: &Asker, now: Instant, in_call: impl Fn(usize) -> bool) -> Found {
+        places::find(&self.slots, &self.listeners, asker, now, in_call)
+    }
+
+    /// A free slot for one that stands. If there is none, another one goes.
+    fn standing_room(&mut self, now: Instant) -> usize {
+        let mut slots = self.slots.iter();
+        let free = slots.position(|slot| slot.is_free() && slot.refusal);
+        free.unwrap_or_else(|| {
+            let last = places::last_standing(&self.slots, now);
+            let last = last.expect("there are slots for those that stand");
+            self.send_off(last);
+            last
+        })
+    }
+
+    /// The process has no descriptors left: closes a client that is worth less than one that comes. False: there is none.
+    pub fn shed(&mut self, now: Instant) -> bool {
+        let last = places::last_standing(&self.slots, now);
+        let Some(last) = last.or_else(|| places::idlest(&self.slots, now)) else {
+            return false;
+        };
+        self.send_off(last);
+        true
+    }
+
+    fn send_off(&mut self, index: usize) {
+        let (slot, listener) = self.with_listener(index);
+        if !slot.is_closing() {
+            listener.refuse(&slot.peer, NoRoom::Full);
+        }
+        self.close(index, CloseReason::GaveWay);
+    }
+
+    /// The client in `index`, which stands, gets what makes `from` a place: that is free, or its client stands from now on.
+    pub fn seat(&mut self, index: usize, from: usize, kept: Option<Kept>) {
+        if !self.slots[from].is_free() {
+            self.note_given_way(from);
+        }
+        let [from, to] = self.two(from, index);
+        from.hand_over(to);
+        to.kept = to.kept.or(kept);
+        to.with_session(|session| session.seat());
+        self.marked[index] = true;
+    }
+
+    /// The client in `index` has asked for a place in vain.
+    ///
+    /// # Panics
+    /// If its protocol has no words for that: only those stand that have.
+    pub fn turn_away(&mut self, index: usize, why: NoRoom) {
+        let (slot, listener) = self.with_listener(index);
+        listener.refuse(&slot.peer, why);
+        assert!(slot.turn_away(why), "it stood without words for this");
+        self.marked[index] = true;
+    }
+
+    fn note_given_way(&mut self, index: usize) {
+        let (slot, listener) = self.with_listener(index);
+        listener.give_way(&slot.peer);
+        debug!("{}: {} gives way", listener.address, slot.peer);
+    }
+
+    /// Places beyond a listener's `clients` are kept ones. When it has fewer again, its clients have them like any others.
+    fn settle_kept(&mut self, listener: usize) {
+        let beyond = self.connected(listener);
+        let beyond = beyond.saturating_sub(self.listeners[listener].config.clients);
+        let slots = self.slots.iter_mut();
+        let kept = slots.filter(|slot| slot.listener == listener && slot.kept.is_some());
+        kept.skip(beyond).for_each(|slot| slot.kept = None);
     }
 
     /// The name of the connection in a slot.
@@ -248,7 +359,7 @@ impl<S: Stream> Table<S> {
     /// When a client will be late.
     pub fn deadline(&self, limits: &LimitsConfig) -> Option<Instant> {
         let slots = self.slots[..self.used].iter();
-        slots.filter_map(|slot| slot.deadline(limits)).min()
+        slots.fold(None, |at, slot| first(at, slot.deadline(limits)))
     }
 
     /// Ends a connection, and says so in the log.
@@ -265,11 +376,12 @@ impl<S: Stream> Table<S> {
         match &reason {
             CloseReason::Violation(_) if !listener.is_user() => {
                 listener.violations += 1;
-                let times = listener.violations;
-                if is_said(times) {
-                    let (address, peer) = (&listener.address, &slot.peer);
-                    warn!("{address}: {peer} closed: {reason}{}", Times(times));
-                }
+                say_of_peer(
+                    Level::Warn,
+                    Incident::Violation,
+                    &slot.peer,
+                    format_args!("{}: {} closed: {reason}", listener.address, slot.peer),
+                );
             }
             CloseReason::Shutdown => debug!("{}: {} closed", listener.address, slot.peer),
             // Said once, and again only when it changes: it is tried for ever.
@@ -277,21 +389,27 @@ impl<S: Stream> Table<S> {
                 debug!("{}: {} again: {reason}", listener.address, slot.peer);
             }
             _ if listener.is_user() => {
-                warn!(
-                    "{}: {} has ended: {reason}; trying again every {} to {} s",
-                    listener.address,
-                    slot.peer,
-                    REOPEN_FIRST.as_secs(),
-                    REOPEN_MAX.as_secs()
+                say_of_peer(
+                    Level::Warn,
+                    Incident::Relay,
+                    &slot.peer,
+                    format_args!(
+                        "{}: {} has ended: {reason}; trying again every {} to {} s",
+                        listener.address,
+                        slot.peer,
+                        REOPEN_FIRST.as_secs(),
+                        REOPEN_MAX.as_secs()
+                    ),
                 );
             }
             _ if is_given_up => {
                 listener.given_up += 1;
-                let times = listener.given_up;
-                if is_said(times) {
-                    let (address, peer) = (&listener.address, &slot.peer);
-                    info!("{address}: {peer} closed: {reason}{}", Times(times));
-                }
+                say_of_peer(
+                    Level::Info,
+                    Incident::GivenUp,
+                    &slot.peer,
+                    format_args!("{}: {} closed: {reason}", listener.address, slot.peer),
+                );
             }
             _ => debug!("{}: {} closed: {reason}", listener.address, slot.peer),
         }
@@ -301,7 +419,9 @@ impl<S: Stream> Table<S> {
         if listener.is_user() {
             listener.ended = Some(reason);
         }
+        let of = slot.listener;
         slot.close();
+        self.settle_kept(of);
         let free = self.slots[..self.used].iter().rev();
         self.used -= free.take_while(|slot| slot.is_free()).count();
     }

@@ -5,12 +5,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lexopt::Arg;
 
 use crate::command::fetch::{self, FetchError, FetchOptions, Output};
-use crate::config::{self, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, nearest};
+use crate::config::{self, Bind, Config, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, nearest};
+use crate::tls::identity::{Identity, is_open_to_all, open_to_all, state_folder};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +217,13 @@ Signals:
   SIGTERM, SIGINT  close the camera and all connections, stop the board's
                    watchdog, and end within a second
 
+Log:
+camd never waits for standard error. Lines that it does not take are counted,
+and the log says how many are missing. What peers bring about is said 16 times
+for each address and kind, then ever more rarely, and summed up each minute.
+/dev/kmsg gets each line with its level (<4>). A console (/dev/ttyS0,
+/dev/tty1) shows errors, warnings, addresses and the camera's state.
+
 Watchdogs:
 camd feeds systemd's watchdog (WatchdogSec=) and the board's from its event
 loop, but not while a V4L2 camera hangs. A camera hangs if it is plugged in, no
@@ -226,6 +234,9 @@ from a program. Restarts for a hung camera are at least 60 s apart.
 Environment:
   RUST_LOG       what to log on standard error: error, warn, info (default),
                  debug, trace, or by module (camd::source=debug)
+  NO_COLOR       a log without colours on a terminal
+  JOURNAL_STREAM set by systemd: the log has levels for the journal (<4>), and
+                 no times
   NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS
                  set by systemd: readiness, watchdog, sockets it has opened
 
@@ -622,8 +633,9 @@ impl Topic {
 /// `camd check`: says on `out` whether the configuration at `path` is good, or everything that is wrong with it.
 pub fn check(path: &Path, out: &mut impl Write) -> io::Result<Exit> {
     match config::load(path) {
-        Ok(_) => {
+        Ok(config) => {
             writeln!(out, "{}: good", path.display())?;
+            check_tls(&config, SystemTime::now(), out)?;
             Ok(Exit::Success)
         }
         Err(errors) => {
@@ -633,4 +645,44 @@ pub fn check(path: &Path, out: &mut impl Write) -> io::Result<Exit> {
             Ok(Exit::Usage)
         }
     }
+}
+
+/// Who camd is on each listener that speaks TLS, and what the owner should know of that.
+fn check_tls(config: &Config, now: SystemTime, out: &mut impl Write) -> io::Result<()> {
+    let folder = state_folder();
+    let mut own = None;
+    for listener in &config.listeners {
+        if !listener.tls || matches!(listener.bind, Bind::Relay(_)) {
+            continue;
+        }
+        let place = format!("TLS for {} on {}", listener.protocol.name(), listener.bind);
+        let identity = match &listener.identity {
+            Some(identity) => Ok(Some(identity.clone())),
+            None => own
+                .get_or_insert_with(|| Identity::read_own(&folder))
+                .clone(),
+        };
+        match identity {
+            Ok(Some(identity)) => {
+                let fingerprint = identity.fingerprint();
+                writeln!(
+                    out,
+                    "{place}: the certificate's SHA-256 fingerprint is {fingerprint}"
+                )?;
+                for doubt in identity.doubts(now) {
+                    writeln!(out, "{place}: warning: {doubt}")?;
+                }
+            }
+            Ok(None) => writeln!(
+                out,
+                "{place}: camd makes a certificate of its own in {} when it starts",
+                folder.display()
+            )?,
+            Err(error) => writeln!(out, "{place}: warning: {error}")?,
+        }
+        if let Some(key) = listener.key.as_deref().filter(|key| is_open_to_all(key)) {
+            writeln!(out, "{place}: warning: {}", open_to_all(key))?;
+        }
+    }
+    Ok(())
 }

@@ -25,6 +25,7 @@ use crate::limits::{
 use crate::picture::frame::Area;
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::tls::identity::{self as tls, Identity};
 
 /// A file without `[[listener]]` sections has this one.
 const DEFAULT_LISTENER: &str = r#"
@@ -130,7 +131,12 @@ fn neutral_listener() -> ListenerConfig {
         // http knows every key, port 0 collides with nothing.
         protocol: ProtocolKind::Http,
         bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+        tls: false,
+        certificate: None,
+        key: None,
+        identity: None,
         clients: 0,
+        clients_per_address: None,
         quality: None,
         chroma: None,
         width: None,
@@ -399,16 +405,73 @@ impl Reader<'_> {
                     );
                     self.error(place("bind"), "listener.bind", what);
                 }
-                if table.contains_key("clients") {
-                    let what = "means nothing where camd does not listen; leave it out";
-                    self.error(place("clients"), "listener.clients", what);
+                for key in ["clients", "clients_per_address"] {
+                    if table.contains_key(key) {
+                        let what = "means nothing where camd does not listen; leave it out";
+                        self.error(place(key), format!("listener.{key}"), what);
+                    }
                 }
             }
+            self.tls(this, table, place);
             let file = this.password_file.as_deref();
             self.password(Section::Listener.name(), place, &mut this.password, file);
         }
         self.together(&listeners, &read);
         self.config.listeners = listeners;
+    }
+
+    /// What holds between the keys of TLS; and the files that they name are read.
+    fn tls(
+        &mut self,
+        this: &mut ListenerConfig,
+        table: &DeTable<'_>,
+        place: impl Fn(&str) -> usize,
+    ) {
+        let mut wrong = |key: &str, what: String| {
+            let name = format!("listener.{key}");
+            if !self.failed(&name) {
+                self.error(place(key), name, what);
+            }
+        };
+        if this.tls && matches!(this.bind, Bind::Unix(_)) {
+            let what =
+                "means nothing for a Unix socket, which does not leave this machine; leave it out";
+            wrong("tls", what.to_owned());
+        }
+        let serves = this.tls && !matches!(this.bind, Bind::Relay(_));
+        let idle = ["certificate", "key"].into_iter();
+        for key in idle.filter(|key| !serves && table.contains_key(*key)) {
+            let what = match this.tls {
+                false => "means nothing without tls = true",
+                true => "means nothing where camd does not listen; leave it out",
+            };
+            wrong(key, what.to_owned());
+        }
+        if !serves {
+            return;
+        }
+        match (&this.certificate, &this.key) {
+            (None, None) => {}
+            (Some(_), None) => wrong(
+                "key",
+                format!(
+                    "{MISSING}, certificate needs it; allowed: the path of the certificate's key"
+                ),
+            ),
+            (None, Some(_)) => wrong(
+                "certificate",
+                format!(
+                    "{MISSING}, key needs it; allowed: the path of the certificate of this key"
+                ),
+            ),
+            (Some(certificate), Some(key)) => match Identity::load(certificate, key) {
+                Ok(identity) => this.identity = Some(identity),
+                Err(tls::Wrong::Certificate(what)) => {
+                    wrong("certificate", format!("{} {what}", certificate.display()));
+                }
+                Err(tls::Wrong::Key(what)) => wrong("key", format!("{} {what}", key.display())),
+            },
+        }
     }
 
     /// What the listeners share: addresses and client slots. `read` has the place and the text of each.

@@ -11,6 +11,7 @@ use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::session::Patience;
+use crate::tls::identity::Identity;
 
 /// A whole configuration, with defaults in place of what the file leaves out, and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -326,8 +327,18 @@ pub struct ListenerConfig {
     pub protocol: ProtocolKind,
     /// Where it listens.
     pub bind: Bind,
+    /// Whether it speaks TLS. Where camd is the client of a relay: to that.
+    pub tls: bool,
+    /// tls: the file of the certificate (PEM); `None`: the box's own.
+    pub certificate: Option<PathBuf>,
+    /// tls: the file of its key.
+    pub key: Option<PathBuf>,
+    /// What was read of these two.
+    pub identity: Option<Identity>,
     /// Connections at the same time on this listener.
     pub clients: usize,
+    /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).
+    pub clients_per_address: Option<usize>,
     /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
     /// default ([`ProtocolKind::default_quality`]).
     pub quality: Option<u8>,
@@ -360,6 +371,13 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Of its `clients`, those from one address at most.
+    pub fn share(&self) -> usize {
+        self.clients_per_address
+            .unwrap_or(self.clients.div_ceil(2))
+            .min(self.clients)
+    }
+
     /// The quality of pictures that are no JPEGs yet.
     pub fn raw_quality(&self) -> u8 {
         self.quality.unwrap_or(self.protocol.default_quality())

@@ -753,6 +753,44 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Listener,
+        key: "tls",
+        doc: "Whether this listener speaks TLS (https and the like), or camd to its relay.",
+        absent: Absent::Default("false"),
+        only: &[],
+        kind: Kind::Boolean {
+            set: |c, value| listener(c).tls = value,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "certificate",
+        doc: "tls: a file with the certificate and those that lead to its issuer (PEM); not set: camd makes one of its own at its first start.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                listener(c).certificate = Some(PathBuf::from(text));
+                Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "key",
+        doc: "tls: a file with the certificate's key (PEM), best one for ECDSA with P-256.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: "an absolute path",
+            set: |c, text| {
+                listener(c).key = Some(PathBuf::from(text));
+                Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
         key: "clients",
         doc: "Connections at the same time; all listeners together have 64.",
         absent: Absent::Default("16"),
@@ -761,6 +799,18 @@ pub static SETTINGS: &[Setting] = &[
             min: 1,
             max: MAX_CLIENTS as i64,
             set: |c, value| listener(c).clients = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "clients_per_address",
+        doc: "Of these, connections from one address (IPv6: from one network of 64 bits), but for this board's own; not set: half of clients.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Integer {
+            min: 1,
+            max: MAX_CLIENTS as i64,
+            set: |c, value| listener(c).clients_per_address = Some(value as usize),
         },
     },
     Setting {

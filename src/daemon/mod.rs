@@ -4,6 +4,7 @@
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
 
 mod alarm;
+mod handshakes;
 pub mod health;
 pub mod net;
 pub mod supervisor;
@@ -12,11 +13,11 @@ pub mod uplink;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use log::{error, info, warn};
+use log::{Level, debug, error, info, warn};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -26,28 +27,37 @@ use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
 use crate::daemon::alarm::Alarm;
+use crate::daemon::handshakes::{Done, Handshakes};
 use crate::daemon::net::{Acceptor, Connection};
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::uplink::Uplink;
 use crate::encode::cell::launch::Processes;
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, CELLS_MAX, ENCODER_CONTEXTS, MAX_LISTENERS, MAX_SINKS, REARM,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, CELLS_MAX, ENCODER_CONTEXTS, HANDSHAKES, MAX_LISTENERS,
+    MAX_SINKS, REARM,
     REGISTER_TRIES, SLOTS,
 };
+use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::system::logging::peers::Incident;
+use crate::system::logging::say_of_peer;
 use crate::system::watchdog::Watchdog;
+use crate::tls::identity::{Identity, is_open_to_all, open_to_all, state_folder};
 
 const SIGNALS: Token = Token(0);
 const CAMERA: Token = Token(1);
 const ALARM: Token = Token(2);
-const FIRST_ENCODER: usize = 3;
+/// Of the thread that reckons for handshakes.
+const WORKER: Token = Token(3);
+const FIRST_ENCODER: usize = 4;
 const FIRST_SINK: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
 const FIRST_CELL: usize = FIRST_SINK + MAX_SINKS;
 const FIRST_ACCEPTOR: usize = FIRST_CELL + 2 * CELLS_MAX;
+const FIRST_HANDSHAKE: usize = FIRST_ACCEPTOR + MAX_LISTENERS;
 const FIRST_CLIENT: usize = 1 << 8;
-const _: () = assert!(FIRST_ACCEPTOR + MAX_LISTENERS <= FIRST_CLIENT);
+const _: () = assert!(FIRST_HANDSHAKE + HANDSHAKES <= FIRST_CLIENT);
 
 /// Bits of a client's index.
 const INDEX_BITS: u32 = usize::BITS - SLOTS.leading_zeros();
@@ -69,6 +79,8 @@ enum Ready {
     Sink(usize),
     Cell(usize),
     Acceptor(usize),
+    Worker,
+    Handshake(usize),
     Client(ClientId),
 }
 
@@ -78,10 +90,12 @@ impl From<Token> for Ready {
             SIGNALS => Ready::Signals,
             CAMERA => Ready::Camera,
             ALARM => Ready::Alarm,
+            WORKER => Ready::Worker,
             Token(n) if n < FIRST_SINK => Ready::Encoder(n - FIRST_ENCODER),
             Token(n) if n < FIRST_CELL => Ready::Sink(n - FIRST_SINK),
             Token(n) if n < FIRST_ACCEPTOR => Ready::Cell(n - FIRST_CELL),
-            Token(n) if n < FIRST_CLIENT => Ready::Acceptor(n - FIRST_ACCEPTOR),
+            Token(n) if n < FIRST_HANDSHAKE => Ready::Acceptor(n - FIRST_ACCEPTOR),
+            Token(n) if n < FIRST_CLIENT => Ready::Handshake(n - FIRST_HANDSHAKE),
             Token(n) => {
                 let client = n - FIRST_CLIENT;
                 Ready::Client(ClientId {
@@ -121,6 +135,10 @@ struct Daemon {
     hub: Hub<Connection>,
     camera: Camera<AnySource>,
     listening: Vec<Listening>,
+    /// Who camd is on each of them; `None`: nothing is encrypted there.
+    identities: Vec<Option<Identity>>,
+    /// In front of the hub.
+    handshakes: Handshakes,
     config: Config,
     /// Where `config` came from; `None` in the demo.
     path: Option<PathBuf>,
@@ -130,6 +148,8 @@ struct Daemon {
     /// When the camera is registered anew unless it shows a sign of life before.
     rearm: Instant,
     accept_retry: Option<Instant>,
+    /// Whose turn to accept it is first.
+    next_door: usize,
     supervisor: Supervisor,
 }
 
@@ -192,6 +212,11 @@ impl Daemon {
             SIGNALS,
             Interest::READABLE,
         )?;
+        let identities = identities(&config, &[], SystemTime::now());
+        let mut handshakes = Handshakes::new(FIRST_HANDSHAKE, WORKER);
+        if identities.iter().any(Option::is_some) {
+            handshakes.ask_kernel();
+        }
         let mut hub = Hub::new(&config, now, Instant::now);
         let cells = config.limits.cells.number();
         if cells > 0 {
@@ -216,7 +241,7 @@ impl Daemon {
                 Door::Acceptor(acceptor) => {
                     acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
                     let address = acceptor.address();
-                    info!("listening: {} on {address}", protocol.name());
+                    info!(target: "camd::daemon::notice", "listening: {} on {address}", protocol.name());
                     address
                 }
                 Door::Uplink(..) => bind.to_string(),
@@ -232,6 +257,9 @@ impl Daemon {
             listening.push(Listening { door, ready: true });
         }
         hub.set_config_errors(&errors);
+        for (index, identity) in identities.iter().enumerate() {
+            hub.set_identity(index, identity.as_ref());
+        }
         let source = AnySource::new(&config);
         // Last of all that may fail: once it runs, a camd that does not feed it is reset.
         let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
@@ -242,25 +270,28 @@ impl Daemon {
             hub,
             camera: Camera::new(source, &config, now),
             listening,
+            identities,
+            handshakes,
             config,
             path,
             registered: None,
             camera_ready: false,
             rearm: now,
             accept_retry: None,
+            next_door: 0,
             supervisor: Supervisor::new(board, now),
         })
     }
 
     fn run(&mut self) -> io::Result<()> {
-        // Every client, listener, sink, encoder, alarm, camera and signal once is the most that one wait can tell.
-        let mut events = Events::with_capacity(FIRST_ACCEPTOR + MAX_LISTENERS + SLOTS);
+        // Every client, handshake, listener, sink, encoder, alarm, camera and signal once is the most that one wait can tell.
+        let mut events = Events::with_capacity(FIRST_HANDSHAKE + HANDSHAKES + SLOTS);
         let mut again = true;
         loop {
             let timeout = if again {
                 Some(Duration::ZERO)
             } else {
-                let next = self.deadline();
+                let next = self.deadline(Instant::now());
                 self.alarm.wait_for(next)
             };
             match self.poll.poll(&mut events, timeout) {
@@ -287,6 +318,9 @@ impl Daemon {
                     Ready::Sink(index) => self.hub.mark_sink(index),
                     Ready::Cell(number) => self.hub.mark_cell(number),
                     Ready::Acceptor(index) => self.listening[index].ready = true,
+                    // What it has done is asked for in each turn.
+                    Ready::Worker => {}
+                    Ready::Handshake(index) => self.handshakes.mark(index),
                     Ready::Client(client) => {
                         // A broken connection is told by the next read or write, whatever it was waiting for.
                         let broken =
@@ -299,11 +333,11 @@ impl Daemon {
             }
             // Most often it has rung for a deadline that has moved away since.
             let alone = rang && events.iter().count() == 1;
-            if alone && self.deadline().is_none_or(|at| at > now) {
+            if alone && self.deadline(now).is_none_or(|at| at > now) {
                 continue;
             }
             if signalled && self.handle_signals(now)? {
-                info!("ending");
+                info!(target: "camd::daemon::notice", "ending");
                 self.supervisor.stopping();
                 self.hub.shutdown();
                 self.camera.shutdown();
@@ -322,7 +356,7 @@ impl Daemon {
         // A silent camera's descriptor may be deaf, see `register_camera`: look without being called.
         let silent = self.registered.is_some() && self.rearm <= now;
         let fresh = self.hub.run(&mut self.camera, event || silent, now);
-        let more_to_accept = self.accept(now);
+        let more_to_accept = self.accept(now) | self.shake_hands(now);
         let mut again = self.hub.turn(now, &mut self.camera);
         // A connection to a relay that has just ended waits for the next one.
         again |= (0..self.listening.len()).any(|index| self.is_lost(index));
@@ -356,21 +390,17 @@ impl Daemon {
     }
 
     /// When there is something to do without any event.
-    fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self, now: Instant) -> Option<Instant> {
         let rearm = self.registered.map(|_| self.rearm);
         let dialling = self.listening.iter().filter_map(|l| match &l.door {
             Door::Uplink(uplink, _) => uplink.deadline(),
             Door::Acceptor(_) => None,
         });
-        let next = [
-            self.camera.deadline(),
-            self.hub.deadline(),
-            self.accept_retry,
-            rearm,
-            self.supervisor.deadline(),
-            dialling.min(),
-        ];
-        next.into_iter().flatten().min()
+        let at = first(self.camera.deadline(), self.hub.deadline());
+        let at = first(first(at, self.accept_retry), rearm);
+        let at = first(first(at, self.supervisor.deadline()), dialling.min());
+        let head_timeout = self.config.limits.head_timeout;
+        first(at, self.handshakes.deadline(head_timeout, now))
     }
 
     /// Keeps the poll's idea of the camera's descriptor right. True if the next turn must follow at once.
@@ -429,34 +459,96 @@ impl Daemon {
                 .iter_mut()
                 .for_each(|listening| listening.ready = true);
         }
-        let mut more = false;
-        for index in 0..self.listening.len() {
-            self.dial(index, now);
-            for _ in 0..ACCEPTS_PER_TURN {
-                if !self.listening[index].ready {
-                    break;
-                }
-                match self.listening[index].door.accept() {
-                    Ok((connection, peer)) => match self.hub.admit(connection, peer, index, now) {
-                        Ok(client) => self.register_client(client),
-                        Err(connection) => drop(connection),
-                    },
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        self.listening[index].ready = false
-                    }
-                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    // The peer was quicker than we were.
-                    Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
-                    Err(e) => {
-                        // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the
-                        // queue, and no new event will tell.
-                        error!("{}: accept: {e}", self.hub.listeners()[index].address);
+        (0..self.listening.len()).for_each(|index| self.dial(index, now));
+        // One from each door in turn: a flood at one of them costs the others no more than that.
+        let doors = self.listening.len();
+        let (mut idle, mut left) = (0, ACCEPTS_PER_TURN);
+        while idle < doors && left > 0 {
+            let index = self.next_door % doors;
+            self.next_door = (index + 1) % doors;
+            if !self.listening[index].ready {
+                idle += 1;
+                continue;
+            }
+            (idle, left) = (0, left - 1);
+            match self.listening[index].door.accept() {
+                Ok((connection, peer)) => self.take_in(connection, peer, index, now),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.listening[index].ready = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // The peer was quicker than we were.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                // No descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in the queue,
+                // and no new event will tell.
+                Err(e) => {
+                    let address = &self.hub.listeners()[index].address;
+                    say_of_peer(
+                        Level::Error,
+                        Incident::NotAccepted,
+                        "",
+                        format_args!("{address}: accept: {e}"),
+                    );
+                    // Where nobody can make way there is no more to be done in this turn.
+                    if !self.handshakes.shed() && !self.hub.shed(now) {
                         self.listening[index].ready = false;
                         self.accept_retry = Some(now + ACCEPT_RETRY);
                     }
                 }
             }
-            more |= self.listening[index].ready;
+        }
+        self.listening.iter().any(|listening| listening.ready)
+    }
+
+    /// A connection that was accepted.
+    fn take_in(&mut self, connection: Connection, peer: Peer, index: usize, now: Instant) {
+        let (stream, identity) = match (connection, &self.identities[index]) {
+            (Connection::Tcp(stream), Some(identity)) => (stream, identity),
+            (connection, _) => return self.admit(connection, peer, index, now),
+        };
+        let speaks_http = self.config.listeners[index].protocol == ProtocolKind::Http;
+        let (listener, registry) = ((index, speaks_http), self.poll.registry());
+        let config = identity.config();
+        if let Err(error) = self
+            .handshakes
+            .admit((stream, peer), listener, config, registry, now)
+        {
+            // The peer was quicker than we were, or the system has no thread or memory left.
+            debug!("{}: {error}", self.hub.listeners()[index].address);
+        }
+    }
+
+    /// A connection that is ready for a client.
+    fn admit(&mut self, connection: Connection, peer: Peer, index: usize, now: Instant) {
+        match self.hub.admit(connection, peer, index, now) {
+            Ok(client) => self.register_client(client),
+            Err(connection) => drop(connection),
+        }
+    }
+
+    /// Goes on with the handshakes. True if there is more to do at once.
+    fn shake_hands(&mut self, now: Instant) -> bool {
+        let Daemon {
+            handshakes,
+            hub,
+            config,
+            poll,
+            ..
+        } = self;
+        let mut done = heapless::Vec::<_, HANDSHAKES>::new();
+        let name = |index: usize| hub.listeners()[index].address.clone();
+        let patience = config.limits.head_timeout;
+        let more = handshakes.turn(patience, now, name, |it| {
+            let kept = done.push(it);
+            assert!(kept.is_ok(), "no more than there are places");
+        });
+        for Done {
+            connection,
+            peer,
+            listener,
+        } in done
+        {
+            if let Ok(client) = hub.admit(connection, peer, listener, now) {
+                register_client(hub, poll.registry(), client);
+            }
         }
         more
     }
@@ -477,11 +569,7 @@ impl Daemon {
         // What came before the registration is not told, and it may have come to an end at once.
         loop {
             if let Some((connection, peer)) = uplink.run(connected, now) {
-                match self.hub.admit(connection, peer, index, now) {
-                    Ok(client) => self.register_client(client),
-                    Err(connection) => drop(connection),
-                }
-                return;
+                return self.admit(connection, peer, index, now);
             }
             let current = uplink.fd();
             if current == *registered {
@@ -499,13 +587,7 @@ impl Daemon {
     }
 
     fn register_client(&mut self, client: ClientId) {
-        let Some(stream) = self.hub.stream(client) else {
-            return;
-        };
-        if let Err(error) = stream.register(self.poll.registry(), client_token(client)) {
-            // Only a lack of kernel memory or of epoll watches; without events its deadlines end it.
-            warn!("client: poll: {error}");
-        }
+        register_client(&mut self.hub, self.poll.registry(), client);
     }
 
     /// True if it is time to end.
@@ -569,6 +651,13 @@ impl Daemon {
             config.listeners = self.config.listeners.clone();
         }
         self.hub.reconfigure(&config, now);
+        self.identities = identities(&config, &self.identities, SystemTime::now());
+        if self.identities.iter().any(Option::is_some) {
+            self.handshakes.ask_kernel();
+        }
+        for (index, identity) in self.identities.iter().enumerate() {
+            self.hub.set_identity(index, identity.as_ref());
+        }
         self.camera.reconfigure(&config);
         if !same_source(&config, &self.config) {
             info!("the camera is opened again");
@@ -580,6 +669,62 @@ impl Daemon {
         self.hub.set_config_errors(&[]);
         info!("{}: read again", path.display());
     }
+}
+
+fn register_client(hub: &mut Hub<Connection>, registry: &Registry, client: ClientId) {
+    let Some(stream) = hub.stream(client) else {
+        return;
+    };
+    if let Err(error) = stream.register(registry, client_token(client)) {
+        // Only a lack of kernel memory or of epoll watches; without events its deadlines end it.
+        warn!("client: poll: {error}");
+    }
+}
+
+/// Who camd is on each of the listeners. `before`: who it was, if that was said in the log already.
+fn identities(
+    config: &Config,
+    before: &[Option<Identity>],
+    now: SystemTime,
+) -> Vec<Option<Identity>> {
+    let mut own: Option<Identity> = None;
+    let mut found = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let serves = !matches!(listener.bind, Bind::Relay(_));
+        if !listener.tls || !serves {
+            found.push(None);
+            continue;
+        }
+        let identity = match &listener.identity {
+            Some(identity) => identity.clone(),
+            None => own.get_or_insert_with(own_identity).clone(),
+        };
+        if before.get(index) != Some(&Some(identity.clone())) {
+            let (protocol, bind) = (listener.protocol.name(), &listener.bind);
+            info!(
+                "TLS for {protocol} on {bind}: the certificate's SHA-256 fingerprint is {}",
+                identity.fingerprint()
+            );
+            for doubt in identity.doubts(now) {
+                warn!("TLS for {protocol} on {bind}: {doubt}");
+            }
+            if let Some(key) = listener.key.as_deref().filter(|key| is_open_to_all(key)) {
+                warn!("TLS for {protocol} on {bind}: {}", open_to_all(key));
+            }
+        }
+        found.push(Some(identity));
+    }
+    found
+}
+
+/// The box's own, which is made if need be.
+fn own_identity() -> Identity {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let (identity, kept) = Identity::own(&state_folder(), &host.to_string_lossy());
+    if let Err(error) = kept {
+        error!("TLS: {error}; until then the box's own certificate is another one at each start");
+    }
+    identity
 }
 
 /// Whether there is something to take from the camera. An error counts: taking it tells what it is.

@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::client::link::Stream;
@@ -18,7 +17,9 @@ use crate::client::slot::Peer;
 use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
 use crate::source::dial::keep_alive;
+use crate::system::tcp;
 use crate::system::unix_socket::remove_stale;
+use crate::tls::stream::TlsStream;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -163,10 +164,11 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// A client's connection.
-#[derive(Debug)]
 pub enum Connection {
     /// From any host.
     Tcp(TcpStream),
+    /// The same, after a handshake.
+    Tls(Box<TlsStream>),
     /// From this machine.
     Unix(UnixStream),
 }
@@ -178,11 +180,21 @@ impl Connection {
         Connection::Tcp(stream)
     }
 
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Connection::Tcp(stream) => Some(stream),
+            Connection::Tls(stream) => Some(stream.socket()),
+            Connection::Unix(_) => None,
+        }
+    }
+
     /// Once, for both directions: slots keep what the events said, so the interest never changes.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
             Connection::Tcp(stream) => stream.register(registry, token, interest),
+            // It was there for its handshake.
+            Connection::Tls(stream) => stream.socket_mut().reregister(registry, token, interest),
             Connection::Unix(stream) => stream.register(registry, token, interest),
         }
     }
@@ -192,6 +204,7 @@ impl Read for Connection {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Connection::Tcp(stream) => stream.read(buf),
+            Connection::Tls(stream) => stream.read(buf),
             Connection::Unix(stream) => stream.read(buf),
         }
     }
@@ -205,34 +218,46 @@ impl Write for Connection {
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Connection::Tcp(stream) => stream.write_vectored(bufs),
+            Connection::Tls(stream) => stream.write_vectored(bufs),
             Connection::Unix(stream) => stream.write_vectored(bufs),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Connection::Tls(stream) => stream.flush(),
+            Connection::Tcp(_) | Connection::Unix(_) => Ok(()),
+        }
     }
 }
 
 impl Stream for Connection {
-    /// By `TCP_NOTSENT_LOWAT` of 1: such a socket is writable when nothing is unsent (tcp(7)), and asking arms the event.
     fn drained(&mut self) -> io::Result<bool> {
-        let Connection::Tcp(stream) = self else {
+        match self {
+            Connection::Tcp(stream) => tcp::drained(stream),
+            Connection::Tls(stream) => Ok(!stream.holds() && tcp::drained(stream.socket())?),
             // What a Unix socket takes is with the peer.
-            return Ok(true);
-        };
-        let socket = SockRef::from(&*stream);
-        socket.set_tcp_notsent_lowat(1)?;
-        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
-            return Ok(false);
+            Connection::Unix(_) => Ok(true),
         }
-        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-        Ok(true)
+    }
+
+    fn holds(&self) -> bool {
+        matches!(self, Connection::Tls(stream) if stream.holds())
+    }
+
+    fn gave_way(&self) -> bool {
+        matches!(self, Connection::Tls(stream) if stream.gave_way())
+    }
+
+    fn encryption(&self) -> Option<&'static str> {
+        match self {
+            Connection::Tls(stream) => Some(stream.name()),
+            Connection::Tcp(_) | Connection::Unix(_) => None,
+        }
     }
 
     fn probe(&mut self) {
-        let Connection::Tcp(stream) = self else {
+        let Some(stream) = self.tcp() else {
             // The kernel tells at once when the process at the other end is gone.
             return;
         };
@@ -240,15 +265,15 @@ impl Stream for Connection {
             .with_time(Duration::from_secs(1))
             .with_interval(Duration::from_secs(1))
             .with_retries(PROBES);
-        if let Err(error) = SockRef::from(&*stream).set_tcp_keepalive(&keepalive) {
+        if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
             log::debug!("SO_KEEPALIVE: {error}");
         }
     }
 
     /// By a reset, so that the kernel frees at once what it holds: its own tries to deliver that would go on for minutes.
     fn abandon(&mut self) {
-        if let Connection::Tcp(stream) = self
-            && let Err(error) = SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+        if let Some(stream) = self.tcp()
+            && let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO))
         {
             log::debug!("SO_LINGER: {error}");
         }
@@ -257,6 +282,7 @@ impl Stream for Connection {
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Connection::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Connection::Tls(stream) => stream.shut(),
             Connection::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }

@@ -1,15 +1,23 @@
 //! Tells the programs that watch camd how it goes: the service manager (sd_notify(3): ready, a line of status, its
 //! watchdog) and the board's watchdog. The event loop feeds both, and only while [`Health`] finds nothing wrong.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs::File;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use sd_notify::NotifyState;
 
 use crate::daemon::health::{Change, Health, Sight};
-use crate::limits::{HUNG, STATUS_INTERVAL};
+use crate::limits::{HUNG, READY_WAIT, STATUS_INTERVAL};
+use crate::measure::said::Times;
 use crate::picture::frame::Size;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
@@ -229,10 +237,36 @@ impl Outline {
     }
 }
 
+/// One message to the service manager (sd_notify(3), "Notes"). Never waits while camd serves: a manager that takes no messages must
+/// not hold the pictures up; it misses some that it would not have looked at.
 fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!("supervisor not notified: {error}");
+    static FAILED: AtomicU32 = AtomicU32::new(0);
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let Err(error) = send(&socket, state) else {
+        return;
+    };
+    let times = 1 + FAILED.fetch_add(1, Ordering::Relaxed);
+    // Each viewer that comes or goes is a message.
+    if times.is_power_of_two() {
+        warn!("supervisor not notified: {error}{}", Times(times.into()));
     }
+}
+
+fn send(socket: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(Path::new(OsStr::from_bytes(path)))?,
+    };
+    let lines: String = state.iter().map(|state| format!("{state}\n")).collect();
+    let sender = UnixDatagram::unbound()?;
+    match state {
+        // There is one of these, nobody is served yet, and without it the start has failed.
+        [NotifyState::Ready] => sender.set_write_timeout(Some(READY_WAIT))?,
+        _ => sender.set_nonblocking(true)?,
+    }
+    sender.send_to_addr(lines.as_bytes(), &address).map(|_| ())
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Decimator {
     interval: Duration,
+    /// So much before it is due a picture may come.
+    early: Duration,
     due: Option<Instant>,
 }
 
@@ -19,8 +21,10 @@ impl Decimator {
     /// If `fps` is 0: the configuration does not allow it.
     pub fn new(fps: u16) -> Self {
         assert!(fps > 0, "a rate of 0 fps");
+        let interval = Duration::from_secs(1) / u32::from(fps);
         Decimator {
-            interval: Duration::from_secs(1) / u32::from(fps),
+            interval,
+            early: interval / 4,
             due: None,
         }
     }
@@ -32,17 +36,17 @@ impl Decimator {
 
     /// Whether the picture taken at `at` is wanted. A good one that is kept is then reported to [`Decimator::kept`].
     pub fn wants(&self, at: Instant) -> bool {
-        self.due
-            .is_none_or(|due| due.saturating_duration_since(at) <= self.interval / 4)
+        self.due.is_none_or(|due| due <= at + self.early)
     }
 
     /// The picture taken at `at` was wanted and is good: the next one is due an interval later.
     pub fn kept(&mut self, at: Instant) {
         self.due = Some(match self.due {
+            // In time, or late.
+            Some(due) if due <= at && at <= due + self.interval => due + self.interval,
+            Some(due) if at < due => due + self.interval - (due - at) / 16,
             // The first, or after a gap: no catching up.
-            None => at + self.interval,
-            Some(due) if at.saturating_duration_since(due) > self.interval => at + self.interval,
-            Some(due) => due + self.interval - due.saturating_duration_since(at) / 16,
+            _ => at + self.interval,
         });
     }
 }

@@ -19,15 +19,24 @@ pub struct Rate {
 impl Rate {
     /// Counts an event.
     pub fn tick(&mut self, now: Instant) {
+        match &mut self.window {
+            Some((full, count)) if now < *full => {
+                *count += 1;
+                self.last_event = Some(now);
+            }
+            _ => self.turn_over(now),
+        }
+    }
+
+    /// A window is full, or the first one begins. Once a second: [`Rate::tick`] comes with each picture of each client.
+    #[inline(never)]
+    fn turn_over(&mut self, now: Instant) {
         let last = self.last_event.replace(now);
         let Some((full, count)) = &mut self.window else {
             self.window = Some((now + WINDOW, 0));
             return;
         };
         *count += 1;
-        if now < *full {
-            return;
-        }
         let length = WINDOW + now.saturating_duration_since(*full);
         let is_stale = last.is_some_and(|last| now.saturating_duration_since(last) > STALE);
         self.per_second = if is_stale {

@@ -143,6 +143,16 @@ impl Epoch {
     }
 }
 
+/// The first of two moments that may never come. To be called one after the other where there are more: a loop over them
+/// copies each several times.
+pub fn first(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(at), Some(by)) if by < at => other,
+        (Some(_), _) => one,
+        (None, _) => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ pub struct FrameMeta {
     /// What is still to be done so that viewers see it upright.
     pub orientation: Orientation,
     /// What the JPEG says of that itself, in its Exif, to whom it is passed on untouched: where another picture is made of
-    /// it, that comes before `orientation`.
+    /// it, that comes before `orientation`. Its source finds it.
     pub exif: Orientation,
     /// The part of it that viewers get, as it is stored, where it is stored whole; `None`: all of it.
     pub crop: Option<Area>,

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
+use super::exif;
 use super::samples::{self, UNMARKED};
 use crate::picture::frame::{FrameBuf, Orientation};
 
@@ -28,6 +29,7 @@ const DQT: u8 = 0xDB;
 const DNL: u8 = 0xDC;
 const DRI: u8 = 0xDD;
 const APP0: u8 = 0xE0;
+const APP1: u8 = 0xE1;
 const APP15: u8 = 0xEF;
 const COM: u8 = 0xFE;
 
@@ -48,6 +50,8 @@ pub struct Inspected {
     pub tables: Option<usize>,
     /// Whether it is one field of an interlaced picture.
     pub field: Option<Field>,
+    /// Before its frame there is an APP1 segment, which may be Exif.
+    pub app1: bool,
     /// There were bytes around it that are neither padding nor another picture: something of its buffer is stale.
     pub debris: bool,
 }
@@ -56,6 +60,14 @@ impl Inspected {
     /// Where the picture is.
     pub fn range(&self) -> Range<usize> {
         self.start..self.end
+    }
+
+    /// What the picture says in its Exif of how it is to be turned. `bytes`: what it was found in.
+    pub fn exif(&self, bytes: &[u8]) -> Orientation {
+        match self.app1 {
+            true => exif::of_jpeg(&bytes[self.range()]),
+            false => Orientation::UPRIGHT,
+        }
     }
 }
 
@@ -131,6 +143,8 @@ const SOS_MOST: usize = 6 + 2 * 4;
 const MARKERS: usize = 4096;
 /// Of the bytes behind a picture, so many tell padding from the rest of another one.
 const BEHIND: usize = 32;
+/// Bytes of an APP0 segment that are read: "AVI1" and which field it is.
+const APP0_READ: usize = 5;
 
 /// Finds the one picture in some bytes: the first that goes from its SOI through a header and a scan to its own EOI.
 ///
@@ -185,14 +199,70 @@ pub fn glance(bytes: &[u8]) -> Option<Inspected> {
     walk.run().ok()
 }
 
-/// As [`glance`], of a picture whose header is the same as that of another one, of which `known` was found.
-pub fn glance_again(bytes: &[u8], known: &Inspected) -> Option<Inspected> {
-    let bytes = without_padding(bytes);
-    let is_whole = bytes.len() >= known.scan + 2 && bytes.ends_with(&[PREFIX, EOI]);
-    is_whole.then_some(Inspected {
-        end: bytes.len(),
-        ..*known
-    })
+/// Words of a header that are remembered at most. Those of cameras have some 30 that matter.
+const WORDS: usize = 64;
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at + 4)?;
+    Some(u32::from_ne_bytes(word.try_into().ok()?))
+}
+
+/// A header by which another one is known that says the same: most cameras' pictures all have one and the same, but for a
+/// time or a number in a comment.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// What [`glance`] has read of it, four bytes each, and where.
+    words: heapless::Vec<(u32, u32), WORDS>,
+    found: Inspected,
+}
+
+impl Header {
+    /// Of bytes in which [`glance`] has found this. `None`: it is too long to be remembered.
+    pub fn of(bytes: &[u8], found: Inspected) -> Option<Header> {
+        let mut words = heapless::Vec::new();
+        let mut at = 2;
+        loop {
+            let marker_at = at;
+            while *bytes.get(at + 1)? == PREFIX {
+                at += 1;
+            }
+            let (marker, length) = (bytes[at + 1], usize::from(be16(bytes, at + 2).ok()?));
+            let read = match marker {
+                DHT | JPG | DAC => 2,
+                SOF0..=SOF15 | SOS | DRI => length,
+                APP0 => length.min(2 + APP0_READ),
+                _ => 2,
+            };
+            let end = at + 2 + read;
+            // The last one reaches back, so that nothing else is in it.
+            let places = (marker_at..end - 4).step_by(4).chain([end - 4]);
+            for place in places {
+                let word = word(bytes, place)?;
+                words.push((u32::try_from(place).ok()?, word)).ok()?;
+            }
+            at += 2 + length;
+            if marker == SOS {
+                return Some(Header { words, found });
+            }
+        }
+    }
+
+    /// As [`glance`], of bytes that begin with this header, or one that says the same. `None`: they do not, or are not whole.
+    pub fn glance(&self, bytes: &[u8]) -> Option<Inspected> {
+        let header = bytes.get(..self.found.scan)?;
+        let is_same = header.starts_with(&[PREFIX, SOI])
+            && self
+                .words
+                .iter()
+                .all(|(place, known)| word(header, *place as usize) == Some(*known));
+        let bytes = without_padding(bytes);
+        let is_whole =
+            is_same && bytes.len() >= self.found.scan + 2 && bytes.ends_with(&[PREFIX, EOI]);
+        is_whole.then_some(Inspected {
+            end: bytes.len(),
+            ..self.found
+        })
+    }
 }
 
 fn without_padding(bytes: &[u8]) -> &[u8] {
@@ -282,6 +352,7 @@ struct Walker<'a> {
     has_tables: bool,
     tables: Option<usize>,
     field: Option<Field>,
+    app1: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -304,6 +375,7 @@ impl<'a> Walker<'a> {
             has_tables: false,
             tables: None,
             field: None,
+            app1: false,
         }
     }
 
@@ -418,7 +490,7 @@ impl<'a> Walker<'a> {
                 self.sequential_huffman = marker == SOF0 || marker == SOF1;
             }
             APP0 => {
-                if let [b'A', b'V', b'I', b'1', polarity, ..] = *content(5) {
+                if let [b'A', b'V', b'I', b'1', polarity, ..] = *content(APP0_READ) {
                     self.field = match polarity {
                         1 => Some(Field::First),
                         2 => Some(Field::Second),
@@ -426,6 +498,7 @@ impl<'a> Walker<'a> {
                     };
                 }
             }
+            APP1 => self.app1 |= self.size.is_none(),
             _ => {}
         }
         Ok(())
@@ -520,6 +593,7 @@ impl<'a> Walker<'a> {
             scan: self.scan_at,
             tables: self.tables,
             field: self.field,
+            app1: self.app1,
             debris: false,
         })
     }
@@ -1047,8 +1121,6 @@ pub(super) const STANDARD_TABLES: [u8; 420] = [
 mod tests {
     use super::*;
 
-    const APP1: u8 = 0xE1;
-
     /// A segment: marker, length, content.
     fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len() + 2).unwrap();
@@ -1096,9 +1168,86 @@ mod tests {
                 scan: bytes.len() - 2 - 6,
                 tables: None,
                 field: None,
+                app1: false,
                 debris: false,
             })
         );
+    }
+
+    /// Headers of all that a glance reads.
+    fn headers() -> Vec<Vec<u8>> {
+        let exif = segment(APP1, &[&b"Exif\0\0II*\0"[..], &[7; 40]].concat());
+        let avi1 = segment(APP0, b"AVI1\x01\0\0\0");
+        let fill = [PREFIX; 3];
+        let interval = segment(DRI, &[0, 4]);
+        let (tables, frame) = (segment(DHT, &[3; 17]), sof(SOF0, 640, 480));
+        let parts: [&[&[u8]]; 6] = [
+            &[&frame],
+            &[&tables, &frame],
+            &[&avi1, &frame, &interval],
+            &[&exif, &segment(COM, b"21:07:33"), &frame, &tables],
+            &[
+                &fill,
+                &segment(COM, &[]),
+                &fill,
+                &sof(0xC2, 64, 48),
+                &tables,
+            ],
+            &[
+                &frame,
+                &exif,
+                &segment(DQT, &[0; 65]),
+                &segment(DAC, &[1, 2]),
+            ],
+        ];
+        let whole = |parts: &[&[u8]]| picture(&[&parts.concat(), &scan(&[1, 2, 3, 0xFF, 0, 4])]);
+        parts.iter().map(|parts| whole(parts)).collect()
+    }
+
+    #[test]
+    fn a_header_that_is_known_by_another_says_the_same() {
+        for bytes in headers() {
+            let found = glance(&bytes).expect("a picture");
+            let header = Header::of(&bytes, found).expect("a short header");
+            assert_eq!(header.glance(&bytes), Some(found));
+            let longer = [&bytes[..], &[PREFIX, EOI, 0, 0]].concat();
+            assert_eq!(header.glance(&longer), glance(&longer));
+            assert_eq!(header.glance(&bytes[..bytes.len() - 1]), None);
+            let mut known = 0;
+            for (at, value) in (0..bytes.len()).flat_map(|at| (0..=255).map(move |v| (at, v))) {
+                let mut other = bytes.clone();
+                other[at] = value;
+                let again = header.glance(&other);
+                known += usize::from(again.is_some());
+                if again.is_some() {
+                    assert_eq!(again, glance(&other), "{value} at {at}");
+                }
+            }
+            // What nobody reads changes nothing: at least one byte of each is as it was.
+            assert!(known > bytes.len(), "{known}");
+        }
+    }
+
+    #[test]
+    fn a_comment_that_changes_makes_no_other_header_and_what_is_read_does() {
+        let bytes = &headers()[3];
+        let header = Header::of(bytes, glance(bytes).expect("a picture")).expect("a short header");
+        let other = |from: &[u8], to: &[u8]| {
+            let at = bytes.windows(from.len()).position(|part| part == from);
+            let at = at.expect("it is there");
+            let mut other = bytes.clone();
+            other[at..at + to.len()].copy_from_slice(to);
+            other
+        };
+        let later = other(b"21:07:33", b"21:07:34");
+        assert_eq!(header.glance(&later), glance(bytes));
+        let larger = other(&sof(SOF0, 640, 480), &sof(SOF0, 640, 488));
+        assert_eq!(header.glance(&larger), None);
+        assert_eq!(glance(&larger).map(|found| found.height), Some(488));
+        // Too many segments to be remembered.
+        let many = picture(&[&segment(COM, &[]).repeat(WORDS), &bytes[2..]]);
+        let found = glance(&many).expect("a picture");
+        assert!(Header::of(&many, found).is_none());
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! - and of all others as many as cost little: each picture saves `SEARCHED` bytes for the one and `FOLLOWED` for the
 //!   other. Small pictures are all searched.
 
-use super::jpeg::{self, Defect, Field, Inspected};
+use super::jpeg::{self, Defect, Field, Header, Inspected};
 use super::scan;
 
 /// So many clean pictures in a row make a stream of clean pictures.
@@ -32,14 +32,10 @@ const FOLLOWED: usize = 4;
 /// What can be saved of each at most, and is at first. A scan that is longer is followed with cause only: a Pi 2 takes 3 ms
 /// for this much.
 const SAVED_MOST: usize = 64 * 1024;
-/// Bytes of a header that are remembered at most. Those of cameras have some 620.
-const HEADER: usize = 2048;
 /// How many of the last pictures' ends are known.
 const KNOWN: usize = 16;
 /// Of two pictures of which one has less than so many eighths of the other's bytes, the later is in doubt.
 const SMALL: usize = 6;
-/// Bytes of an end that tell it from another one at the same place.
-const TAIL: usize = 16;
 /// Words of a picture that tell it from another of the same length.
 const WORDS: usize = 16;
 /// Pictures of the other field in a row after which that one is shown: the first one comes no more.
@@ -49,8 +45,8 @@ const OTHER_FIELDS: u8 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     length: usize,
-    /// Its last bytes.
-    tail: [u8; TAIL],
+    /// Its last bytes, which tell it from another one that ends at the same place.
+    tail: (u64, u64),
     print: u32,
 }
 
@@ -68,11 +64,19 @@ enum Likeness {
 
 impl Known {
     fn of(jpeg: &[u8]) -> Known {
+        let tail = jpeg
+            .last_chunk()
+            .map_or(0, |tail| u128::from_le_bytes(*tail));
         Known {
             length: jpeg.len(),
-            tail: *jpeg.last_chunk().unwrap_or(&[0; TAIL]),
+            tail: (tail as u64, (tail >> 64) as u64),
             print: print(jpeg),
         }
+    }
+
+    /// Four bytes in front of the marker that all have.
+    fn end(&self) -> u32 {
+        (self.tail.1 >> 16) as u32
     }
 }
 
@@ -80,6 +84,8 @@ impl Known {
 #[derive(Debug)]
 pub struct Examiner {
     known: [Option<Known>; KNOWN],
+    /// Of each of these what is last in its tail, to be looked through at once.
+    ends: [u32; KNOWN],
     /// Where in `known` the next one goes.
     next: usize,
     /// Clean pictures in a row, up to [`CLEAN`].
@@ -88,9 +94,8 @@ pub struct Examiner {
     alike: u8,
     to_search: usize,
     to_follow: usize,
-    /// The last picture's header, up to its scan, and what was found of it: most cameras' pictures all have the same.
-    header: heapless::Vec<u8, HEADER>,
-    headed: Option<Inspected>,
+    /// The last picture's.
+    header: Option<Header>,
     field: Option<Field>,
     other_fields: u8,
     /// It was said that there are fields. Not forgotten with a new start: it is the same camera.
@@ -108,13 +113,13 @@ impl Examiner {
     pub fn new() -> Self {
         Examiner {
             known: [None; KNOWN],
+            ends: [0; KNOWN],
             next: 0,
             clean: 0,
             alike: 0,
             to_search: SAVED_MOST,
             to_follow: SAVED_MOST,
-            header: heapless::Vec::new(),
-            headed: None,
+            header: None,
             field: None,
             other_fields: 0,
             said: false,
@@ -160,7 +165,7 @@ impl Examiner {
             }
         }
         if likeness != Likeness::Same {
-            self.known[self.next] = Some(known);
+            (self.known[self.next], self.ends[self.next]) = (Some(known), known.end());
             self.next = (self.next + 1) % KNOWN;
         }
         Ok(self.is_shown(found.field).then_some(found))
@@ -168,27 +173,30 @@ impl Examiner {
 
     /// What a picture has in common with the last ones.
     fn liken(&self, known: Known) -> Likeness {
-        let ends = self.known.iter().flatten();
-        let likeness = ends.map(|other| match other {
-            _ if other.tail != known.tail => Likeness::None,
-            _ if *other == known => Likeness::Same,
-            _ if other.length == known.length => Likeness::End,
-            _ => Likeness::Tail,
-        });
-        likeness.max().unwrap_or(Likeness::None)
+        let (mut likeness, own) = (Likeness::None, known.end());
+        for (other, end) in self.known.iter().zip(&self.ends) {
+            if *end == own
+                && let Some(other) = other
+                && other.tail == known.tail
+            {
+                likeness = likeness.max(match other {
+                    _ if *other == known => Likeness::Same,
+                    _ if other.length == known.length => Likeness::End,
+                    _ => Likeness::Tail,
+                });
+            }
+        }
+        likeness
     }
 
     /// See [`jpeg::glance`].
     fn glance(&mut self, bytes: &[u8]) -> Option<Inspected> {
-        if let Some(headed) = &self.headed
-            && bytes.starts_with(&self.header)
-        {
-            return jpeg::glance_again(bytes, headed);
+        let again = self.header.as_ref().and_then(|header| header.glance(bytes));
+        if again.is_some() {
+            return again;
         }
         let found = jpeg::glance(bytes)?;
-        self.header.clear();
-        let fits = self.header.extend_from_slice(&bytes[..found.scan]);
-        self.headed = fits.is_ok().then_some(found);
+        self.header = Header::of(bytes, found);
         Some(found)
     }
 
@@ -271,12 +279,13 @@ impl Examiner {
 
 /// A number that hardly any other picture of this length has: FNV-1a over words from all over it.
 fn print(jpeg: &[u8]) -> u32 {
-    let step = jpeg.len() / WORDS;
-    let word = |n: usize| -> u32 {
-        let bytes = jpeg.get(n * step..).and_then(|rest| rest.first_chunk());
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-    };
-    (0..WORDS).fold(0x811C_9DC5, |print, n| {
-        (print ^ word(n)).wrapping_mul(0x0100_0193)
+    // Where there are fewer bytes, it is fewer words.
+    let step = (jpeg.len() / WORDS).max(4);
+    let words = jpeg.chunks_exact(step).take(WORDS).map(|part| {
+        let word = part.first_chunk().expect("it has 4 bytes at least");
+        u32::from_le_bytes(*word)
+    });
+    words.fold(0x811C_9DC5, |print, word| {
+        (print ^ word).wrapping_mul(0x0100_0193)
     })
 }

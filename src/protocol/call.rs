@@ -324,6 +324,8 @@ pub struct Connection {
     name: Option<Box<Name>>,
     /// The other end is a relay, and these see the camera through it.
     partners: Option<Box<Partners>>,
+    /// This user has shown a password.
+    logged_in: bool,
     /// Logins refused so far.
     refusals: u8,
     /// In a call with the camera, this user or somebody behind that relay.
@@ -341,6 +343,7 @@ impl Session for Connection {
         Connection {
             camera: Rc::clone(&setup.user),
             name: None,
+            logged_in: false,
             partners: setup.to_relay.then(Box::default),
             refusals: 0,
             watching: false,
@@ -349,11 +352,32 @@ impl Session for Connection {
         }
     }
 
-    fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
-        let note = note("", "", "no room", Kind::LoginRefused);
-        std::io::Write::write_all(outbox, &note).expect("an outbox has room for a note");
+    /// Until it logs in; a user does not stay without a place.
+    fn can_stand(&self) -> bool {
+        self.name.is_none() && self.partners.is_none()
+    }
+
+    /// It logs in, or tries to, in the same way.
+    fn stand(&mut self) {}
+
+    fn seat(&mut self) {}
+
+    fn turn_away(&mut self, why: NoRoom, outbox: &mut FrameBuf) -> bool {
+        let reason = match why {
+            NoRoom::Full => "no room",
+            NoRoom::Share => "no room for more from this address",
+        };
+        let note = note("", "", reason, Kind::LoginRefused);
+        // A client that has not taken what it was told before is not told more.
+        if outbox.capacity() - outbox.len() >= note.len() {
+            std::io::Write::write_all(outbox, &note).expect("it was measured against the room");
+        }
         self.ends = true;
         true
+    }
+
+    fn has_asked(&self) -> bool {
+        self.name.is_some()
     }
 
     fn input_limit(&self) -> usize {
@@ -451,6 +475,10 @@ impl Session for Connection {
     fn user(&self) -> Option<&Name> {
         self.name.as_deref()
     }
+
+    fn is_logged_in(&self) -> bool {
+        self.logged_in
+    }
 }
 
 impl Connection {
@@ -469,9 +497,10 @@ impl Connection {
         self.ends |= self.refusals >= REFUSALS;
     }
 
-    /// This is the user.
-    pub fn set_user(&mut self, name: &Name) {
+    /// This is the user, who has shown a password or not.
+    pub fn set_user(&mut self, name: &Name, logged_in: bool) {
         self.name = Some(Box::new(name.clone()));
+        self.logged_in = logged_in;
     }
 
     /// Whether it gets the camera's pictures.

@@ -135,15 +135,16 @@ pub enum Call {
 }
 
 impl Call {
-    /// Whether it is answered even where all places are taken: it is what a page needs besides its pictures. Programs that
-    /// ask for the other pages may keep their connection, and are clients like those that get pictures.
+    /// Whether it is answered even where all places are taken: it is what a page needs besides its pictures, or what a
+    /// supervisor asks to see whether camd is well. Programs that ask for the other pages may keep their connection, and
+    /// are clients like those that get pictures.
     pub fn takes_no_place(&self) -> bool {
         match self {
             Call::Get(route) => match route {
                 Route::Index | Route::Icon | Route::Manifest | Route::StateOnce => true,
-                Route::Controls => true,
+                Route::Controls | Route::Healthz => true,
                 Route::Stream | Route::Snapshot => false,
-                Route::State | Route::Metrics | Route::Healthz => false,
+                Route::State | Route::Metrics => false,
             },
             Call::Options(route) => *route == Route::Controls,
             // To where the page is.
@@ -186,6 +187,18 @@ pub enum Phase {
     Stream,
 }
 
+/// Where a connection stands with its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// It has one.
+    #[default]
+    Seated,
+    /// It has none, and may ask for one.
+    Stands,
+    /// It has asked for one in vain, and is told so.
+    TurnedAway(NoRoom),
+}
+
 /// The state of an HTTP connection beyond its slot's.
 #[derive(Debug, Default)]
 pub struct Http {
@@ -206,10 +219,10 @@ pub struct Http {
     wish: Wish,
     /// The client of the current request was told to go on with its body.
     continued: bool,
-    /// It is above the limits: it gets what takes no place, and is told otherwise that there is no room.
-    turned_away: bool,
-    /// It was told so.
-    refused: bool,
+    /// Without one it gets what takes none, and the connection ends then.
+    place: Place,
+    /// A request that takes a place was granted.
+    has_asked: bool,
 }
 
 impl Session for Http {
@@ -227,20 +240,32 @@ impl Session for Http {
             asked: None,
             wish: Wish::default(),
             continued: false,
-            turned_away: false,
-            refused: false,
+            place: Place::Seated,
+            has_asked: false,
         }
     }
 
-    /// In reply to its request.
-    fn turn_away(&mut self, _: &mut FrameBuf) -> bool {
-        self.turned_away = true;
+    /// The page, what it needs besides its pictures, and `/healthz` take no place.
+    fn can_stand(&self) -> bool {
         true
     }
 
-    /// The page, and what it needs besides its pictures, takes no place.
-    fn asks_first(&self) -> bool {
+    fn stand(&mut self) {
+        self.place = Place::Stands;
+    }
+
+    fn seat(&mut self) {
+        self.place = Place::Seated;
+    }
+
+    /// In reply to its request.
+    fn turn_away(&mut self, why: NoRoom, _: &mut FrameBuf) -> bool {
+        self.place = Place::TurnedAway(why);
         true
+    }
+
+    fn has_asked(&self) -> bool {
+        self.has_asked
     }
 
     /// Parts of a reply never mix: a request is read only when the reply to the one before it is through.
@@ -260,15 +285,13 @@ impl Session for Http {
         }
         Ok(match self.parse(input.as_slice()) {
             Parsed::Incomplete => Heard::Waits,
-            Parsed::Expects if self.turned_away => {
-                self.refused = true;
-                input.clear();
-                self.refuse(FULL, reply)
-            }
             Parsed::Expects => {
                 self.continued = true;
                 append(reply.head, format_args!("HTTP/1.1 100 Continue\r\n\r\n"));
                 Heard::Reply
+            }
+            Parsed::Call(call, _) if self.place == Place::Stands && !call.takes_no_place() => {
+                Heard::WantsPlace
             }
             Parsed::Call(call, used) => {
                 input.consume(used);
@@ -373,14 +396,19 @@ pub enum Parsed {
 impl Http {
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
-        self.close |= self.turned_away
+        self.close |= self.place != Place::Seated
             || matches!(
                 call,
                 Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
             );
-        if self.turned_away && !call.takes_no_place() {
-            self.refused = true;
-            return self.refuse(FULL, reply);
+        if !call.takes_no_place() {
+            match self.place {
+                Place::Seated => self.has_asked = true,
+                Place::TurnedAway(NoRoom::Share) => return self.refuse(SHARE, reply),
+                Place::Stands | Place::TurnedAway(NoRoom::Full) => {
+                    return self.refuse(FULL, reply);
+                }
+            }
         }
         match call {
             Call::Get(Route::Stream) => {
@@ -404,11 +432,6 @@ impl Http {
                 Heard::Refers
             }
         }
-    }
-
-    /// Whether it was told, since this was last asked, that there is no room.
-    pub fn take_refused(&mut self) -> bool {
-        std::mem::take(&mut self.refused)
     }
 
     /// The request behind a [`Heard::Refers`]. [`Http::reply`] answers it.
@@ -436,7 +459,7 @@ impl Http {
     }
 
     fn refuse(&mut self, refusal: Refusal, reply: Reply<'_>) -> Heard {
-        self.close |= self.turned_away;
+        self.close |= self.place != Place::Seated;
         let mut body = heapless::String::<REFUSAL_BODY>::new();
         // Cut if too long: it is for a person's eyes.
         let _ = writeln!(body, "{}: {}", refusal.status, refusal.reason);
@@ -762,6 +785,11 @@ impl Http {
 
 /// What a client is told that finds no place.
 const FULL: Refusal = Refusal::new(Status::ServiceUnavailable, "all client slots are taken");
+/// As [`FULL`], if it is only its own address that has no more.
+const SHARE: Refusal = Refusal::new(
+    Status::ServiceUnavailable,
+    "all client slots are taken that one address may have (clients_per_address in camd.toml)",
+);
 
 /// What a 503 suggests as the time until the next try, in seconds.
 const RETRY_AFTER_S: u32 = 5;

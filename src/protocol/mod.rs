@@ -21,13 +21,14 @@ pub mod raw;
 pub mod session;
 pub mod setup;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use session::{Chunk, Head, State, Violation};
 
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use name::Name;
-use session::{Form, Heard, Late, Moment, Patience, Reply, Session, Wants, Wish};
+use session::{Form, Heard, Late, Moment, NoRoom, Patience, Reply, Session, Wants, Wish};
 use setup::Setup;
 
 /// Makes the two enums of the list, and hands each call on to the session at hand.
@@ -102,13 +103,28 @@ protocols! {
 /// As in [`Session`], whose methods these are.
 impl Protocol {
     /// See [`Session::turn_away`].
-    pub fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
-        each!(self, session => session.turn_away(outbox))
+    pub fn turn_away(&mut self, why: NoRoom, outbox: &mut FrameBuf) -> bool {
+        each!(self, session => session.turn_away(why, outbox))
     }
 
-    /// See [`Session::asks_first`].
-    pub fn asks_first(&self) -> bool {
-        each!(self, session => session.asks_first())
+    /// See [`Session::can_stand`].
+    pub fn can_stand(&self) -> bool {
+        each!(self, session => session.can_stand())
+    }
+
+    /// See [`Session::stand`].
+    pub fn stand(&mut self) {
+        each!(self, session => session.stand())
+    }
+
+    /// See [`Session::seat`].
+    pub fn seat(&mut self) {
+        each!(self, session => session.seat())
+    }
+
+    /// See [`Session::has_asked`].
+    pub fn has_asked(&self) -> bool {
+        each!(self, session => session.has_asked())
     }
 
     /// See [`Session::input_limit`].
@@ -215,5 +231,15 @@ impl Protocol {
     /// See [`Session::user`].
     pub fn user(&self) -> Option<&Name> {
         each!(self, session => session.user())
+    }
+
+    /// See [`Session::is_logged_in`].
+    pub fn is_logged_in(&self) -> bool {
+        each!(self, session => session.is_logged_in())
+    }
+
+    /// See [`Session::meet`].
+    pub fn meet(&mut self, from: Option<IpAddr>) {
+        each!(self, session => session.meet(from));
     }
 }

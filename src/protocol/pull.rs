@@ -78,6 +78,8 @@ pub enum Action {
 /// The state of a pull connection beyond its slot's.
 #[derive(Debug, Default)]
 pub struct Pull {
+    /// There was a `new_request`.
+    asked: bool,
     /// A `new_request` that is being served.
     wanted: bool,
     /// A `new_request` that waits for the picture before it.
@@ -115,7 +117,7 @@ impl Session for Pull {
                 Action::Nothing if heard == Heard::Waits => Heard::Acted,
                 Action::Nothing => heard,
                 Action::Announce => {
-                    self.wanted = true;
+                    (self.asked, self.wanted) = (true, true);
                     at = Moment::AnnouncePending;
                     Heard::Asked
                 }
@@ -125,6 +127,10 @@ impl Session for Pull {
                 }
             };
         }
+    }
+
+    fn has_asked(&self) -> bool {
+        self.asked
     }
 
     fn wants(&self) -> Wants {

@@ -21,7 +21,8 @@
 //! what its own protocol adds to that.
 //!
 //! # The order of calls
-//! 1. [`Session::open`], or [`Session::turn_away`] where there is no room.
+//! 1. [`Session::open`], and [`Session::stand`] where there is no place for it. When it asks for one,
+//!    [`Session::seat`] or [`Session::turn_away`] is the answer.
 //! 2. [`Session::hear`] whenever there may be input to take in. It is asked again until it says [`Heard::Waits`].
 //! 3. Where [`Session::wants`] something and the socket has room, a picture that is news ([`Session::news`]) is framed by
 //!    [`Session::begin`]. If the socket has taken a first byte of it, [`Session::began`] follows and the picture is frozen;
@@ -31,6 +32,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::name::Name;
@@ -128,6 +130,9 @@ pub enum Heard {
     Asked,
     /// As `Acted`, and the next part of the frozen picture is due: [`Session::next_part`].
     NextPart,
+    /// A session that stands ([`Session::stand`]) wants what takes a place. Its input is as it was: it hears that again
+    /// when it has one, or was turned away.
+    WantsPlace,
     /// A reply was written, and goes out.
     Reply,
     /// It is up to those who see more than this connection to act: the pages, and the calls.
@@ -140,6 +145,15 @@ pub struct Reply<'a> {
     pub head: &'a mut Head,
     /// Empty. What does not fit is cut; pages are at most [`crate::limits::PAGE`].
     pub body: &'a mut FrameBuf,
+}
+
+/// Why a client finds no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// Its listener has `clients` already.
+    Full,
+    /// Its address has `clients_per_address` already.
+    Share,
 }
 
 /// How long the configuration lets a peer be silent.
@@ -174,18 +188,33 @@ pub trait Session: Sized {
     /// The state of a connection that has just been made.
     fn open(setup: &Setup) -> Self;
 
-    /// There is no room for this client. False: the protocol has no words for that, and the connection is closed without.
-    /// Otherwise the client is told, by a record behind what is in `outbox` or in reply to its request, and the connection
-    /// ends then.
-    fn turn_away(&mut self, outbox: &mut FrameBuf) -> bool {
-        let _ = outbox;
+    /// Whether it can go on without a place, until it asks for something that takes one.
+    fn can_stand(&self) -> bool {
         false
     }
 
-    /// Whether a client above the limits is told so, as [`Session::turn_away`] has it, only when it asks for something that
-    /// takes a place.
-    fn asks_first(&self) -> bool {
+    /// There is no place for this client, or another one gets it: it goes on without. Only where it can.
+    fn stand(&mut self) {
+        unreachable!("it cannot go on without a place")
+    }
+
+    /// It has a place, after all.
+    fn seat(&mut self) {
+        unreachable!("it had one from the start")
+    }
+
+    /// There is no room for this client. False: the protocol has no words for that, and the connection is closed without.
+    /// Otherwise the client is told, by a record behind what is in `outbox` or in reply to its request, and the connection
+    /// ends then.
+    fn turn_away(&mut self, why: NoRoom, outbox: &mut FrameBuf) -> bool {
+        let _ = (why, outbox);
         false
+    }
+
+    /// It has asked for something that takes a place, and was let have it. Where there is no room, the places of those
+    /// that have not are the first to go.
+    fn has_asked(&self) -> bool {
+        true
     }
 
     /// How much unread input is of use to it, in bytes; what is above that stays in the kernel.
@@ -302,6 +331,16 @@ pub trait Session: Sized {
     fn user(&self) -> Option<&Name> {
         None
     }
+
+    /// Its client has shown a password or a token that lets it in. Where none is needed, nobody has.
+    fn is_logged_in(&self) -> bool {
+        false
+    }
+
+    /// The address from which its client has connected, in its canonical form; `None`: from this machine, by a Unix socket.
+    fn meet(&mut self, from: Option<IpAddr>) {
+        let _ = from;
+    }
 }
 
 /// Why a connection ended.
@@ -323,6 +362,8 @@ pub enum CloseReason {
     LoginTimeout,
     /// Its queue of messages is full.
     Overflow,
+    /// There was no room, and another client had more of a claim to its place.
+    GaveWay,
     /// call: a relay does not let camd in; says why.
     Refused(String),
     /// camd ends.
@@ -357,6 +398,7 @@ impl fmt::Display for CloseReason {
             }
             CloseReason::Refused(why) => write!(f, "login refused: {why}"),
             CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
+            CloseReason::GaveWay => f.write_str("gave way to another client"),
             CloseReason::Shutdown => f.write_str("camd ends"),
         }
     }

@@ -14,7 +14,7 @@ use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
 use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
-use crate::picture::exif;
+use crate::measure::times::first;
 use crate::picture::frame::{
     Area, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
@@ -115,8 +115,6 @@ pub struct Camera<S> {
     cropping: Option<Cropping>,
     /// How often the log has been told since the start how pictures are cropped, up to [`CROPPINGS_TOLD`].
     croppings_told: u8,
-    /// What the newest picture says itself of how it is to be turned.
-    exif: Orientation,
     epoch: u64,
     sequence: u64,
     card: FrameBuf,
@@ -143,7 +141,6 @@ impl<S: Source> Camera<S> {
             shown: None,
             cropping: None,
             croppings_told: 0,
-            exif: Orientation::UPRIGHT,
             epoch: 0,
             sequence: 0,
             card_captured: now,
@@ -386,10 +383,7 @@ impl<S: Source> Camera<S> {
             .as_ref()
             .map(|trouble| trouble.next_card)
             .filter(|_| self.unwatched.is_none());
-        [source, card, self.retry, self.switch_off()]
-            .into_iter()
-            .flatten()
-            .min()
+        first(first(source, card), first(self.retry, self.switch_off()))
     }
 
     /// When an unwatched source goes off. A fault keeps it on, or being retried, unless that disturbs somebody: only so is
@@ -470,7 +464,7 @@ impl<S: Source> Camera<S> {
         match self.source.start(now) {
             Ok(negotiated) => {
                 // A fault is over with the first picture only: some cameras open well and then give none.
-                say::info(format_args!("camera: {}", self.announcement(&negotiated)));
+                say::notice(format_args!("camera: {}", self.announcement(&negotiated)));
                 self.negotiated = Some(negotiated);
             }
             Err(fault) => self.on_fault(fault, now),
@@ -511,23 +505,21 @@ impl<S: Source> Camera<S> {
         self.live = true;
         self.last_captured = Some(now);
         if let Some(frame) = self.source.newest() {
-            let (format, exif) = match frame.picture {
-                Picture::Jpeg(jpeg) => (PixelFormat::Mjpeg, exif::of_jpeg(jpeg)),
-                Picture::Raw(raw) => (raw.format, Orientation::UPRIGHT),
+            let format = match frame.picture {
+                Picture::Jpeg(_) => PixelFormat::Mjpeg,
+                Picture::Raw(raw) => raw.format,
             };
             let meta = FrameMeta {
-                exif,
                 orientation: self.orientation(),
                 ..frame.meta
             };
-            self.exif = exif;
             self.look_at(format, &meta);
         }
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
             let outage = now.saturating_duration_since(trouble.since).as_secs();
             if trouble.told {
-                info!("camera: pictures again after {outage} s");
+                info!(target: "camd::source::notice", "camera: pictures again after {outage} s");
             } else {
                 debug!("camera: pictures again after {outage} s");
             }
@@ -618,7 +610,6 @@ impl<S: Source> Camera<S> {
                 let mut frame = self.source.newest()?;
                 frame.meta.sequence = self.sequence;
                 frame.meta.orientation = orientation;
-                frame.meta.exif = self.exif;
                 Some(self.cropped(frame))
             }
         }

@@ -90,6 +90,7 @@ impl Newest {
         self.meta = Some(FrameMeta {
             captured: now.checked_sub(age).unwrap_or(now),
             wall: meta.wall.saturating_sub(age),
+            exif: found.exif(jpeg),
             ..meta
         });
         Ok(true)

@@ -1,6 +1,5 @@
 //! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -24,6 +23,7 @@ use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::measure::said::{Said, Times};
 use crate::picture::frame::Frame;
 use crate::picture::jpeg::{SplitCounts, Splitter};
+use crate::text::Printable;
 
 /// Between the end of a program's output and that of the program itself: it closes its files before it can be waited
 /// for.
@@ -490,27 +490,6 @@ impl Lines {
             self.last[..len].copy_from_slice(&self.line[..len]);
             self.last_len = len;
         }
-    }
-}
-
-/// Text of unknown origin for a log: invalid UTF-8 replaced, control characters escaped.
-struct Printable<'a>(&'a [u8]);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c.is_control() {
-                    true => write!(f, "{}", c.escape_default())?,
-                    false => f.write_char(c)?,
-                }
-            }
-            if !chunk.invalid().is_empty() {
-                f.write_char(char::REPLACEMENT_CHARACTER)?;
-            }
-        }
-        Ok(())
     }
 }
 

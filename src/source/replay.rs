@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::interface::{Captured, Fault, Negotiated, Source};
-use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture, PixelFormat};
+use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat};
 use crate::picture::jpeg::{self, Splitter};
 use crate::picture::whole::Examiner;
 
@@ -54,10 +54,36 @@ enum Reel {
     },
 }
 
+/// What is known of a picture.
+#[derive(Clone, Copy)]
+struct Stored {
+    width: u16,
+    height: u16,
+    exif: Orientation,
+}
+
+impl Stored {
+    /// What was found in these bytes.
+    fn of(found: &jpeg::Inspected, bytes: &[u8]) -> Stored {
+        Stored {
+            width: found.width,
+            height: found.height,
+            exif: found.exif(bytes),
+        }
+    }
+
+    fn taken(self, now: Instant) -> FrameMeta {
+        FrameMeta {
+            exif: self.exif,
+            ..FrameMeta::taken(now, self.width, self.height)
+        }
+    }
+}
+
 /// What trying for the next picture came to.
 enum Tried {
     /// It is in place.
-    Picture { width: u16, height: u16 },
+    Picture(Stored),
     /// It is skipped.
     Bad,
     /// It is the other field of an interlaced picture.
@@ -178,13 +204,7 @@ impl Reel {
                 let loaded = load(file, scratch, examiner);
                 match loaded.and_then(|found| place(found, picture, scratch)) {
                     Ok(None) => (Tried::Other, 0),
-                    Ok(Some(found)) => (
-                        Tried::Picture {
-                            width: found.width,
-                            height: found.height,
-                        },
-                        0,
-                    ),
+                    Ok(Some(stored)) => (Tried::Picture(stored), 0),
                     Err(why) => {
                         log::debug!("{}: {why}", file.to_string_lossy());
                         (Tried::Bad, 1)
@@ -246,10 +266,11 @@ fn place(
     found: Option<jpeg::Inspected>,
     picture: &mut FrameBuf,
     scratch: &mut FrameBuf,
-) -> Result<Option<jpeg::Inspected>, String> {
+) -> Result<Option<Stored>, String> {
     let Some(found) = found else {
         return Ok(None);
     };
+    let stored = Stored::of(&found, scratch.as_slice());
     scratch.set_len(found.end);
     if found.start > 0 {
         scratch.consume(found.start);
@@ -259,7 +280,7 @@ fn place(
             .map_err(|defect| defect.to_string())?,
         None => std::mem::swap(picture, scratch),
     }
-    Ok(Some(found))
+    Ok(Some(stored))
 }
 
 fn advance_stream(
@@ -279,16 +300,13 @@ fn advance_stream(
                     Some(at) => jpeg::insert_tables(&jpeg[found.range()], at, picture)?,
                     None => picture.copy_tail(&jpeg[found.range()], 0),
                 }
-                Ok(Some(found))
+                Ok(Some(Stored::of(&found, jpeg)))
             });
             return match taken {
                 Ok(None) => Tried::Other,
-                Ok(Some(found)) => {
+                Ok(Some(stored)) => {
                     *good = true;
-                    Tried::Picture {
-                        width: found.width,
-                        height: found.height,
-                    }
+                    Tried::Picture(stored)
                 }
                 Err(_) => Tried::Bad,
             };
@@ -314,12 +332,12 @@ impl Source for Replay {
         self.stop();
         let mut reel = self.open()?;
         let mut failures = 0;
-        let (width, height) = loop {
+        let stored = loop {
             match reel
                 .advance(&mut self.picture, &mut self.scratch, &mut self.examiner)
                 .0
             {
-                Tried::Picture { width, height } => break (width, height),
+                Tried::Picture(stored) => break stored,
                 Tried::Nothing(why) => return Err(Self::fault(&self.path, why)),
                 Tried::Bad | Tried::Other => {}
             }
@@ -342,12 +360,12 @@ impl Source for Replay {
             due: now,
             first: true,
             failures: 0,
-            meta: FrameMeta::taken(now, width, height),
+            meta: stored.taken(now),
         });
         Ok(Negotiated {
             format: PixelFormat::Mjpeg,
-            width,
-            height,
+            width: stored.width,
+            height: stored.height,
             fps: Some(f32::from(self.fps)),
             orientation: None,
             cropped: None,
@@ -382,7 +400,10 @@ impl Source for Replay {
         }
         let meta = &mut playing.meta;
         if std::mem::take(&mut playing.first) {
-            *meta = FrameMeta::taken(now, meta.width, meta.height);
+            *meta = FrameMeta {
+                exif: meta.exif,
+                ..FrameMeta::taken(now, meta.width, meta.height)
+            };
         } else {
             let (tried, bad) =
                 playing
@@ -390,7 +411,7 @@ impl Source for Replay {
                     .advance(&mut self.picture, &mut self.scratch, &mut self.examiner);
             captured.bad = bad;
             match tried {
-                Tried::Picture { width, height } => *meta = FrameMeta::taken(now, width, height),
+                Tried::Picture(stored) => *meta = stored.taken(now),
                 Tried::Nothing(why) => return Err(Self::fault(&self.path, why)),
                 Tried::Other => return Ok(captured),
                 Tried::Bad => {

@@ -5,28 +5,54 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{Level, log};
 
-use crate::measure::said::{Said, Times};
+use crate::measure::said::{Bucket, Said, Times};
+
+/// News at once, and then one in each [`NEWS_INTERVAL`]: a server or a caller that shows camd new bytes each time has always
+/// something new to be said about it.
+const NEWS: u32 = 64;
+/// See [`NEWS`].
+const NEWS_INTERVAL: Duration = Duration::from_secs(60);
+
+struct Told {
+    said: Said,
+    /// The newest opening.
+    at: Option<Instant>,
+    news: Bucket,
+    /// News that were too many.
+    left_out: u64,
+}
 
 thread_local! {
-    /// With the time of the newest opening.
-    static SAID: RefCell<(Said, Option<Instant>)> = const { RefCell::new((Said::new(), None)) };
+    static TOLD: RefCell<Told> = const {
+        RefCell::new(Told {
+            said: Said::new(),
+            at: None,
+            news: Bucket::new(NEWS, NEWS_INTERVAL),
+            left_out: 0,
+        })
+    };
 }
 
 /// The camera is opened once more.
 pub(super) fn begin(now: Instant) {
-    SAID.with_borrow_mut(|(said, at)| {
-        said.begin();
-        *at = Some(now);
+    TOLD.with_borrow_mut(|told| {
+        told.said.begin();
+        told.at = Some(now);
     });
 }
 
 /// Something that a person may want to know.
 pub(super) fn info(text: fmt::Arguments<'_>) {
     say(Level::Info, text);
+}
+
+/// Something that the owner needs, and sees on the box's console.
+pub(super) fn notice(text: fmt::Arguments<'_>) {
+    say_to("camd::source::notice", Level::Info, text);
 }
 
 /// Something that may have to be mended.
@@ -39,16 +65,48 @@ pub(super) fn fault(text: fmt::Arguments<'_>) -> bool {
     say(Level::Warn, text)
 }
 
-/// What is no news is for those who look for every step (debug).
 fn say(level: Level, text: fmt::Arguments<'_>) -> bool {
+    say_to("camd::source", level, text)
+}
+
+/// What is no news is for those who look for every step (debug).
+fn say_to(target: &str, level: Level, text: fmt::Arguments<'_>) -> bool {
     let text = text.to_string();
-    let news = SAID.with_borrow_mut(|(said, at)| {
-        let now = at.unwrap_or_else(Instant::now);
-        said.hear(text.as_bytes(), now)
+    let news = TOLD.with_borrow_mut(|told| {
+        let now = told.at.unwrap_or_else(Instant::now);
+        let times = told.said.hear(text.as_bytes(), now)?;
+        if !told.news.take(now) {
+            told.left_out += 1;
+            return None;
+        }
+        Some((times, std::mem::take(&mut told.left_out)))
     });
     match news {
-        Some(times) => log!(target: "camd::source", level, "{text}{}", Times(times)),
+        Some((times, 0)) => log!(target: target, level, "{text}{}", Times(times)),
+        Some((times, left_out)) => log!(
+            target: target,
+            level,
+            "{text}{}; {left_out} other messages about the camera were left out",
+            Times(times)
+        ),
         None => log!(target: "camd::source", Level::Debug, "again: {text}"),
     }
     news.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_with_ever_new_words_is_not_always_news() {
+        let start = Instant::now();
+        let mut said = 0;
+        for number in 0..1000 {
+            // A reconnection a second.
+            begin(start + Duration::from_secs(number));
+            said += u32::from(fault(format_args!("it says {number:x}")));
+        }
+        assert_eq!(said, NEWS + 999 / 60);
+    }
 }

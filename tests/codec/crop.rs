@@ -427,14 +427,8 @@ fn progressive_jpegs_and_rare_samplings_are_cut_or_made_again() {
 
 #[test]
 fn damaged_jpegs_are_cropped_without_harm() {
-    // xorshift64*, reproducible.
-    let mut state = 0x2545_F491_4F6C_DD1Du64;
-    let mut below = |n: usize| {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % n
-    };
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut below = |n: usize| random.usize(..n);
     let mut codec = Codec::new();
     let mut out = FrameBuf::new(1 << 16);
     let (mut good, mut failed) = ([0; 2], [0; 2]);

@@ -6,6 +6,8 @@
 pub mod memfd;
 pub mod qt;
 pub mod relay;
+pub mod server;
+pub mod tls;
 pub mod user;
 
 use std::fmt::Write as _;
@@ -153,6 +155,52 @@ struct Log {
     grown: Condvar,
 }
 
+/// A reader's pace, as others set it.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<AtomicU32>);
+
+impl Gate {
+    /// As fast as it goes.
+    pub const OPEN: u32 = u32::MAX;
+
+    /// So many bytes a second; 0 is none.
+    pub fn set(&self, bytes_per_second: u32) {
+        self.0.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// What stands behind it.
+    pub fn before<R>(&self, inner: R) -> Gated<R> {
+        Gated {
+            gate: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// Behind a [`Gate`].
+pub struct Gated<R> {
+    gate: Gate,
+    inner: R,
+}
+
+impl<R: Read> Read for Gated<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        const STEP: Duration = Duration::from_millis(20);
+        loop {
+            match self.gate.0.load(Ordering::Relaxed) {
+                0 => std::thread::sleep(STEP),
+                Gate::OPEN => return self.inner.read(buf),
+                pace => {
+                    std::thread::sleep(STEP);
+                    let most = (pace / 50).max(1) as usize;
+                    let len = buf.len().min(most);
+                    return self.inner.read(&mut buf[..len]);
+                }
+            }
+        }
+    }
+}
+
 /// A running `camd`. Its log is printed when the test fails; it is killed at the end.
 pub struct Camd {
     child: Child,
@@ -173,6 +221,20 @@ impl Camd {
 
     /// The same under another program, such as valgrind; `--config PATH` is appended.
     pub fn start_as(command: &mut Command, config: &str, patience: Duration) -> Camd {
+        let (log, stderr) = std::io::pipe().expect("a pipe");
+        command.env_remove("RUST_LOG");
+        Camd::start_on(command, config, patience, log, stderr)
+    }
+
+    /// The same with a standard error of the caller's, which the log comes out of at its other end. The environment is the
+    /// caller's.
+    pub fn start_on(
+        command: &mut Command,
+        config: &str,
+        patience: Duration,
+        log_end: impl Read + Send + 'static,
+        stderr: impl Into<Stdio>,
+    ) -> Camd {
         let folder = Folder::new();
         let path = folder.file("camd.toml", config);
         // Some log in elsewhere in place of listening.
@@ -180,19 +242,19 @@ impl Camd {
         command
             .arg("--config")
             .arg(&path)
-            .env_remove("RUST_LOG")
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(stderr);
         let program = command.get_program().to_owned();
-        let mut child = command
+        let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{program:?}: {error}; {HINT}"));
+        // Our copy of its end: the log would never end.
+        command.stderr(Stdio::null());
         let log = Arc::new(Log::default());
-        let stderr = child.stderr.take().expect("it is piped");
         let reader = std::thread::spawn({
             let log = log.clone();
             move || {
-                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                for line in BufReader::new(log_end).lines().map_while(Result::ok) {
                     let mut text = log.text.lock().expect("no holder panics");
                     text.push_str(&line);
                     text.push('\n');
@@ -332,6 +394,11 @@ impl Camd {
         let response = self.get("/state");
         assert_eq!(response.status, 200);
         serde_json::from_slice(&response.body).expect("/state is JSON")
+    }
+
+    /// Waits until the camera is in this condition: "live", "fault", …
+    pub fn condition(&self, wanted: &str) -> serde_json::Value {
+        self.wait_state(wanted, |state| state["camera"]["state"] == wanted)
     }
 
     /// Polls `/state` until the condition holds.
@@ -705,7 +772,7 @@ pub fn push_wire(jpeg: &[u8]) -> Vec<u8> {
 }
 
 /// The announced size. camd writes an announcement at once, so that it arrives in one piece on loopback.
-pub fn pull_announcement(stream: &mut TcpStream) -> usize {
+pub fn pull_announcement(stream: &mut impl Read) -> usize {
     let mut buffer = [0; 64];
     let got = stream
         .read(&mut buffer)
@@ -717,7 +784,7 @@ pub fn pull_announcement(stream: &mut TcpStream) -> usize {
 }
 
 /// The parts of an announced picture, each asked for with `ack`; the last one is not acknowledged.
-pub fn pull_parts(stream: &mut TcpStream, size: usize) -> Vec<u8> {
+pub fn pull_parts(stream: &mut (impl Read + Write), size: usize) -> Vec<u8> {
     let mut jpeg = vec![0; size];
     for part in jpeg.chunks_mut(1380) {
         send(stream, "ack");
@@ -729,7 +796,7 @@ pub fn pull_parts(stream: &mut TcpStream, size: usize) -> Vec<u8> {
     jpeg
 }
 
-pub fn pull_next(stream: &mut TcpStream) -> Vec<u8> {
+pub fn pull_next(stream: &mut (impl Read + Write)) -> Vec<u8> {
     send(stream, "new_request");
     let size = pull_announcement(stream);
     pull_parts(stream, size)

@@ -17,13 +17,18 @@ pub struct User {
 }
 
 impl User {
-    /// Logs in.
-    pub fn log_in(address: SocketAddr, name: &'static str) -> User {
-        let mut user = User {
+    /// Connected, and not logged in.
+    pub fn new(address: SocketAddr, name: &'static str) -> User {
+        User {
             stream: connect(address),
             input: Vec::new(),
             name,
-        };
+        }
+    }
+
+    /// Logs in.
+    pub fn log_in(address: SocketAddr, name: &'static str) -> User {
+        let mut user = User::new(address, name);
         user.say("", "", Kind::Login);
         user.expect("", "", Kind::LoginOk);
         user

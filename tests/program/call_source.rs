@@ -11,10 +11,6 @@ fn start(relay: &Relay, linger: u32) -> Camd {
     Camd::start(&format!("{}{LISTENERS}", relay.camera("127.0.0.1", linger)))
 }
 
-fn condition(camd: &Camd, wanted: &str) -> serde_json::Value {
-    camd.wait_state(wanted, |state| state["camera"]["state"] == wanted)
-}
-
 #[test]
 fn it_rings_for_the_first_viewer_and_hangs_up_after_the_last_one() {
     let relay = Relay::new();
@@ -34,7 +30,7 @@ fn it_rings_for_the_first_viewer_and_hangs_up_after_the_last_one() {
             viewer = Some((stream, caller));
         });
         let (mut stream, mut caller) = viewer.expect("it was opened");
-        let state = condition(&camd, "live");
+        let state = camd.condition("live");
         assert_eq!(state["camera"]["source"], "call");
         let snapshot = camd.get("/snapshot");
         assert_eq!(snapshot.status, 200);
@@ -48,7 +44,7 @@ fn it_rings_for_the_first_viewer_and_hangs_up_after_the_last_one() {
             caller.picture(&next);
         }
         caller.expect_end();
-        condition(&camd, "idle");
+        camd.condition("idle");
     }
 }
 
@@ -89,7 +85,7 @@ fn viewers_see_why_there_is_no_picture_and_it_rings_again() {
     caller.ring();
     caller.send(CALLEE, "", Kind::Unavailable);
     caller.expect_close();
-    let state = condition(&camd, "fault");
+    let state = camd.condition("fault");
     let port = relay.address().port();
     let reason = format!("{CALLEE}@127.0.0.1:{port} (call.dial) is not logged in");
     assert_eq!(state["camera"]["reason"], *reason);
@@ -111,7 +107,7 @@ fn viewers_see_why_there_is_no_picture_and_it_rings_again() {
     let mut caller = relay.answer();
     camd.wait_log("the fault", |log| log.contains("has ended the connection"));
     caller.picture(&picture);
-    condition(&camd, "live");
+    camd.condition("live");
     // Told to end, it hangs up.
     camd.signal(Signal::SIGTERM);
     caller.expect_end();
@@ -124,7 +120,7 @@ fn a_reload_rings_anew_only_if_the_call_is_another() {
     let mut camd = start(&relay, 0);
     let mut caller = relay.answer();
     caller.picture(&jpeg(1, 10_000));
-    condition(&camd, "live");
+    camd.condition("live");
 
     let config = std::fs::read_to_string(camd.config_path()).expect("the configuration");
     let reload = |camd: &mut Camd, config: &str, times: usize| {

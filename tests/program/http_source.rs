@@ -1,11 +1,12 @@
 //! A camd whose camera is a server of HTTP, and fetches from servers that want a login.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::server::{Program, Server, expect_close};
 use crate::common::{
     Camd, Folder, LISTENERS, PATIENCE, Stream, connect, jpeg, pattern, push_next, python,
     read_head, replay,
@@ -18,61 +19,24 @@ fn camera(url: impl std::fmt::Display, more: &str) -> String {
 
 const ALWAYS: &str = "linger_s = 0";
 
-fn condition(camd: &Camd, wanted: &str) -> serde_json::Value {
-    camd.wait_state(wanted, |state| state["camera"]["state"] == wanted)
-}
-
 fn reason(camd: &Camd) -> String {
-    let state = condition(camd, "fault");
+    let state = camd.condition("fault");
     state["camera"]["reason"]
         .as_str()
         .expect("a text")
         .to_owned()
 }
 
-/// A server that does as the test says.
-struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+fn url(server: &Server) -> String {
+    format!("http://{}/video", server.address)
 }
 
-impl Server {
-    fn new() -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
-        Server { listener, address }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/video", self.address)
-    }
-
-    /// camd's connection, with its request.
-    fn accept(&self) -> (TcpStream, String) {
-        let (mut stream, _) = self.listener.accept().expect("a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("SO_RCVTIMEO");
-        let head = read_head(&mut stream);
-        assert!(head.starts_with("GET /video HTTP/1.1\r\n"), "{head}");
-        (stream, head)
-    }
-}
-
-/// camd has left the connection, and has said nothing more.
-fn expect_close(stream: &mut TcpStream) {
-    let mut rest = Vec::new();
-    match stream.read_to_end(&mut rest) {
-        Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
-    }
-}
-
-/// A program that is ended with the test.
-struct Program {
-    child: Child,
-    port: u16,
+/// camd's connection, with its request.
+fn asked(server: &Server) -> (TcpStream, String) {
+    let mut stream = server.connection();
+    let head = read_head(&mut stream);
+    assert!(head.starts_with("GET /video HTTP/1.1\r\n"), "{head}");
+    (stream, head)
 }
 
 impl Program {
@@ -110,14 +74,6 @@ impl Program {
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        // Both fail if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn another_camd_is_the_camera() {
     let (_folder, pictures) = replay(10, 20_000, 30);
@@ -137,7 +93,7 @@ fn another_camd_is_the_camera() {
             let known = (0..10).any(|number| jpeg == crate::common::jpeg(number, 20_000));
             assert!(known, "byte for byte");
         }
-        let state = condition(&second, "live");
+        let state = second.condition("live");
         assert_eq!(state["camera"]["source"], "http");
         assert_eq!(state["camera"]["format"], "mjpeg");
         assert_eq!(second.get("/healthz").status, 200);
@@ -235,8 +191,8 @@ fn the_last_picture_is_shown_before_the_next_one_comes() {
         ),
     ] {
         let server = Server::new();
-        let camd = Camd::start(&camera(server.url(), ALWAYS));
-        let (mut stream, _) = server.accept();
+        let camd = Camd::start(&camera(url(&server), ALWAYS));
+        let (mut stream, _) = asked(&server);
         let wire = [
             head.as_bytes(),
             before.as_bytes(),
@@ -247,7 +203,7 @@ fn the_last_picture_is_shown_before_the_next_one_comes() {
         for piece in wire.chunks(7000) {
             stream.write_all(piece).expect("camd reads");
         }
-        condition(&camd, "live");
+        camd.condition("live");
         assert!(
             camd.get("/snapshot").body == picture,
             "{name}: byte for byte"
@@ -343,7 +299,7 @@ fn hostile_servers_cost_a_connection_and_no_memory() {
     const STREAM: &str =
         "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=x\r\n\r\n--x\r\n";
     let server = Server::new();
-    let camd = Camd::start(&camera(server.url(), ALWAYS));
+    let camd = Camd::start(&camera(url(&server), ALWAYS));
     let good = jpeg(1, 30_000);
     let part = [
         b"Content-Length: 30000\r\n\r\n",
@@ -351,10 +307,10 @@ fn hostile_servers_cost_a_connection_and_no_memory() {
         b"\r\n--x\r\n",
     ]
     .concat();
-    let (mut stream, _) = server.accept();
+    let (mut stream, _) = asked(&server);
     let put = |stream: &mut TcpStream| stream.write_all(&[STREAM.as_bytes(), &part].concat());
     put(&mut stream).expect("camd reads");
-    condition(&camd, "live");
+    camd.condition("live");
     let size = camd.proc_status("VmSize");
     for (says, told) in [
         (
@@ -386,9 +342,9 @@ fn hostile_servers_cost_a_connection_and_no_memory() {
         });
         assert_eq!(state["camera"]["state"], "fault");
         // It comes again.
-        stream = server.accept().0;
+        stream = asked(&server).0;
         put(&mut stream).expect("camd reads");
-        condition(&camd, "live");
+        camd.condition("live");
     }
     // In KiB; drawing the card takes some.
     let more = camd.proc_status("VmSize").saturating_sub(size);
@@ -398,8 +354,8 @@ fn hostile_servers_cost_a_connection_and_no_memory() {
 #[test]
 fn who_stops_within_a_picture_is_left_and_others_are_served_meanwhile() {
     let server = Server::new();
-    let camd = Camd::start(&camera(server.url(), ALWAYS));
-    let (mut stream, _) = server.accept();
+    let camd = Camd::start(&camera(url(&server), ALWAYS));
+    let (mut stream, _) = asked(&server);
     // A head in pieces of a byte, and half a picture.
     let head = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 30000\r\n\r\n";
     for byte in head.as_bytes() {
@@ -414,22 +370,22 @@ fn who_stops_within_a_picture_is_left_and_others_are_served_meanwhile() {
     let reason = reason(&camd);
     assert_eq!(
         reason,
-        format!("{} (camera.url) stopped within a picture", server.url())
+        format!("{} (camera.url) stopped within a picture", url(&server))
     );
-    let (mut stream, _) = server.accept();
+    let (mut stream, _) = asked(&server);
     let next = jpeg(2, 30_000);
     stream
         .write_all(&[head.as_bytes(), &next].concat())
         .expect("camd reads");
-    condition(&camd, "live");
+    camd.condition("live");
     assert!(camd.get("/snapshot").body == next, "its half is forgotten");
 }
 
 #[test]
 fn a_picture_keeps_the_time_at_which_the_server_took_it() {
     let server = Server::new();
-    let camd = Camd::start(&camera(server.url(), ALWAYS));
-    let (mut stream, _) = server.accept();
+    let camd = Camd::start(&camera(url(&server), ALWAYS));
+    let (mut stream, _) = asked(&server);
     stream
         .write_all(
             b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=x\r\n\r\n--x\r\n",
@@ -442,7 +398,7 @@ fn a_picture_keeps_the_time_at_which_the_server_took_it() {
     };
     let taken = crate::common::since_epoch() - Duration::from_secs(2);
     put(1, taken.as_secs_f64());
-    condition(&camd, "live");
+    camd.condition("live");
     let mut viewer = Stream::open(camd.http(), "/stream");
     let told = viewer.next().captured;
     let off = told.abs_diff(taken);
@@ -460,10 +416,10 @@ fn a_picture_keeps_the_time_at_which_the_server_took_it() {
 fn it_asks_for_viewers_only_and_a_reload_goes_elsewhere() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nConnection: close\r\n\r\n";
     let [one, other] = [(); 2].map(|()| Server::new());
-    let mut camd = Camd::start(&camera(one.url(), "linger_s = 0.5"));
+    let mut camd = Camd::start(&camera(url(&one), "linger_s = 0.5"));
     // To see what is there, and then nothing more.
     loop {
-        let (mut stream, _) = one.accept();
+        let (mut stream, _) = asked(&one);
         let picture = [HEAD.as_bytes(), &jpeg(1, 30_000)].concat();
         let _ = stream.write_all(&picture);
         drop(stream);
@@ -473,7 +429,7 @@ fn it_asks_for_viewers_only_and_a_reload_goes_elsewhere() {
     }
     thread::scope(|scope| {
         let rest = scope.spawn(|| {
-            condition(&camd, "idle");
+            camd.condition("idle");
         });
         one.listener.set_nonblocking(true).expect("O_NONBLOCK");
         while !rest.is_finished() {
@@ -487,18 +443,18 @@ fn it_asks_for_viewers_only_and_a_reload_goes_elsewhere() {
     });
     let none = one.listener.accept().expect_err("nobody watches");
     assert_eq!(none.kind(), ErrorKind::WouldBlock);
-    std::fs::write(camd.config_path(), camera(other.url(), ALWAYS)).expect("the configuration");
+    std::fs::write(camd.config_path(), camera(url(&other), ALWAYS)).expect("the configuration");
     camd.signal(Signal::SIGHUP);
-    let (mut stream, _) = other.accept();
+    let (mut stream, _) = asked(&other);
     let picture = jpeg(2, 30_000);
     stream
         .write_all(&[HEAD.as_bytes(), &picture].concat())
         .expect("camd reads");
     drop(stream);
-    condition(&camd, "live");
+    camd.condition("live");
     assert!(camd.get("/snapshot").body == picture, "byte for byte");
     camd.wait_log("the server is named", |log| {
-        log.contains(&format!("camera: pictures of {}", other.url()))
+        log.contains(&format!("camera: pictures of {}", url(&other)))
     });
 }
 

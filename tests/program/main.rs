@@ -32,5 +32,6 @@ mod raw;
 mod recipes;
 mod stamp;
 mod supervisor;
+mod tls;
 mod uplink;
 mod wishes;

@@ -1,14 +1,15 @@
 //! A camd whose camera is a push server.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::server::{Program, Server, expect_close};
 use crate::common::{
-    Camd, Folder, LISTENERS, PATIENCE, RAW, Stream, connect, jpeg, pattern, push_next, push_wire,
-    python, raw_next, replay,
+    Camd, Folder, LISTENERS, RAW, Stream, connect, jpeg, pattern, push_next, push_wire, python,
+    raw_next, replay,
 };
 use nix::sys::signal::Signal;
 
@@ -18,71 +19,28 @@ fn camera(address: impl std::fmt::Display, linger: u32) -> String {
     )
 }
 
-fn condition(camd: &Camd, wanted: &str) -> serde_json::Value {
-    camd.wait_state(wanted, |state| state["camera"]["state"] == wanted)
+/// camd's connection, with its greeting taken.
+fn greeted(server: &Server) -> TcpStream {
+    let mut stream = server.connection();
+    let mut greeting = [0; 16];
+    stream.read_exact(&mut greeting).expect("a greeting");
+    assert_eq!(&greeting, b"hello from camd\n");
+    stream
 }
 
-/// A server that does as the test says.
-struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn new() -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
-        Server { listener, address }
-    }
-
-    /// camd's connection, with its greeting taken.
-    fn accept(&self) -> TcpStream {
-        let (mut stream, _) = self.listener.accept().expect("a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("SO_RCVTIMEO");
-        let mut greeting = [0; 16];
-        stream.read_exact(&mut greeting).expect("a greeting");
-        assert_eq!(&greeting, b"hello from camd\n");
-        stream
-    }
-
-    fn fault(&self, what: &str) -> String {
-        format!("{} (camera.address) {what}", self.address)
-    }
+fn fault(server: &Server, what: &str) -> String {
+    format!("{} (camera.address) {what}", server.address)
 }
 
 fn put(stream: &mut TcpStream, jpeg: &[u8]) {
     stream.write_all(&push_wire(jpeg)).expect("camd reads");
 }
 
-/// camd has left the connection, and has said nothing more.
-fn expect_close(stream: &mut TcpStream) {
-    let mut rest = Vec::new();
-    match stream.read_to_end(&mut rest) {
-        Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
-    }
-}
-
-/// A program that is ended with the test.
-struct Program(Child);
-
-impl Program {
-    fn original(port: u16) -> Program {
-        let mut command = python("push_server.py");
-        command.arg(port.to_string()).stdin(Stdio::null());
-        Program(command.spawn().expect("Python runs"))
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // Both fail if it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn original(port: u16) -> Program {
+    let mut command = python("push_server.py");
+    command.arg(port.to_string()).stdin(Stdio::null());
+    let child = command.spawn().expect("Python runs");
+    Program { child, port }
 }
 
 #[test]
@@ -91,12 +49,12 @@ fn the_original_server_is_killed_and_comes_back() {
     let address = free.local_addr().expect("its address");
     drop(free);
     let mut camd = Camd::start(&format!("{}{LISTENERS}", camera(address, 0)));
-    let state = condition(&camd, "fault");
+    let state = camd.condition("fault");
     let refused = format!("{address} (camera.address): Connection refused (os error 111)");
     assert_eq!(state["camera"]["reason"], *refused);
     for round in 1..=2 {
-        let server = Program::original(address.port());
-        condition(&camd, "live");
+        let server = original(address.port());
+        camd.condition("live");
         let mut stream = Stream::open(camd.http(), "/stream");
         let mut before = Vec::new();
         for _ in 0..20 {
@@ -107,7 +65,7 @@ fn the_original_server_is_killed_and_comes_back() {
             before = jpeg;
         }
         drop(server);
-        let state = condition(&camd, "fault");
+        let state = camd.condition("fault");
         let reason = state["camera"]["reason"].as_str().expect("a text");
         assert!(reason.starts_with(&format!("{address} ")), "{reason}");
         // The viewer stays, and is told.
@@ -146,7 +104,7 @@ fn another_camd_is_the_camera() {
                 assert!(known, "byte for byte");
             }
         }
-        let state = condition(&second, "live");
+        let state = second.condition("live");
         assert_eq!(state["camera"]["source"], "push");
         assert_eq!(state["camera"]["format"], "mjpeg");
         assert_eq!(second.get("/healthz").status, 200);
@@ -178,10 +136,10 @@ fn a_raw_picture_goes_through_two_boxes_and_a_third_makes_it_smaller() {
 fn hostile_headers_cost_a_connection_and_no_memory() {
     let server = Server::new();
     let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 0)));
-    let mut stream = server.accept();
+    let mut stream = greeted(&server);
     let good = jpeg(1, 30_000);
     put(&mut stream, &good);
-    condition(&camd, "live");
+    camd.condition("live");
     let size = camd.proc_status("VmSize");
     let reasons = [
         ([100, 101], "sends what no push server sends"),
@@ -195,13 +153,13 @@ fn hostile_headers_cost_a_connection_and_no_memory() {
         let header = lengths.map(i32::to_le_bytes).concat();
         stream.write_all(&header).expect("camd reads");
         expect_close(&mut stream);
-        let state = condition(&camd, "fault");
+        let state = camd.condition("fault");
         let told = state["camera"]["reason"].as_str().expect("a text");
-        assert!(told.starts_with(&server.fault(reason)), "{told}");
+        assert!(told.starts_with(&fault(&server, reason)), "{told}");
         // It comes again.
-        stream = server.accept();
+        stream = greeted(&server);
         put(&mut stream, &good);
-        condition(&camd, "live");
+        camd.condition("live");
     }
     // In KiB; drawing the card takes some.
     let more = camd.proc_status("VmSize").saturating_sub(size);
@@ -212,11 +170,11 @@ fn hostile_headers_cost_a_connection_and_no_memory() {
 fn garbage_is_no_picture() {
     let server = Server::new();
     let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 0)));
-    let mut stream = server.accept();
+    let mut stream = greeted(&server);
     let good = jpeg(1, 30_000);
     let other = jpeg(2, 30_000);
     put(&mut stream, &good);
-    condition(&camd, "live");
+    camd.condition("live");
     // In good frames: each is counted, and nothing else happens.
     for garbage in [&b"GIF89a"[..], &good[..20_000], &[0xFF; 5000], &good[1..]] {
         let bad = camd.state()["camera"]["bad"].as_u64();
@@ -236,9 +194,11 @@ fn garbage_is_no_picture() {
         .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
         .expect("camd reads");
     expect_close(&mut stream);
-    let state = condition(&camd, "fault");
-    let told = server
-        .fault("sends what no push server sends: \"HTTP/1.1\" in place of the same length twice");
+    let state = camd.condition("fault");
+    let told = fault(
+        &server,
+        "sends what no push server sends: \"HTTP/1.1\" in place of the same length twice",
+    );
     assert_eq!(state["camera"]["reason"], *told);
 }
 
@@ -246,7 +206,7 @@ fn garbage_is_no_picture() {
 fn who_stops_within_a_picture_is_left_and_who_is_slow_is_not() {
     let server = Server::new();
     let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 0)));
-    let mut stream = server.accept();
+    let mut stream = greeted(&server);
     let picture = jpeg(1, 30_000);
     // Some three seconds for one picture. Nobody waits for it.
     for piece in push_wire(&picture).chunks(1000) {
@@ -254,7 +214,7 @@ fn who_stops_within_a_picture_is_left_and_who_is_slow_is_not() {
         thread::sleep(Duration::from_millis(100));
         assert_eq!(camd.state()["camera"]["bad"], 0);
     }
-    condition(&camd, "live");
+    camd.condition("live");
     assert!(camd.get("/snapshot").body == picture, "byte for byte");
     let half = &push_wire(&picture)[..15_000];
     stream.write_all(half).expect("camd reads");
@@ -264,14 +224,14 @@ fn who_stops_within_a_picture_is_left_and_who_is_slow_is_not() {
         stopped.elapsed() > Duration::from_secs(4),
         "it is left early"
     );
-    let state = condition(&camd, "fault");
-    let told = server.fault("stopped within a picture");
+    let state = camd.condition("fault");
+    let told = fault(&server, "stopped within a picture");
     assert_eq!(state["camera"]["reason"], *told);
     // Its half is forgotten.
-    let mut stream = server.accept();
+    let mut stream = greeted(&server);
     let next = jpeg(2, 30_000);
     put(&mut stream, &next);
-    condition(&camd, "live");
+    camd.condition("live");
     assert!(camd.get("/snapshot").body == next, "byte for byte");
 }
 
@@ -280,15 +240,15 @@ fn it_connects_for_viewers_and_leaves_after_the_last_one() {
     let server = Server::new();
     let camd = Camd::start(&format!("{}{LISTENERS}", camera(server.address, 1)));
     // To see what is there.
-    let mut stream = server.accept();
+    let mut stream = greeted(&server);
     put(&mut stream, &jpeg(1, 30_000));
     expect_close(&mut stream);
-    condition(&camd, "idle");
+    camd.condition("idle");
     for round in 2..4 {
         let picture = jpeg(round, 30_000);
         let snapshot = thread::scope(|scope| {
             let snapshot = scope.spawn(|| camd.get("/snapshot"));
-            stream = server.accept();
+            stream = greeted(&server);
             put(&mut stream, &picture);
             snapshot.join().expect("an answer")
         });
@@ -301,7 +261,7 @@ fn it_connects_for_viewers_and_leaves_after_the_last_one() {
 fn a_reload_goes_to_another_server() {
     let [one, other] = [(); 2].map(|()| Server::new());
     let mut camd = Camd::start(&format!("{}{LISTENERS}", camera(one.address, 0)));
-    let mut stream = one.accept();
+    let mut stream = greeted(&one);
     put(&mut stream, &jpeg(1, 30_000));
     let mut viewer = Stream::open(camd.http(), "/stream");
     viewer.next();
@@ -309,7 +269,7 @@ fn a_reload_goes_to_another_server() {
     std::fs::write(camd.config_path(), config).expect("the configuration");
     camd.signal(Signal::SIGHUP);
     expect_close(&mut stream);
-    let mut stream = other.accept();
+    let mut stream = greeted(&other);
     let picture = jpeg(2, 30_000);
     put(&mut stream, &picture);
     assert!(viewer.next().jpeg == picture, "the viewer stays");

@@ -82,6 +82,31 @@ fn the_supervisor_is_told_and_the_watchdog_fed() {
 }
 
 #[test]
+fn a_supervisor_that_takes_no_messages_holds_nothing_up() {
+    let manager = Manager::new();
+    let mut command = manager.service();
+    // A thousand messages a second; the kernel keeps some hundred.
+    command.env("WATCHDOG_USEC", "2000");
+    let mut camd = Camd::start_as(&mut command, &format!("{CAMERA}{HTTP}"), PATIENCE);
+    let mut stream = Stream::open(camd.http(), "/stream");
+    camd.wait_log("what has failed", |log| {
+        log.contains("supervisor not notified")
+    });
+    for _ in 0..30 {
+        stream.next();
+        assert_eq!(camd.get("/healthz").status, 200);
+    }
+    let log = camd.log();
+    let said = log.matches("supervisor not notified").count();
+    assert!(said <= 16, "{log}");
+    // When it does again, it is told.
+    manager.next("READY=1");
+    (0..1000).for_each(|_| manager.next("WATCHDOG=1").clear());
+    camd.signal(Signal::SIGTERM);
+    assert!(camd.wait(Duration::from_secs(5)).success());
+}
+
+#[test]
 fn the_supervisor_shows_how_it_goes() {
     let manager = Manager::new();
     let camd = Camd::start_as(&mut manager.service(), &format!("{CAMERA}{HTTP}"), PATIENCE);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::limits::{ANSWER_HEAD, FRAME_BYTES_MAX};
 use crate::protocol::http::answer::Wrong;
+use crate::text::is_unseen;
 
 /// Why fetching failed; the text is one line for a person. The kinds are what a script may want to tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +49,8 @@ impl From<Wrong> for FetchError {
     }
 }
 
-/// What a server said, made fit for a terminal: one line, of bounded length, without control characters (an escape
-/// sequence in an error page would otherwise reach the terminal).
+/// What a server said, made fit for a terminal: one line, of bounded length, without characters that nobody sees (an
+/// escape sequence in an error page would otherwise reach the terminal).
 pub(super) fn one_line(text: &[u8]) -> String {
     const LONGEST: usize = 200;
     String::from_utf8_lossy(text)
@@ -57,6 +58,6 @@ pub(super) fn one_line(text: &[u8]) -> String {
         .chars()
         .take_while(|&c| c != '\n' && c != '\r')
         .take(LONGEST)
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if is_unseen(c) { '?' } else { c })
         .collect()
 }

@@ -8,6 +8,9 @@ use super::super::libjpeg::{Failed, Libjpeg};
 use super::*;
 use crate::picture::frame::{Area, FrameBuf};
 
+#[path = "../../../tests/common/libjpeg.rs"]
+mod written;
+
 /// How libjpeg is to write a JPEG.
 struct Writing {
     factors: (c_int, c_int),
@@ -20,27 +23,13 @@ struct Writing {
 /// A picture with an edge, slopes and noise.
 fn write(width: u16, height: u16, writing: &Writing, random: &mut fastrand::Rng) -> Vec<u8> {
     let noise = random.i32(0..100);
-    let mut out = vec![0; 1 << 20];
-    // SAFETY: libjpeg as its documentation has it, with room for the worst; its errors end the process.
-    unsafe {
-        let mut error: jpeg_error_mgr = mem::zeroed();
-        let mut to: jpeg_compress_struct = mem::zeroed();
-        to.common.err = jpeg_std_error(&mut error);
-        jpeg_create_compress(&mut to);
-        jpeg_c_set_int_param(&mut to, JINT_COMPRESS_PROFILE, JCP_FASTEST as i32);
-        let (mut start, mut size) = (out.as_mut_ptr(), out.len() as _);
-        jpeg_mem_dest(&mut to, &mut start, &mut size);
-        to.image_width = width.into();
-        to.image_height = height.into();
-        to.input_components = 3;
-        to.in_color_space = J_COLOR_SPACE::JCS_YCbCr;
-        jpeg_set_defaults(&mut to);
-        jpeg_set_quality(&mut to, writing.quality, 1);
-        (*to.comp_info).h_samp_factor = writing.factors.0;
-        (*to.comp_info).v_samp_factor = writing.factors.1;
+    let set = |to: &mut jpeg_compress_struct| {
+        written::set_factors(to, writing.factors.0, writing.factors.1);
         to.restart_interval = writing.restart_interval;
         to.optimize_coding = writing.optimized.into();
-        jpeg_start_compress(&mut to, 1);
+    };
+    let sides = (width.into(), height.into());
+    written::made(sides, writing.quality, false, set, |to| {
         for y in 0..i32::from(height) {
             let line: Vec<u8> = (0..3 * i32::from(width))
                 .map(|i| {
@@ -48,13 +37,9 @@ fn write(width: u16, height: u16, writing: &Writing, random: &mut fastrand::Rng)
                     (edge + y / 4 - i / 9 + random.i32(-noise..=noise)).clamp(0, 255) as u8
                 })
                 .collect();
-            jpeg_write_scanlines(&mut to, [line.as_ptr()].as_ptr(), 1);
+            written::put_line(to, &line);
         }
-        jpeg_finish_compress(&mut to);
-        jpeg_destroy_compress(&mut to);
-        out.truncate(size as usize);
-    }
-    out
+    })
 }
 
 /// Two lines of two samples for each block of a component, line by line of blocks.

@@ -182,6 +182,8 @@ impl Renditions {
 
     /// The profile that a client gets of a picture: what it wishes, of its listener's own profile on a rung of the ladder,
     /// if there is a rendition of that or one can be had; else the nearest one that there is. `is_stream`: it goes on.
+    // Kept whole, as most clients wish nothing.
+    #[inline(never)]
     pub fn settle(
         &mut self,
         own: &Profile,

@@ -552,6 +552,8 @@ fn within_bandwidth<T>(
 /// closes.
 struct Streaming {
     maps: Vec<[Mapping; PLANES]>,
+    /// See [`Driver::keeps`].
+    keeps: bool,
     device: Camera,
 }
 
@@ -598,6 +600,7 @@ impl Streaming {
         }
         let mut streaming = Streaming {
             maps: Vec::with_capacity(count as usize),
+            keeps: device.capability().driver != device::LOOPBACK,
             device,
         };
         for index in 0..count {
@@ -633,7 +636,7 @@ impl Driver for Streaming {
     }
 
     fn keeps(&self) -> bool {
-        self.device.capability().driver != device::LOOPBACK
+        self.keeps
     }
 
     fn plane(&self, index: u32, plane: usize) -> &[u8] {

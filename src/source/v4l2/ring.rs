@@ -78,6 +78,7 @@ struct Held {
     wall: Duration,
     width: u16,
     height: u16,
+    exif: Orientation,
     kind: Kind,
 }
 
@@ -118,8 +119,8 @@ pub struct Ring<D> {
     stamps: [Option<Duration>; 2],
     /// Pictures taken for the newest by their stamps, since the driver was asked.
     by_stamp: u8,
-    /// When a good picture came last, or the ring was started.
-    last_good: Instant,
+    /// When there is a fault unless a good picture comes before.
+    stall: Instant,
     /// The bad ones since.
     bad_since: u32,
     last_bad: Option<Reason>,
@@ -154,7 +155,7 @@ impl<D: Driver> Ring<D> {
             sequence: None,
             stamps: [None; 2],
             by_stamp: 0,
-            last_good: now,
+            stall: now + limits::CAPTURE_STALL,
             bad_since: 0,
             last_bad: None,
             last_look: now,
@@ -265,7 +266,7 @@ impl<D: Driver> Ring<D> {
             }
         }
         self.check();
-        if now.saturating_duration_since(self.last_good) >= limits::CAPTURE_STALL {
+        if self.stall <= now {
             return Err(self.stalled());
         }
         Ok(captured)
@@ -302,7 +303,8 @@ impl<D: Driver> Ring<D> {
             captured.dropped += u32::from(captured.fresh);
         }
         captured.fresh = true;
-        let old = self.held.replace(held).and_then(|held| held.buffer());
+        let old = self.held.and_then(|held| held.buffer());
+        self.held = Some(held);
         if let Some(index) = old {
             self.queue(index)?;
         }
@@ -313,7 +315,7 @@ impl<D: Driver> Ring<D> {
     }
 
     fn good(&mut self, now: Instant) {
-        self.last_good = now;
+        self.stall = now + limits::CAPTURE_STALL;
         self.bad_since = 0;
     }
 
@@ -346,7 +348,7 @@ impl<D: Driver> Ring<D> {
         if !wanted {
             return Verdict::Surplus;
         }
-        let (width, height, kind) = if self.layout.format == PixelFormat::Mjpeg {
+        let (width, height, exif, kind) = if self.layout.format == PixelFormat::Mjpeg {
             match judge_jpeg(data, &mut self.examiner, self.frame_bytes, copy) {
                 Ok(Some(good)) => good,
                 Ok(None) => return Verdict::Surplus,
@@ -359,7 +361,8 @@ impl<D: Driver> Ring<D> {
                     return Verdict::Bad(Reason::Short { got, needed });
                 }
             }
-            (self.layout.width, self.layout.height, Kind::Raw)
+            let Layout { width, height, .. } = self.layout;
+            (width, height, Orientation::UPRIGHT, Kind::Raw)
         };
         let wall = wall_clock().saturating_sub(now - captured);
         Verdict::Good(Held {
@@ -368,6 +371,7 @@ impl<D: Driver> Ring<D> {
             wall,
             width,
             height,
+            exif,
             kind,
         })
     }
@@ -393,7 +397,7 @@ impl<D: Driver> Ring<D> {
         if self.more || self.failed.is_some() {
             self.last_look
         } else {
-            self.last_good + limits::CAPTURE_STALL
+            self.stall
         }
     }
 
@@ -428,7 +432,7 @@ impl<D: Driver> Ring<D> {
                 height: held.height,
                 orientation: Orientation::UPRIGHT,
                 crop: None,
-                exif: Orientation::UPRIGHT,
+                exif: held.exif,
                 live: true,
             },
             picture,
@@ -466,13 +470,13 @@ fn bytes_of<'a>(driver: &'a impl Driver, filled: &Filled, plane: usize) -> Optio
         .filter(|data| !data.is_empty())
 }
 
-/// Size and place of the picture in a buffer; `None`: it is not to be shown.
+/// Size of the picture in a buffer, how it is to be turned, and where it is; `None`: it is not to be shown.
 fn judge_jpeg(
     data: &[u8],
     examiner: &mut Examiner,
     frame_bytes: usize,
     copy: &mut FrameBuf,
-) -> Result<Option<(u16, u16, Kind)>, jpeg::Defect> {
+) -> Result<Option<(u16, u16, Orientation, Kind)>, jpeg::Defect> {
     let Some(found) = examiner.examine(data)? else {
         return Ok(None);
     };
@@ -490,7 +494,7 @@ fn judge_jpeg(
             Kind::Copied
         }
     };
-    Ok(Some((found.width, found.height, kind)))
+    Ok(Some((found.width, found.height, found.exif(data), kind)))
 }
 
 #[cfg(test)]

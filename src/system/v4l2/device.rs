@@ -613,15 +613,16 @@ impl Device {
         Ok(raw.count)
     }
 
-    /// `filled`: what we say of a buffer that goes to the device with something in it.
-    fn buffer_call(
+    /// Gives what `read` makes of the answer; of single-planar devices it has no planes. `filled`: what we say of a buffer that
+    /// goes to the device with something in it.
+    fn buffer_call<T>(
         &self,
         name: &'static str,
         request: vidioc::_IOC_TYPE,
         queue: Queue,
         filled: &Filled,
-    ) -> Result<(v4l2_buffer, [v4l2_plane; VIDEO_MAX_PLANES as usize])> {
-        let mut planes: [v4l2_plane; VIDEO_MAX_PLANES as usize] = std::array::from_fn(|_| zeroed());
+        read: impl FnOnce(&v4l2_buffer, &[v4l2_plane]) -> T,
+    ) -> Result<T> {
         let mut raw: v4l2_buffer = zeroed();
         raw.index = filled.index;
         raw.type_ = self.buf_type(queue);
@@ -632,17 +633,22 @@ impl Device {
             raw.timestamp.tv_sec = filled.timestamp.as_secs() as _;
             raw.timestamp.tv_usec = filled.timestamp.subsec_micros() as _;
             raw.bytesused = filled.planes[0].bytes as u32;
+        }
+        if !self.multiplanar() {
+            self.call(name, request, &mut raw)?;
+            return Ok(read(&raw, &[]));
+        }
+        let mut planes: [v4l2_plane; VIDEO_MAX_PLANES as usize] = std::array::from_fn(|_| zeroed());
+        if queue == Queue::Output {
             for (plane, extent) in planes.iter_mut().zip(&filled.planes) {
                 plane.bytesused = extent.bytes as u32;
             }
         }
-        if self.multiplanar() {
-            // The kernel writes as many planes as there are, and not more than this many.
-            raw.m.planes = planes.as_mut_ptr();
-            raw.length = VIDEO_MAX_PLANES;
-        }
+        // The kernel writes as many planes as there are, and not more than this many.
+        raw.m.planes = planes.as_mut_ptr();
+        raw.length = VIDEO_MAX_PLANES;
         self.call(name, request, &mut raw)?;
-        Ok((raw, planes))
+        Ok(read(&raw, &planes))
     }
 
     /// Maps a buffer's memory planes: of the CAPTURE queue for reading, of the OUTPUT queue for writing too.
@@ -651,21 +657,23 @@ impl Device {
             index,
             ..Filled::default()
         };
-        let (raw, planes) =
-            self.buffer_call("VIDIOC_QUERYBUF", vidioc::VIDIOC_QUERYBUF, queue, &which)?;
-        let mut wanted: Mappable = Default::default();
-        if self.multiplanar() {
-            for (want, plane) in wanted
-                .iter_mut()
-                .zip(&planes[..(raw.length as usize).min(PLANES)])
-            {
-                // SAFETY: with V4L2_MEMORY_MMAP this is the field in use; all of them are plain integers.
-                *want = (unsafe { plane.m.mem_offset }, plane.length as usize);
+        let query = ("VIDIOC_QUERYBUF", vidioc::VIDIOC_QUERYBUF);
+        let wanted = self.buffer_call(query.0, query.1, queue, &which, |raw, planes| {
+            let mut wanted: Mappable = Default::default();
+            if self.multiplanar() {
+                for (want, plane) in wanted
+                    .iter_mut()
+                    .zip(&planes[..(raw.length as usize).min(PLANES)])
+                {
+                    // SAFETY: with V4L2_MEMORY_MMAP this is the field in use; all of them are plain integers.
+                    *want = (unsafe { plane.m.mem_offset }, plane.length as usize);
+                }
+            } else {
+                // SAFETY: as above.
+                wanted[0] = (unsafe { raw.m.offset }, raw.length as usize);
             }
-        } else {
-            // SAFETY: as above.
-            wanted[0] = (unsafe { raw.m.offset }, raw.length as usize);
-        }
+            wanted
+        })?;
         let mut maps: [Mapping; PLANES] = Default::default();
         for (map, (offset, length)) in maps.iter_mut().zip(wanted) {
             if length > 0 {
@@ -685,45 +693,48 @@ impl Device {
             index,
             ..Filled::default()
         };
-        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, Queue::Capture, &empty)?;
-        Ok(())
+        self.give(Queue::Capture, &empty)
     }
 
     /// VIDIOC_QBUF on the OUTPUT queue: gives a buffer to the driver with `index`, `timestamp` and as many bytes in each
     /// memory plane as `filled` says (offsets are those of the driver: 0).
     pub fn queue_filled(&self, filled: &Filled) -> Result<()> {
-        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, Queue::Output, filled)?;
-        Ok(())
+        self.give(Queue::Output, filled)
+    }
+
+    fn give(&self, queue: Queue, filled: &Filled) -> Result<()> {
+        self.buffer_call("VIDIOC_QBUF", vidioc::VIDIOC_QBUF, queue, filled, |_, _| ())
     }
 
     /// VIDIOC_DQBUF: takes the oldest filled buffer; `None` when there is none.
     pub fn dequeue(&self, queue: Queue) -> Result<Option<Filled>> {
         let any = Filled::default();
-        let done = self.buffer_call("VIDIOC_DQBUF", vidioc::VIDIOC_DQBUF, queue, &any);
-        let (raw, planes) = match done {
-            Ok(done) => done,
-            Err(failure) if failure.errno() == libc::EAGAIN => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let mut filled = Filled {
-            index: raw.index,
-            flags: raw.flags,
-            sequence: raw.sequence,
-            timestamp: Duration::new(
-                raw.timestamp.tv_sec.max(0) as u64,
-                raw.timestamp.tv_usec.clamp(0, 999_999) as u32 * 1000,
-            ),
-            planes: Default::default(),
-        };
-        if self.multiplanar() {
-            for (extent, plane) in filled.planes.iter_mut().zip(&planes) {
-                extent.offset = plane.data_offset as usize;
-                extent.bytes = plane.bytesused.saturating_sub(plane.data_offset) as usize;
+        let read = |raw: &v4l2_buffer, planes: &[v4l2_plane]| {
+            let mut filled = Filled {
+                index: raw.index,
+                flags: raw.flags,
+                sequence: raw.sequence,
+                timestamp: Duration::new(
+                    raw.timestamp.tv_sec.max(0) as u64,
+                    raw.timestamp.tv_usec.clamp(0, 999_999) as u32 * 1000,
+                ),
+                planes: Default::default(),
+            };
+            if self.multiplanar() {
+                for (extent, plane) in filled.planes.iter_mut().zip(planes) {
+                    extent.offset = plane.data_offset as usize;
+                    extent.bytes = plane.bytesused.saturating_sub(plane.data_offset) as usize;
+                }
+            } else {
+                filled.planes[0].bytes = raw.bytesused as usize;
             }
-        } else {
-            filled.planes[0].bytes = raw.bytesused as usize;
+            filled
+        };
+        match self.buffer_call("VIDIOC_DQBUF", vidioc::VIDIOC_DQBUF, queue, &any, read) {
+            Ok(filled) => Ok(Some(filled)),
+            Err(failure) if failure.errno() == libc::EAGAIN => Ok(None),
+            Err(failure) => Err(failure),
         }
-        Ok(Some(filled))
     }
 
     /// VIDIOC_STREAMON
