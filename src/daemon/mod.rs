@@ -34,8 +34,7 @@ use crate::daemon::uplink::Uplink;
 use crate::encode::cell::launch::Processes;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, CELLS_MAX, ENCODER_CONTEXTS, HANDSHAKES, MAX_LISTENERS,
-    MAX_SINKS, REARM,
-    REGISTER_TRIES, SLOTS,
+    MAX_SINKS, REARM, REGISTER_TRIES, SLOTS,
 };
 use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
