@@ -157,7 +157,7 @@ pub const URL: usize = 2048;
 pub const ANSWER_HEAD: usize = 8192;
 /// source = "http": fields in a head.
 pub const ANSWER_FIELDS: usize = 64;
-/// source = "http": redirections that are followed, one after the other.
+/// HTTP: redirections that are followed, one after the other.
 pub const REDIRECTS: u8 = 3;
 /// source = "http": a time stamp of the server's older than this is that of another clock.
 pub const STAMP_AGE: Duration = Duration::from_secs(5);

@@ -86,6 +86,7 @@ fn devices() {
 #[test]
 fn fetching() {
     let one = FetchOptions {
+        fingerprint: None,
         url: "pull://box:8082".into(),
         count: 1,
         output: Output::File("snapshot.jpg".into()),
@@ -98,12 +99,14 @@ fn fetching() {
     assert_eq!(
         command("fetch shm:169254"),
         Command::Fetch(FetchOptions {
+            fingerprint: None,
             url: "shm:169254".into(),
             output: Output::File("snapshot.png".into()),
             ..one.clone()
         })
     );
     let several = FetchOptions {
+        fingerprint: None,
         count: 20,
         output: Output::Dir(".".into()),
         ..one.clone()
@@ -118,6 +121,7 @@ fn fetching() {
     assert_eq!(
         command("fetch push://[::1]:8081 -n 0 -o - --timeout 0.5"),
         Command::Fetch(FetchOptions {
+            fingerprint: None,
             url: "push://[::1]:8081".into(),
             count: 0,
             output: Output::Stdout,
@@ -127,6 +131,7 @@ fn fetching() {
     assert_eq!(
         command("fetch http://box:8080/stream?a=b -n 2 --output clip.mjpeg --timeout 86400"),
         Command::Fetch(FetchOptions {
+            fingerprint: None,
             url: "http://box:8080/stream?a=b".into(),
             count: 2,
             output: Output::File("clip.mjpeg".into()),
@@ -136,6 +141,7 @@ fn fetching() {
     assert_eq!(
         command("fetch call://anna:secret@box/camera"),
         Command::Fetch(FetchOptions {
+            fingerprint: None,
             url: "call://anna:secret@box/camera".into(),
             ..one
         })
@@ -305,15 +311,15 @@ fn wrong_usage() {
         ),
         (
             "fetch box:8080",
-            "\"box:8080\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"box:8080\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch pull://",
-            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"pull://\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch cal://anna:secret@box",
-            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
+            "\"cal://anna:…@box\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY\nTry `camd fetch --help`.",
         ),
         (
             "fetch push://a:1 push://b:1",

@@ -45,6 +45,7 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         certificate: None,
         key: None,
         identity: None,
+        fingerprint: None,
         clients: 16,
         clients_per_address: None,
         quality: None,
@@ -128,6 +129,7 @@ fn dial(user: &str, host: &str, port: u16) -> Dial {
 
 fn url(host: &str, port: u16, target: &str) -> Url {
     Url {
+        tls: false,
         server: remote(host, port),
         target: target.into(),
         login: None,
@@ -145,6 +147,8 @@ fn default() -> Config {
     let command = "ffmpeg -hide_banner -loglevel warning -nostdin -f v4l2 -input_format mjpeg -i /dev/video0 -f image2pipe -vcodec copy -";
     Config {
         camera: CameraConfig {
+            tls: false,
+            fingerprint: None,
             name: "camera".into(),
             source: SourceKind::V4l2,
             device: "/dev/video0".into(),
@@ -264,8 +268,13 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
     for line in SHIPPED.lines() {
-        // There may be one of the two, and the files are not.
-        let is_of_files = ["#password_file", "#certificate", "#key = \"/"];
+        // There may be one of the two, and the files are not; and what is for TLS is an error without.
+        let is_of_files = [
+            "#password_file",
+            "#certificate",
+            "#key = \"/",
+            "#fingerprint",
+        ];
         if !is_of_files.iter().any(|key| line.starts_with(key)) {
             text += toml_line(line).map_or(line, |(_, toml)| toml);
         }
@@ -414,6 +423,8 @@ cells = 2
     );
     let expected = Config {
         camera: CameraConfig {
+            tls: false,
+            fingerprint: None,
             name: "Hühnerstall".into(),
             source: SourceKind::Replay,
             device: "/dev/v4l/by-id/usb-046d-index0".into(),
@@ -450,6 +461,8 @@ cells = 2
             ],
         },
         call: CallConfig {
+            tls: false,
+            fingerprint: None,
             dial: Some(dial("b@b", "relay.example", 65535)),
             user: Name::new("Flur"),
             password: Secret::new("pässword"),
@@ -528,6 +541,10 @@ fn file_with(setting: &Setting, value: &str) -> String {
     let others = match (setting.section, setting.key) {
         (Section::Listener, "protocol") => ["bind = \"[::]:1\"", "", ""],
         (Section::Listener, "bind") => ["protocol = \"call\"", "", ""],
+        (Section::Listener, "fingerprint") => {
+            ["protocol = \"call\"", "bind = \"relay:h:1\"", "tls = true"]
+        }
+        (Section::Call, "fingerprint") => ["tls = true", "", ""],
         (Section::Listener, _) => {
             let call = Variety::Protocol(ProtocolKind::Call);
             let protocol = match setting.only.contains(&call) {
@@ -676,8 +693,8 @@ fn the_url_of_a_camera_says_what_to_write() {
             r#""rtsp://USER:PASSWORD@cam/live""#,
         ),
         (
-            "https://me:s3cret@cam/",
-            r#""https" is another protocol; TLS (https) is not there yet: write source = "pipe" and "#,
+            "httpx://me:s3cret@cam/",
+            r#""httpx" is another protocol; allowed: http://"#,
         ),
         (
             "ftp://me:s3cret@cam/",
@@ -829,6 +846,20 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
         "name" => (
             own(&["c", "Front door, 2. Stock"]),
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
+        ),
+        "fingerprint" => (
+            vec![
+                "a1".repeat(32),
+                ["A1"; 32].join(":"),
+                format!("SHA256:{}", "0".repeat(64)),
+            ],
+            vec![
+                String::new(),
+                "a".repeat(63),
+                "a".repeat(65),
+                "g".repeat(64),
+                "a1:".repeat(32),
+            ],
         ),
         "certificate" => (vec![identity().0], own(&["", "file", "/a\\u0000"])),
         "key" if section == Section::Listener => {
@@ -1355,7 +1386,7 @@ ack_timeout_s = "10s"
             r#"camd.toml:5: camera.fps: found a float; allowed: an integer from 1 to 240"#,
             r#"camd.toml:8: camera.command: found an integer in the array; allowed: an array of strings: a program, its arguments"#,
             r#"camd.toml:10: camera.frame_bytes: unknown key here; it is a key of [limits]"#,
-            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, url, user, password, password_file, width, height, fps, format, buffers, linger_s, settle, rotate, flip, crop, timestamp, encoder, controls"#,
+            r#"camd.toml:11: camera.colour: unknown key; allowed: name, source, device, command, path, key, address, url, tls, fingerprint, user, password, password_file, width, height, fps, format, buffers, linger_s, settle, rotate, flip, crop, timestamp, encoder, controls"#,
             r#"camd.toml:15: camera.controls.Gain: no name of a control (lower case, digits and _); allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:16: camera.controls.focus: found a string; allowed: names as `camd devices` prints them, with integers, true or false"#,
             r#"camd.toml:18: listener.protocol: missing; allowed: "http", "pull", "push", "raw", "call""#,

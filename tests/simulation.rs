@@ -7,6 +7,8 @@
 //!   the codec makes of it for a rung (or the "no picture" card, in the same way);
 //! - a client's pictures get newer, never older;
 //! - a client with room in its socket gets each new picture in the turn in which it came, whoever else stalls;
+//! - nobody who watches loses its place, whoever comes; an address has its share of a listener's places and no more; all
+//!   strangers together have `clients` of them, so that this machine's own and a user who logs in find theirs;
 //! - slots come back: when all clients are gone or late, none is taken;
 //! - once the faults stop, every client that still listens gets a live picture within a few turns;
 //! - of what two users of the relay said and heard, all is explained by some order in which the relay took it in, and by
@@ -33,19 +35,19 @@ use std::time::{Duration, Instant};
 use callers::{CAMERA, Caller, Log, PASSWORD};
 use camd::client::hub::Hub;
 use camd::client::link::Stream;
-use camd::client::slot::Peer;
+use camd::client::slot::{Kept, Peer, Slot};
 use camd::client::switchboard::Party;
 use camd::client::table::ClientId;
 use camd::config::{Config, ListenerConfig, Secret, SourceKind};
 use camd::encode::codec::{Codec, Recipe};
 use camd::encode::renditions::Profile;
-use camd::limits::{MAX_CLIENTS, NO_PICTURE_QUALITY, RINGING};
+use camd::limits::{NO_PICTURE_QUALITY, RINGING};
 use camd::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
 use camd::picture::jpeg::{self, Splitter};
-use camd::protocol::ProtocolKind;
 use camd::protocol::call::{self, Longest, Record};
+use camd::protocol::{Protocol, ProtocolKind};
 use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
 use fastrand::Rng;
@@ -614,11 +616,8 @@ impl Client {
         let Some(record) = record else {
             return false;
         };
-        let refusal = self
-            .id
-            .is_some_and(|id| usize::from(id.index) >= MAX_CLIENTS);
         let caller = self.caller.as_mut().expect("its kind says so");
-        let picture = caller.hear(&record, refusal);
+        let picture = caller.hear(&record);
         let (used, again) = (record.bytes.len(), std::mem::take(&mut caller.at_once));
         self.over |= caller.leaves;
         self.received.drain(..used);
@@ -780,6 +779,10 @@ struct World {
     past: Vec<ClientId>,
     admitted: u64,
     refused: u64,
+    standing: u64,
+    gave_way: u64,
+    /// Times at which there was a place beyond a listener's `clients`.
+    kept: u64,
 }
 
 /// The listener for calls.
@@ -793,7 +796,7 @@ fn config() -> Config {
         ..Config::default().listeners[0].clone()
     };
     config.listeners = vec![
-        listener(ProtocolKind::Http, 20),
+        listener(ProtocolKind::Http, 6),
         listener(ProtocolKind::Push, 7),
         listener(ProtocolKind::Pull, 12),
         listener(ProtocolKind::Raw, 5),
@@ -801,7 +804,7 @@ fn config() -> Config {
             width: Some(160),
             height: Some(120),
             quality: Some(30),
-            ..listener(ProtocolKind::Call, 20)
+            ..listener(ProtocolKind::Call, 12)
         },
     ];
     config.camera.source = SourceKind::Pattern;
@@ -832,6 +835,17 @@ fn adaptive_at_random(mut config: Config, rng: &mut Rng) -> Config {
     config
 }
 
+/// This machine, one of many strangers, or one with many connections.
+fn address_at_random(rng: &mut Rng) -> Peer {
+    let address = match rng.u8(0..10) {
+        0..3 => String::new(),
+        3..6 => "192.0.2.1:7".to_owned(),
+        6 => format!("2001:db8::{}:9", rng.u8(1..9)),
+        _ => format!("198.51.100.{}:5", rng.u8(1..40)),
+    };
+    address.parse().expect("short")
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
@@ -859,6 +873,9 @@ impl World {
             past: Vec::new(),
             admitted: 0,
             refused: 0,
+            standing: 0,
+            gave_way: 0,
+            kept: 0,
         }
     }
 
@@ -874,6 +891,11 @@ impl World {
     }
 
     fn connect_as(&mut self, kind: Kind, manner: Manner, caller: Option<Caller>) {
+        let peer = address_at_random(&mut self.rng);
+        self.connect_from(peer, kind, manner, caller);
+    }
+
+    fn connect_from(&mut self, peer: Peer, kind: Kind, manner: Manner, caller: Option<Caller>) {
         let room = if manner == Manner::Fast && kind == Kind::Caller {
             // Several may send him pictures in one turn.
             16 * ROOM
@@ -903,7 +925,23 @@ impl World {
             Kind::Raw => 3,
             Kind::Caller => CALLS,
         };
-        let id = self.hub.admit(end, Peer::new(), listener, self.now).ok();
+        let is_local = peer.is_empty();
+        let locals = |world: &World| {
+            let slots = world.hub.clients().map(|(_, slot)| slot);
+            let places = slots.filter(|slot| !slot.refusal && slot.origin.is_local());
+            places
+                .filter(|slot| slot.listener == listener || slot.kept == Some(Kept::Local))
+                .count()
+        };
+        let is_first = is_local && locals(self) == 0;
+        let watching = self.watching();
+        let id = self.hub.admit(end, peer, listener, self.now).ok();
+        self.check_places(&watching);
+        assert!(
+            !is_first || self.slot(id).is_some_and(|slot| !slot.refusal),
+            "a place is kept for this machine"
+        );
+        self.standing += u64::from(self.slot(id).is_some_and(|slot| slot.refusal));
         match id {
             Some(_) => self.admitted += 1,
             None => self.refused += 1,
@@ -935,6 +973,81 @@ impl World {
         self.hub.tell_viewers(&mut self.camera, self.now);
     }
 
+    fn slot(&self, id: Option<ClientId>) -> Option<&Slot<ServerEnd>> {
+        let mut clients = self.hub.clients();
+        clients
+            .find(|(of, _)| Some(*of) == id)
+            .map(|(_, slot)| slot)
+    }
+
+    /// Those with a place who go on from picture to picture, or are in a call.
+    fn watching(&self) -> Vec<ClientId> {
+        let board = self.hub.switchboard();
+        let places = self.hub.clients().filter(|(_, slot)| !slot.refusal);
+        let watching = places.filter(|(id, slot)| match slot.session() {
+            Some(Protocol::Pull(_)) => false,
+            Some(Protocol::Call(_)) => board.calls_of(id.index) > 0,
+            _ => slot.is_adaptable(),
+        });
+        watching.map(|(id, _)| id).collect()
+    }
+
+    /// See the top. `watching`: those who did before.
+    fn check_places(&mut self, watching: &[ClientId]) {
+        for id in watching {
+            // Of its calls, one may have ended, and it may have hung up itself.
+            let Some(slot) = self.slot(Some(*id)) else {
+                continue;
+            };
+            let in_call = self.hub.switchboard().calls_of(id.index) > 0;
+            let is_call = matches!(slot.session(), Some(Protocol::Call(_)));
+            assert!(
+                !slot.refusal || (is_call && !in_call),
+                "{id:?} has lost its place while it watched"
+            );
+        }
+        let mut kept = Vec::new();
+        for (index, listener) in self.hub.listeners().iter().enumerate() {
+            let places = || {
+                let clients = self.hub.clients().map(|(_, slot)| slot);
+                clients.filter(|slot| !slot.refusal && slot.listener == index)
+            };
+            let beyond: Vec<_> = places().filter_map(|slot| slot.kept).collect();
+            assert!(
+                places().count() <= listener.config.clients + beyond.len(),
+                "more places than `clients` at {index}, and only {beyond:?} kept"
+            );
+            kept.extend(beyond);
+            for slot in places() {
+                match slot.kept {
+                    Some(Kept::Local) => assert!(slot.origin.is_local()),
+                    Some(Kept::User) => {
+                        assert!(slot.session().is_some_and(Protocol::is_logged_in));
+                        continue;
+                    }
+                    None => {}
+                }
+                let ordinary = |other: &&Slot<ServerEnd>| other.kept != Some(Kept::User);
+                let same = places().filter(|other| other.origin == slot.origin);
+                let (own, share) = (same.filter(ordinary).count(), listener.config.share());
+                assert!(
+                    slot.origin.is_local() || own <= share,
+                    "{} has {own} places at {index}, and may have {share}",
+                    slot.origin
+                );
+            }
+        }
+        for kind in [Kept::Local, Kept::User] {
+            assert!(
+                kept.iter().filter(|it| **it == kind).count() <= 1,
+                "{kept:?}"
+            );
+        }
+        let gave_way: u64 = self.hub.listeners().iter().map(|it| it.gave_way).sum();
+        self.gave_way = gave_way;
+        self.kept += u64::from(!kept.is_empty());
+    }
+
     /// The poll: tells the hub what happened on the wires, all or (while late is allowed) some of it, doubled at times.
     fn deliver_events(&mut self, late: bool) {
         for client in &mut self.clients {
@@ -959,12 +1072,14 @@ impl World {
         let fresh = self.dice.borrow().made > made;
         let ready: Vec<(usize, u64)> = self.ready_clients();
         let settled = self.settled_callers();
+        let watching = self.watching();
         for round in 0.. {
             if !self.hub.turn(self.now, &mut self.camera) {
                 break;
             }
             assert!(round < 1000, "a client keeps the loop turning without end");
         }
+        self.check_places(&watching);
         for (index, partners) in settled {
             let client = &mut self.clients[index];
             client.take_in(true);
@@ -1146,7 +1261,7 @@ impl World {
         self.pass(30, Duration::ZERO);
         for name in callers::addresses() {
             let caller = Caller::named(&self.log, self.rng.fork(), name);
-            self.connect_as(Kind::Caller, Manner::Fast, Some(caller));
+            self.connect_from(Peer::new(), Kind::Caller, Manner::Fast, Some(caller));
         }
         self.pass(2, Duration::ZERO);
         for client in &mut self.clients {
@@ -1234,6 +1349,9 @@ impl World {
 struct Sum {
     admitted: u64,
     refused: u64,
+    standing: u64,
+    gave_way: u64,
+    kept: u64,
     pictures: u64,
     cards: u64,
     adapted: u64,
@@ -1244,6 +1362,9 @@ impl Sum {
     fn add(mut self, other: Sum) -> Sum {
         self.admitted += other.admitted;
         self.refused += other.refused;
+        self.standing += other.standing;
+        self.gave_way += other.gave_way;
+        self.kept += other.kept;
         self.pictures += other.pictures;
         self.cards += other.cards;
         self.adapted += other.adapted;
@@ -1298,7 +1419,7 @@ fn run(seed: u64) -> Sum {
                 Manner::Fast | Manner::Slow | Manner::HalfCloses
             );
         assert!(
-            served || !listens || client.id.is_some_and(|id| id.index >= 64),
+            served || !listens || world.slot(client.id).is_none_or(|slot| slot.refusal),
             "a live {:?} {:?} client got nothing newer than {}: state {:?}",
             client.manner,
             client.kind,
@@ -1315,6 +1436,9 @@ fn run(seed: u64) -> Sum {
         callers: world.log.borrow().sum,
         admitted: world.admitted,
         refused: world.refused,
+        standing: world.standing,
+        gave_way: world.gave_way,
+        kept: world.kept,
         ..Sum::default()
     };
     for client in &world.clients {
@@ -1374,9 +1498,12 @@ fn every_seed_keeps_the_promises() {
         })
     });
     println!(
-        "{seeds} seeds from {first} on: {} admitted, {} refused, {} pictures, {} of them adapted, {} cards; {}",
+        "{seeds} seeds from {first} on: {} admitted, {} refused, {} without a place at first, {} gave way, {} kept, {} pictures, {} of them adapted, {} cards; {}",
         sum.admitted,
         sum.refused,
+        sum.standing,
+        sum.gave_way,
+        sum.kept,
         sum.pictures,
         sum.adapted,
         sum.cards,
@@ -1388,6 +1515,9 @@ fn every_seed_keeps_the_promises() {
         sum.admitted
     );
     assert!(sum.refused > 0, "the table was full at times");
+    assert!(sum.standing > 0, "some stood");
+    assert!(sum.gave_way > 0, "some gave way");
+    assert!(sum.kept > 0, "kept places were taken");
     assert!(sum.cards > 0, "the camera was away at times");
     assert!(sum.adapted > 0, "some clients went down their ladder");
 }

@@ -10,6 +10,7 @@ use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::listener::Listener;
 use super::pages::{self, View};
+use super::places::Spare;
 use super::slot::{Peer, Slot, Turn};
 use super::subscription::Kind;
 use super::switchboard::Switchboard;
@@ -195,7 +196,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// See [`Table::shed`].
-    pub fn shed(&mut self, now: Instant) -> bool {
+    pub fn shed(&mut self, now: Instant) -> Spare {
         self.table.shed(now)
     }
 

@@ -82,6 +82,15 @@ pub fn find<S: Stream>(
         if has_share && slot.origin != asker.address {
             return false;
         }
+        // Or a stranger would have a place beyond `clients`, and those for whom it is kept none.
+        let is_kept_from = match slot.kept {
+            Some(Kept::User) => !asker.is_user,
+            Some(Kept::Local) => !is_local,
+            None => false,
+        };
+        if is_kept_from {
+            return false;
+        }
         if !session.has_asked() {
             return asker.asks || now.saturating_duration_since(slot.came) >= FIRST_WORD;
         }
@@ -134,9 +143,28 @@ pub fn last_standing<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize
     last.map(|(index, _)| index)
 }
 
-/// Of those with a place, which one goes first where the process has no descriptors left: one that has never asked for
-/// anything, as above.
-pub fn idlest<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
+/// Whom the process can do without where it has no descriptors left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// The client in this slot.
+    Now(usize),
+    /// Clients that have come just now, and shall be heard before.
+    Soon,
+    /// All clients have asked for something.
+    Nobody,
+}
+
+/// See [`Spare`]. Of those that stand, the one that would go first anyway; then one with a place that has never asked for
+/// anything.
+pub fn spare<S: Stream>(slots: &[Slot<S>], now: Instant) -> Spare {
+    match last_standing(slots, now).or_else(|| silent(slots, now)) {
+        Some(index) if slots[index].came < now => Spare::Now(index),
+        Some(_) => Spare::Soon,
+        None => Spare::Nobody,
+    }
+}
+
+fn silent<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
     let silent = |slot: &Slot<S>| {
         let has_asked = slot.session().is_none_or(|session| session.has_asked());
         is_place(slot) && !has_asked && !slot.is_engaged()

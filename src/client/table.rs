@@ -8,7 +8,7 @@ use super::address::Address;
 use super::arrivals::Arrivals;
 use super::link::Stream;
 use super::listener::Listener;
-use super::places::{self, Asker, Found};
+use super::places::{self, Asker, Found, Spare};
 use super::slot::{Kept, Peer, Slot, address_of};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
@@ -252,14 +252,13 @@ impl<S: Stream> Table<S> {
         })
     }
 
-    /// The process has no descriptors left: closes a client that is worth less than one that comes. False: there is none.
-    pub fn shed(&mut self, now: Instant) -> bool {
-        let last = places::last_standing(&self.slots, now);
-        let Some(last) = last.or_else(|| places::idlest(&self.slots, now)) else {
-            return false;
-        };
-        self.send_off(last);
-        true
+    /// The process has no descriptors left: closes a client that it can do without, if there is one.
+    pub fn shed(&mut self, now: Instant) -> Spare {
+        let spare = places::spare(&self.slots, now);
+        if let Spare::Now(index) = spare {
+            self.send_off(index);
+        }
+        spare
     }
 
     fn send_off(&mut self, index: usize) {

@@ -11,6 +11,7 @@ use lexopt::Arg;
 
 use crate::command::fetch::{self, FetchError, FetchOptions, Output};
 use crate::config::{self, Bind, Config, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, nearest};
+use crate::tls::fingerprint::Fingerprint;
 use crate::tls::identity::{Identity, is_open_to_all, open_to_all, state_folder};
 
 /// What the command line asks for.
@@ -54,8 +55,9 @@ const SNAPSHOT: &str = "snapshot.jpg";
 const SNAPSHOT_PNG: &str = "snapshot.png";
 
 /// What a URL given to `camd fetch` begins with.
-pub const SCHEMES: [&str; 7] = [
-    "pull://", "push://", "raw://", "http://", "call://", "memfd:", "shm:",
+pub const SCHEMES: [&str; 12] = [
+    "pull://", "push://", "raw://", "http://", "call://", "pulls://", "pushs://", "raws://",
+    "https://", "calls://", "memfd:", "shm:",
 ];
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,7 +99,7 @@ impl Topic {
             ],
             Topic::Check => &["config", "help"],
             Topic::Devices => &["json", "help"],
-            Topic::Fetch => &["count", "output", "timeout", "help"],
+            Topic::Fetch => &["count", "output", "fingerprint", "timeout", "help"],
         }
     }
 }
@@ -284,7 +286,7 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 const HELP_FETCH: &str = "\
 camd fetch gets whole JPEGs from a server, or from a sink on this machine.
 
-Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
+Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [OPTION]...
 
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
@@ -292,7 +294,7 @@ URL:
   raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
   http://HOST:PORT/snapshot  one picture; http://USER:PASSWORD@HOST:PORT/PATH if
-                             the server wants a login (Basic); no https
+                             the server wants a login (Basic)
   call://USER:PASSWORD@HOST:PORT/CAMERA
                              call CAMERA at a relay (camd's call listener), and
                              hang up when done. Only HOST is needed: without
@@ -302,6 +304,9 @@ URL:
                              than ASCII as %XX (UTF-8). Other users of this
                              machine may see a command line, and a password in
                              it.
+  https://, pulls://, pushs://, raws://, calls://
+                             the same over TLS; without a port https is 443, and
+                             the others are as above
   memfd:PATH                 the shared memory of a sink on this machine, by its
                              socket; pixels are encoded to JPEG
   shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
@@ -316,6 +321,12 @@ Options:
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
                       PNGs: the same with .png
+      --fingerprint SHA256
+                      TLS: trust the server with this certificate, and no
+                      other, such as a box with one of its own: the log there
+                      and `camd check` name it [default: trust whoever has a
+                      certificate for that host name from an issuer that this
+                      system trusts (package ca-certificates)]
       --timeout S     give up after S seconds without a picture, 0.1 to 86400
                       [default: 10]
   -h, --help
@@ -323,6 +334,7 @@ Options:
 Examples:
   camd fetch http://box:8080/snapshot -o now.jpg
   camd fetch http://admin:secret@10.0.0.9/stream -n 0 -o - | ffplay -
+  camd fetch https://box.example.org:8443/snapshot
   camd fetch pull://box:8082 -n 100 -o pictures/
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
@@ -511,6 +523,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let mut count = 1;
     let mut output = None;
     let mut timeout = FETCH_TIMEOUT;
+    let mut fingerprint = None;
     while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
         match arg {
             Arg::Short('n') | Arg::Long("count") => {
@@ -530,6 +543,14 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
                     );
                 }
                 output = Some(Output::from_arg(&value));
+            }
+            Arg::Long("fingerprint") => {
+                let value = value(parser, topic)?;
+                let found = value.to_str().and_then(Fingerprint::parse);
+                fingerprint = Some(found.ok_or_else(|| {
+                    let (value, allowed) = (value.display(), Fingerprint::ALLOWED);
+                    topic.error(format!("--fingerprint \"{value}\": allowed: {allowed}"))
+                })?);
             }
             Arg::Long("timeout") => {
                 let value = value(parser, topic)?;
@@ -565,6 +586,7 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     };
     Ok(Command::Fetch(FetchOptions {
         url,
+        fingerprint,
         count,
         output,
         timeout,
@@ -580,7 +602,7 @@ fn fetch_url(word: OsString) -> Result<String, UsageError> {
     match word.into_string() {
         Ok(url) if known(&url) => Ok(url),
         Ok(url) => Err(Topic::Fetch.error(format!(
-            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, memfd:PATH, shm:KEY",
+            "\"{}\" is no URL to fetch from; allowed: pull://HOST:PORT, push://HOST:PORT, raw://HOST:PORT, http://[USER[:PASSWORD]@]HOST:PORT/PATH, call://[USER[:PASSWORD]@]HOST:PORT/CAMERA, the same with TLS (pulls, pushs, raws, https, calls), memfd:PATH, shm:KEY",
             fetch::without_password(&url)
         ))),
         Err(word) => Err(Topic::Fetch.error(format!("\"{}\" is not UTF-8", word.display()))),

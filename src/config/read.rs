@@ -95,6 +95,8 @@ fn neutral() -> Config {
             key: String::new(),
             address: None,
             url: None,
+            tls: false,
+            fingerprint: None,
             user: None,
             password: None,
             password_file: None,
@@ -135,6 +137,7 @@ fn neutral_listener() -> ListenerConfig {
         certificate: None,
         key: None,
         identity: None,
+        fingerprint: None,
         clients: 0,
         clients_per_address: None,
         quality: None,
@@ -439,10 +442,17 @@ impl Reader<'_> {
             wrong("tls", what.to_owned());
         }
         let serves = this.tls && !matches!(this.bind, Bind::Relay(_));
+        if table.contains_key("fingerprint") && (serves || !this.tls) {
+            let what = match serves {
+                true => "means nothing where camd listens: it is for a relay; leave it out",
+                false => NO_TLS,
+            };
+            wrong("fingerprint", what.to_owned());
+        }
         let idle = ["certificate", "key"].into_iter();
         for key in idle.filter(|key| !serves && table.contains_key(*key)) {
             let what = match this.tls {
-                false => "means nothing without tls = true",
+                false => NO_TLS,
                 true => "means nothing where camd does not listen; leave it out",
             };
             wrong(key, what.to_owned());
@@ -638,11 +648,16 @@ impl Reader<'_> {
         let mut call = std::mem::take(&mut self.config.call);
         let CallConfig {
             dial,
+            tls,
+            fingerprint,
             user,
             password,
             password_file,
         } = &mut call;
         self.password(section, place, password, password_file.as_deref());
+        if fingerprint.is_some() && !*tls {
+            self.error(place("fingerprint"), "call.fingerprint", NO_TLS);
+        }
         if let (Some(dial), Some(user)) = (&dial, &user)
             && dial.user == *user
         {
@@ -696,6 +711,26 @@ impl Reader<'_> {
             Some(value.span().start)
         };
         self.login(&place);
+        let camera = &self.config.camera;
+        let is_push = camera.source == SourceKind::Push;
+        if camera.tls && is_push && matches!(camera.address, Some(Address::Unix(_))) {
+            let what =
+                "means nothing for a Unix socket, which does not leave this machine; leave it out";
+            self.error(place("tls").unwrap_or(0), "camera.tls", what);
+        }
+        let camera = &self.config.camera;
+        let is_http = camera.source == SourceKind::Http;
+        if camera.fingerprint.is_some() && (is_push || is_http) && camera.trust().is_none() {
+            let what = match is_push {
+                true => NO_TLS,
+                false => "means nothing without https:// in front of the URL",
+            };
+            self.error(
+                place("fingerprint").unwrap_or(0),
+                "camera.fingerprint",
+                what,
+            );
+        }
         let camera = &self.config.camera;
         match camera.source {
             SourceKind::Http => {
@@ -773,6 +808,9 @@ impl Reader<'_> {
         }
     }
 }
+
+/// Of a key that is for TLS.
+const NO_TLS: &str = "means nothing without tls = true";
 
 /// Errors that begin like this may vanish once the file is valid TOML.
 const MISSING: &str = "missing";

@@ -11,6 +11,8 @@ use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::session::Patience;
+use crate::tls::client::Trust;
+use crate::tls::fingerprint::Fingerprint;
 use crate::tls::identity::Identity;
 
 /// A whole configuration, with defaults in place of what the file leaves out, and checked.
@@ -67,6 +69,10 @@ pub struct CameraConfig {
     pub address: Option<Address>,
     /// http
     pub url: Option<Url>,
+    /// push: over TLS.
+    pub tls: bool,
+    /// push, http, with TLS: whose certificate is trusted; `None`: those from issuers that the system trusts.
+    pub fingerprint: Option<Fingerprint>,
     /// http: to log in with, unless `url` has a login.
     pub user: Option<String>,
     /// http: from `password` or `password_file`; `None`: an empty one.
@@ -143,6 +149,15 @@ impl CameraConfig {
         let turned = self.orientation().turn(Size { width, height });
         let crop = self.crop.map(|crop| crop.within(turned).size());
         crop.unwrap_or(turned)
+    }
+
+    /// push, http: whom to trust; `None`: no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        let tls = match self.source {
+            SourceKind::Http => self.url.as_ref().is_some_and(|url| url.tls),
+            _ => self.tls,
+        };
+        trust(tls, self.fingerprint)
     }
 
     /// http: where to, with the login from wherever it was written.
@@ -263,11 +278,7 @@ impl SourceKind {
                 with_ffmpeg("\"-rtsp_transport\", \"tcp\", ", "rtsp://USER:PASSWORD@HOST/PATH")
             }
             "rtmp" | "srt" | "udp" | "rtp" | "hls" | "ffmpeg" => with_ffmpeg("", "URL"),
-            "https" => format!(
-                "TLS (https) is not there yet: {}",
-                with_ffmpeg("", "https://HOST/PATH")
-            ),
-            "http" if !url.is_empty() => {
+            "http" | "https" if !url.is_empty() => {
                 format!("write source = \"http\" and url = {:?}", without_login(url))
             }
             "mjpg-streamer" | "mjpg_streamer" | "ustreamer" | "motion" | "esp32" | "esp32-cam"
@@ -312,12 +323,27 @@ impl SourceKind {
 pub struct CallConfig {
     /// The user to call; what source "call" shows.
     pub dial: Option<Dial>,
+    /// Over TLS.
+    pub tls: bool,
+    /// As [`CameraConfig::fingerprint`].
+    pub fingerprint: Option<Fingerprint>,
     /// Its own name there; `None`: the host name.
     pub user: Option<Name>,
     /// To log in with, from `password` or `password_file`; `None`: an empty one.
     pub password: Option<Secret>,
     /// Where `password` came from.
     pub password_file: Option<PathBuf>,
+}
+
+impl CallConfig {
+    /// Whom to trust; `None`: no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        trust(self.tls, self.fingerprint)
+    }
+}
+
+fn trust(tls: bool, fingerprint: Option<Fingerprint>) -> Option<Trust> {
+    tls.then(|| fingerprint.map_or(Trust::System, Trust::Certificate))
 }
 
 /// `[[listener]]`: an address where viewers connect, and what they get there.
@@ -335,6 +361,8 @@ pub struct ListenerConfig {
     pub key: Option<PathBuf>,
     /// What was read of these two.
     pub identity: Option<Identity>,
+    /// tls, at another relay: as [`CameraConfig::fingerprint`].
+    pub fingerprint: Option<Fingerprint>,
     /// Connections at the same time on this listener.
     pub clients: usize,
     /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).
@@ -371,6 +399,11 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Where it is at another relay: whom to trust; `None`: no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        trust(self.tls, self.fingerprint)
+    }
+
     /// Of its `clients`, those from one address at most.
     pub fn share(&self) -> usize {
         self.clients_per_address

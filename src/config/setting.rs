@@ -19,6 +19,7 @@ use crate::limits::{
 use crate::picture::frame::{Area, Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::tls::fingerprint::Fingerprint;
 
 /// One key.
 pub struct Setting {
@@ -286,7 +287,7 @@ impl fmt::Display for Kind {
             }
             Kind::Text { allowed, .. } => f.write_str(allowed),
             Kind::Password { .. } => write!(f, "1 to {PASSWORD} characters"),
-            Kind::Url { .. } => f.write_str("http://[USER:PASSWORD@]HOST[:PORT]/PATH"),
+            Kind::Url { .. } => f.write_str("http://[USER:PASSWORD@]HOST[:PORT]/PATH, or https://"),
             Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
             Kind::Controls { .. } => {
                 f.write_str("names as `camd devices` prints them, with integers, true or false")
@@ -482,6 +483,30 @@ pub static SETTINGS: &[Setting] = &[
         only: &[],
         kind: Kind::Url {
             set: |c, url| c.camera.url = Some(url),
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "tls",
+        doc: "push: whether to speak TLS to that server; for http the URL says it.",
+        absent: Absent::Default("false"),
+        only: &[],
+        kind: Kind::Boolean {
+            set: |c, value| c.camera.tls = value,
+        },
+    },
+    Setting {
+        section: Section::Camera,
+        key: "fingerprint",
+        doc: "push, http, over TLS: trust the server with this certificate, and no other; not set: those for its name from issuers that this system trusts.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: Fingerprint::ALLOWED,
+            set: |c, text| {
+                c.camera.fingerprint = Fingerprint::parse(text);
+                c.camera.fingerprint.is_some()
+            },
         },
     },
     Setting {
@@ -687,6 +712,30 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Call,
+        key: "tls",
+        doc: "Whether to speak TLS to that relay.",
+        absent: Absent::Default("false"),
+        only: &[],
+        kind: Kind::Boolean {
+            set: |c, value| c.call.tls = value,
+        },
+    },
+    Setting {
+        section: Section::Call,
+        key: "fingerprint",
+        doc: "tls: trust the relay with this certificate, and no other; not set: those for its name from issuers that this system trusts.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Text {
+            allowed: Fingerprint::ALLOWED,
+            set: |c, text| {
+                c.call.fingerprint = Fingerprint::parse(text);
+                c.call.fingerprint.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::Call,
         key: "user",
         doc: "This board's own name at the relay; not set: its host name.",
         absent: Absent::Unset,
@@ -786,6 +835,20 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, text| {
                 listener(c).key = Some(PathBuf::from(text));
                 Path::new(text).is_absolute() && !text.contains('\0')
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "fingerprint",
+        doc: "call, tls, at another relay: trust the relay with this certificate, and no other; not set: those for its name from issuers that this system trusts.",
+        absent: Absent::Unset,
+        only: &[CALL],
+        kind: Kind::Text {
+            allowed: Fingerprint::ALLOWED,
+            set: |c, text| {
+                listener(c).fingerprint = Fingerprint::parse(text);
+                listener(c).fingerprint.is_some()
             },
         },
     },

@@ -4,12 +4,14 @@ use std::fmt;
 
 use super::address::Remote;
 use super::secret::Login;
-use crate::limits::URL;
+use crate::limits::{REDIRECTS, URL};
 
-/// `http://[user[:password]@]host[:port][/path][?query]`. As text it is fit for the log: without login and query, as many
+/// `http://[user[:password]@]host[:port][/path][?query]`, or `https://`. As text it is fit for the log: without login and query, as many
 /// cameras take their password there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// https.
+    pub tls: bool,
     /// Where to connect to.
     pub server: Remote,
     /// Path and query, beginning with `/`.
@@ -18,14 +20,17 @@ pub struct Url {
     pub login: Option<Login>,
 }
 
-/// The port of `http://` without one.
-const PORT: u16 = 80;
+/// The port of a URL without one.
+fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
 
 impl Url {
     /// The error says what is wrong and shows nothing of a password.
     pub(super) fn parse(text: &str) -> Result<Url, String> {
-        let rest = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+        let (tls, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, _)) => {
                 let scheme: String = scheme.chars().take(16).collect();
                 return Err(format!("{scheme:?} is another protocol"));
@@ -60,7 +65,8 @@ impl Url {
             None => (None, authority),
         };
         Ok(Url {
-            server: server(host)?,
+            tls,
+            server: server(host, tls)?,
             target: target_of(target),
             login,
         })
@@ -78,14 +84,35 @@ impl Url {
         };
         let [open, close] = brackets;
         match *port {
-            PORT => format!("{open}{host}{close}"),
+            port if port == default_port(self.tls) => format!("{open}{host}{close}"),
             port => format!("{open}{host}{close}:{port}"),
         }
     }
 
+    /// Where an answer with this status and Location leads, after `followed` redirections. The error says why nowhere, as what
+    /// the URL does.
+    pub(crate) fn redirect(
+        &self,
+        status: u16,
+        location: Option<&[u8]>,
+        followed: u8,
+    ) -> Result<Url, String> {
+        let Some(location) = location else {
+            return Err(format!("redirects ({status}) without saying where to"));
+        };
+        if followed == REDIRECTS {
+            return Err(format!(
+                "was reached by {REDIRECTS} redirections, and redirects again ({status})"
+            ));
+        }
+        let location = std::str::from_utf8(location).unwrap_or("");
+        self.follow(location)
+            .map_err(|why| format!("redirects ({status}) {why}"))
+    }
+
     /// Where a redirection from here leads (RFC 9110, 10.2.2; RFC 3986, 5.2), if that is on the same host: camd is to show the
     /// camera that the configuration names. The error says why it is not followed, as a part of a sentence.
-    pub(crate) fn follow(&self, location: &str) -> Result<Url, String> {
+    fn follow(&self, location: &str) -> Result<Url, String> {
         let quoted = || format!("{:?}", shown(location));
         if location.is_empty() || !location.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("to what is no URL".to_owned());
@@ -98,11 +125,17 @@ impl Url {
                     .bytes()
                     .all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c))
         });
+        let own = if self.tls { "https" } else { "http" };
+        let other = if self.tls { "http" } else { "https" };
         let (server, target) = match scheme_end {
-            Some(at) if location[..at].eq_ignore_ascii_case("https") => {
-                return Err(format!("to {}, but TLS (https) is not there yet", quoted()));
+            // What was to be encrypted stays so; and who asks for it without gets it as the configuration says.
+            Some(at) if location[..at].eq_ignore_ascii_case(other) => {
+                return Err(format!(
+                    "to {}, by {other}; if it is right, write that URL there",
+                    quoted()
+                ));
             }
-            Some(at) if !location[..at].eq_ignore_ascii_case("http") => {
+            Some(at) if !location[..at].eq_ignore_ascii_case(own) => {
                 return Err(format!("to {}, which is another protocol", quoted()));
             }
             Some(at) => {
@@ -137,6 +170,7 @@ impl Url {
             return Err("to a URL that is too long".to_owned());
         }
         Ok(Url {
+            tls: self.tls,
             server,
             target,
             login: self.login.clone(),
@@ -154,7 +188,8 @@ impl Url {
         let host = authority
             .rsplit_once('@')
             .map_or(authority, |(_, host)| host);
-        let mut server = server(host).map_err(|_| format!("to {}, which is no URL", quoted()))?;
+        let mut server =
+            server(host, self.tls).map_err(|_| format!("to {}, which is no URL", quoted()))?;
         let own = self.server.host.split('%').next().unwrap_or_default();
         if !server.host.eq_ignore_ascii_case(own) && server.host != self.server.host {
             return Err(format!(
@@ -171,11 +206,12 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Remote { host, port } = &self.server;
-        match self.server.port {
-            PORT if host.contains(':') => write!(f, "http://[{host}]")?,
-            PORT => write!(f, "http://{host}")?,
-            _ if host.contains(':') => write!(f, "http://[{host}]:{port}")?,
-            _ => write!(f, "http://{host}:{port}")?,
+        let scheme = if self.tls { "https" } else { "http" };
+        match self.server.port == default_port(self.tls) {
+            true if host.contains(':') => write!(f, "{scheme}://[{host}]")?,
+            true => write!(f, "{scheme}://{host}")?,
+            false if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}")?,
+            false => write!(f, "{scheme}://{host}:{port}")?,
         }
         match self.target.split_once('?') {
             Some((path, _)) => write!(f, "{path}?…"),
@@ -185,7 +221,7 @@ impl fmt::Display for Url {
 }
 
 /// `host`, `host:port`, `[IPv6]` or `[IPv6]:port`.
-fn server(text: &str) -> Result<Remote, String> {
+fn server(text: &str, tls: bool) -> Result<Remote, String> {
     // The % of a zone is written as %25 (RFC 6874, 2), or by most people as it is.
     let text = text.replacen("%25", "%", 1);
     let (host, port) = match text.rfind(':') {
@@ -199,7 +235,7 @@ fn server(text: &str) -> Result<Remote, String> {
         return Err("an IPv6 address stands in brackets, as in http://[::1]:8080/".to_owned());
     }
     let port = match port {
-        "" => PORT,
+        "" => default_port(tls),
         digits => match digits.parse() {
             Ok(port) if port != 0 && digits.bytes().all(|c| c.is_ascii_digit()) => port,
             _ => return Err("the port is not a number from 1 to 65535".to_owned()),
@@ -269,7 +305,8 @@ pub(super) fn without_login(text: &str) -> String {
 /// Whether the scheme is the right one, whatever else is wrong.
 pub(super) fn is_http(text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"))
+    let known = ["http", "https"];
+    scheme.is_some_and(|scheme| known.iter().any(|it| scheme.eq_ignore_ascii_case(it)))
 }
 
 /// What somebody may have meant who wrote this, without a scheme.
@@ -409,7 +446,7 @@ mod tests {
             ),
             ("//other:8080/", "another host"),
             ("http://cam.other:8080/", "another host"),
-            ("https://cam/", "TLS (https) is not there yet"),
+            ("https://cam/", "by https; if it is right, write that URL"),
             ("rtsp://cam/", "another protocol"),
             ("http:/x", "no URL"),
             ("http://cam:x/", "no URL"),

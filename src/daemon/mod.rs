@@ -23,6 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::hub::Hub;
+use crate::client::places::Spare;
 use crate::client::slot::Peer;
 use crate::client::table::ClientId;
 use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfig, SourceKind};
@@ -486,10 +487,17 @@ impl Daemon {
                         "",
                         format_args!("{address}: accept: {e}"),
                     );
-                    // Where nobody can make way there is no more to be done in this turn.
-                    if !self.handshakes.shed() && !self.hub.shed(now) {
-                        self.listening[index].ready = false;
-                        self.accept_retry = Some(now + ACCEPT_RETRY);
+                    if self.handshakes.shed() {
+                        continue;
+                    }
+                    match self.hub.shed(now) {
+                        Spare::Now(_) => {}
+                        Spare::Soon => return true,
+                        // Where nobody can make way there is no more to be done in this turn.
+                        Spare::Nobody => {
+                            self.listening[index].ready = false;
+                            self.accept_retry = Some(now + ACCEPT_RETRY);
+                        }
                     }
                 }
             }
@@ -632,13 +640,14 @@ impl Daemon {
                         listener.protocol,
                         listener.bind.clone(),
                         listener.user.clone(),
+                        matches!(listener.bind, Bind::Relay(_)).then(|| listener.trust()),
                     )
                 })
                 .collect()
         };
         if places(&config) != places(&self.config) {
             warn!(
-                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind or user changed"
+                "[[listener]]: all listeners stay as they are until the next start, because number, protocol, bind, user or the TLS of a relay changed"
             );
             config.listeners = self.config.listeners.clone();
         }
@@ -798,7 +807,7 @@ fn open_listeners(config: &Config, now: Instant) -> io::Result<Vec<Door>> {
     for (passed, listener) in opened.into_iter().zip(&config.listeners) {
         if let Bind::Relay(remote) = &listener.bind {
             doors.push(Door::Uplink(
-                Box::new(Uplink::new(remote.clone(), now)),
+                Box::new(Uplink::new(remote.clone(), listener.trust(), now)),
                 None,
             ));
             continue;

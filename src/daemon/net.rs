@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::client::link::Stream;
 use crate::client::slot::Peer;
 use crate::config::Bind;
 use crate::limits::{NOTSENT_LOWAT, PROBES, SEGMENT};
-use crate::source::dial::keep_alive;
+use crate::source::dial::{Transport, keep_alive};
 use crate::system::tcp;
 use crate::system::unix_socket::remove_stale;
 use crate::tls::stream::TlsStream;
@@ -175,9 +175,26 @@ pub enum Connection {
 
 impl Connection {
     /// One that camd has made.
-    pub fn of(stream: TcpStream) -> Self {
-        prepare(&stream);
-        Connection::Tcp(stream)
+    pub fn of(transport: Transport) -> Self {
+        match transport {
+            Transport::Plain(socket) => {
+                let stream = TcpStream::from_std(socket.into());
+                prepare(&stream);
+                Connection::Tcp(stream)
+            }
+            Transport::Tls(stream) => {
+                prepare(stream.socket());
+                Connection::Tls(stream)
+            }
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self.tcp() {
+            Some(stream) => stream.peer_addr(),
+            None => Err(ErrorKind::AddrNotAvailable.into()),
+        }
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
@@ -193,8 +210,16 @@ impl Connection {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
             Connection::Tcp(stream) => stream.register(registry, token, interest),
-            // It was there for its handshake.
-            Connection::Tls(stream) => stream.socket_mut().reregister(registry, token, interest),
+            // Those that came were there for their handshakes.
+            Connection::Tls(stream) => {
+                let socket = stream.socket_mut();
+                match socket.register(registry, token, interest) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        socket.reregister(registry, token, interest)
+                    }
+                    registered => registered,
+                }
+            }
             Connection::Unix(stream) => stream.register(registry, token, interest),
         }
     }

@@ -12,6 +12,7 @@ use crate::daemon::net::Connection;
 use crate::limits::{REOPEN_FIRST, REOPEN_MAX};
 use crate::source::Fault;
 use crate::source::dial::Dialer;
+use crate::tls::client::Trust;
 
 /// Makes one connection, and makes it anew with back-off when it has failed or ended.
 pub struct Uplink {
@@ -37,10 +38,10 @@ enum Stage {
 }
 
 impl Uplink {
-    /// One that dials with its first [`Uplink::run`].
-    pub fn new(remote: Remote, now: Instant) -> Self {
+    /// One that dials with its first [`Uplink::run`], over TLS if it is said whom to trust.
+    pub fn new(remote: Remote, trust: Option<Trust>, now: Instant) -> Self {
         Uplink {
-            dialer: Dialer::new(remote, "listener.bind"),
+            dialer: Dialer::new(remote, "listener.bind").over_tls(trust),
             stage: Stage::Waiting { until: now },
             backoff: REOPEN_FIRST,
             epoch: 0,
@@ -94,16 +95,16 @@ impl Uplink {
         match self.dialer.run(now) {
             Ok(None) => None,
             Ok(Some(_)) => {
-                let stream = self.dialer.take()?;
+                let connection = Connection::of(self.dialer.take()?);
                 self.stage = Stage::Connected { since: now };
                 self.told = None;
                 let mut peer = Peer::new();
                 // Cut if too long: it is for people.
-                let _ = match stream.peer_addr() {
+                let _ = match connection.peer_addr() {
                     Ok(address) => write!(peer, "{address}"),
                     Err(error) => write!(peer, "{error}"),
                 };
-                Some((Connection::of(stream), peer))
+                Some((connection, peer))
             }
             Err(fault) => {
                 self.fail(fault, now);

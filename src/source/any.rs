@@ -83,13 +83,15 @@ impl AnySource {
                     .address
                     .clone()
                     .expect("the configuration has an address for source = \"push\"");
-                AnySource::Push(push::Push::new(server, frame_bytes, camera.fps))
+                let push = push::Push::new(server, frame_bytes, camera.fps);
+                AnySource::Push(push.over_tls(camera.trust()))
             }
             SourceKind::Http => {
                 let url = camera
                     .camera_url()
                     .expect("the configuration has a URL for source = \"http\"");
-                AnySource::Http(http::Http::new(url, frame_bytes, camera.fps))
+                let http = http::Http::new(url, frame_bytes, camera.fps);
+                AnySource::Http(http.over_tls(camera.trust()))
             }
             SourceKind::QtShm => AnySource::QtShm(qt_shm::QtShm::new(&camera.key, camera.fps)),
         }

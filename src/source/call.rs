@@ -94,7 +94,7 @@ impl Call {
         Call {
             user: config.user.clone().or_else(host_name),
             password: config.password.clone(),
-            dialer: Dialer::new(dial.relay.clone(), "call.dial"),
+            dialer: Dialer::new(dial.relay.clone(), "call.dial").over_tls(config.trust()),
             dial,
             stage: Stage::Off,
             until: None,

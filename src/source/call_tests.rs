@@ -59,6 +59,8 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let config = CallConfig {
+            tls: false,
+            fingerprint: None,
             dial: Some(Dial {
                 user: name("bob"),
                 relay: Remote {
@@ -298,6 +300,8 @@ fn the_host_name_is_the_name() {
         port: 1,
     };
     let config = CallConfig {
+        tls: false,
+        fingerprint: None,
         dial: Some(Dial {
             user: name("bob"),
             relay: remote,

@@ -1,4 +1,4 @@
-//! Connections from a source to a server, over TCP or a Unix socket, which the event loop never waits for.
+//! Connections from a source to a server, over TCP, TLS or a Unix socket, which the event loop never waits for.
 
 use std::fmt;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
@@ -20,9 +20,15 @@ use crate::config::{Address, Remote};
 use crate::limits::{
     ADDRESSES, CONNECT_WAIT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, LOOKUP_WAIT,
 };
+use crate::tls::client::{Client, Trust};
+use crate::tls::kernel::Kernel;
+use crate::tls::stream::TlsStream;
 
 const LOOKUP: Token = Token(0);
 const SOCKET: Token = Token(1);
+
+/// Reads of a TLS connection that bring nothing, one after the other: each turns to the socket several times.
+const EMPTY_READS: usize = 32;
 
 const NO_ADDRESS: &str = "it has no address";
 
@@ -46,6 +52,10 @@ pub struct Dialer {
     key: &'static str,
     /// One at a time. It outlives `stop`, as nothing can end it, and the next `start` takes it over.
     lookup: Option<Lookup>,
+    /// Over TLS, with whom to trust.
+    trust: Option<Trust>,
+    /// What a handshake has left for the next one.
+    client: Option<Client>,
     opening: Option<Opening>,
 }
 
@@ -64,6 +74,12 @@ enum Step {
         to: SockAddr,
         others: vec::IntoIter<SockAddr>,
     },
+    /// Over TLS.
+    ShakingHands {
+        thread: Thread<Shaken>,
+        to: SockAddr,
+        others: vec::IntoIter<SockAddr>,
+    },
     Connected(Link),
     /// There was a connection to this address.
     HungUp(SockAddr),
@@ -76,8 +92,16 @@ impl Dialer {
             server: server.into(),
             key,
             lookup: None,
+            trust: None,
+            client: None,
             opening: None,
         }
+    }
+
+    /// The same over TLS, with whom to trust; `None`: without.
+    pub fn over_tls(mut self, trust: Option<Trust>) -> Dialer {
+        self.trust = trust;
+        self
     }
 
     fn fault(&self, what: impl fmt::Display) -> Fault {
@@ -129,7 +153,7 @@ impl Dialer {
         let lookup = match self.lookup.take() {
             Some(lookup) => lookup,
             None => match &self.server {
-                Address::Tcp(remote) => Lookup::start(remote.clone())?,
+                Address::Tcp(remote) => look_up(remote.clone())?,
                 Address::Unix(_) => unreachable!("a path is an address"),
             },
         };
@@ -223,17 +247,17 @@ impl Dialer {
     }
 
     /// The connection, for good, if there is one: it is nobody's to poll then. Only for servers of TCP.
-    pub fn take(&mut self) -> Option<TcpStream> {
+    pub fn take(&mut self) -> Option<Transport> {
         let Opening { poll, step, .. } = self
             .opening
             .take_if(|opening| matches!(opening.step, Step::Connected(_)))?;
-        let Step::Connected(Link { socket, .. }) = step else {
+        let Step::Connected(Link { transport, .. }) = step else {
             unreachable!("it was just seen")
         };
         poll.registry()
-            .deregister(&mut SourceFd(&socket.as_raw_fd()))
+            .deregister(&mut SourceFd(&transport.fd()))
             .expect("it was registered there");
-        Some(TcpStream::from_std(socket.into()))
+        Some(transport)
     }
 
     /// The step that follows, or the same, and whether it is another.
@@ -252,7 +276,15 @@ impl Dialer {
             },
             Step::Connecting { socket, to, others } => {
                 let why = match outcome(&socket) {
-                    Ok(true) => return Ok((Step::Connected(Link::new(socket, to)), true)),
+                    Ok(true) if self.trust.is_some() => {
+                        let thread = self.shake_hands(poll, socket);
+                        let thread = thread.map_err(|error| self.fault(error))?;
+                        return Ok((Step::ShakingHands { thread, to, others }, true));
+                    }
+                    Ok(true) => {
+                        let transport = Transport::Plain(socket);
+                        return Ok((Step::Connected(Link::new(transport, to)), true));
+                    }
                     Ok(false) if !late => {
                         return Ok((Step::Connecting { socket, to, others }, false));
                     }
@@ -261,17 +293,58 @@ impl Dialer {
                 };
                 Ok((self.connect(poll, others, why)?, true))
             }
+            Step::ShakingHands { thread, to, others } => {
+                let why = match thread.answer() {
+                    // It has a deadline of its own, which is this one.
+                    None if late => "TLS: the server takes too long to answer".to_owned(),
+                    None => return Ok((Step::ShakingHands { thread, to, others }, false)),
+                    Some(Ok((stream, client))) => {
+                        self.client = Some(client);
+                        let fd = stream.socket().as_raw_fd();
+                        let interest = Interest::READABLE | Interest::WRITABLE;
+                        poll.registry()
+                            .register(&mut SourceFd(&fd), SOCKET, interest)
+                            .map_err(|error| self.fault(error))?;
+                        let transport = Transport::Tls(Box::new(stream));
+                        return Ok((Step::Connected(Link::new(transport, to)), true));
+                    }
+                    Some(Err(error)) => error,
+                };
+                let why = self.at(&to, why);
+                Ok((self.connect(poll, others, why)?, true))
+            }
             Step::Connected(_) | Step::HungUp(_) => Ok((step, false)),
         }
     }
 
+    /// On a thread, as to look at a certificate can take longer than the loop may wait, and so can the system's list of
+    /// issuers.
+    fn shake_hands(&mut self, poll: &Poll, socket: Socket) -> io::Result<Thread<Shaken>> {
+        let registry = poll.registry();
+        registry.deregister(&mut SourceFd(&socket.as_raw_fd()))?;
+        let trust = self.trust.unwrap_or(Trust::System);
+        let known = self.client.take();
+        let host = match &self.server {
+            Address::Tcp(remote) => remote.host.clone(),
+            Address::Unix(path) => path.display().to_string(),
+        };
+        let thread = Thread::start("handshake", move || {
+            let client = known.map_or_else(|| Client::new(trust), Ok)?;
+            let mut stream = std::net::TcpStream::from(socket);
+            let deadline = Instant::now() + CONNECT_WAIT;
+            let connection = client.shake_hands(&mut stream, &host, deadline)?;
+            let stream = TcpStream::from_std(stream);
+            let stream = TlsStream::new(stream, connection, &Kernel::NONE);
+            Ok((stream.map_err(|error| format!("TLS: {error}"))?, client))
+        })?;
+        let fd = thread.done.as_raw_fd();
+        registry.register(&mut SourceFd(&fd), LOOKUP, Interest::READABLE)?;
+        Ok(thread)
+    }
+
     fn answer(&self) -> Option<io::Result<Vec<SocketAddr>>> {
         let lookup = self.lookup.as_ref().expect("it is what is waited for");
-        match lookup.answer.try_recv() {
-            Ok(answer) => Some(answer),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => unreachable!("the thread answers before it ends"),
-        }
+        lookup.answer()
     }
 
     /// Begins to connect to the first address that can be tried. `why`: what was wrong with those before.
@@ -312,6 +385,7 @@ impl Opening {
             for event in &self.events {
                 link.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
                 link.writable |= event.is_writable() || event.is_error();
+                link.flush();
             }
         }
         Ok(())
@@ -358,31 +432,68 @@ fn outcome(socket: &Socket) -> io::Result<bool> {
 /// In a thread: there is getaddrinfo, which waits for name servers, and nothing beside it that does what the system's
 /// administrator set up (hosts, mDNS, search domains). The thread touches nothing of anybody else's, and ends by itself
 /// with its answer.
-struct Lookup {
-    answer: Receiver<io::Result<Vec<SocketAddr>>>,
+type Lookup = Thread<io::Result<Vec<SocketAddr>>>;
+
+fn look_up(Remote { host, port }: Remote) -> io::Result<Lookup> {
+    Thread::start("lookup", move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        found.map(|found| found.take(ADDRESSES).collect())
+    })
+}
+
+/// What comes of a handshake: the connection, and what the next one need not find out again.
+type Shaken = Result<(TlsStream, Client), String>;
+
+/// A thread that finds something out.
+struct Thread<T> {
+    answer: Receiver<T>,
     /// Closed at the other end when there is an answer, which is what wakes the event loop.
     done: PipeReader,
 }
 
-impl Lookup {
-    fn start(Remote { host, port }: Remote) -> io::Result<Lookup> {
+impl<T: Send + 'static> Thread<T> {
+    fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Thread<T>> {
         let (done, end) = io::pipe()?;
         let (sender, answer) = mpsc::channel();
         thread::Builder::new()
-            .name("lookup".into())
+            .name(name.to_owned())
             .spawn(move || {
-                let found = (host.as_str(), port).to_socket_addrs();
                 // Nobody may want it any more.
-                let _ = sender.send(found.map(|found| found.take(ADDRESSES).collect()));
+                let _ = sender.send(work());
                 drop(end);
             })?;
-        Ok(Lookup { answer, done })
+        Ok(Thread { answer, done })
+    }
+
+    fn answer(&self) -> Option<T> {
+        match self.answer.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => unreachable!("the thread answers before it ends"),
+        }
+    }
+}
+
+/// What carries bytes.
+pub enum Transport {
+    /// As they are.
+    Plain(Socket),
+    /// Encrypted.
+    Tls(Box<TlsStream>),
+}
+
+impl Transport {
+    fn fd(&self) -> RawFd {
+        match self {
+            Transport::Plain(socket) => socket.as_raw_fd(),
+            Transport::Tls(stream) => stream.socket().as_raw_fd(),
+        }
     }
 }
 
 /// A connection, and whether there may be something to do on it.
 pub struct Link {
-    socket: Socket,
+    transport: Transport,
     to: SockAddr,
     readable: bool,
     writable: bool,
@@ -390,9 +501,9 @@ pub struct Link {
 
 impl Link {
     /// Nobody knows yet whether there is something to do: the first try tells.
-    fn new(socket: Socket, to: SockAddr) -> Link {
+    fn new(transport: Transport, to: SockAddr) -> Link {
         Link {
-            socket,
+            transport,
             to,
             readable: true,
             writable: true,
@@ -401,18 +512,54 @@ impl Link {
 
     #[cfg(test)]
     pub(super) fn socket(&self) -> SockRef<'_> {
-        SockRef::from(&self.socket)
+        match &self.transport {
+            Transport::Plain(socket) => SockRef::from(socket),
+            Transport::Tls(stream) => SockRef::from(stream.socket()),
+        }
+    }
+
+    /// Sends on what TLS holds of what was written before: bytes of a short request, so that it is rarely any.
+    fn flush(&mut self) {
+        if let Transport::Tls(stream) = &mut self.transport
+            && self.writable
+            && stream.holds()
+        {
+            // What is wrong is told by the next read.
+            self.writable = stream.flush().is_ok();
+        }
     }
 
     /// `None`: there is nothing now. 0: the end.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        ready(&mut self.readable, || (&self.socket).read(into))
+        let transport = &mut self.transport;
+        ready(&mut self.readable, || match transport {
+            Transport::Plain(socket) => socket.read(into),
+            Transport::Tls(stream) => read_tls(stream, into),
+        })
     }
 
     /// `None`: there is no room now.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        ready(&mut self.writable, || (&self.socket).write(bytes))
+        let transport = &mut self.transport;
+        ready(&mut self.writable, || match transport {
+            Transport::Plain(socket) => socket.write(bytes),
+            Transport::Tls(stream) => stream.write(bytes),
+        })
     }
+}
+
+/// A server that sends records without anything in them for ever is none.
+fn read_tls(stream: &mut TlsStream, into: &mut [u8]) -> io::Result<usize> {
+    for _ in 0..EMPTY_READS {
+        match stream.read(into) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.gave_way() => {}
+            read => return read,
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::InvalidData,
+        "TLS: the server sends nothing but empty records",
+    ))
 }
 
 fn ready(

@@ -23,11 +23,12 @@ use super::dial::Dialer;
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
 use crate::config::Url;
-use crate::limits::{CAPTURE_STALL, FIRST_PICTURE, REDIRECTS, STAMP_AGE, STAMP_AHEAD};
+use crate::limits::{CAPTURE_STALL, FIRST_PICTURE, STAMP_AGE, STAMP_AHEAD};
 use crate::picture::frame::{Frame, wall_clock};
 use crate::protocol::http::answer::{
     Chunks, Content, Head, Multipart, Step, Ways, Wrong, head_length,
 };
+use crate::tls::client::Trust;
 
 /// Where the configuration has the URL.
 const KEY: &str = "camera.url";
@@ -99,6 +100,12 @@ enum Stage {
 }
 
 impl Http {
+    /// The same over TLS, with whom to trust; `None`: without.
+    pub fn over_tls(mut self, trust: Option<Trust>) -> Self {
+        self.dialer = self.dialer.over_tls(trust);
+        self
+    }
+
     /// # Panics
     /// If `fps` is 0: the configuration does not allow it.
     pub fn new(url: Url, frame_bytes: usize, fps: u16) -> Http {
@@ -361,18 +368,9 @@ impl Http {
     }
 
     fn redirection(&self, head: &Head<'_>) -> Result<Url, Fault> {
-        let status = head.status;
-        let Some(location) = head.location else {
-            return Err(self.fault(format_args!("redirects ({status}) without saying where to")));
-        };
-        if self.redirects == REDIRECTS {
-            return Err(self.fault(format_args!(
-                "was reached by {REDIRECTS} redirections, and redirects again ({status})"
-            )));
-        }
-        let location = std::str::from_utf8(location).unwrap_or("");
-        let followed = self.at.follow(location);
-        followed.map_err(|why| self.fault(format_args!("redirects ({status}) {why}")))
+        self.at
+            .redirect(head.status, head.location, self.redirects)
+            .map_err(|why| self.fault(format_args!("{why}")))
     }
 
     fn redirect(&mut self, to: Url, now: Instant) -> Result<(), Fault> {

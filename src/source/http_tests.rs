@@ -71,6 +71,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let url = Url {
+            tls: false,
             server: Remote {
                 host: address.ip().to_string(),
                 port: address.port(),
@@ -508,7 +509,7 @@ fn redirections_that_are_not_followed() {
         ),
         (
             "https://127.0.0.1/",
-            "redirects (301) to \"https://127.0.0.1/\", but TLS (https) is not there yet",
+            "redirects (301) to \"https://127.0.0.1/\", by https; if it is right, write that URL there",
         ),
         ("", "redirects (301) to what is no URL"),
         ("/ü", "redirects (301) to what is no URL"),

@@ -11,6 +11,7 @@ use crate::config::Address;
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::picture::frame::Frame;
 use crate::protocol::push::{HEADER, parse_header};
+use crate::tls::client::Trust;
 
 /// Where the configuration has the server.
 const KEY: &str = "camera.address";
@@ -56,6 +57,12 @@ enum Stage {
 }
 
 impl Push {
+    /// The same over TLS, with whom to trust; `None`: without.
+    pub fn over_tls(mut self, trust: Option<Trust>) -> Self {
+        self.dialer = self.dialer.over_tls(trust);
+        self
+    }
+
     /// # Panics
     /// If `fps` is 0: the configuration does not allow it.
     pub fn new(server: Address, frame_bytes: usize, fps: u16) -> Push {

@@ -269,7 +269,7 @@ test = Tests()
 # ---------------------------------------------------------------------------------------------------------- the image
 
 
-@test("built twice: the same bytes, at most 64 MiB, a sound file system, and licences of everything")
+@test("built twice: the same bytes, at most 64 MiB, a sound file system, licences and a bill of everything")
 def _(lab):
     again = lab.folder / "again.img"
     run(TOP / "deploy/image/build", "--camd", lab.camd, "--lock", lab.lock, "-o", again)
@@ -284,6 +284,14 @@ def _(lab):
     for package in debian.read_lock(lab.lock):
         check(f"{package.name} {package.version}" in text, f"licences.txt has no {package.name} {package.version}")
     check("\nmio 1." in text, "licences.txt has no mio, which camd is made of")
+    # The bill of materials is looked at more closely in tests/package.
+    parts = json.loads(made.read("camd-pi.cdx.json"))["components"]
+    digest = hashlib.sha256(lab.camd.read_bytes()).hexdigest()
+    check(parts[0]["name"] == "camd" and parts[0]["hashes"][0]["content"] == digest, "the bill is of another camd")
+    named = {(part["name"], part["version"], part.get("hashes", [{}])[0].get("content")) for part in parts}
+    for package in debian.read_lock(lab.lock):
+        check((package.name, package.version, package.sha256) in named, f"the bill has no {package.name} {package.version}")
+    check("mio" in {part["name"] for part in parts}, "the bill has no mio, which camd is made of")
     return f"{size / (1 << 20):.1f} MiB, SHA-256 {sums[0][:16]}"
 
 

@@ -756,14 +756,16 @@ def _(lab):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--lab", type=Path, required=True, help="what prepare made")
-    parser.add_argument("--camd", type=Path, required=True)
-    parser.add_argument("--examples", type=Path, required=True, help="the folder of the built examples")
+    parser.add_argument("--lab", type=Path, help="what prepare made")
+    parser.add_argument("--camd", type=Path)
+    parser.add_argument("--examples", type=Path, help="the folder of the built examples")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("names", nargs="*", help="run tests whose names contain one of these; with !WORD none with that")
     options = parser.parse_args()
     if options.list:
         return test.list(options.names)
+    if not (options.lab and options.camd and options.examples):
+        parser.error("--lab, --camd and --examples are needed, as tests/lab/run has them")
 
     def make(group):
         return Lab(options.lab, options.camd, options.examples, group)

@@ -475,6 +475,9 @@ fn fetch_logs_in() {
         (at(login, "/login/stream"), 3),
         (at(login, "/login/snapshot"), 1),
         (at("", "/chunked"), 3),
+        // Within one host, as source = "http" does.
+        (at("", "/moved"), 3),
+        (at(login, "/moved/twice"), 3),
         // One that does not ask gets it, too.
         (at(login, "/snapshot"), 1),
     ] {
@@ -487,6 +490,14 @@ fn fetch_logs_in() {
     }
     let place = format!("127.0.0.1:{}", server.port);
     for (url, told) in [
+        (
+            at("", "/away"),
+            "the server answered 302 Found: it is at http://camera.example/stream?token=tok3n".into(),
+        ),
+        (
+            at("", "/loop"),
+            "the server answered 307 Temporary Redirect: it is at /loop".into(),
+        ),
         (
             at("", "/login/stream"),
             format!(

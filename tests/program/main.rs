@@ -8,6 +8,7 @@
 mod common;
 
 mod around;
+mod attacks;
 mod call;
 mod call_source;
 mod crop;

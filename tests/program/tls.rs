@@ -299,6 +299,98 @@ fn ffmpeg_and_opencv() {
 }
 
 #[test]
+fn camd_fetch() {
+    let protocols = ["http", "push", "pull", "raw", "call"];
+    let listeners = protocols.map(|protocol| listener(protocol, "clients = 8\n"));
+    let (state, camd) = start(&(PATTERN.to_owned() + &listeners.concat()));
+    let folder = Folder::new();
+    let right = fingerprint(&tls::connect(camd.http(), &TLS13)).to_string();
+    let fetch = |url: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+        command
+            .args(["fetch", url, "-n", "3", "-o", "-", "--timeout", "10"])
+            .args(args)
+            .env_remove("SSL_CERT_FILE");
+        command
+    };
+    let urls = [
+        format!("https://{}/stream", camd.http()),
+        format!("pushs://{}", camd.push()),
+        format!("pulls://{}", camd.pull()),
+        format!("raws://{}", camd.raw()),
+        format!("calls://anna@{}/camera", camd.call()),
+    ];
+    for url in &urls {
+        let bytes = run(&mut fetch(url, &["--fingerprint", &right])).stdout;
+        let starts = bytes.windows(3).filter(|it| *it == [0xFF, 0xD8, 0xFF]);
+        assert_eq!(starts.count(), 3, "{url}");
+    }
+    // By the system's list of issuers, of which this one is made to be; the name counts then.
+    let trusted = certificate(state.path());
+    let port = camd.http().port();
+    let stream = format!("https://localhost:{port}/stream");
+    run(fetch(&stream, &[]).env("SSL_CERT_FILE", &trusted));
+
+    let refused = |command: &mut Command| {
+        let output = command.output().expect("it runs");
+        assert!(!output.status.success());
+        assert!(output.stdout.is_empty());
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let wrong = "0".repeat(64);
+    let text = refused(&mut fetch(&urls[0], &["--fingerprint", &wrong]));
+    assert!(
+        text.contains("is not the one with the given fingerprint"),
+        "{text}"
+    );
+    assert!(text.contains(&right), "{text}");
+    // Nobody vouches for it.
+    make_certificate(folder.path(), "other");
+    let other = folder.path().join("other.crt");
+    let text = refused(fetch(&stream, &[]).env("SSL_CERT_FILE", &other));
+    assert!(
+        text.contains("from nobody whom this system trusts"),
+        "{text}"
+    );
+    assert!(text.contains(&right), "{text}");
+    let text = refused(
+        fetch(&stream, &[])
+            .env("SSL_CERT_FILE", "/none")
+            .env("SSL_CERT_DIR", "/none"),
+    );
+    assert!(text.contains("no list of issuers to trust"), "{text}");
+    assert!(text.contains("ca-certificates"), "{text}");
+    // Another name for the same address.
+    let host = format!("https://127.0.0.2:{port}/stream");
+    let text = refused(fetch(&host, &["--fingerprint", &right]).env("SSL_CERT_FILE", &trusted));
+    assert!(
+        text.contains("127.0.0.2 port"),
+        "nobody listens there: {text}"
+    );
+    let text = refused(&mut fetch(&format!("http://{}/", camd.http()), &[]));
+    assert!(text.contains("This port speaks https"), "{text}");
+    let text = refused(&mut fetch(
+        &urls[0].replace("https", "http"),
+        &["--fingerprint", &right],
+    ));
+    assert!(text.contains("means nothing without TLS"), "{text}");
+    let text = refused(&mut fetch(&urls[0], &["--fingerprint", "AB:CD"]));
+    assert!(text.contains("64 hexadecimal digits"), "{text}");
+}
+
+#[test]
+fn fetching_from_where_nobody_speaks_tls() {
+    let camd = Camd::start(&pattern());
+    let output = Command::new(env!("CARGO_BIN_EXE_camd"))
+        .args(["fetch", "-o", "-", "--fingerprint", &"0".repeat(64)])
+        .arg(format!("https://{}/snapshot", camd.http()))
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(text.contains("the server does not speak TLS"), "{text}");
+}
+
+#[test]
 fn plain_http_is_told_where_it_is() {
     let listeners = listener("http", "") + &listener("push", "");
     let (_state, mut camd) = start(&(PATTERN.to_owned() + &listeners));
@@ -721,4 +813,69 @@ fn check_says_what_is_wrong() {
         + "[[listener]]\nprotocol = \"http\"\nbind = \"unix:/run/x.sock\"\ntls = true\n";
     let errors = camd::config::parse(&unix, "x").expect_err("it means nothing");
     assert!(errors[0].to_string().contains("Unix socket"), "{errors:?}");
+}
+
+/// A second camd that gets its picture from the first one over TLS, or is a user of its relay.
+#[test]
+fn sources_and_relays() {
+    let protocols = ["http", "push", "call"];
+    let listeners = protocols.map(|protocol| listener(protocol, "clients = 8\n"));
+    let (_state, camd) = start(&(PATTERN.to_owned() + &listeners.concat()));
+    let right = fingerprint(&tls::connect(camd.http(), &TLS13)).to_string();
+    let wrong = "0".repeat(64);
+    let sources = |fingerprint: &str| {
+        let fingerprint = format!("fingerprint = {fingerprint:?}\n");
+        [
+            format!(
+                "[camera]\nsource = \"http\"\nurl = \"https://{}/stream\"\n{fingerprint}",
+                camd.http()
+            ),
+            // A connection for each picture or two.
+            format!(
+                "[camera]\nsource = \"http\"\nurl = \"https://{}/snapshot\"\nfps = 5\n{fingerprint}",
+                camd.http()
+            ),
+            format!(
+                "[camera]\nsource = \"push\"\naddress = \"{}\"\ntls = true\n{fingerprint}",
+                camd.push()
+            ),
+            format!(
+                "[camera]\nsource = \"call\"\n[call]\ndial = \"camera@{}\"\ntls = true\n{fingerprint}",
+                camd.call()
+            ),
+        ]
+    };
+    let http = "[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
+    for source in sources(&right) {
+        let second = Camd::start(&format!("{source}{http}"));
+        let mut stream = Stream::open(second.http(), "/stream");
+        wait_until(&source, || {
+            stream.next();
+            second.state()["camera"]["state"] == "live"
+        });
+        for _ in 0..5 {
+            stream.next();
+        }
+    }
+    for source in sources(&wrong) {
+        let mut second = Camd::start(&format!("{source}{http}"));
+        let _viewer = Stream::open(second.http(), "/stream");
+        second.wait_log("why not", |log| {
+            log.contains("is not the one with the given fingerprint") && log.contains(&right)
+        });
+    }
+    // Another camd at the relay.
+    let relay = format!(
+        "[[listener]]\nprotocol = \"call\"\nbind = \"relay:{}\"\nuser = \"second\"\ntls = true\nfingerprint = {right:?}\n",
+        camd.call()
+    );
+    let _second = Camd::start(&format!("{PATTERN}{relay}"));
+    let url = format!("calls://anna@{}/second", camd.call());
+    wait_until("it is at the relay", || {
+        let output = Command::new(env!("CARGO_BIN_EXE_camd"))
+            .args(["fetch", &url, "-o", "-", "--fingerprint", &right])
+            .output()
+            .expect("it runs");
+        output.status.success() && output.stdout.starts_with(&[0xFF, 0xD8])
+    });
 }

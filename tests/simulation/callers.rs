@@ -432,8 +432,8 @@ impl Caller {
         out
     }
 
-    /// Takes in a record, which is the camera's picture, if it is one. `refusal`: the connection found no room.
-    pub fn hear(&mut self, record: &Record<'_>, refusal: bool) -> Option<Vec<u8>> {
+    /// Takes in a record, which is the camera's picture, if it is one.
+    pub fn hear(&mut self, record: &Record<'_>) -> Option<Vec<u8>> {
         let [sender, receiver, content] =
             [record.sender, record.receiver, record.content].map(|text| {
                 let units = text
@@ -444,9 +444,12 @@ impl Caller {
                 String::from_utf16(&units.collect::<Vec<_>>()).expect("all texts here are text")
             });
         let own = name(self.name());
-        if refusal {
-            let words = (record.kind, &*sender, &*receiver, &*content);
-            assert_eq!(words, (Kind::LoginRefused, "", "", "no room"));
+        // To nobody by name: there is no room, or none any more.
+        if receiver.is_empty() {
+            assert_eq!((record.kind, &*sender), (Kind::LoginRefused, ""));
+            let reasons = ["no room", "no room for more from this address"];
+            assert!(reasons.contains(&&*content), "{content}");
+            self.leaves = true;
             return None;
         }
         assert_eq!(receiver, own, "somebody else's {:?}", record.kind);

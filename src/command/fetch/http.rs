@@ -12,6 +12,8 @@ use crate::protocol::http::answer::{Content, Head, Multipart, Step, Wrong, head_
 const REASON: usize = 1024;
 
 pub(super) enum Answer {
+    /// What is asked for is elsewhere on the same host.
+    Moved(Url),
     Stream(Stream),
     Picture(Single),
 }
@@ -25,11 +27,12 @@ pub(super) struct Single {
 /// The body of a multipart answer.
 pub(super) struct Stream(Multipart);
 
-/// Asks for the URL's target and reads the answer's head.
+/// Asks for the URL's target and reads the answer's head. `followed`: redirections that led here.
 pub(super) fn request(
     wire: &mut Wire,
     url: &Url,
     login: Option<&Login>,
+    followed: u8,
 ) -> Result<Answer, FetchError> {
     let authorization = login.map_or(String::new(), |login| {
         format!("Authorization: {}\r\n", login.authorization())
@@ -52,6 +55,11 @@ pub(super) fn request(
     let bytes = wire.received()[..length].to_vec();
     let head = Head::parse(&bytes)?;
     wire.consume(length);
+    if matches!(head.status, 301 | 302 | 303 | 307 | 308)
+        && let Ok(to) = url.redirect(&head, login, followed)
+    {
+        return Ok(Answer::Moved(to));
+    }
     if head.status != 200 {
         return Err(refused(wire, url, &head, login.is_some()));
     }

@@ -5,6 +5,7 @@
 //! - `pull://host:8082`, `push://host:8081`, `raw://host:8084`;
 //! - `http://host/path`, whose Content-Type says whether it is one picture or a stream of them, with a login or without;
 //! - `call://host:8083/camera`, which calls the camera at a relay;
+//! - each of them over TLS: `pulls`, `pushs`, `raws`, `https`, `calls`;
 //! - on the same machine `memfd:/path`, a sink's shared memory, and `shm:KEY`, Qt's, with PNGs in it.
 //!
 //! It uses blocking `std` sockets and one thread, and shares nothing with the daemon but [`crate::limits`] and the formats

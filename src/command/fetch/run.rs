@@ -11,6 +11,7 @@ use super::output::{Output, Saved, Sink};
 use super::pictures::{JPEG, Kind, PNG, Pictures};
 use super::url::Url;
 use super::{memfd, shm};
+use crate::tls::fingerprint::Fingerprint;
 
 /// How often the progress line is written anew.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -18,9 +19,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchOptions {
-    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, `memfd:` or `shm:`. `http://` and `call://` may have a password in it, see
+    /// `pull://`, `push://`, `raw://`, `http://`, `call://`, the same with TLS (`https://` and the like), `memfd:` or `shm:`. `http://` and `call://` may have a password in it, see
     /// [`without_password`](super::without_password).
     pub url: String,
+    /// TLS: whose certificate is trusted; `None`: those from issuers that the system trusts.
+    pub fingerprint: Option<Fingerprint>,
     /// Pictures to fetch; 0: until the server, or the reader of standard output, ends it.
     pub count: u64,
     /// Where the pictures go.
@@ -68,7 +71,7 @@ pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
     }
     let url = Url::parse(&options.url)?;
     let mut sink = Sink::open(&options.output, JPEG)?;
-    let mut network = Network::connect(&url, options.timeout, options.count)?;
+    let mut network = Network::connect(&url, options.fingerprint, options.timeout, options.count)?;
     fetch(&mut network, options, JPEG, &mut sink)
 }
 

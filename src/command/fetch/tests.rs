@@ -96,6 +96,7 @@ fn fetch_to(
 ) -> Result<Summary, FetchError> {
     let (port, server) = serve(script);
     let result = run(&FetchOptions {
+        fingerprint: None,
         url: format!("{before}127.0.0.1:{port}{after}"),
         count,
         output,
@@ -1120,6 +1121,7 @@ fn a_call_without_answer_is_given_up_and_hung_up() {
             expect_last(&mut stream, &sent);
         });
         let result = run(&FetchOptions {
+            fingerprint: None,
             url: format!("call://anna:pw@127.0.0.1:{port}"),
             count: 1,
             output: Output::File("/dev/null".into()),
@@ -1159,6 +1161,7 @@ fn hanging_up_does_not_wait_for_a_relay_that_does_not_close() {
         expect_last(&mut stream, &record("anna", "camera", "", END));
     });
     let result = run(&FetchOptions {
+        fingerprint: None,
         url: format!("call://anna:pw@127.0.0.1:{port}/camera"),
         count: 1,
         output: Output::File("/dev/null".into()),
@@ -1215,6 +1218,7 @@ fn a_silent_server_is_left_in_time() {
         });
         let folder = Folder::new();
         let result = run(&FetchOptions {
+            fingerprint: None,
             url: format!("{scheme}://127.0.0.1:{port}"),
             count: 1,
             output: Output::File(folder.0.join("x.jpg")),
@@ -1239,6 +1243,7 @@ fn nobody_there_is_a_connection_error() {
         .unwrap()
         .port();
     let result = run(&FetchOptions {
+        fingerprint: None,
         url: format!("push://127.0.0.1:{port}"),
         count: 1,
         output: Output::Dir(std::env::temp_dir()),
@@ -1375,6 +1380,7 @@ fn a_folder_that_is_missing_is_made_and_a_file_in_its_place_is_an_error() {
         let result = match url {
             None => run_push_to(output.clone(), vec![jpeg(9, 1)]),
             Some(url) => run(&FetchOptions {
+                fingerprint: None,
                 url: url.to_owned(),
                 count: 1,
                 output: output.clone(),

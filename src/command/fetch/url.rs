@@ -1,9 +1,10 @@
 //! The five kinds of URL, as far as a camera needs them (RFC 3986; user names only for call and HTTP, queries only for HTTP).
 
 use super::error::{FetchError, one_line};
-use crate::config::{Login, Secret, decode};
+use crate::config::{self, Login, Remote, Secret, decode};
 use crate::limits::{PASSWORD, USER_NAME};
 use crate::protocol::call::Name;
+use crate::protocol::http::answer::Head;
 
 /// The user that a `call://` without a name calls: camd's own default.
 const CALLEE: &str = "camera";
@@ -28,10 +29,11 @@ pub(super) struct Call {
 }
 
 impl Scheme {
-    /// 80 for HTTP as the standard says, though camd's own listener is at 8080 unless configured otherwise; the
-    /// others are camd's.
-    fn default_port(&self) -> u16 {
+    /// 80 and 443 for HTTP as the standard says, though camd's own listener is at 8080 unless configured otherwise; the
+    /// others are camd's, which has none of its own for TLS.
+    fn default_port(&self, tls: bool) -> u16 {
         match self {
+            Scheme::Http(_) if tls => 443,
             Scheme::Http(_) => 80,
             Scheme::Push => 8081,
             Scheme::Pull => 8082,
@@ -44,6 +46,8 @@ impl Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
     pub(super) scheme: Scheme,
+    /// Over TLS: with an s behind the scheme.
+    pub(super) tls: bool,
     /// Without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
@@ -55,7 +59,7 @@ impl Url {
     pub(super) fn parse(text: &str) -> Result<Url, FetchError> {
         let wrong = |why: &str| {
             FetchError::Url(format!(
-                "{}: {why}; wanted is pull://host:port, push://host:port, raw://host:port, http://[user[:password]@]host:port/path or call://[user[:password]@]host:port/camera",
+                "{}: {why}; wanted is pull://host:port, push://host:port, raw://host:port, http://[user[:password]@]host:port/path or call://[user[:password]@]host:port/camera, or the same with TLS: pulls, pushs, raws, https, calls",
                 one_line(without_password(text).as_bytes())
             ))
         };
@@ -76,7 +80,14 @@ impl Url {
         };
         // The fragment is the reader's own affair and never sent.
         let target = target.split('#').next().unwrap_or_default();
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
+        let scheme = scheme.to_ascii_lowercase();
+        let secure = ["pulls", "pushs", "raws", "https", "calls"];
+        let tls = secure.contains(&scheme.as_str());
+        let plain = match tls {
+            true => &scheme[..scheme.len() - 1],
+            false => &scheme,
+        };
+        let scheme = match plain {
             "pull" => Scheme::Pull,
             "push" => Scheme::Push,
             "raw" => Scheme::Raw,
@@ -104,7 +115,6 @@ impl Url {
             "call" => Scheme::Call(
                 Call::parse(login.unwrap_or_default(), target).map_err(|why| wrong(&why))?,
             ),
-            "https" => return Err(wrong("TLS is not spoken here")),
             _ => return Err(wrong("unknown scheme")),
         };
         if login.is_some() && !matches!(scheme, Scheme::Call(_) | Scheme::Http(_)) {
@@ -141,7 +151,7 @@ impl Url {
             return Err(wrong("no host"));
         }
         let port = match port {
-            None | Some("") => scheme.default_port(),
+            None | Some("") => scheme.default_port(tls),
             Some(port) => match port.parse() {
                 Ok(number) if number != 0 && !port.starts_with('+') => number,
                 _ => return Err(wrong("the port is not a number from 1 to 65535")),
@@ -160,9 +170,36 @@ impl Url {
         };
         Ok(Url {
             scheme,
+            tls,
             host: host.to_owned(),
             port,
             target,
+        })
+    }
+
+    /// Where an answer leads that redirects, after `followed` of them: see [`config::Url::redirect`].
+    pub(super) fn redirect(
+        &self,
+        head: &Head<'_>,
+        login: Option<&Login>,
+        followed: u8,
+    ) -> Result<Url, String> {
+        let here = config::Url {
+            server: Remote {
+                host: self.host.clone(),
+                port: self.port,
+            },
+            target: self.target.clone(),
+            login: login.cloned(),
+            tls: self.tls,
+        };
+        let to = here.redirect(head.status, head.location, followed)?;
+        Ok(Url {
+            scheme: Scheme::Http(to.login),
+            tls: to.tls,
+            host: to.server.host,
+            port: to.server.port,
+            target: to.target,
         })
     }
 
@@ -175,7 +212,7 @@ impl Url {
         } else {
             host.to_owned()
         };
-        if self.port == self.scheme.default_port() {
+        if self.port == self.scheme.default_port(self.tls) {
             host
         } else {
             format!("{host}:{}", self.port)
@@ -286,6 +323,24 @@ mod tests {
     }
 
     #[test]
+    fn over_tls() {
+        for (text, port, field) in [
+            ("https://cam/", 443, "cam"),
+            ("HTTPS://me:secret@cam:80/", 80, "cam:80"),
+            ("http://cam:443/", 443, "cam:443"),
+            ("pulls://cam", 8082, "cam"),
+            ("pushs://cam", 8081, "cam"),
+            ("raws://cam", 8084, "cam"),
+            ("calls://anna@cam/camera", 8083, "cam"),
+        ] {
+            let url = Url::parse(text).unwrap();
+            let tls = !text.starts_with("http:");
+            assert_eq!((url.tls, url.port), (tls, port), "{text}");
+            assert_eq!(url.host_field(), field, "{text}");
+        }
+    }
+
+    #[test]
     fn logins_of_http() {
         for (text, authorization) in [
             ("http://me:secret@cam:81/x@y", Some("Basic bWU6c2VjcmV0")),
@@ -363,7 +418,8 @@ mod tests {
     fn what_is_refused_says_why() {
         for (text, why) in [
             ("cam:8081", "no scheme"),
-            ("https://cam/", "TLS"),
+            ("httpss://cam/", "unknown scheme"),
+            ("pushs://me@cam/", "user names"),
             ("ftp://cam/", "unknown scheme"),
             ("push://", "no host"),
             ("http://:80/", "no host"),

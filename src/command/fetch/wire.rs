@@ -1,19 +1,22 @@
-//! A TCP connection with a read buffer and one deadline.
+//! A connection, over TCP or TLS, with a read buffer and one deadline.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
 
 use super::error::FetchError;
 use crate::limits::LINGER_CLOSE;
 use crate::protocol::http::answer::Chunks;
+use crate::tls::client::Client;
 
 /// Bytes asked of the kernel at once.
 const READ: usize = 64 * 1024;
 
 /// Invariant: `buffer[start..]` is what was received and not yet consumed.
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     start: usize,
     timeout: Duration,
@@ -28,8 +31,12 @@ pub(super) struct Wire {
 const FIRST: usize = 64;
 
 impl Wire {
-    /// Tries the host's addresses one after the other, all within `timeout`.
-    pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> Result<Wire, FetchError> {
+    /// Tries the host's addresses one after the other, all within `timeout`. `tls`: whom to trust, if it is to be TLS.
+    pub(super) fn connect(
+        (host, port): (&str, u16),
+        tls: Option<&Client>,
+        timeout: Duration,
+    ) -> Result<Wire, FetchError> {
         let failed = |error: &dyn std::fmt::Display| {
             FetchError::Connection(format!("{host} port {port}: {error}"))
         };
@@ -48,6 +55,11 @@ impl Wire {
                     // pull waits for each of our three-byte answers: Nagle's algorithm would add a delayed ACK to
                     // every part.
                     stream.set_nodelay(true).map_err(|error| failed(&error))?;
+                    let stream = match tls {
+                        None => Stream::Plain(stream),
+                        Some(client) => secure(stream, client, host, deadline)
+                            .map_err(|error| failed(&error))?,
+                    };
                     return Ok(Wire {
                         stream,
                         buffer: Vec::new(),
@@ -187,8 +199,10 @@ impl Wire {
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         let left = remaining(self.deadline, self.timeout)?;
         self.stream
+            .tcp()
             .set_write_timeout(Some(left))
             .and_then(|()| self.stream.write_all(bytes))
+            .and_then(|()| self.stream.flush())
             .map_err(|error| lost(&error, self.timeout))
     }
 
@@ -196,7 +210,7 @@ impl Wire {
     /// input unread resets the connection, and what was sent may be lost with it (RFC 2525, 2.17).
     pub(super) fn finish(&mut self, bytes: &[u8]) {
         self.deadline = Instant::now() + LINGER_CLOSE;
-        let sent = self.send(bytes).is_ok() && self.stream.shutdown(Shutdown::Write).is_ok();
+        let sent = self.send(bytes).is_ok() && self.stream.shut().is_ok();
         if sent {
             self.consume(self.received().len());
             while let Ok(1..) = self.fill() {
@@ -206,8 +220,73 @@ impl Wire {
     }
 }
 
+/// A handshake, within the time that there is for connecting.
+fn secure(
+    mut tcp: TcpStream,
+    client: &Client,
+    host: &str,
+    deadline: Instant,
+) -> Result<Stream, String> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = left.max(Duration::from_millis(1));
+    let limited = tcp.set_read_timeout(Some(left));
+    let limited = limited.and_then(|()| tcp.set_write_timeout(Some(left)));
+    limited.map_err(|error| error.to_string())?;
+    let connection = client.shake_hands(&mut tcp, host, deadline)?;
+    Ok(Stream::Tls(Box::new(StreamOwned::new(connection, tcp))))
+}
+
+/// What is below.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => &tls.sock,
+        }
+    }
+
+    /// Tells the server that there will be nothing more.
+    fn shut(&mut self) -> io::Result<()> {
+        if let Stream::Tls(tls) = self {
+            tls.conn.send_close_notify();
+            tls.flush()?;
+        }
+        self.tcp().shutdown(Shutdown::Write)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(tcp) => tcp.read(buf),
+            Stream::Tls(tls) => tls.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(tcp) => tcp.write(buf),
+            Stream::Tls(tls) => tls.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(tcp) => tcp.flush(),
+            Stream::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
 fn read(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     into: &mut [u8],
     deadline: Instant,
     timeout: Duration,
@@ -215,6 +294,7 @@ fn read(
     loop {
         let left = remaining(deadline, timeout)?;
         match stream
+            .tcp()
             .set_read_timeout(Some(left))
             .and_then(|()| stream.read(into))
         {
@@ -237,6 +317,11 @@ fn lost(error: &std::io::Error, timeout: Duration) -> FetchError {
     match error.kind() {
         // Linux reports a socket timeout as EAGAIN.
         ErrorKind::WouldBlock | ErrorKind::TimedOut => too_late(timeout),
+        // What rustls says of that is a paragraph.
+        ErrorKind::UnexpectedEof => FetchError::Connection(
+            "the connection broke: it ended without the word that ends one of TLS (close_notify)"
+                .to_owned(),
+        ),
         _ => FetchError::Connection(format!("the connection broke: {error}")),
     }
 }
