@@ -312,6 +312,8 @@ pub const CELL_STALL: Duration = Duration::from_secs(1);
 pub const CELL_PER_PIXEL: Duration = Duration::from_nanos(500);
 /// A new one that is not ready by then hangs.
 pub const CELL_START: Duration = Duration::from_secs(60);
+/// A cell that has closed its descriptors and cannot be waited for yet is looked at again after this.
+pub const CELL_ENDS: Duration = Duration::from_millis(2);
 /// What a cell says at most of why there is no picture, in bytes.
 pub const CELL_REASON: usize = 104;
 /// So many of them lost in [`CELL_LOSSES_WITHIN`]: the pictures' source is closed and opened again.

@@ -1,7 +1,7 @@
 //! Starts cells as processes of their own, and what such a process does first and last.
 
 use std::ffi::c_int;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -43,6 +43,9 @@ pub trait Life {
 
     /// How it has ended, for a person; `None`: it lives.
     fn end(&mut self) -> Option<String>;
+
+    /// Whether it has closed its descriptors already: then [`Life::end`] tells of its end at any moment.
+    fn is_ending(&self) -> bool;
 
     /// Ends it. [`Life::end`] tells when that is so.
     fn kill(&mut self);
@@ -130,6 +133,11 @@ impl Life for Process {
             }),
             Err(error) => Some(format!("not there any more: {error}")),
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        // Nothing is ever sent.
+        matches!((&self.line).read(&mut [0; 1]), Ok(0))
     }
 
     fn kill(&mut self) {

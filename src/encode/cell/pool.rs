@@ -15,7 +15,7 @@ use super::wire::{
 };
 use crate::encode::codec::{PixelRecipe, Rows};
 use crate::limits::{
-    CELL_LOSSES, CELL_LOSSES_WITHIN, CELL_PER_PIXEL, CELL_STALL, CELL_START, CELLS_MAX,
+    CELL_ENDS, CELL_LOSSES, CELL_LOSSES_WITHIN, CELL_PER_PIXEL, CELL_STALL, CELL_START, CELLS_MAX,
     DIMENSION_MAX, REOPEN_FIRST,
 };
 use crate::measure::times::Spent;
@@ -92,6 +92,8 @@ struct Cell {
     number: u32,
     /// There was an event, and whether it was about its life.
     event: Option<bool>,
+    /// It is ending, and asked again by then: a process closes its descriptors before it can be waited for.
+    ending: Option<Instant>,
 }
 
 /// What has become of a job.
@@ -178,6 +180,7 @@ impl Cells {
                 state: State::Down { retry: now },
                 number: 0,
                 event: None,
+                ending: None,
             };
             assert!(cells.cells.push(cell).is_ok(), "at most {CELLS_MAX} cells");
             cells.start(index, now)?;
@@ -229,7 +232,7 @@ impl Cells {
             life,
             armed: false,
         });
-        (cell.number, cell.event) = (0, None);
+        (cell.number, cell.event, cell.ending) = (0, None, None);
         cell.state = State::Starting {
             late: now + CELL_START,
         };
@@ -422,13 +425,14 @@ impl Cells {
 
     /// When one is late, or started again.
     pub fn deadline(&self) -> Option<Instant> {
+        let ending = self.cells.iter().filter_map(|cell| cell.ending);
         let deadlines = self.cells.iter().filter_map(|cell| match &cell.state {
             State::Down { retry } => Some(*retry),
             State::Starting { late } => Some(*late),
             State::Busy(work) => Some(work.late),
             State::Idle | State::Held(_) => None,
         });
-        deadlines.min()
+        deadlines.chain(ending).min()
     }
 
     /// Takes in what they have done, and tells `take` of each. True if one could begin something now that could not before.
@@ -439,6 +443,9 @@ impl Cells {
         let mut any = false;
         for index in 0..self.cells.len() {
             let cell = &mut self.cells[index];
+            if cell.ending.is_some_and(|at| at <= now) {
+                (cell.ending, cell.event) = (None, Some(true));
+            }
             let event = cell.event.take();
             let late = match &cell.state {
                 State::Down { retry } => {
@@ -457,7 +464,13 @@ impl Cells {
             any |= self.look(index, now, &mut take);
             let cell = &mut self.cells[index];
             let ended = match &mut cell.desk {
-                Some(desk) if late || event == Some(true) => desk.life.end(),
+                Some(desk) if late || event == Some(true) => {
+                    let ended = desk.life.end();
+                    if ended.is_none() && desk.life.is_ending() {
+                        cell.ending = Some(now + CELL_ENDS);
+                    }
+                    ended
+                }
                 _ => None,
             };
             let is_late = match &cell.state {
