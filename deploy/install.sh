@@ -2,7 +2,7 @@
 # Puts camd on a box with Debian, Raspberry Pi OS or Ubuntu: deploy/install.sh [OPTION…] [USER@]HOST
 #   --package FILE   this package, in place of the one that deploy/package makes for the box's architecture
 #   -F FILE, -i FILE, -p PORT, -J HOST, -o OPTION   as of ssh
-# On the box it needs ssh, dpkg, and root or sudo. An edited /etc/camd.toml stays.
+# HOST may be an IPv6 address, in brackets or not. On the box it needs ssh, dpkg, and root or sudo. An edited /etc/camd.toml stays.
 set -euo pipefail
 
 usage() {
@@ -28,7 +28,18 @@ while [ $# -gt 1 ]; do
     shift 2
 done
 [ $# = 1 ] && [[ $1 != -* ]] || usage
+# ssh wants an IPv6 address as it is, scp in brackets.
+user=
 host=$1
+if [[ $host == *@* ]]; then
+    user=${host%@*}@
+    host=${host##*@}
+fi
+host=${host#[}
+host=${host%]}
+there_host=$user$host
+[[ $host != *:* ]] || there_host="$user[$host]"
+host=$user$host
 
 # One connection for all, so that a password is asked for once.
 folder=$(mktemp -d)
@@ -39,8 +50,14 @@ leave() {
 }
 trap leave EXIT
 
-arch=$(ssh "${ssh_options[@]}" "$host" dpkg --print-architecture) ||
+read -r arch machine < <(ssh "${ssh_options[@]}" "$host" 'echo $(dpkg --print-architecture) $(uname -m)') ||
     { echo "install.sh: cannot ask $host for its architecture" >&2; exit 1; }
+case $machine in
+armv[456]*)
+    echo "install.sh: the processor of $host is $machine; camd needs ARMv7: Raspberry Pi 2, Zero 2 W or newer" >&2
+    exit 1
+    ;;
+esac
 if [ -z "$package" ]; then
     package=$("$(dirname "$0")/package" "$arch")
 fi
@@ -49,7 +66,7 @@ of=$(dpkg-deb -f "$package" Architecture 2>/dev/null || echo "$arch") # a client
 
 echo "install.sh: $(basename "$package") to $host"
 there=$(ssh "${ssh_options[@]}" "$host" mktemp --tmpdir camd-XXXXXX.deb)
-scp -q "${ssh_options[@]}" "$package" "$host:$there"
+scp -q "${ssh_options[@]}" "$package" "$there_host:$there"
 # A terminal is needed where sudo asks for a password.
 terminal=()
 [ ! -t 0 ] || terminal=(-t)
@@ -59,8 +76,14 @@ ssh "${terminal[@]}" "${ssh_options[@]}" "$host" "
     \$sudo env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold -i $there; code=\$?
     rm -f $there
     [ \$code = 0 ] || exit \$code
+    # By its name without a domain a board is known to few networks; by multicast DNS to most, if it runs that.
+    name=\$(hostname)
+    case \$name in *.*) ;; *) ! systemctl is-active --quiet avahi-daemon || name=\$name.local ;; esac
     if systemctl is-active --quiet camd; then
-        echo \"install.sh: camd runs: http://\$(hostname):8080/ unless /etc/camd.toml says otherwise\"
+        echo \"install.sh: camd runs: http://\$name:8080/ unless /etc/camd.toml says otherwise\"
+    elif [ \"\$(systemctl is-enabled camd 2>/dev/null)\" != enabled ]; then
+        # Its owner has switched it off, and an upgrade leaves it so.
+        echo 'install.sh: camd is installed; it is disabled, and so does not run: systemctl enable --now camd'
     else
         echo 'install.sh: camd is installed but does not run; systemctl status camd says why' >&2
         systemctl --no-pager status camd >&2

@@ -1,4 +1,4 @@
-//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one thread;
+//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one event loop;
 //! and beside it, processes without any rights that decode and encode its pictures ([`encode::cell`]).
 //!
 //! # One picture's way
@@ -21,8 +21,9 @@
 //! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks
 //! the protocol costs its own slot and nothing else, and the slot comes back by a deadline.
 //!
-//! All memory that a picture needs is taken at start; serving one allocates nothing. Two things that only wait have threads of
-//! their own, because nothing else holds for all there is: writing the log ([`system::logging`]), and looking up a name.
+//! All memory that a picture needs is taken at start; serving one allocates nothing. The loop is one thread. What cannot be
+//! cut into slices has a thread of its own beside it: writing the log ([`system::logging`]), looking up a name, and
+//! reckoning for TLS handshakes ([`tls`]).
 //!
 //! # One client's way
 //!
@@ -49,7 +50,7 @@
 //! | [`text`] | text of unknown origin, made fit to be read |
 //! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
-//! | [`system`] | the kernel's edges: the log, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`system`] | the kernel's edges: the log, where peers are, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
 //! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |

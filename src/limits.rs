@@ -109,6 +109,15 @@ pub const FPS_MAX: u16 = 240;
 /// 4:2:0, 3840x2160 in RGB. Resident as far as pictures need it, and most is left to a 32-bit board of 512 MB.
 pub const TURNED_BYTES: usize = 32 << 20;
 
+/// Pixels of a JPEG that is decoded: as many as can be turned in 4:2:0, 4096x3072, whatever the camera is asked for.
+pub const DECODED_PIXELS: usize = 4096 * 3072;
+/// A camera may give this many times the pixels that it is asked for, where that is more than [`DECODED_PIXELS`].
+pub const DECODED_LARGER: usize = 4;
+/// How much of the time pictures that others send may take to decode, and to encode again.
+pub const DECODE_SHARE: f64 = 0.75;
+/// What they may take at once after a rest; and all that is made of one picture.
+pub const DECODE_BURST: Duration = Duration::from_millis(250);
+
 /// adaptive: the pictures of one kind among which its clients are spread, from the listener's own to the smallest.
 pub const RUNGS: usize = 7;
 /// All JPEGs that are made of a picture have room for `limits.frame_bytes` each, and in all for this many bytes of
@@ -148,6 +157,36 @@ pub const USER_NAME_BYTES: usize = 3 * USER_NAME;
 pub const PASSWORD: usize = 256;
 /// See [`PASSWORD`].
 pub const PASSWORD_BYTES: usize = 3 * PASSWORD;
+/// `[[user]]` sections.
+pub const MAX_USERS: usize = 32;
+/// `user.token`, in bytes.
+pub const TOKEN_MIN: usize = 16;
+/// See [`TOKEN_MIN`].
+pub const TOKEN: usize = 128;
+/// Places from where somebody has tried to log in that are remembered.
+pub const GUESSERS_KNOWN: usize = 256;
+/// Wrong passwords from one place after which it has to wait.
+pub const WRONG_AT_ONCE: usize = 5;
+/// How long, at first and at last; twice as long after each further one.
+pub const WAIT_FIRST: Duration = Duration::from_secs(1);
+/// See [`WAIT_FIRST`].
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// After so long without a wrong one they are forgotten.
+pub const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
+/// Passwords that wait to be held against a hash, in all, and from one place.
+pub const GUESSES: usize = 32;
+/// See [`GUESSES`].
+pub const GUESSES_OF_PLACE: usize = 2;
+/// Clients that wait for the same one: as many as a browser has connections to a host, and a few more.
+pub const GUESSERS: usize = 8;
+/// How long one turn of the event loop looks at a password.
+pub const GUESS_SLICE: Duration = Duration::from_millis(2);
+/// `listener.hosts`: entries, and bytes in each (RFC 1035, 2.3.4).
+pub const HOSTS: usize = 32;
+/// See [`HOSTS`].
+pub const HOST: usize = 253;
+/// `listener.allow` and `listener.trusted_proxies`: entries.
+pub const NETWORKS: usize = 32;
 /// source = "http": the name of a user, and the URL, in bytes.
 pub const LOGIN_NAME_BYTES: usize = 256;
 /// See [`LOGIN_NAME_BYTES`].
@@ -181,6 +220,12 @@ pub const CONTROL_BURST: usize = CONTROL_RECORD;
 pub const USERS: usize = (2 * PLACES).next_power_of_two();
 /// call: calls that one user may have placed at the same time.
 pub const CALLS_PLACED: usize = 4;
+/// call: how often one user may ring others at once, and from then on.
+pub const RINGS: u32 = 10;
+/// See [`RINGS`].
+pub const RING_EVERY: Duration = Duration::from_secs(5);
+/// call: users that may ring up the same one at the same time.
+pub const RINGS_AT: usize = 4;
 /// call: a user that does not answer within this time is not there.
 pub const RINGING: Duration = Duration::from_secs(30);
 /// call: a connection must have logged in by then. A person may have to type the name.
@@ -193,7 +238,7 @@ pub const PROBES: u32 = 3;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
 /// What a slot can hold of framing: response heads, part heads, announcements.
-pub const HEAD: usize = 768;
+pub const HEAD: usize = 1536;
 /// HTTP: the body of a refusal, in bytes. It is for a person's eyes.
 pub const REFUSAL_BODY: usize = 256;
 /// What the state pages may take, in bytes; a slot's frame buffer holds them on the way out. Refusal slots have room for
@@ -223,9 +268,9 @@ pub const HANDSHAKES: usize = 48;
 /// See [`HANDSHAKES`].
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
 /// TLS handshakes that one address may begin each second, and at once. Others wait, up to `head_timeout`.
-pub const HANDSHAKES_PER_SECOND: f64 = 10.0;
+pub const HANDSHAKES_PER_SECOND: u32 = 10;
 /// See [`HANDSHAKES_PER_SECOND`].
-pub const HANDSHAKES_AT_ONCE: f64 = 20.0;
+pub const HANDSHAKES_AT_ONCE: u32 = 20;
 /// Addresses for which that is counted: those that were heard of last.
 pub const HANDSHAKE_ADDRESSES: usize = 128;
 /// Connections accepted in one turn of the event loop, by all listeners together: each takes a third of a millisecond on
@@ -284,9 +329,11 @@ pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// It has this long to take the message that camd is ready.
 pub const READY_WAIT: Duration = Duration::from_secs(2);
 /// What is wrong with the configuration, on the pages: so many errors, and bytes in each. The log has all.
-pub const CONFIG_ERRORS: usize = 20;
+pub const CONFIG_ERRORS: usize = 14;
 /// See [`CONFIG_ERRORS`].
 pub const CONFIG_ERROR: usize = 400;
+/// What a box says about itself (`--box`), in bytes; what is behind them is not read.
+pub const BOX_FILE: usize = 2048;
 /// Looking up a host name. The resolver itself gives up after 10 s for each of its servers (resolv.conf(5)).
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(10);
 /// Connecting to one of a host's addresses. A SYN that was lost is sent again after 1 s, and after 3 s.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use camd::command::cli::{self, Command, Exit};
 use camd::command::devices;
 use camd::command::fetch::{self, FetchOptions};
+use camd::command::passwd::{self, PasswdError};
 use camd::config::{self, Config, ListenerConfig};
 use camd::daemon;
 use camd::daemon::Options;
@@ -41,9 +42,18 @@ fn main() -> ExitCode {
             config,
             fallback,
             watchdog,
-        } => return with_log(|| serve(config, fallback.as_deref(), watchdog)),
+            board,
+        } => return with_log(|| serve(config, fallback.as_deref(), watchdog, board)),
         Command::Demo { port } => return with_log(|| demo(port)),
-        Command::Check { config } => cli::check(&config, &mut out),
+        Command::Passwd => match passwd::run(&mut out) {
+            Ok(()) => Ok(Exit::Success),
+            Err(PasswdError::Io(error)) => Err(error),
+            Err(error) => {
+                say(format_args!("camd: {error}"));
+                return Exit::Usage.into();
+            }
+        },
+        Command::Check { config, list } => cli::check(&config, list, &mut out),
         Command::Help(topic) => out
             .write_all(cli::help(topic).as_bytes())
             .map(|()| Exit::Success),
@@ -105,7 +115,12 @@ fn with_log(serve: impl FnOnce() -> ExitCode) -> ExitCode {
     exit
 }
 
-fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> ExitCode {
+fn serve(
+    path: PathBuf,
+    fallback: Option<&Path>,
+    watchdog: Option<PathBuf>,
+    board: Option<PathBuf>,
+) -> ExitCode {
     let loaded = match config::load_or(&path, fallback) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -123,6 +138,7 @@ fn serve(path: PathBuf, fallback: Option<&Path>, watchdog: Option<PathBuf>) -> E
         file: Some(loaded.file),
         errors: loaded.errors,
         watchdog,
+        board,
     };
     run(loaded.config, options, |_| {})
 }

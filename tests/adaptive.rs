@@ -323,8 +323,8 @@ impl Client {
         match self.kind {
             Kind::Push | Kind::Raw => {}
             Kind::Pull | Kind::Rarely => self.say(b"new_request"),
-            Kind::Stream => self.say(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
-            Kind::Snapshots => self.say(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
+            Kind::Stream => self.say(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            Kind::Snapshots => self.say(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         }
     }
 

@@ -27,6 +27,7 @@ fn serve(config: impl Into<PathBuf>) -> Command {
         config: config.into(),
         fallback: None,
         watchdog: None,
+        board: None,
     }
 }
 
@@ -51,13 +52,16 @@ fn serving() {
         config: config.into(),
         fallback: Some("/usr/share/camd.toml".into()),
         watchdog: Some("/dev/watchdog".into()),
+        board: Some("/run/box".into()),
     };
     assert_eq!(
-        command("--fallback /usr/share/camd.toml --watchdog /dev/watchdog"),
+        command("--fallback /usr/share/camd.toml --watchdog /dev/watchdog --box /run/box"),
         guarded("/etc/camd.toml")
     );
     assert_eq!(
-        command("--watchdog=/dev/watchdog --config my.toml --fallback=/usr/share/camd.toml"),
+        command(
+            "--watchdog=/dev/watchdog --box=/run/box --config my.toml --fallback=/usr/share/camd.toml"
+        ),
         guarded("my.toml")
     );
 }
@@ -65,15 +69,30 @@ fn serving() {
 #[test]
 fn checking() {
     let config = "/etc/camd.toml".into();
-    assert_eq!(command("check"), Command::Check { config });
+    let list = false;
+    assert_eq!(command("check"), Command::Check { config, list });
     let config = || "my.toml".into();
     assert_eq!(
         command("check --config my.toml"),
-        Command::Check { config: config() }
+        Command::Check {
+            config: config(),
+            list
+        }
     );
     assert_eq!(
         command("--config my.toml check"),
-        Command::Check { config: config() }
+        Command::Check {
+            config: config(),
+            list
+        }
+    );
+    let list = true;
+    assert_eq!(
+        command("check --list --config my.toml"),
+        Command::Check {
+            config: config(),
+            list
+        }
     );
 }
 
@@ -205,7 +224,7 @@ fn wrong_usage() {
     for (line, expected) in [
         (
             "serve",
-            "unknown command \"serve\"; allowed: check, devices, fetch, help\nTry `camd --help`.",
+            "unknown command \"serve\"; allowed: check, devices, fetch, passwd, help\nTry `camd --help`.",
         ),
         (
             "fecth x",
@@ -256,6 +275,10 @@ fn wrong_usage() {
         (
             "--watchdog x devices",
             "--watchdog does not go with `devices`\nTry `camd --help`.",
+        ),
+        (
+            "--box x check",
+            "--box does not go with `check`\nTry `camd --help`.",
         ),
         (
             "hlep",
@@ -386,6 +409,7 @@ fn the_help_is_complete_and_fits_a_terminal() {
         ),
         (Topic::Check, "check", &["--config"]),
         (Topic::Devices, "devices", &["--json"]),
+        (Topic::Passwd, "passwd", &["--help"]),
         (
             Topic::Fetch,
             "fetch",
@@ -433,7 +457,7 @@ fn the_help_is_complete_and_fits_a_terminal() {
 #[test]
 fn the_examples_of_the_help_are_valid() {
     let mut examples = 0;
-    for topic in [Topic::Camd, Topic::Devices, Topic::Fetch] {
+    for topic in [Topic::Camd, Topic::Devices, Topic::Fetch, Topic::Passwd] {
         let text = help(topic);
         for line in text.lines().filter_map(|line| line.strip_prefix("  camd ")) {
             // Usage has placeholders in capitals; what follows a pipe or two spaces is not camd's.
@@ -453,14 +477,14 @@ fn the_examples_of_the_help_are_valid() {
 fn the_answer_of_check() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/camd.toml");
     let mut out = Vec::new();
-    assert_eq!(check(&shipped, &mut out).unwrap(), Exit::Success);
+    assert_eq!(check(&shipped, false, &mut out).unwrap(), Exit::Success);
     let expected = format!("{}: good\n", shipped.display());
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 
     let wrong = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check.toml");
     std::fs::write(&wrong, "[camera]\nfps = 0\n\n[limits]\nfps = 1\n").unwrap();
     let mut out = Vec::new();
-    assert_eq!(check(&wrong, &mut out).unwrap(), Exit::Usage);
+    assert_eq!(check(&wrong, false, &mut out).unwrap(), Exit::Usage);
     let file = wrong.display();
     assert_eq!(
         String::from_utf8(out).unwrap(),
@@ -472,14 +496,27 @@ fn the_answer_of_check() {
 
     let mut out = Vec::new();
     let missing = Path::new("/nonexistent/camd.toml");
-    assert_eq!(check(missing, &mut out).unwrap(), Exit::Usage);
+    assert_eq!(check(missing, false, &mut out).unwrap(), Exit::Usage);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "/nonexistent/camd.toml: cannot be read: No such file or directory (os error 2)\n"
     );
+    // For scripts: whatever way it is written.
+    std::fs::write(
+        &wrong,
+        "camera = { device = '/dev/v4l/by-id/x' }\nlistener = [\n {protocol='http',bind='[::1]:80'},{ \"protocol\" = \"raw\", 'bind'=\"\"\"\
+         unix:/run/\\u0061\"\"\" }, ]\n",
+    )
+    .unwrap();
+    let mut out = Vec::new();
+    assert_eq!(check(&wrong, true, &mut out).unwrap(), Exit::Success);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "camera v4l2 /dev/v4l/by-id/x\nlistener http [::1]:80\nlistener raw unix:/run/a\n"
+    );
     // Nobody reads the answer.
     let mut full: &mut [u8] = &mut [];
-    assert!(check(&shipped, &mut full).is_err());
+    assert!(check(&shipped, false, &mut full).is_err());
 }
 
 #[test]

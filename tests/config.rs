@@ -8,13 +8,15 @@ use std::time::Duration;
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
     Address, Bind, CallConfig, CameraConfig, CellCount, Config, Dial, EncoderKind, Flip,
-    LimitsConfig, ListenerConfig, NeighbourConfig, Remote, Secret, Settle, SinkConfig, SinkFormat,
-    SinkKind, SourceKind, Url, demo_config, load, parse,
+    LimitsConfig, ListenerConfig, NeighbourConfig, PasswordHash, Remote, Secret, Settle,
+    SinkConfig, SinkFormat, SinkKind, SourceKind, Token, Url, UserConfig, demo_config, load, parse,
 };
 use camd::encode::renditions::Profile;
 use camd::picture::frame::{Area, Chroma, PixelFormat};
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Name;
+use camd::protocol::network::Network;
+use camd::protocol::user::{Access, May};
 
 const SHIPPED: &str = include_str!("../config/camd.toml");
 
@@ -55,6 +57,11 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         max_fps: None,
         adaptive: false,
         min_fps: 5,
+        access: Access::Open,
+        allow: Vec::new(),
+        hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        embed: true,
         allow_origin: None,
         set_controls: true,
         base_path: "/".into(),
@@ -63,6 +70,25 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         password_file: None,
         calls: 0,
     }
+}
+
+fn user(name: &str) -> UserConfig {
+    UserConfig {
+        name: Name::new(name).unwrap(),
+        password: None,
+        password_file: None,
+        password_hash: None,
+        token: None,
+        may: May {
+            watch: true,
+            control: false,
+        },
+    }
+}
+
+fn networks(texts: &[&str]) -> Vec<Network> {
+    let networks = texts.iter().map(|text| Network::parse(text));
+    networks.map(Option::unwrap).collect()
 }
 
 /// So that all protocols find room.
@@ -175,6 +201,7 @@ fn default() -> Config {
             controls: vec![],
         },
         call: CallConfig::default(),
+        users: Vec::new(),
         listeners: vec![listener(ProtocolKind::Http, "0.0.0.0:8080")],
         sinks: vec![],
         neighbours: vec![],
@@ -250,7 +277,7 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    // Call listeners, sinks and neighbours are shown, but there is none.
+    // Users, call listeners, sinks and neighbours are shown, but there is none.
     let with_value = |s: &&Setting| {
         let shown = match s.absent {
             Absent::Unset => false,
@@ -258,7 +285,8 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
             Absent::Default(_) | Absent::Required => true,
         };
         let call = s.only == [Variety::Protocol(ProtocolKind::Call)];
-        shown && !call && ![Section::Sink, Section::Neighbour].contains(&s.section)
+        let none = [Section::User, Section::Sink, Section::Neighbour];
+        shown && !call && !none.contains(&s.section)
     };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
@@ -268,9 +296,10 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
 fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     let mut text = String::new();
     for line in SHIPPED.lines() {
-        // There may be one of the two, and the files are not; and what is for TLS is an error without.
+        // There may be one of them, and the files are not; and what is for TLS is an error without.
         let is_of_files = [
             "#password_file",
+            "#password_hash",
             "#certificate",
             "#key = \"/",
             "#fingerprint",
@@ -295,6 +324,15 @@ fn the_shipped_file_is_valid_with_everything_in_it_uncommented() {
     expected.call.dial = Some(dial("camera", "192.168.1.20", 8083));
     expected.call.user = Name::new("hall");
     expected.call.password = Secret::new("secret");
+    expected.users.push(UserConfig {
+        password: Secret::new("secret"),
+        token: Token::new("0b8Yk2-not-this-one-please"),
+        ..user("anna")
+    });
+    expected.listeners[0].access = Access::Users;
+    expected.listeners[0].allow = networks(&["192.168.0.0/16", "fd00::/8"]);
+    expected.listeners[0].hosts = vec!["camera.example.org".into()];
+    expected.listeners[0].trusted_proxies = networks(&["127.0.0.1"]);
     expected.listeners[0].clients_per_address = Some(8);
     expected.listeners[0].quality = Some(80);
     expected.listeners[0].width = Some(320);
@@ -350,6 +388,17 @@ fn each_key_reaches_its_field() {
         user = "Flur"
         password = "pässword"
 
+        [[user]]
+        name = "Änne"
+        password_hash = "$pbkdf2-sha256$i=4096,l=32$MDEyMzQ1Njc4OWFiY2RlZg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        token = "abcdefghijklmn-p"
+        may = ["control", "watch"]
+
+        [[user]]
+        name = "drucker 2"
+        password = "pässwort"
+        may = ["control"]
+
         [[listener]]
         protocol = "pull"
         bind = "unix:/run/camd/pull.sock"
@@ -365,10 +414,21 @@ fn each_key_reaches_its_field() {
         [[listener]]
         protocol = "http"
         bind = "[::1]:0"
-        clients = 60
+        clients = 59
         chroma = "420"
         allow_origin = "*"
         set_controls = false
+        allow = ["10.0.0.0/8", "::1"]
+        hosts = ["Cam.Example.org.", "x-1"]
+        trusted_proxies = ["127.0.0.1", "fd00::/8"]
+        embed = false
+
+        [[listener]]
+        protocol = "http"
+        bind = "[::1]:3"
+        access = "open"
+        clients = 0x1
+        chroma = "420"
 
         [[listener]]
         protocol = "call"
@@ -468,6 +528,25 @@ cells = 2
             password: Secret::new("pässword"),
             password_file: None,
         },
+        users: vec![
+            UserConfig {
+                password_hash: PasswordHash::parse(&format!(
+                    "$pbkdf2-sha256$i=4096$MDEyMzQ1Njc4OWFiY2RlZg${}",
+                    "A".repeat(43)
+                )),
+                token: Token::new("abcdefghijklmn-p"),
+                may: May::ALL,
+                ..user("Änne")
+            },
+            UserConfig {
+                password: Secret::new("pässwort"),
+                may: May {
+                    watch: false,
+                    control: true,
+                },
+                ..user("drucker 2")
+            },
+        ],
         listeners: vec![
             ListenerConfig {
                 bind: Bind::Unix("/run/camd/pull.sock".into()),
@@ -482,11 +561,21 @@ cells = 2
                 ..listener(ProtocolKind::Pull, "[::1]:1")
             },
             ListenerConfig {
-                clients: 60,
+                clients: 59,
                 chroma: Some(Chroma::Yuv420),
                 allow_origin: Some("*".into()),
                 set_controls: false,
+                access: Access::Users,
+                allow: networks(&["10.0.0.0/8", "::1/128"]),
+                hosts: vec!["cam.example.org".into(), "x-1".into()],
+                trusted_proxies: networks(&["127.0.0.1", "fd00::/8"]),
+                embed: false,
                 ..listener(ProtocolKind::Http, "[::1]:0")
+            },
+            ListenerConfig {
+                clients: 1,
+                chroma: Some(Chroma::Yuv420),
+                ..listener(ProtocolKind::Http, "[::1]:3")
             },
             ListenerConfig {
                 clients: 2,
@@ -557,6 +646,9 @@ fn file_with(setting: &Setting, value: &str) -> String {
             };
             [protocol, "bind = \"[::]:1\"", tls]
         }
+        (Section::User, "name") => ["password = \"p\"", "", ""],
+        (Section::User, "may") => ["name = \"n\"", "password = \"p\"", ""],
+        (Section::User, _) => ["name = \"n\"", "", ""],
         (Section::Neighbour, "name") => ["url = \":1\"", "", ""],
         (Section::Neighbour, _) => ["name = \"n\"", "", ""],
         (Section::Sink, "kind") => ["", "", ""],
@@ -572,6 +664,9 @@ fn file_with(setting: &Setting, value: &str) -> String {
     };
     let behind = match (setting.section, setting.key) {
         (Section::Camera, "source") => "[call]\ndial = \"camera@h:1\"".to_owned(),
+        (Section::Listener, "access") => {
+            "[[user]]\nname = \"n\"\ntoken = \"0123456789abcdef\"".to_owned()
+        }
         (Section::Listener, "certificate") => format!("key = {:?}", identity().1),
         (Section::Listener, "key") => format!("certificate = {:?}", identity().0),
         _ => String::new(),
@@ -836,6 +931,62 @@ fn refuse_other_types(setting: &Setting, accepted: &[&str]) {
     }
 }
 
+/// What a key takes and refuses whose value is shown nowhere.
+fn hidden(key: &str) -> (Vec<String>, Vec<String>) {
+    let hash = |iterations: u32| {
+        let zeros = "A".repeat(43);
+        format!("$pbkdf2-sha256$i={iterations},l=32$AAAAAAAAAAA${zeros}")
+    };
+    let own = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
+    match key {
+        "password_hash" => (
+            vec![hash(1000), hash(10_000_000)],
+            vec![hash(999), hash(10_000_001), "secret".into(), String::new()],
+        ),
+        "token" => (
+            vec!["0123456789abcdeF".into(), "-._~".repeat(32)],
+            [
+                own(&["", "0123456789abcde", "0123456789abcde/"]),
+                vec!["x".repeat(129)],
+            ]
+            .concat(),
+        ),
+        _ => panic!("no examples for the key {key}: add some"),
+    }
+}
+
+/// What may stand in an array of strings, and what not.
+fn entries(key: &str) -> (Vec<&'static str>, Vec<&'static str>) {
+    match key {
+        "may" => (vec!["watch", "control"], vec!["", "Watch", "all"]),
+        "allow" | "trusted_proxies" => (
+            vec!["192.168.0.0/16", "fd00::/8", "0.0.0.0/0", "::1"],
+            vec![
+                "",
+                "192.168.0.1/16",
+                "10.0.0.0/33",
+                "box",
+                "fe80::1%eth0",
+                "127.0.0.1:80",
+            ],
+        ),
+        "hosts" => (
+            vec!["cam.example.org", "Box.", "xn--kche-0ra.example", "a_b"],
+            vec![
+                "",
+                ".",
+                "a..b",
+                "küche.example",
+                "box:8080",
+                "http://box",
+                "*.example.org",
+                "a b",
+            ],
+        ),
+        _ => panic!("no examples for the key {key}: add some"),
+    }
+}
+
 /// What a string key takes and refuses. A row without examples here fails the test below.
 fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
     let own = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
@@ -843,6 +994,10 @@ fn texts(section: Section, key: &str) -> (Vec<String>, Vec<String>) {
     let socket = |length: usize| format!("unix:/{}", "s".repeat(length - 1));
     let origin = |length: usize| format!("https://{}", "o".repeat(length - 8));
     let (mut good, mut bad) = match key {
+        "name" if section == Section::User => (
+            own(&["anna", "Änne 2", "a@b"]),
+            own(&["", "a:b", " a", "a ", "a\\nb"]),
+        ),
         "name" => (
             own(&["c", "Front door, 2. Stock"]),
             own(&["", "a\\u0000b", "a\\nb", "\\u0085"]),
@@ -1231,7 +1386,7 @@ fn each_key_keeps_its_bounds() {
                 }
                 refuse_other_types(setting, &["a string"]);
             }
-            Kind::Text { .. } => {
+            Kind::Text { .. } | Kind::Path { .. } => {
                 let (good, bad) = texts(setting.section, setting.key);
                 for text in good {
                     accept(setting, &format!("\"{text}\""));
@@ -1255,6 +1410,33 @@ fn each_key_keeps_its_bounds() {
                     refuse(setting, &wrong, "", "is empty or too long");
                 }
                 refuse_other_types(setting, &["a string"]);
+            }
+            Kind::Hidden { .. } => {
+                let (good, bad) = hidden(setting.key);
+                for text in good {
+                    accept(setting, &format!("{text:?}"));
+                }
+                for text in bad {
+                    refuse(setting, &format!("{text:?}"), "", "is not valid");
+                }
+                refuse_other_types(setting, &["a string"]);
+            }
+            Kind::List { most, .. } => {
+                let (good, bad) = entries(setting.key);
+                for text in &good {
+                    accept(setting, &format!("[{text:?}]"));
+                }
+                for text in bad {
+                    let what = format!("{text:?} is not valid");
+                    refuse(setting, &format!("[{:?}, {text:?}]", good[0]), "", &what);
+                }
+                let all = vec![format!("{:?}", good[0]); *most];
+                accept(setting, &format!("[{}]", all.join(", ")));
+                let more = [&all[..], &all[..1]].concat();
+                let what = format!("has {} entries", most + 1);
+                refuse(setting, &format!("[{}]", more.join(", ")), "", &what);
+                refuse(setting, "[1]", "", "found an integer in the array");
+                refuse_other_types(setting, &["an array"]);
             }
             Kind::Url { .. } => {
                 for good in ["http://box", "http://me:pw@[::1]:8080/x?y"] {
@@ -1428,7 +1610,7 @@ fn sections_of_the_wrong_kind() {
         errors("width = 640\nserver = 1\n"),
         [
             "camd.toml:1: width: unknown section; it is a key of [camera]",
-            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [[neighbour]], [limits]",
+            "camd.toml:2: server: unknown section; allowed: [camera], [call], [[user]], [[listener]], [[sink]], [[neighbour]], [limits]",
         ]
     );
 }
@@ -1492,7 +1674,7 @@ fn an_error_is_one_line() {
     assert_eq!(
         errors("\"a\\nb\" = 1\n"),
         [
-            "camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[listener]], [[sink]], [[neighbour]], [limits]"
+            "camd.toml:1: a?b: unknown section; allowed: [camera], [call], [[user]], [[listener]], [[sink]], [[neighbour]], [limits]"
         ]
     );
 }
@@ -2139,4 +2321,92 @@ fn the_pictures_of_all_adaptive_listeners_find_room() {
     let all: String = (1..=16).map(|n| listener(n) + "clients = 1\n").collect();
     good(&format!("[limits]\nframe_bytes = 2396745\n{all}"));
     good(&format!("{limits}{}", all.replace("true", "false")));
+}
+
+#[test]
+fn who_is_let_in() {
+    let user = "[[user]]\nname = \"anna\"\npassword = \"secret\"\n";
+    let http = "[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:1\"\n";
+    let raw = "[[listener]]\nprotocol = \"raw\"\nbind = \"127.0.0.1:2\"\n";
+    let call = "[[listener]]\nprotocol = \"call\"\nbind = \"127.0.0.1:3\"\n";
+    let access = |text: &str| -> Vec<_> {
+        let listeners = good(text).listeners;
+        listeners.iter().map(|listener| listener.access).collect()
+    };
+    use Access::{Open, Users};
+    assert_eq!(access(&format!("{http}{raw}{call}")), [Open; 3]);
+    assert_eq!(
+        access(&format!("{http}{raw}{call}{user}")),
+        [Users, Open, Users]
+    );
+    assert_eq!(access(user), [Users], "the listener of a file without any");
+    assert_eq!(access(""), [Open]);
+    let open = format!("{http}access = \"open\"\n{call}password = \"p\"\n{user}");
+    assert_eq!(access(&open), [Open, Open]);
+    let config =
+        good(&format!("{call}password = \"p\"\n{raw}{call}{user}").replacen(":3", ":4", 1));
+    let is_open: Vec<_> = config
+        .listeners
+        .iter()
+        .map(ListenerConfig::is_open)
+        .collect();
+    assert_eq!(is_open, [false, true, false]);
+
+    for (text, expected) in [
+        (
+            format!("{http}access = \"users\"\n"),
+            r#"camd.toml:4: listener.access: "users", and there is no [[user]]; allowed: add one (`camd passwd` helps), or "open""#,
+        ),
+        (
+            format!("{call}access = \"users\"\npassword = \"p\"\n{user}"),
+            r#"camd.toml:5: listener.password: access = "users" has a password for each user; allowed: one of the two"#,
+        ),
+        (
+            format!("{raw}access = \"users\"\n{user}"),
+            r#"camd.toml:4: listener.access: means nothing for protocol "raw"; allowed: with "http", "call" only"#,
+        ),
+        (
+            "[[listener]]\nprotocol = \"call\"\nbind = \"relay:box:1\"\naccess = \"open\"\n".to_owned(),
+            "camd.toml:4: listener.access: means nothing where camd does not listen; leave it out",
+        ),
+        (
+            "[[listener]]\nprotocol = \"http\"\nbind = \"unix:/s\"\nallow = [\"::1\"]\n".to_owned(),
+            "camd.toml:4: listener.allow: means nothing for a Unix socket, whose file says who may connect; leave it out",
+        ),
+        (
+            "[[user]]\nname = \"anna\"\n".to_owned(),
+            "camd.toml:1: user.password: missing; allowed: password, password_file, password_hash (as `camd passwd` prints it) or token",
+        ),
+        (
+            format!("{user}[[user]]\nname = \"Ann\u{430}\"\ntoken = \"0123456789abcdef\"\n"),
+            "camd.toml:5: user.name: \"Ann\u{430}\" looks like another user's; allowed: each once",
+        ),
+        (
+            format!("{user}may = []\n"),
+            r#"camd.toml:4: user.may: is empty; allowed: ["watch"], ["control"], ["watch", "control"]"#,
+        ),
+        (
+            format!(
+                "{user}password_hash = \"$pbkdf2-sha256$i=1000$AAAAAAAAAAA${}\"\n",
+                "A".repeat(43)
+            ),
+            "camd.toml:4: user.password_hash: there is a password, too; allowed: one of the two",
+        ),
+        (
+            format!("{user}password_file = \"/x\"\n"),
+            "camd.toml:4: user.password_file: there is a password, too; allowed: one of the two",
+        ),
+        (
+            "[[user]]\nname = \"a\"\ntoken = \"0123456789abcdef\"\n[[user]]\nname = \"b\"\ntoken = \"0123456789abcdef\"\n".to_owned(),
+            "camd.toml:6: user.token: is another user's; allowed: each once",
+        ),
+    ] {
+        assert_eq!(errors(&text), [expected], "{text}");
+    }
+    let all: String = (0..33)
+        .map(|i| user.replace("anna", &format!("u{i}")))
+        .collect();
+    let line = 32 * 3 + 1;
+    let expected = format!("camd.toml:{line}: user: too many sections; allowed: at most 32");
+    assert_eq!(errors(&all), [expected]);
 }

@@ -239,7 +239,8 @@ impl Appliance {
     /// A new connection that asks for this.
     fn ask(&mut self, path: &str) -> Wire {
         let wire = Wire::default();
-        wire.0.borrow_mut().0 = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes();
+        wire.0.borrow_mut().0 =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
         let now = self.now();
         let client = self
             .hub

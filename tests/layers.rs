@@ -396,7 +396,18 @@ fn protocol_modules() -> BTreeSet<String> {
             let name = path.file_stem().expect("a name").to_string_lossy();
             name.into_owned()
         })
-        .filter(|name| !["mod", "session", "name", "setup", "head_cache"].contains(&name.as_str()))
+        .filter(|name| {
+            ![
+                "mod",
+                "session",
+                "name",
+                "network",
+                "setup",
+                "user",
+                "head_cache",
+            ]
+            .contains(&name.as_str())
+        })
         .collect()
 }
 

@@ -668,7 +668,14 @@ impl Bench {
 
     fn shown(&self) -> serde_json::Value {
         let mut page = Vec::new();
-        pages::state(&self.hub.view(), &self.camera, self.now, &mut page).expect("a page");
+        pages::state(
+            &self.hub.view(),
+            &pages::Asker::trusted(),
+            &self.camera,
+            self.now,
+            &mut page,
+        )
+        .expect("a page");
         let state: serde_json::Value = serde_json::from_slice(&page).expect("JSON");
         state["camera"]["encoder"].clone()
     }
@@ -1007,7 +1014,7 @@ fn nobody_gets_an_old_picture() {
     assert!(!b.is_busy());
     // A snapshot is of now, not the last that the device has made.
     let browser = b.connect(1);
-    browser.0.borrow_mut().input = b"GET /snapshot HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    browser.0.borrow_mut().input = b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
     let ids: Vec<_> = b.hub.clients().map(|(id, _)| id).collect();
     b.hub.mark(ids[1], true, true);
     b.turn();

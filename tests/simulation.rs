@@ -452,8 +452,8 @@ impl Client {
             }
             (_, Kind::Pull) => self.send(b"new_request"),
             (_, Kind::Push | Kind::Raw) => self.send(b"hello from a python client"),
-            (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: sim\r\n\r\n"),
-            (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: sim\r\n\r\n"),
+            (_, Kind::Stream) => self.send(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (_, Kind::Snapshots) => self.send(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             (_, Kind::Caller) => self.log_in(),
         }
     }
@@ -722,7 +722,7 @@ impl Client {
             self.over |= head.contains("Connection: close");
         }
         if !self.over {
-            self.send(b"GET /snapshot.jpg?x HTTP/1.1\r\nHost: sim\r\n\r\n");
+            self.send(b"GET /snapshot.jpg?x HTTP/1.1\r\nHost: localhost\r\n\r\n");
         }
         true
     }
@@ -928,7 +928,7 @@ impl World {
         let is_local = peer.is_empty();
         let locals = |world: &World| {
             let slots = world.hub.clients().map(|(_, slot)| slot);
-            let places = slots.filter(|slot| !slot.refusal && slot.origin.is_local());
+            let places = slots.filter(|slot| !slot.refusal && slot.origin.is_here());
             places
                 .filter(|slot| slot.listener == listener || slot.kept == Some(Kept::Local))
                 .count()
@@ -1020,7 +1020,7 @@ impl World {
             kept.extend(beyond);
             for slot in places() {
                 match slot.kept {
-                    Some(Kept::Local) => assert!(slot.origin.is_local()),
+                    Some(Kept::Local) => assert!(slot.origin.is_here()),
                     Some(Kept::User) => {
                         assert!(slot.session().is_some_and(Protocol::is_logged_in));
                         continue;
@@ -1031,7 +1031,7 @@ impl World {
                 let same = places().filter(|other| other.origin == slot.origin);
                 let (own, share) = (same.filter(ordinary).count(), listener.config.share());
                 assert!(
-                    slot.origin.is_local() || own <= share,
+                    slot.origin.is_here() || own <= share,
                     "{} has {own} places at {index}, and may have {share}",
                     slot.origin
                 );

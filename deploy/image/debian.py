@@ -181,13 +181,12 @@ def fetch(packages, folder, note):
     return found
 
 
-def unpack(deb, folder, note):
+def unpack(deb, folder):
     """Unpacks a package, unless this very one is there already."""
     folder = Path(folder)
     done = folder.with_name(folder.name + ".done")
     if done.exists() and done.read_text() == deb.name:
         return folder
-    note(f"unpacking {deb.name}")
     done.unlink(missing_ok=True)
     subprocess.run(["rm", "-rf", folder], check=True)
     folder.mkdir(parents=True)

@@ -2,41 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use super::address::Address;
 use crate::limits::{ADDRESSES_COUNTED, CONNECTS_AT_ONCE, CONNECTS_PER_SECOND};
+use crate::measure::bucket::Buckets;
+use crate::system::household::Household;
 
 /// From one connection to the next, at the rate that is allowed.
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / CONNECTS_PER_SECOND as u64);
 
 /// One bucket for each address that has made connections lately.
-///
-/// It is kept as the time at which it will be empty (the virtual scheduling algorithm of ITU-T I.371, "GCRA").
-#[derive(Debug, Default)]
-pub struct Arrivals {
-    counted: heapless::Vec<(Address, Instant), ADDRESSES_COUNTED>,
+#[derive(Debug)]
+pub struct Arrivals(Buckets<Household, ADDRESSES_COUNTED>);
+
+impl Default for Arrivals {
+    /// None yet.
+    fn default() -> Self {
+        Arrivals(Buckets::new(CONNECTS_AT_ONCE, INTERVAL))
+    }
 }
 
 impl Arrivals {
     /// A connection comes. Whether it may. This machine's own always may.
-    pub fn allows(&mut self, address: Address, now: Instant) -> bool {
-        if address.is_local() {
-            return true;
-        }
-        let known = self.counted.iter_mut().find(|(of, _)| *of == address);
-        let Some((_, empty)) = known else {
-            let new = (address, now + INTERVAL);
-            if let Err(new) = self.counted.push(new) {
-                let quietest = self.counted.iter_mut().min_by_key(|(_, empty)| *empty);
-                *quietest.expect("it is full") = new;
-            }
-            return true;
-        };
-        let next = (*empty).max(now) + INTERVAL;
-        if next > now + INTERVAL * CONNECTS_AT_ONCE {
-            return false;
-        }
-        *empty = next;
-        true
+    pub fn allows(&mut self, address: Household, now: Instant) -> bool {
+        address.is_here() || self.0.take(address, now)
     }
 }
 
@@ -44,8 +31,8 @@ impl Arrivals {
 mod tests {
     use super::*;
 
-    fn address(n: u32) -> Address {
-        Address::V4(std::net::Ipv4Addr::from_bits(n))
+    fn address(n: u32) -> Household {
+        Household::V4(std::net::Ipv4Addr::from_bits(n))
     }
 
     #[test]
@@ -62,7 +49,7 @@ mod tests {
             allowed(address(1), now + 60 * second, 1000),
             CONNECTS_AT_ONCE
         );
-        assert_eq!(allowed(Address::Local, now, 10_000), 10_000);
+        assert_eq!(allowed(Household::Here, now, 10_000), 10_000);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What the records of call clients lead to: who is let in, who hears what, and who sees whom.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use log::{Level, debug, info};
 
+use super::door::{Answer, Door, Plain, Shown};
 use super::link::Stream;
 use super::places::{Asker, Found};
 use super::slot::Slot;
-use super::switchboard::{BUSY, Client, Effect, Route, Switchboard};
+use super::switchboard::{BUSY, Client, Effect, Route, Switchboard, Taken};
 use super::table::Table;
 use super::texts::Texts;
 use crate::config::{Config, ListenerConfig, Secret};
@@ -17,6 +19,8 @@ use crate::picture::frame::FrameMeta;
 use crate::protocol::Protocol;
 use crate::protocol::call::{self, Connection, Kind, Name, note};
 use crate::protocol::session::{CloseReason, NoRoom, Violation};
+use crate::protocol::user::{Access, User, Verdict};
+use crate::system::household::Household;
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 
@@ -33,14 +37,15 @@ impl Calls {
     /// Takes all memory that calls will need.
     pub fn new(config: &Config) -> Self {
         Calls {
-            switchboard: Switchboard::new(&config.listeners),
+            switchboard: Switchboard::new(&config.listeners, &config.users),
             texts: Texts::new(config),
         }
     }
 
     /// Takes over a changed configuration. Calls go on.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.switchboard.reconfigure(&config.listeners);
+        self.switchboard
+            .reconfigure(&config.listeners, &config.users);
         self.texts = Texts::new(config);
     }
 
@@ -140,10 +145,11 @@ impl Calls {
         slot.tell(&login);
     }
 
-    /// Acts on the record that a slot's session has referred, and takes it away.
+    /// Acts on the record that a slot's session has referred, and takes it away, unless the door still looks at it.
     pub fn act<S: Stream>(
         &mut self,
         table: &mut Table<S>,
+        door: &mut Door,
         index: usize,
         now: Instant,
     ) -> Result<(), CloseReason> {
@@ -152,15 +158,19 @@ impl Calls {
         if listener.is_user() {
             act_as_user(table, index)?;
         } else {
-            self.act_as_relay(table, index, now)?;
+            self.act_as_relay(table, door, index, now)?;
         }
-        table.slot_mut(index).consume(used);
+        let slot = table.slot_mut(index);
+        if !connection(slot, |call| call.is_looked_at()) {
+            slot.consume(used);
+        }
         Ok(())
     }
 
     fn act_as_relay<S: Stream>(
         &mut self,
         table: &mut Table<S>,
+        door: &mut Door,
         index: usize,
         now: Instant,
     ) -> Result<(), CloseReason> {
@@ -175,12 +185,15 @@ impl Calls {
             Some(name) if *name != sender => return Err(Violation::ForeignSender.into()),
             Some(_) => {}
             None => {
-                let wrong = match &listener.config.password {
-                    Some(_) if kind != Kind::Login => return Err(Violation::NotLoggedIn.into()),
-                    Some(password) => !password.is(&record.password()),
-                    None => false,
+                let needs_login =
+                    listener.config.access == Access::Users || listener.config.password.is_some();
+                if needs_login && kind != Kind::Login {
+                    return Err(Violation::NotLoggedIn.into());
+                }
+                let Some(proof) = prove(table, door, index, &sender, now) else {
+                    return Ok(());
                 };
-                if !self.log_in(table, index, &sender, wrong, now) {
+                if !self.log_in(table, index, &sender, proof, now) {
                     return Ok(());
                 }
             }
@@ -229,37 +242,44 @@ impl Calls {
         table: &mut Table<S>,
         index: usize,
         name: &Name,
-        wrong_password: bool,
+        proof: Proof,
         now: Instant,
     ) -> bool {
-        let (slot, listener) = table.with_listener(index);
-        let logged_in = listener.config.password.is_some();
+        let slot = table.slot(index);
         let number = u8::try_from(slot.listener).expect("limits has few listeners");
-        let reason = if wrong_password {
-            "wrong password"
-        } else {
-            match self.switchboard.log_in(number, client(index), name) {
-                Ok(()) => {
-                    let stands = slot.refusal;
-                    if stands && !self.seat_as(table, index, logged_in, now) {
-                        self.switchboard
-                            .leave(client(index), |effect| happen(table, effect));
-                        return false;
+        let reason = match (proof, name.flaw()) {
+            (Proof::Lacks(reason), _) => reason,
+            (_, Some(flaw)) => flaw,
+            (proof, None) => {
+                let (logged_in, user) = match proof {
+                    Proof::User(user) => (true, Some(user)),
+                    Proof::Password => (true, None),
+                    Proof::Nothing | Proof::Lacks(_) => (false, None),
+                };
+                let board = &mut self.switchboard;
+                match board.log_in(number, client(index), name, user.is_some()) {
+                    Ok(()) => {
+                        let stands = slot.refusal;
+                        if stands && !self.seat_as(table, index, logged_in, now) {
+                            self.switchboard
+                                .leave(client(index), |effect| happen(table, effect));
+                            return false;
+                        }
+                        let (slot, listener) = table.with_listener(index);
+                        let address = &listener.address;
+                        debug!("{address}: {name} is there, from {}", slot.peer);
+                        connection(slot, |call| call.set_user(name, logged_in, user));
+                        return true;
                     }
-                    let (slot, listener) = table.with_listener(index);
-                    let address = &listener.address;
-                    debug!("{address}: {name} is there, from {}", slot.peer);
-                    connection(slot, |call| call.set_user(name, logged_in));
-                    return true;
-                }
-                Err(holder) => {
-                    // It may have lost its power, and want to come again.
-                    if let Some(holder) = holder.map(usize::from)
-                        && let Some(stream) = table.slot_mut(holder).stream()
-                    {
-                        stream.probe();
+                    Err(Taken::By(holder)) => {
+                        // It may have lost its power, and want to come again.
+                        if let Some(stream) = table.slot_mut(holder.into()).stream() {
+                            stream.probe();
+                        }
+                        "this name is in use"
                     }
-                    "this name is in use"
+                    Err(Taken::ByCamera) => "this name is in use",
+                    Err(Taken::ByUser) => "this name is a user's",
                 }
             }
         };
@@ -287,6 +307,68 @@ impl Calls {
     }
 }
 
+/// What somebody who logs in has shown.
+enum Proof {
+    /// Nothing is asked for.
+    Nothing,
+    /// The password of the listener.
+    Password,
+    /// That of this user.
+    User(Rc<User>),
+    /// Not what is asked for; says what is to be told.
+    Lacks(&'static str),
+}
+
+/// Looks at what the LOGIN in a slot's input shows. `None`: the door has to look at it for longer.
+fn prove<S: Stream>(
+    table: &mut Table<S>,
+    door: &mut Door,
+    index: usize,
+    name: &Name,
+    now: Instant,
+) -> Option<Proof> {
+    const WRONG: Proof = Proof::Lacks("wrong password");
+    const LATER: Proof =
+        Proof::Lacks("too many wrong passwords from this address; try again later");
+    let id = table.id(index);
+    let (slot, listener) = table.with_listener(index);
+    let place = Household::of(slot.address());
+    let password = Connection::record(slot.input()).password();
+    if let Some(own) = &listener.config.password {
+        return Some(match door.ask_for(own, &password, place, now) {
+            Plain::Right => Proof::Password,
+            Plain::Wrong => WRONG,
+            Plain::Later(_) => LATER,
+        });
+    }
+    if listener.config.access == Access::Open {
+        return Some(Proof::Nothing);
+    }
+    let verdict = match connection(slot, Connection::take_verdict) {
+        Some(verdict) => verdict,
+        None => {
+            let shown = Shown::Password {
+                name: name.as_str(),
+                password: &password,
+            };
+            match door.ask(shown, place, id, now) {
+                Answer::Verdict(verdict) => verdict,
+                Answer::Later => {
+                    connection(slot, Connection::wait_for_verdict);
+                    return None;
+                }
+            }
+        }
+    };
+    Some(match verdict {
+        Verdict::In(user) if user.may.watch => Proof::User(user),
+        Verdict::In(_) => Proof::Lacks("this user has no \"watch\" in may"),
+        Verdict::Nobody => WRONG,
+        Verdict::Later(_) => LATER,
+        Verdict::Busy => Proof::Lacks("too many passwords to look at; try again later"),
+    })
+}
+
 /// Acts on a record from the relay where the camera is a user.
 fn act_as_user<S: Stream>(table: &mut Table<S>, index: usize) -> Result<(), CloseReason> {
     let (slot, listener) = table.with_listener(index);
@@ -301,7 +383,7 @@ fn act_as_user<S: Stream>(table: &mut Table<S>, index: usize) -> Result<(), Clos
         Kind::LoginOk if slot.user().is_none() => {
             info!("{}: logged in as {user}", listener.address);
             listener.ended = None;
-            connection(slot, |call| call.set_user(user, true));
+            connection(slot, |call| call.set_user(user, true, None));
         }
         Kind::LoginRefused => return Err(CloseReason::Refused(record.reason())),
         Kind::Request => {

@@ -3,13 +3,15 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::calls::Calls;
 use super::config_errors::ConfigErrors;
+use super::door::{Answer, Door, Shown};
 use super::link::Stream;
 use super::listener::Listener;
-use super::pages::{self, View};
+use super::pages::{self, Asker, View};
 use super::places::Spare;
 use super::slot::{Peer, Slot, Turn};
 use super::subscription::Kind;
@@ -23,10 +25,13 @@ use crate::limits::{NEXT_SOON, PAGE, SLOTS};
 use crate::measure::times::first;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
+use crate::protocol::http::Claim;
 use crate::protocol::session::{CloseReason, Form, State};
+use crate::protocol::user::Verdict;
 use crate::sink::Sinks;
 use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
+use crate::system::household::Household;
 use crate::tls::identity::Identity;
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
@@ -39,9 +44,11 @@ pub struct Hub<S> {
     renditions: Renditions,
     sinks: Sinks,
     calls: Calls,
+    door: Door,
     page: FrameBuf,
     started: Instant,
     config_errors: ConfigErrors,
+    board: Option<PathBuf>,
     neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
@@ -70,9 +77,11 @@ impl<S: Stream> Hub<S> {
             renditions: Renditions::new(config, nodes, clock),
             sinks: Sinks::new(config, now),
             calls: Calls::new(config),
+            door: Door::new(config, clock),
             page: FrameBuf::new(PAGE),
             started: now,
             config_errors: ConfigErrors::default(),
+            board: None,
             neighbours: config.neighbours.clone(),
             sent_away: None,
             came: [None; 2],
@@ -97,7 +106,7 @@ impl<S: Stream> Hub<S> {
 
     /// Where a listener really listens, once that is known.
     pub fn set_address(&mut self, listener: usize, address: String) {
-        self.table.listeners[listener].address = address;
+        self.table.listeners[listener].set_address(address);
     }
 
     /// Who camd is on a listener; `None`: nothing is encrypted there.
@@ -107,8 +116,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Takes over what may change while clients are connected: everything but the number, protocol, address and user of
-    /// the listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps, allow_origin
-    /// and set_controls under which they came.
+    /// the listeners, and `frame_bytes`, which the caller has seen to be the same. Connections keep the max_fps under which
+    /// they came. Those of users that are none any more end.
     pub fn reconfigure(&mut self, config: &Config, now: Instant) {
         assert_eq!(
             self.limits.frame_bytes, config.limits.frame_bytes,
@@ -120,13 +129,45 @@ impl<S: Stream> Hub<S> {
         self.renditions.reconfigure(config);
         self.sinks.reconfigure(config, now);
         self.calls.reconfigure(config);
+        self.door.reconfigure(config);
+        for index in 0..self.table.used() {
+            if !self.stays(index) {
+                self.close(index, CloseReason::LoggedOut);
+            }
+        }
         // Those who wait for the device's contexts of before wait for nothing.
         self.table.mark_waiting();
+    }
+
+    /// Lets a client hear of a changed configuration. Whether it may still have what it gets.
+    fn stays(&mut self, index: usize) -> bool {
+        let (slot, listener) = self.table.with_listener(index);
+        if slot.is_free() {
+            return true;
+        }
+        slot.with_session(|session| match session {
+            Protocol::Http(http) => {
+                http.set_policy(listener.policy());
+                http.stays(|user| self.door.has(user))
+            }
+            Protocol::Call(call) => call.stays(listener.config.access, |user| self.door.has(user)),
+            _ => true,
+        })
+    }
+
+    /// A client has connected from where none may.
+    pub fn turn_off(&mut self, listener: usize, peer: &Peer) {
+        self.table.listeners[listener].turn_off(peer);
     }
 
     /// What is wrong with the configuration that should be in force, for the pages.
     pub fn set_config_errors(&mut self, errors: &[ConfigError]) {
         self.config_errors = ConfigErrors::new(errors);
+    }
+
+    /// Where the box around camd says how it is, for the pages.
+    pub fn set_board(&mut self, file: Option<PathBuf>) {
+        self.board = file;
     }
 
     /// The listeners, in the order of the configuration.
@@ -348,9 +389,63 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.sinks.turn(camera, &mut self.renditions, now);
+        self.judge(now);
         self.renditions.dispatch(camera.newest().as_ref(), now);
         // Some gave way to others, or were told something by those behind them.
-        self.table.is_any_marked()
+        self.table.is_any_marked() || self.door.is_busy()
+    }
+
+    /// Lets the door look on at passwords, and tells those who wait for what has come of it.
+    fn judge(&mut self, now: Instant) {
+        let Some(judged) = self.door.turn(now) else {
+            return;
+        };
+        for (place, client) in judged.clients.iter().enumerate() {
+            let Some(slot) = self.table.find(*client) else {
+                continue;
+            };
+            slot.with_session(|session| match session {
+                Protocol::Http(http) => http.judge(judged.verdict.clone()),
+                Protocol::Call(call) => call.judge(judged.verdict.clone()),
+                other => unreachable!("{other:?} shows nothing"),
+            });
+            let index = usize::from(client.index);
+            let is_http = matches!(slot.session(), Some(Protocol::Http(_)));
+            // Those of calls are counted where they are told.
+            if judged.is_wrong && place == 0 && is_http {
+                let (slot, listener) = self.table.with_listener(index);
+                listener.deny(&slot.peer);
+            }
+            self.table.mark(index);
+        }
+    }
+
+    /// A request shows something to be let in.
+    fn ask(&mut self, index: usize, claim: &Claim, now: Instant) {
+        let client = self.table.id(index);
+        let (slot, listener) = self.table.with_listener(index);
+        let place = match slot.session() {
+            Some(Protocol::Http(http)) => Household::of(http.client()),
+            other => unreachable!("{other:?} shows nothing"),
+        };
+        let shown = match claim {
+            Claim::Password { user, password } => Shown::Password {
+                name: user,
+                password,
+            },
+            Claim::Token(token) => Shown::Token(token),
+        };
+        let Answer::Verdict(verdict) = self.door.ask(shown, place, client, now) else {
+            return;
+        };
+        if verdict == Verdict::Nobody {
+            listener.deny(&slot.peer);
+        }
+        slot.with_session(|session| {
+            if let Protocol::Http(http) = session {
+                http.judge(verdict);
+            }
+        });
     }
 
     /// Advances a client, in so many steps at most. True if it refers something that is to be acted on.
@@ -487,14 +582,21 @@ impl<S: Stream> Hub<S> {
         camera: &mut Camera<C>,
     ) -> Result<(), CloseReason> {
         match self.table.slot(index).session() {
-            Some(Protocol::Call(_)) => return self.calls.act(&mut self.table, index, now),
+            Some(Protocol::Call(_)) => {
+                return self.calls.act(&mut self.table, &mut self.door, index, now);
+            }
             Some(Protocol::Http(_)) => {}
             other => unreachable!("{other:?} refers nothing"),
         }
+        if let Some(claim) = pages::claim(&mut self.table, index) {
+            self.ask(index, &claim, now);
+            return Ok(());
+        }
         let request = pages::request(&mut self.table, index);
+        let asker = Asker::of(&self.table, index);
         // The page is written while all slots can be seen, and then copied to the one that asked.
         let mut page = std::mem::replace(&mut self.page, FrameBuf::new(0));
-        let what = pages::write(&self.view(), request, camera, now, &mut page);
+        let what = pages::write(&self.view(), request, &asker, camera, now, &mut page);
         pages::reply(&mut self.table, index, what, &page);
         self.page = page;
         Ok(())
@@ -508,6 +610,7 @@ impl<S: Stream> Hub<S> {
             renditions: &self.renditions,
             sinks: &self.sinks,
             config_errors: &self.config_errors,
+            board: self.board.as_deref(),
             neighbours: &self.neighbours,
             started: self.started,
         }

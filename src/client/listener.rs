@@ -1,5 +1,6 @@
 //! A listener, as far as its clients are concerned.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use log::{Level, info};
@@ -10,11 +11,13 @@ use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
 use crate::limits::CONNECTS_PER_SECOND;
 use crate::picture::frame::Frame;
-use crate::protocol::Protocol;
 use crate::protocol::session::{CloseReason, NoRoom};
 use crate::protocol::setup::{Policy, Setup};
+use crate::protocol::user::Access;
+use crate::protocol::{Protocol, ProtocolKind};
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
+use crate::system::names::own_names;
 
 /// A listener as far as its clients are concerned.
 #[derive(Debug)]
@@ -42,8 +45,10 @@ pub struct Listener {
     pub violations: u64,
     /// Connections whose peer did not take in time what it was to get.
     pub given_up: u64,
-    /// call: logins that were refused.
+    /// Logins that were refused.
     pub not_let_in: u64,
+    /// Connections from where none may come.
+    pub not_allowed: u64,
     /// Pictures that were sent whole over connections that have ended.
     pub past_frames: u64,
     /// As `past_frames`: pictures of the camera between those that clients took, and bytes sent.
@@ -66,7 +71,7 @@ impl Listener {
             fingerprint: None,
             profile,
             goal: goal(config, &profile),
-            setup: setup(config),
+            setup: setup(config, ""),
             refused: 0,
             refused_share: 0,
             too_fast: 0,
@@ -74,6 +79,7 @@ impl Listener {
             violations: 0,
             given_up: 0,
             not_let_in: 0,
+            not_allowed: 0,
             past_frames: 0,
             past_skipped: 0,
             past_bytes: 0,
@@ -87,8 +93,48 @@ impl Listener {
         self.config = config.clone();
         self.profile = Profile::of(config);
         self.goal = goal(config, &self.profile);
-        self.setup = setup(config);
+        self.setup = setup(config, &self.address);
         self.told_unstamped = false;
+    }
+
+    /// Where it really listens, once that is known.
+    pub fn set_address(&mut self, address: String) {
+        self.setup = setup(&self.config, &address);
+        self.address = address;
+    }
+
+    /// What its requests may do.
+    pub fn policy(&self) -> &Rc<Policy> {
+        &self.setup.policy
+    }
+
+    /// Whether strangers see the camera here, and nobody has to show anything.
+    pub fn is_exposed(&self) -> bool {
+        self.config.is_open() && !self.setup.policy.is_local
+    }
+
+    /// Counts a client from where none may connect, and says so.
+    pub fn turn_off(&mut self, peer: &Peer) {
+        self.not_allowed += 1;
+        let address = &self.address;
+        say_of_peer(
+            Level::Info,
+            Incident::NotAllowed,
+            peer,
+            format_args!("{address}: {peer} is not in allow, and not let in"),
+        );
+    }
+
+    /// Counts a login that was none, and says so.
+    pub fn deny(&mut self, peer: &Peer) {
+        self.not_let_in += 1;
+        let address = &self.address;
+        say_of_peer(
+            Level::Info,
+            Incident::NotLetIn,
+            peer,
+            format_args!("{address}: wrong password or token from {peer}"),
+        );
     }
 
     /// Whether its clients, on whichever rung, can get this.
@@ -172,11 +218,33 @@ fn goal(listener: &ListenerConfig, profile: &Profile) -> Option<Goal> {
     })
 }
 
-fn setup(listener: &ListenerConfig) -> Setup {
+/// Whether only this machine can connect.
+fn is_local(listener: &ListenerConfig, address: &str) -> bool {
+    // A supervisor may have opened another socket than the configuration has.
+    match (address.parse::<SocketAddr>(), &listener.bind) {
+        (Ok(address), _) => address.ip().to_canonical().is_loopback(),
+        _ if address.starts_with("unix:") => true,
+        (_, Bind::Tcp(address)) => address.ip().to_canonical().is_loopback(),
+        (_, Bind::Unix(_) | Bind::Relay(_)) => true,
+    }
+}
+
+fn setup(listener: &ListenerConfig, address: &str) -> Setup {
+    let is_local = is_local(listener, address);
+    let names = match listener.protocol {
+        ProtocolKind::Http => listener.hosts.iter().cloned().chain(own_names()).collect(),
+        _ => Vec::new(),
+    };
     Setup {
         policy: Rc::new(Policy {
+            access: listener.access,
+            is_local,
+            names,
+            trusted_proxies: listener.trusted_proxies.clone(),
+            embed: listener.embed,
             allow_origin: listener.allow_origin.clone(),
-            set_controls: listener.set_controls,
+            // Nobody is known there, and everybody may come.
+            set_controls: listener.set_controls && (listener.access == Access::Users || is_local),
             base_path: listener.base_path.trim_matches('/').to_owned(),
         }),
         heads: Rc::default(),

@@ -8,20 +8,21 @@
 //! | [`subscription`] | which pictures a client is to get, and which it got |
 //! | [`adapt`] | which level of quality a client's link can carry |
 //! | [`listener`] | a listener, as far as its clients are concerned |
-//! | [`address`] | which clients share places as one address |
 //! | [`arrivals`] | how fast addresses make connections |
 //! | [`places`] | who gets a place, and who gives way where there is none |
 //! | [`table`] | all slots: who is let in, who has something to do, and the end |
-//! | [`pages`] | what http requests for anything but pictures are answered, with `config_errors` as they are shown there |
+//! | [`door`] | who is let in: passwords, tokens, and how often somebody may guess |
+//! | [`pages`] | what http requests for anything but pictures are answered, with `config_errors` and the `board` as they are shown there |
 //! | `calls` | what the records of call clients lead to, with the [`switchboard`] and the `texts` |
 //! | [`hub`] | hands each new picture to those who wait for one, and lets the others act |
 
 pub mod adapt;
-pub mod address;
 pub mod arrivals;
+mod board;
 mod calls;
 mod config_errors;
 pub mod delivery;
+pub mod door;
 pub mod hub;
 pub mod link;
 pub mod listener;

@@ -1,16 +1,19 @@
 //! What `/`, `/state`, `/metrics` and `/controls` say. Written into a fixed buffer, without allocation.
 
 use std::io::{self, Write};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::warn;
 use serde::{Serialize, Serializer};
 
+use super::board::{Board, Buffer};
 use super::calls::Calls;
 use super::config_errors::ConfigErrors;
 use super::link::Stream;
 use super::switchboard::Party;
-use super::table::Table;
+use super::table::{ClientId, Table};
 use crate::config::NeighbourConfig;
 use crate::encode::cell::Losses;
 use crate::encode::renditions::Renditions;
@@ -19,8 +22,9 @@ use crate::measure::times::{Phase, Times};
 use crate::picture::frame::{FrameBuf, PixelFormat};
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
-use crate::protocol::http::{self, Call as Request, Route, Status};
+use crate::protocol::http::{self, Call as Request, Claim, Route, Status};
 use crate::protocol::name::Name;
+use crate::protocol::user::{Access, User};
 use crate::sink::{Entry, Sinks};
 use crate::source::camera::{Camera, Condition, Cropping};
 use crate::source::{ControlError, Source};
@@ -42,6 +46,8 @@ pub struct View<'a, S> {
     pub sinks: &'a Sinks,
     /// What is wrong with the configuration file.
     pub config_errors: &'a ConfigErrors,
+    /// Where the box around camd says how it is.
+    pub board: Option<&'a Path>,
     /// Pages to link to.
     pub neighbours: &'a [NeighbourConfig],
     /// When camd began to serve.
@@ -58,6 +64,59 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
         other => unreachable!("{other:?} has no pages"),
     });
     call.expect("it has referred one")
+}
+
+/// What the session of a slot has to show, if it is to be let in before it is answered.
+pub(super) fn claim<S: Stream>(table: &mut Table<S>, index: usize) -> Option<Box<Claim>> {
+    table.slot_mut(index).with_session(|session| match session {
+        Protocol::Http(http) => http.take_claim(),
+        _ => None,
+    })
+}
+
+/// Who asks, as far as that changes what is told.
+pub struct Asker {
+    /// The connection, if it is one.
+    id: Option<ClientId>,
+    user: Option<Rc<User>>,
+    /// Is told of others, and what is wrong.
+    is_trusted: bool,
+    /// Nobody has to log in there.
+    is_open: bool,
+    /// POST `/controls` is for it.
+    sets_controls: bool,
+}
+
+impl Asker {
+    /// Who knows everything.
+    pub fn trusted() -> Asker {
+        Asker {
+            id: None,
+            user: None,
+            is_trusted: true,
+            is_open: true,
+            sets_controls: true,
+        }
+    }
+
+    /// Who has sent the request that the session of a slot has referred.
+    pub(super) fn of<S: Stream>(table: &Table<S>, index: usize) -> Asker {
+        let id = Some(table.id(index));
+        match table.slot(index).session() {
+            Some(Protocol::Http(http)) => {
+                let user = http.asker().cloned();
+                let may = user.as_ref().is_none_or(|user| user.may.control);
+                Asker {
+                    id,
+                    is_trusted: http.is_trusted(),
+                    is_open: http.policy.access == Access::Open,
+                    sets_controls: http.policy.set_controls && may,
+                    user,
+                }
+            }
+            other => unreachable!("{other:?} has no pages"),
+        }
+    }
 }
 
 /// Sends a page that was written to the client that asked for it.
@@ -77,15 +136,18 @@ pub(super) fn reply<S: Stream>(
 pub(super) fn write<S: Stream, C: Source>(
     view: &View<'_, S>,
     call: Request,
+    asker: &Asker,
     camera: &mut Camera<C>,
     now: Instant,
     page: &mut FrameBuf,
 ) -> (Status, &'static str) {
     page.clear();
     let (status, content_type, written) = match call {
-        Request::Get(Route::State | Route::StateOnce) => {
-            (Status::Ok, http::JSON, state(view, camera, now, page))
-        }
+        Request::Get(Route::State | Route::StateOnce) => (
+            Status::Ok,
+            http::JSON,
+            state(view, asker, camera, now, page),
+        ),
         Request::Get(Route::Metrics) => {
             (Status::Ok, http::METRICS, metrics(view, camera, now, page))
         }
@@ -95,6 +157,12 @@ pub(super) fn write<S: Stream, C: Source>(
                 Status::ServiceUnavailable,
                 http::TEXT,
                 page.write_all(b"no picture yet\n"),
+            ),
+            // Why is for those who are let in.
+            Condition::Fault if !asker.is_open => (
+                Status::ServiceUnavailable,
+                http::TEXT,
+                page.write_all(b"no picture\n"),
             ),
             Condition::Fault => (
                 Status::ServiceUnavailable,
@@ -155,8 +223,12 @@ where
     name: &'a str,
     version: &'static str,
     uptime_s: u64,
+    you: You<'a>,
     /// What is wrong with the configuration that should be in force; another one is.
     config_errors: &'a [String],
+    /// What the box around camd says about itself; null where there is none.
+    #[serde(rename = "box")]
+    board: Option<Board<'a>>,
     camera: CameraState<'a>,
     /// The processes that decode and encode pictures; null where camd does that itself.
     cells: Option<CellsState>,
@@ -182,6 +254,15 @@ struct CellsState {
     ready: usize,
     /// Lost since the start, by the reason.
     lost: Losses,
+}
+
+/// Who asks.
+#[derive(Serialize)]
+struct You<'a> {
+    /// The name of the user; null where nobody has to log in.
+    user: Option<&'a str>,
+    /// May change the camera's controls.
+    sets_controls: bool,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -214,6 +295,8 @@ struct CameraState<'a> {
     frames: u64,
     dropped: u64,
     bad: u64,
+    /// JPEGs that were not decoded: of too many pixels, or when they had taken too much time.
+    refused: u64,
     reopens: u64,
     /// Since the newest picture came in.
     age_ms: Option<u64>,
@@ -254,6 +337,8 @@ struct Listener<'a> {
     /// Those that have none, and have not asked for one yet, or are being told that there is none.
     standing: usize,
     limit: usize,
+    /// Strangers can connect, and see the camera without a login.
+    exposed: bool,
     limit_per_address: usize,
     adaptive: bool,
     frames: u64,
@@ -309,8 +394,9 @@ impl Milliseconds {
 struct Client<'a> {
     /// Slot and generation: tells two connections in one slot apart.
     id: (u16, u16),
-    peer: &'a str,
-    /// call: its name among the users, once it has said that; else null.
+    /// Null where it is not for the asker to know; so is `user`.
+    peer: Option<&'a str>,
+    /// The name with which it has logged in; call: its name among the users, once it has said that; else null.
     user: Option<&'a str>,
     /// call: those that it is in, or that ring. Where camd is a user of a relay: those who see its camera there.
     calls: usize,
@@ -377,6 +463,7 @@ fn ms(since: Option<Instant>, now: Instant) -> Option<u64> {
 /// `/state`: JSON.
 pub fn state<S: Stream, C: Source>(
     view: &View<'_, S>,
+    asker: &Asker,
     camera: &Camera<C>,
     now: Instant,
     page: &mut impl Write,
@@ -384,13 +471,19 @@ pub fn state<S: Stream, C: Source>(
     let (settings, counters) = (camera.settings(), camera.counters());
     let configured = view.renditions.all().iter().map(|it| (false, it));
     let profiles = configured.chain(view.renditions.asked().map(|it| (true, it)));
+    let mut buffer = Buffer::new();
     // Those that stand come and go, and strangers can bring about many of them: they are counted.
     let seated = view.table.clients().filter(|(_, slot)| !slot.refusal);
     let state = State {
         name: &settings.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: now.saturating_duration_since(view.started).as_secs(),
+        you: You {
+            user: asker.user.as_ref().map(|user| user.name.as_str()),
+            sets_controls: asker.sets_controls,
+        },
         config_errors: view.config_errors.shown(),
+        board: view.board.and_then(|path| buffer.read(path)),
         cells: view
             .renditions
             .cells()
@@ -414,6 +507,7 @@ pub fn state<S: Stream, C: Source>(
             frames: counters.frames,
             dropped: counters.dropped,
             bad: counters.bad + view.renditions.failed,
+            refused: view.renditions.refused(),
             reopens: counters.reopens,
             age_ms: ms(camera.captured(), now),
         },
@@ -429,6 +523,7 @@ pub fn state<S: Stream, C: Source>(
                 clients: view.table.connected(index),
                 standing: view.table.standing(index),
                 limit: listener.config.clients,
+                exposed: listener.is_exposed(),
                 limit_per_address: listener.config.share(),
                 adaptive: listener.config.adaptive,
                 frames: view.table.frames_sent(index),
@@ -458,10 +553,11 @@ pub fn state<S: Stream, C: Source>(
         }),
         clients: seated.map(|(id, slot)| {
             let listener = &view.table.listeners[slot.listener];
+            let is_shown = asker.is_trusted || asker.id == Some(id);
             Client {
                 id: (id.index, id.generation),
-                peer: &slot.peer,
-                user: slot.user().map(Name::as_str),
+                peer: Some(slot.peer.as_str()).filter(|_| is_shown),
+                user: slot.user().map(Name::as_str).filter(|_| is_shown),
                 calls: match slot.session() {
                     Some(Protocol::Call(call)) if call.partners().is_some() => {
                         call.partners().map_or(0, Partners::len)
@@ -651,6 +747,13 @@ fn metrics<S: Stream, C: Source>(
         "counter",
         "Damaged or oversized pictures.",
         bad,
+    )?;
+    metric(
+        page,
+        "camd_camera_refused_total",
+        "counter",
+        "JPEGs not decoded: too many pixels, or too much time.",
+        view.renditions.refused(),
     )?;
     metric(
         page,
@@ -919,6 +1022,8 @@ mod tests {
             };
             crate::limits::MAX_NEIGHBOURS
         ];
+        // Of each byte JSON makes two.
+        let board = Board::fullest();
         let longest = || {
             Some(Milliseconds {
                 mean: f64::from(u32::MAX) / 1000.0,
@@ -929,7 +1034,12 @@ mod tests {
             name: &name,
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: u64::MAX,
+            you: You {
+                user: Some(&user),
+                sets_controls: false,
+            },
             config_errors: &errors,
+            board: Some(board),
             cells: Some(CellsState {
                 number: usize::MAX,
                 ready: usize::MAX,
@@ -961,6 +1071,7 @@ mod tests {
                 frames: u64::MAX,
                 dropped: u64::MAX,
                 bad: u64::MAX,
+                refused: u64::MAX,
                 reopens: u64::MAX,
                 age_ms: Some(u64::MAX),
             },
@@ -971,6 +1082,7 @@ mod tests {
                 clients: PLACES,
                 standing: REFUSAL_SLOTS,
                 limit: MAX_CLIENTS,
+                exposed: false,
                 limit_per_address: MAX_CLIENTS,
                 adaptive: false,
                 frames: u64::MAX,
@@ -994,7 +1106,7 @@ mod tests {
             }),
             clients: (0..PLACES).map(|index| Client {
                 id: (index as u16, u16::MAX),
-                peer: &peer,
+                peer: Some(&peer),
                 user: Some(&user),
                 calls: MAX_CLIENTS,
                 protocol: "push",

@@ -16,12 +16,12 @@
 
 use std::time::Instant;
 
-use super::address::Address;
 use super::link::Stream;
 use super::listener::Listener;
 use super::slot::{Kept, Slot};
 use crate::limits::{FIRST_WORD, IDLE_GRACE};
 use crate::protocol::session::NoRoom;
+use crate::system::household::Household;
 
 /// A client without a place, as far as that matters for getting one.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct Asker {
     /// Where it has connected.
     pub listener: usize,
     /// From where.
-    pub address: Address,
+    pub address: Household,
     /// It has logged in.
     pub is_user: bool,
     /// It asks for what takes a place. If not, it has only connected.
@@ -58,9 +58,9 @@ pub fn find<S: Stream>(
     let listener = &listeners[asker.listener];
     let of_listener = |slot: &&Slot<S>| is_place(slot) && slot.listener == asker.listener;
     let taken = || slots.iter().filter(of_listener);
-    let crowd = |address: Address| taken().filter(|slot| slot.origin == address).count();
+    let crowd = |address: Household| taken().filter(|slot| slot.origin == address).count();
     let own = crowd(asker.address);
-    let is_local = asker.address.is_local();
+    let is_local = asker.address.is_here();
     let has_share = !is_local && own >= listener.config.share();
     let free = slots
         .iter()
@@ -126,14 +126,14 @@ pub fn find<S: Stream>(
 /// others; of the address with the most; that has had its last words, or else has said nothing; the oldest.
 pub fn last_standing<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
     let standing = || slots.iter().filter(|slot| slot.refusal && !slot.is_free());
-    let crowd = |address: Address| standing().filter(|slot| slot.origin == address).count();
+    let crowd = |address: Household| standing().filter(|slot| slot.origin == address).count();
     let all = slots.iter().enumerate();
     let all = all.filter(|(_, slot)| slot.refusal && !slot.is_free());
     let last = all.max_by_key(|(_, slot)| {
         let is_silent = !slot.is_engaged();
         let age = now.saturating_duration_since(slot.came);
         (
-            !slot.origin.is_local(),
+            !slot.origin.is_here(),
             crowd(slot.origin),
             slot.is_closing(),
             is_silent,
@@ -172,7 +172,7 @@ fn silent<S: Stream>(slots: &[Slot<S>], now: Instant) -> Option<usize> {
     let all = slots.iter().enumerate().filter(|(_, slot)| silent(slot));
     let last = all.max_by_key(|(_, slot)| {
         let age = now.saturating_duration_since(slot.came);
-        (!slot.origin.is_local(), age)
+        (!slot.origin.is_here(), age)
     });
     last.map(|(index, _)| index)
 }

@@ -12,7 +12,6 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::address::Address;
 use super::delivery::{Delivery, Progress};
 use super::link::{Link, Stream};
 use super::subscription::Subscription;
@@ -25,6 +24,7 @@ use crate::protocol::name::Name;
 use crate::protocol::session::{
     Chunk, CloseReason, Form, Heard, Late, Moment, NoRoom, Reply, State, Wants,
 };
+use crate::system::household::{Household, address_of};
 
 /// Reads in one turn of one slot, so that a peer that floods us cannot keep the others waiting.
 const READS_PER_TURN: usize = 4;
@@ -39,12 +39,6 @@ pub enum Kept {
     User,
     /// A program on this machine.
     Local,
-}
-
-/// The address in a [`Peer`]; `None`: there is none, as behind a Unix socket.
-pub fn address_of(peer: &Peer) -> Option<IpAddr> {
-    let (address, _) = peer.rsplit_once(':')?;
-    address.parse().ok()
 }
 
 /// What [`Slot::advance`] came to.
@@ -84,7 +78,7 @@ pub struct Slot<S> {
     /// Who is connected; of the last connection while the slot is free.
     pub peer: Peer,
     /// With whom it shares places.
-    pub origin: Address,
+    pub origin: Household,
     /// When it connected.
     pub came: Instant,
     /// Which listener accepted it.
@@ -118,7 +112,7 @@ impl<S: Stream> Slot<S> {
             connected: None,
             generation: 0,
             peer: Peer::new(),
-            origin: Address::Local,
+            origin: Household::Here,
             came: now,
             listener: 0,
             refusal,
@@ -171,7 +165,7 @@ impl<S: Stream> Slot<S> {
     ) {
         assert!(self.is_free(), "the slot is taken");
         self.generation = self.generation.wrapping_add(1);
-        (self.origin, self.came) = (Address::of(address_of(&peer)), now);
+        (self.origin, self.came) = (Household::sharing(address_of(&peer)), now);
         (self.peer, self.listener) = (peer, listener);
         self.connected = Some(Connected {
             link: Link::new(stream),

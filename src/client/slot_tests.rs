@@ -279,7 +279,7 @@ fn a_stream_part_cut_anywhere_arrives_whole() {
     for (cut, place) in everywhere(wire.len()) {
         let mut bench = Bench::new(ProtocolKind::Http);
         bench.place = place;
-        bench.says(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+        bench.says(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
         bench.takes(&[ALL]);
         assert_turn!(bench.advance(), Turn::WantsFrame);
         assert!(bench.text().ends_with("\r\n\r\n--camdframe\r\n"));
@@ -590,7 +590,7 @@ fn requests_have_their_time() {
 #[test]
 fn a_snapshot_waits_two_seconds() {
     let mut bench = Bench::new(ProtocolKind::Http);
-    bench.says(b"GET /snapshot HTTP/1.1\r\nHost: a\r\n\r\n");
+    bench.says(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_turn!(bench.advance(), Turn::WantsFrame);
     assert!(bench.slot.wants_live() && bench.slot.is_viewer());
     bench.now += SNAPSHOT_WAIT;
@@ -609,7 +609,7 @@ fn a_snapshot_waits_two_seconds() {
 fn pipelined_requests_are_answered_in_turn() {
     let mut bench = Bench::new(ProtocolKind::Http);
     bench
-        .says(b"GET /snapshot HTTP/1.1\r\nHost: a\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+        .says(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_turn!(bench.advance(), Turn::WantsFrame);
     let jpeg = jpeg(10_000);
     bench.takes(&[Ok(200)]);
@@ -688,7 +688,7 @@ fn a_flood_gives_way_to_the_others() {
 #[test]
 fn input_waits_in_the_kernel_while_a_reply_is_on_its_way() {
     let mut bench = Bench::new(ProtocolKind::Http);
-    bench.says(b"GET /snapshot HTTP/1.1\r\nHost: a\r\n\r\n");
+    bench.says(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_turn!(bench.advance(), Turn::WantsFrame);
     bench.says(&vec![b'x'; 3 * INPUT]);
     assert_turn!(bench.advance(), Turn::WantsFrame | Turn::Again);
@@ -705,7 +705,7 @@ fn input_waits_in_the_kernel_while_a_reply_is_on_its_way() {
 fn who_finds_no_room_is_told_so() {
     let mut bench = Bench::with(ProtocolKind::Http, true);
     assert!(!bench.slot.is_viewer());
-    bench.says(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    bench.says(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     bench.takes(&[ALL]);
     assert_turn!(bench.advance(), Turn::Wait);
     let reply = bench.text();
@@ -770,7 +770,7 @@ impl Slot<Scripted> {
     }
 
     fn set_user(&mut self, name: &Name) {
-        self.call(|call| call.set_user(name, true));
+        self.call(|call| call.set_user(name, true, None));
     }
 
     fn set_watching(&mut self, on: bool) {

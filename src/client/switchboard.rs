@@ -10,18 +10,20 @@
 //! |---|---|---|
 //! | nothing | REQUEST | forwarded: it rings, for [`RINGING`] at most |
 //! | nothing | ACCEPT | answered with END: what it accepts is over |
-//! | it rings | the caller's REQUEST | forwarded once more; the time runs on |
+//! | it rings | the caller's REQUEST | forwarded once more, but not too often; the time runs on |
 //! | it rings | ACCEPT of the one rung up | forwarded: a call |
 //! | it rings | REQUEST of the one rung up (glare) | a call: each gets the other's ACCEPT, and nobody this REQUEST |
 //! | it rings | ACCEPT of the caller | dropped |
 //! | it rings | nothing for [`RINGING`] | END to both, each with the other as its sender |
 //! | a call | REQUEST | answered with ACCEPT: the call goes on |
 //! | a call | ACCEPT | dropped: it is one already |
-//! | anything | END, REJECT | forwarded, and it is over |
+//! | it rings, or a call | END, REJECT | forwarded, and it is over |
+//! | nothing | END, REJECT | dropped: they would be about somebody else's calls |
 //! | anything | one of the two is gone | END to the other, with the name of who is gone as its sender |
 //!
 //! Who rings up somebody who is not there gets UNAVAILABLE, who rings up himself REJECT, and so does who has
-//! [`CALLS_PLACED`] calls already.
+//! [`CALLS_PLACED`] calls already, who rings more than [`RINGS`] times at once and then once in [`RING_EVERY`], and who rings
+//! up somebody for whom it rings [`RINGS_AT`] times already.
 //!
 //! The camera answers a REQUEST with ACCEPT at once, or, if it is in as many calls as it may, with REJECT. Everything else
 //! but END and REJECT means nothing to it.
@@ -30,10 +32,15 @@ use std::time::Instant;
 
 use heapless::index_map::FnvIndexMap;
 
-use crate::config::ListenerConfig;
-use crate::limits::{CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, RINGING, USERS};
+use crate::config::{ListenerConfig, UserConfig};
+use crate::limits::{
+    CALLS_PLACED, MAX_CLIENTS, MAX_LISTENERS, MAX_USERS, RING_EVERY, RINGING, RINGS, RINGS_AT,
+    USERS,
+};
+use crate::measure::bucket::Buckets;
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::{Kind, Name};
+use crate::protocol::name::Looks;
 
 /// What who rings up the camera is told if it is in as many calls as it may.
 pub const BUSY: &str = "in too many calls";
@@ -114,6 +121,17 @@ pub enum Route {
     Nowhere,
 }
 
+/// Why a name cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// By this client, or it looks like that one's.
+    By(Client),
+    /// It is the camera's, or looks like it.
+    ByCamera,
+    /// It belongs to a user of the configuration, or looks like that.
+    ByUser,
+}
+
 /// A listener's camera.
 struct Camera {
     name: Name,
@@ -127,6 +145,12 @@ struct Camera {
 /// [`CALLS_PLACED`] calls, and there is one call between two at most.
 pub struct Switchboard {
     users: FnvIndexMap<User, Client, USERS>,
+    /// What their names look like.
+    looks: FnvIndexMap<(u8, Looks), Client, USERS>,
+    /// Those of the configuration.
+    kept: heapless::Vec<Looks, MAX_USERS>,
+    /// How often each of them has rung others of late.
+    rings: Buckets<Client, MAX_CLIENTS>,
     calls: heapless::Vec<Call, { MAX_CLIENTS * CALLS_PLACED }>,
     /// For each listener, if it is one for calls.
     cameras: heapless::Vec<Option<Camera>, MAX_LISTENERS>,
@@ -135,7 +159,7 @@ pub struct Switchboard {
 impl Switchboard {
     /// # Panics
     /// If there are more than [`MAX_LISTENERS`]: the configuration is checked for that.
-    pub fn new(listeners: &[ListenerConfig]) -> Self {
+    pub fn new(listeners: &[ListenerConfig], users: &[UserConfig]) -> Self {
         let camera = |listener: &ListenerConfig| {
             (listener.protocol == ProtocolKind::Call).then(|| Camera {
                 name: listener.user.clone(),
@@ -144,13 +168,17 @@ impl Switchboard {
         };
         Switchboard {
             users: FnvIndexMap::new(),
+            looks: FnvIndexMap::new(),
+            kept: kept(users),
+            rings: Buckets::new(RINGS, RING_EVERY),
             calls: heapless::Vec::new(),
             cameras: listeners.iter().map(camera).collect(),
         }
     }
 
     /// Takes over how many calls the cameras may have. Those that there are go on.
-    pub fn reconfigure(&mut self, listeners: &[ListenerConfig]) {
+    pub fn reconfigure(&mut self, listeners: &[ListenerConfig], users: &[UserConfig]) {
+        self.kept = kept(users);
         for (camera, listener) in self.cameras.iter_mut().zip(listeners) {
             if let Some(camera) = camera {
                 camera.calls = listener.calls;
@@ -183,25 +211,32 @@ impl Switchboard {
         self.calls.iter().filter(|call| call.is_of(client)).count()
     }
 
-    /// Takes a user in. If the name is taken: by whom, `None` for the camera.
+    /// Takes a user in. `is_user`: has logged in as one of the configuration, and may have that name.
     pub fn log_in(
         &mut self,
         listener: u8,
         client: Client,
         name: &Name,
-    ) -> Result<(), Option<Client>> {
-        if self.camera(listener).name == *name {
-            return Err(None);
+        is_user: bool,
+    ) -> Result<(), Taken> {
+        let looks = name.looks();
+        if self.camera(listener).name.looks() == looks {
+            return Err(Taken::ByCamera);
+        }
+        if let Some(holder) = self.looks.get(&(listener, looks)) {
+            return Err(Taken::By(*holder));
+        }
+        if !is_user && self.kept.contains(&looks) {
+            return Err(Taken::ByUser);
         }
         let user = User {
             listener,
             name: name.clone(),
         };
-        if let Some(holder) = self.users.get(&user) {
-            return Err(Some(*holder));
-        }
         assert!(self.user(client).is_none(), "{client} has a name already");
         let added = self.users.insert(user, client);
+        assert!(added.is_ok(), "there is room for all clients");
+        let added = self.looks.insert((listener, looks), client);
         assert!(added.is_ok(), "there is room for all clients");
         Ok(())
     }
@@ -250,6 +285,12 @@ impl Switchboard {
             (Kind::Request, None) if self.placed(client) == CALLS_PLACED => {
                 effect(tell(client, receiver, Kind::Reject, "too many calls"));
             }
+            (Kind::Request, None) if self.rung(to) == RINGS_AT => {
+                effect(tell(client, receiver, Kind::Reject, "rung up by others"));
+            }
+            (Kind::Request, None) if !self.rings.take(client, now) => {
+                effect(tell(client, receiver, Kind::Reject, "rings too often"));
+            }
             (Kind::Request, None) => {
                 self.add(Call {
                     caller: client,
@@ -259,7 +300,9 @@ impl Switchboard {
                 return Route::Forward(to);
             }
             (Kind::Request, Some(call)) if call.ringing.is_some() && call.caller == client => {
-                return Route::Forward(to);
+                if self.rings.take(client, now) {
+                    return Route::Forward(to);
+                }
             }
             (Kind::Request, Some(call)) => {
                 effect(tell(client, receiver, Kind::Accept, ""));
@@ -274,10 +317,10 @@ impl Switchboard {
                 return Route::Forward(to);
             }
             (Kind::Accept, Some(_)) => {}
-            (Kind::End | Kind::Reject, _) => {
-                if let Some(index) = index {
-                    self.calls.swap_remove(index);
-                }
+            // Nobody hangs up, or declines, what is none of his.
+            (Kind::End | Kind::Reject, None) => {}
+            (Kind::End | Kind::Reject, Some(_)) => {
+                self.calls.swap_remove(index.expect("there is a call"));
                 return Route::Forward(to);
             }
             _ => return Route::Forward(to),
@@ -329,21 +372,15 @@ impl Switchboard {
         }
     }
 
-    /// Where a picture goes from `client` to `receiver`: to who is there. In calls one sees only those with whom one is
-    /// in a call.
+    /// Where a picture goes from `client` to `receiver`: to somebody with whom it is in a call.
     pub fn picture(&self, client: Client, receiver: &Name) -> Option<Client> {
         let user = User {
             listener: self.user(client)?.listener,
             name: receiver.clone(),
         };
         let to = *self.users.get(&user)?;
-        let mut calls = self.calls.iter();
-        let in_call = calls.any(|call| call.is_of(to) && call.ringing.is_none());
-        let with_us = || {
-            let index = self.between(client, to);
-            index.is_some_and(|index| self.calls[index].ringing.is_none())
-        };
-        (to != client && (!in_call || with_us())).then_some(to)
+        let index = self.between(client, to)?;
+        self.calls[index].ringing.is_none().then_some(to)
     }
 
     /// The connection has ended.
@@ -365,6 +402,8 @@ impl Switchboard {
             !call.is_of(client)
         });
         self.users.remove(&user);
+        self.looks.remove(&(user.listener, user.name.looks()));
+        self.rings.forget(client);
     }
 
     /// When [`Switchboard::expire`] has something to do.
@@ -409,6 +448,12 @@ impl Switchboard {
         calls.filter(|call| call.caller == client).count()
     }
 
+    /// By how many this client is rung up now.
+    fn rung(&self, client: Client) -> usize {
+        let is_it = |call: &&Call| call.callee == Party::Client(client) && call.ringing.is_some();
+        self.calls.iter().filter(is_it).count()
+    }
+
     fn add(&mut self, call: Call) {
         self.calls
             .push(call)
@@ -418,6 +463,10 @@ impl Switchboard {
     fn connect(&mut self, index: Option<usize>) {
         self.calls[index.expect("it rings")].ringing = None;
     }
+}
+
+fn kept(users: &[UserConfig]) -> heapless::Vec<Looks, MAX_USERS> {
+    users.iter().map(|user| user.name.looks()).collect()
 }
 
 #[cfg(test)]

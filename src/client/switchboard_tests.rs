@@ -32,14 +32,16 @@ impl Bench {
     fn new() -> Self {
         let text = "[[listener]]\nprotocol = \"call\"\nbind = \"[::1]:1\"\ncalls = 2\n\
                     [[listener]]\nprotocol = \"call\"\nbind = \"[::1]:2\"\nuser = \"door\"";
-        let mut board = Switchboard::new(&config::parse(text, "test").unwrap().listeners);
+        let users = "\n[[user]]\nname = \"Zora\"\npassword = \"p\"\n";
+        let config = config::parse(&(text.to_owned() + users), "test").unwrap();
+        let mut board = Switchboard::new(&config.listeners, &config.users);
         for (listener, client, who) in [
             (0, ALICE, "alice"),
             (0, BOB, "bob"),
             (0, EVE, "eve"),
             (1, OTHER, "alice"),
         ] {
-            board.log_in(listener, client, &name(who)).unwrap();
+            board.log_in(listener, client, &name(who), false).unwrap();
         }
         let now = Instant::now();
         Bench { board, now }
@@ -97,13 +99,22 @@ impl Bench {
 fn names_are_taken_once_on_each_listener() {
     let mut bench = Bench::new();
     let board = &mut bench.board;
-    assert_eq!(board.log_in(0, 9, &name("alice")), Err(Some(ALICE)));
-    assert_eq!(board.log_in(0, 9, &name("camera")), Err(None));
-    assert_eq!(board.log_in(1, 9, &name("door")), Err(None));
-    assert_eq!(board.log_in(1, 9, &name("camera")), Ok(()));
-    assert_eq!(board.log_in(1, 10, &name("bob")), Ok(()));
+    assert_eq!(
+        board.log_in(0, 9, &name("alice"), false),
+        Err(Taken::By(ALICE))
+    );
+    assert_eq!(
+        board.log_in(0, 9, &name("camera"), false),
+        Err(Taken::ByCamera)
+    );
+    assert_eq!(
+        board.log_in(1, 9, &name("door"), false),
+        Err(Taken::ByCamera)
+    );
+    assert_eq!(board.log_in(1, 9, &name("camera"), false), Ok(()));
+    assert_eq!(board.log_in(1, 10, &name("bob"), false), Ok(()));
     assert_eq!(bench.leaves(ALICE), "");
-    assert_eq!(bench.board.log_in(0, 11, &name("alice")), Ok(()));
+    assert_eq!(bench.board.log_in(0, 11, &name("alice"), false), Ok(()));
     assert_eq!(bench.board.name(11), Some(&name("alice")));
     assert_eq!(bench.board.name(ALICE), None);
 }
@@ -124,7 +135,7 @@ fn a_call() {
     bench.forwards(BOB, "alice", Kind::End, ALICE);
     assert_eq!(bench.calls(), 0);
     // Crossed on the wire.
-    bench.forwards(ALICE, "bob", Kind::End, BOB);
+    bench.happens(ALICE, "bob", Kind::End, "");
     bench.happens(BOB, "alice", Kind::Accept, "2: End of alice");
 }
 
@@ -253,7 +264,7 @@ fn nobody_takes_all_calls() {
     for client in 10..20 {
         bench
             .board
-            .log_in(0, client, &name(&format!("user {client}")))
+            .log_in(0, client, &name(&format!("user {client}")), false)
             .unwrap();
     }
     for client in 10..10 + CALLS_PLACED as Client {
@@ -276,22 +287,72 @@ fn nobody_takes_all_calls() {
 fn pictures_go_to_whom_one_is_in_a_call_with() {
     let mut bench = Bench::new();
     let picture = |bench: &Bench, from, to: &str| bench.board.picture(from, &name(to));
-    // As the original passes on everything.
-    assert_eq!(picture(&bench, EVE, "bob"), Some(BOB));
+    assert_eq!(picture(&bench, EVE, "bob"), None);
     bench.forwards(ALICE, "bob", Kind::Request, BOB);
-    assert_eq!(picture(&bench, EVE, "bob"), Some(BOB));
+    assert_eq!(picture(&bench, ALICE, "bob"), None, "it rings");
+    assert_eq!(picture(&bench, EVE, "bob"), None);
     bench.forwards(BOB, "alice", Kind::Accept, ALICE);
     assert_eq!(picture(&bench, EVE, "bob"), None);
     assert_eq!(picture(&bench, ALICE, "bob"), Some(BOB));
     assert_eq!(picture(&bench, BOB, "alice"), Some(ALICE));
-    assert_eq!(picture(&bench, BOB, "eve"), Some(EVE));
-    bench.happens(
-        EVE,
-        "camera",
-        Kind::Request,
-        "3: Accept of camera; 3: watches true",
-    );
     assert_eq!(picture(&bench, BOB, "eve"), None);
+    // Nor does she hang up for them.
+    bench.happens(EVE, "bob", Kind::End, "");
+    bench.happens(EVE, "bob", Kind::Reject, "");
+    assert_eq!(bench.calls(), 1);
+    assert_eq!(picture(&bench, BOB, "alice"), Some(ALICE));
     bench.forwards(BOB, "alice", Kind::End, ALICE);
-    assert_eq!(picture(&bench, EVE, "bob"), Some(BOB));
+    assert_eq!(picture(&bench, BOB, "alice"), None);
+}
+
+#[test]
+fn names_that_look_like_others() {
+    let mut bench = Bench::new();
+    let board = &mut bench.board;
+    for (who, taken) in [
+        ("c\u{430}mera", Taken::ByCamera),
+        ("CAMERA", Taken::ByCamera),
+        ("B\u{43e}b", Taken::By(BOB)),
+        ("zora", Taken::ByUser),
+        ("Zor\u{430}", Taken::ByUser),
+    ] {
+        assert_eq!(board.log_in(0, 9, &name(who), false), Err(taken), "{who}");
+    }
+    assert_eq!(board.log_in(0, 9, &name("Zora"), true), Ok(()));
+    assert_eq!(
+        board.log_in(1, 10, &name("B\u{43e}b"), false),
+        Ok(()),
+        "another relay"
+    );
+    assert_eq!(bench.leaves(BOB), "");
+    assert_eq!(bench.board.log_in(0, 11, &name("B\u{43e}b"), false), Ok(()));
+    assert_eq!(
+        bench.board.log_in(0, 12, &name("bob"), false),
+        Err(Taken::By(11))
+    );
+}
+
+#[test]
+fn who_rings_too_often_is_told() {
+    let mut bench = Bench::new();
+    for _ in 0..RINGS {
+        bench.forwards(ALICE, "bob", Kind::Request, BOB);
+        bench.forwards(ALICE, "bob", Kind::End, BOB);
+    }
+    bench.happens(ALICE, "bob", Kind::Request, "1: Reject of bob");
+    bench.forwards(EVE, "bob", Kind::Request, BOB);
+    bench.now += RING_EVERY;
+    bench.forwards(ALICE, "bob", Kind::Request, BOB);
+    // While it rings, no more is heard of it.
+    bench.happens(ALICE, "bob", Kind::Request, "");
+    // So many ring for one at the same time.
+    for client in 20..20 + RINGS_AT as Client - 2 {
+        let who = name(&format!("user {client}"));
+        bench.board.log_in(0, client, &who, false).unwrap();
+        bench.forwards(client, "bob", Kind::Request, BOB);
+    }
+    bench.board.log_in(0, 30, &name("user 30"), false).unwrap();
+    bench.happens(30, "bob", Kind::Request, "30: Reject of bob");
+    bench.forwards(BOB, "eve", Kind::Reject, EVE);
+    bench.forwards(30, "bob", Kind::Request, BOB);
 }

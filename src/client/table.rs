@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use log::{Level, debug};
 
-use super::address::Address;
 use super::arrivals::Arrivals;
 use super::link::Stream;
 use super::listener::Listener;
 use super::places::{self, Asker, Found, Spare};
-use super::slot::{Kept, Peer, Slot, address_of};
+use super::slot::{Kept, Peer, Slot};
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{MAX_LISTENERS, PAGE, PLACES, REOPEN_FIRST, REOPEN_MAX, SLOTS};
 use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::protocol::session::{CloseReason, NoRoom};
+use crate::system::household::{Household, address_of};
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 
@@ -187,7 +187,7 @@ impl<S: Stream> Table<S> {
         now: Instant,
     ) -> Result<usize, S> {
         let ip = address_of(&peer);
-        let address = Address::of(ip);
+        let address = Household::sharing(ip);
         let info = &mut self.listeners[listener];
         if !info.is_user() && !self.arrivals.allows(address, now) {
             info.reset(&peer);
@@ -298,13 +298,26 @@ impl<S: Stream> Table<S> {
         debug!("{}: {} gives way", listener.address, slot.peer);
     }
 
-    /// Places beyond a listener's `clients` are kept ones. When it has fewer again, its clients have them like any others.
+    /// Places beyond a listener's `clients` are kept ones. When it has fewer again, its clients have them like any others,
+    /// but for those whose address would have more than its share then.
     fn settle_kept(&mut self, listener: usize) {
-        let beyond = self.connected(listener);
-        let beyond = beyond.saturating_sub(self.listeners[listener].config.clients);
-        let slots = self.slots.iter_mut();
-        let kept = slots.filter(|slot| slot.listener == listener && slot.kept.is_some());
-        kept.skip(beyond).for_each(|slot| slot.kept = None);
+        let config = &self.listeners[listener].config;
+        let (clients, share) = (config.clients, config.share());
+        let mut beyond = self.connected(listener).saturating_sub(clients);
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.listener != listener || slot.kept.is_none() {
+                continue;
+            }
+            let places = self.clients().map(|(_, slot)| slot);
+            let places = places.filter(|it| !it.refusal && it.listener == listener);
+            let own = places.filter(|it| it.origin == slot.origin).count();
+            if beyond > 0 {
+                beyond -= 1;
+            } else if slot.origin.is_here() || own <= share {
+                self.slots[index].kept = None;
+            }
+        }
     }
 
     /// The name of the connection in a slot.

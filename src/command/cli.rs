@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 use lexopt::Arg;
 
 use crate::command::fetch::{self, FetchError, FetchOptions, Output};
-use crate::config::{self, Bind, Config, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, nearest};
+use crate::config::{
+    self, Bind, Config, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, SourceKind, nearest,
+};
 use crate::tls::fingerprint::Fingerprint;
 use crate::tls::identity::{Identity, is_open_to_all, open_to_all, state_folder};
 
@@ -25,6 +27,8 @@ pub enum Command {
         fallback: Option<PathBuf>,
         /// See [`crate::system::watchdog`].
         watchdog: Option<PathBuf>,
+        /// Where the box around camd says how it is, for the pages.
+        board: Option<PathBuf>,
     },
     /// Serve [`config::demo_config_at`] a port.
     Demo {
@@ -35,6 +39,8 @@ pub enum Command {
     Check {
         /// The file to check.
         config: PathBuf,
+        /// Say what is in it, for scripts.
+        list: bool,
     },
     /// List the cameras of this machine.
     Devices {
@@ -43,6 +49,8 @@ pub enum Command {
     },
     /// See [`crate::command::fetch::run`]. The URL begins with one of [`SCHEMES`]; the rest is unchecked.
     Fetch(FetchOptions),
+    /// See [`crate::command::passwd::run`].
+    Passwd,
     /// Print [`help`].
     Help(Topic),
     /// Print [`VERSION`].
@@ -76,10 +84,12 @@ pub enum Topic {
     Devices,
     /// `camd fetch`
     Fetch,
+    /// `camd passwd`
+    Passwd,
 }
 
 impl Topic {
-    const COMMANDS: [Topic; 3] = [Topic::Check, Topic::Devices, Topic::Fetch];
+    const COMMANDS: [Topic; 4] = [Topic::Check, Topic::Devices, Topic::Fetch, Topic::Passwd];
 
     /// As it is typed after `camd`.
     fn word(self) -> &'static str {
@@ -88,6 +98,7 @@ impl Topic {
             Topic::Check => "check",
             Topic::Devices => "devices",
             Topic::Fetch => "fetch",
+            Topic::Passwd => "passwd",
         }
     }
 
@@ -95,11 +106,12 @@ impl Topic {
     fn options(self) -> &'static [&'static str] {
         match self {
             Topic::Camd => &[
-                "config", "fallback", "watchdog", "demo", "port", "help", "version",
+                "config", "fallback", "watchdog", "box", "demo", "port", "help", "version",
             ],
-            Topic::Check => &["config", "help"],
+            Topic::Check => &["config", "list", "help"],
             Topic::Devices => &["json", "help"],
             Topic::Fetch => &["count", "output", "fingerprint", "timeout", "help"],
+            Topic::Passwd => &["help"],
         }
     }
 }
@@ -170,13 +182,14 @@ const HELP: &str = "\
 camd serves a camera to many viewers over the network.
 
 Usage:
-  camd [--config PATH] [--fallback PATH] [--watchdog DEVICE]
+  camd [--config PATH] [--fallback PATH] [--watchdog DEVICE] [--box FILE]
                                serve the camera, as /etc/camd.toml says
   camd --demo [--port N]       serve a built-in moving picture to this machine
   camd check [--config PATH]   check the configuration, report all its errors
   camd devices [--json]        list cameras: formats, sizes, rates, controls
   camd fetch URL [-n COUNT] [-o FILE|DIR|-] [--timeout S]
                                get pictures from a camd or another MJPEG server
+  camd passwd                  keep a password for a [[user]] as a hash
   camd help [COMMAND]          more on a command; `check` lists all keys
   camd --version
 
@@ -187,6 +200,8 @@ Options:
   --watchdog DEVICE
                    feed the board's watchdog (/dev/watchdog), which resets the
                    board if camd hangs or crashes, or if the camera hangs
+  --box FILE       show on the page and in /state what FILE says of the box
+                   around camd: lines key=value, as deploy/image writes them
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
                    call on :8083, raw on :8084
   --port N         --demo: http on port N, the others on the four behind it;
@@ -255,7 +270,13 @@ const HELP_CHECK: &str = "\
 camd check reads the configuration and reports all errors in it. Each is one
 line: the file, the line, the key, what is wrong, and what is allowed.
 
-Usage: camd check [--config PATH]     [default: /etc/camd.toml]
+Usage: camd check [--config PATH] [--list]     [default: /etc/camd.toml]
+
+Options:
+      --list   if it has no errors, print what is in it, for scripts: a line for
+               the camera (`camera v4l2 /dev/video0`), for each listener
+               (`listener http 0.0.0.0:8080`) and for each file that holds a
+               password (`password_file /etc/secret`)
 
 Exit codes: 0 it has no errors, 1 the answer could not be written, 2 it has
 errors.
@@ -353,6 +374,32 @@ Exit codes:
      CAMERA is not there or declines the call
 ";
 
+const HELP_PASSWD: &str = "\
+camd passwd reads a password, and prints the line that keeps it in a [[user]]
+section of /etc/camd.toml. Who can read the file cannot read the password.
+
+Usage: camd passwd
+
+At a terminal it asks twice, and shows nothing. Otherwise the first line of
+standard input is the password.
+
+Options:
+  -h, --help
+
+Examples:
+  camd passwd
+
+A user in /etc/camd.toml:
+  [[user]]
+  name = \"anna\"
+  password_hash = \"$pbkdf2-sha256$i=100000,l=32$...\"
+  may = [\"watch\", \"control\"]
+then: camd check && systemctl reload camd
+
+Exit codes: 0 the line is written, 1 it could not be, or standard input not be
+read, 2 wrong command line, or no password
+";
+
 /// What `--help` prints.
 pub fn help(topic: Topic) -> String {
     match topic {
@@ -360,6 +407,7 @@ pub fn help(topic: Topic) -> String {
         Topic::Check => HELP_CHECK.to_owned() + &config::setting::reference(),
         Topic::Devices => HELP_DEVICES.to_owned(),
         Topic::Fetch => HELP_FETCH.to_owned(),
+        Topic::Passwd => HELP_PASSWD.to_owned(),
     }
 }
 
@@ -373,6 +421,7 @@ where
     let mut config = None;
     let mut fallback = None;
     let mut watchdog = None;
+    let mut board = None;
     let mut demo = false;
     let mut port = None;
     let topic = Topic::Camd;
@@ -387,6 +436,9 @@ where
             }
             Some(Arg::Long("watchdog")) => {
                 watchdog = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("box")) => {
+                board = Some(PathBuf::from(value(&mut parser, topic)?));
             }
             Some(Arg::Long("demo")) => demo = true,
             Some(Arg::Long("port")) => {
@@ -419,6 +471,7 @@ where
     for (option, given) in [
         ("--fallback", fallback.is_some()),
         ("--watchdog", watchdog.is_some()),
+        ("--box", board.is_some()),
     ] {
         let other = match &asked {
             Some(word) if Topic::COMMANDS.iter().any(|topic| word == topic.word()) => {
@@ -440,6 +493,7 @@ where
                 config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
                 fallback,
                 watchdog,
+                board,
             },
         });
     };
@@ -460,6 +514,7 @@ where
         Topic::Check => parse_check(&mut parser, config),
         Topic::Devices => parse_devices(&mut parser),
         Topic::Fetch => parse_fetch(&mut parser),
+        Topic::Passwd => parse_passwd(&mut parser),
         Topic::Camd => unreachable!("it is none of Topic::COMMANDS"),
     }
 }
@@ -485,9 +540,11 @@ fn parse_check(
     mut config: Option<PathBuf>,
 ) -> Result<Command, UsageError> {
     let topic = Topic::Check;
+    let mut list = false;
     while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
         match arg {
             Arg::Long("config") => config = Some(PathBuf::from(value(parser, topic)?)),
+            Arg::Long("list") => list = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(topic)),
             // A likely slip, and not to be taken for the default file being good.
             Arg::Value(path) => {
@@ -501,6 +558,7 @@ fn parse_check(
     }
     Ok(Command::Check {
         config: config.unwrap_or_else(|| DEFAULT_PATH.into()),
+        list,
     })
 }
 
@@ -593,6 +651,19 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     }))
 }
 
+fn parse_passwd(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let topic = Topic::Passwd;
+    match parser.next().map_err(|e| topic.error(e))? {
+        None => Ok(Command::Passwd),
+        Some(Arg::Short('h') | Arg::Long("help")) => Ok(Command::Help(topic)),
+        // Not shown again: it may well be the password, which everybody on the machine has seen now.
+        Some(Arg::Value(_)) => Err(topic.error(
+            "a password does not belong on the command line, where others can see it: type it when asked",
+        )),
+        Some(other) => Err(topic.unknown(other)),
+    }
+}
+
 fn fetch_url(word: OsString) -> Result<String, UsageError> {
     let known = |url: &str| {
         SCHEMES
@@ -652,9 +723,14 @@ impl Topic {
     }
 }
 
-/// `camd check`: says on `out` whether the configuration at `path` is good, or everything that is wrong with it.
-pub fn check(path: &Path, out: &mut impl Write) -> io::Result<Exit> {
+/// `camd check`: says on `out` whether the configuration at `path` is good, or everything that is wrong with it. With `list`
+/// it says what is in a good one.
+pub fn check(path: &Path, list: bool, out: &mut impl Write) -> io::Result<Exit> {
     match config::load(path) {
+        Ok(config) if list => {
+            write_list(&config, out)?;
+            Ok(Exit::Success)
+        }
         Ok(config) => {
             writeln!(out, "{}: good", path.display())?;
             check_tls(&config, SystemTime::now(), out)?;
@@ -667,6 +743,35 @@ pub fn check(path: &Path, out: &mut impl Write) -> io::Result<Exit> {
             Ok(Exit::Usage)
         }
     }
+}
+
+/// What scripts around camd want to know of its configuration, without reading TOML.
+fn write_list(config: &Config, out: &mut impl Write) -> io::Result<()> {
+    let camera = &config.camera;
+    write!(out, "camera {}", camera.source.name())?;
+    match camera.source {
+        SourceKind::V4l2 => writeln!(out, " {}", camera.device.display())?,
+        SourceKind::Pipe => writeln!(out, " {}", camera.command.first().map_or("", |it| it))?,
+        SourceKind::Replay => match &camera.path {
+            Some(path) => writeln!(out, " {}", path.display())?,
+            None => writeln!(out)?,
+        },
+        _ => writeln!(out)?,
+    }
+    for listener in &config.listeners {
+        writeln!(
+            out,
+            "listener {} {}{}",
+            listener.protocol.name(),
+            listener.bind,
+            if listener.tls { " tls" } else { "" }
+        )?;
+    }
+    let listeners = config.listeners.iter().map(|it| &it.password_file);
+    for file in listeners.chain([&camera.password_file]).flatten() {
+        writeln!(out, "password_file {}", file.display())?;
+    }
+    Ok(())
 }
 
 /// Who camd is on each listener that speaks TLS, and what the owner should know of that.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::limits::{BASE_PATH, NEIGHBOUR_URL, ORIGIN};
+use crate::limits::{BASE_PATH, HOST, NEIGHBOUR_URL, ORIGIN};
 use crate::protocol::call::Name;
 
 /// `sockaddr_un.sun_path` has 108 bytes (unix(7)), one of them for the terminating NUL.
@@ -188,6 +188,16 @@ pub(super) fn base_path(text: &str) -> Option<String> {
             (path.len() <= BASE_PATH && inner.split('/').all(is_segment)).then(|| path.to_owned())
         }
     }
+}
+
+/// A host name as browsers write it: in lower case, without the dot that may end it. International names are written in ASCII
+/// (`xn--...`). `None`: it is none, or has a port.
+pub(super) fn host(text: &str) -> Option<String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
+    let fits = name.len() <= HOST && name.split('.').all(is_label);
+    fits.then(|| name.to_ascii_lowercase())
 }
 
 /// Whether the last part of an IPv6 address without brackets was meant to be a port.

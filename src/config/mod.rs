@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod escape;
+mod password_hash;
 mod read;
 mod secret;
 mod sections;
@@ -19,10 +20,11 @@ pub use address::{Address, Bind, Dial, Remote};
 pub use error::ConfigError;
 pub(crate) use error::nearest;
 pub(crate) use escape::decode;
-pub use secret::{Login, Secret};
+pub use password_hash::{Guess, PasswordHash};
+pub use secret::{Login, Secret, Token};
 pub use sections::{
     CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
 };
 pub use url::Url;
 

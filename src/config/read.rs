@@ -15,16 +15,18 @@ use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
     CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
 };
-use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety};
+use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, is_path};
 use super::url::{self, Url};
 use crate::limits::{
-    DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, RUNGS,
+    DIMENSION_MAX, DIMENSION_MIN, MAX_CLIENTS, MAX_LISTENERS, MAX_NEIGHBOURS, MAX_SINKS, MAX_USERS,
+    RUNGS,
 };
 use crate::picture::frame::Area;
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::protocol::user::{Access, May};
 use crate::tls::identity::{self as tls, Identity};
 
 /// A file without `[[listener]]` sections has this one.
@@ -115,6 +117,7 @@ fn neutral() -> Config {
             controls: Vec::new(),
         },
         call: CallConfig::default(),
+        users: Vec::new(),
         listeners: Vec::new(),
         sinks: Vec::new(),
         neighbours: Vec::new(),
@@ -147,6 +150,11 @@ fn neutral_listener() -> ListenerConfig {
         max_fps: None,
         adaptive: false,
         min_fps: 0,
+        access: Access::Open,
+        allow: Vec::new(),
+        hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        embed: true,
         allow_origin: None,
         set_controls: true,
         base_path: "/".to_owned(),
@@ -154,6 +162,17 @@ fn neutral_listener() -> ListenerConfig {
         password: None,
         password_file: None,
         calls: 0,
+    }
+}
+
+fn neutral_user() -> UserConfig {
+    UserConfig {
+        name: Name::new("user").expect("it is one"),
+        password: None,
+        password_file: None,
+        password_hash: None,
+        token: None,
+        may: May::default(),
     }
 }
 
@@ -232,6 +251,8 @@ impl Reader<'_> {
                 self.error(at, name.get_ref().as_ref(), unknown_section(name.get_ref()));
             } else if name.get_ref() == Section::Listener.name() {
                 self.listeners(value);
+            } else if name.get_ref() == Section::User.name() {
+                self.users(value);
             } else if name.get_ref() == Section::Sink.name() {
                 self.sinks(value);
             } else if name.get_ref() == Section::Neighbour.name() {
@@ -248,6 +269,7 @@ impl Reader<'_> {
             let table = built_in_table(DEFAULT_LISTENER);
             self.section(Section::Listener, &table, 0);
         }
+        self.access(root);
         self.camera_needs(root);
         self.call(root);
         self.renditions_fit(root);
@@ -341,7 +363,11 @@ impl Reader<'_> {
                 .sinks
                 .last()
                 .map(|sink| Variety::Sink(sink.kind)),
-            Section::Camera | Section::Call | Section::Neighbour | Section::Limits => None,
+            Section::Camera
+            | Section::Call
+            | Section::User
+            | Section::Neighbour
+            | Section::Limits => None,
         }
     }
 
@@ -420,6 +446,117 @@ impl Reader<'_> {
             self.password(Section::Listener.name(), place, &mut this.password, file);
         }
         self.together(&listeners, &read);
+        self.config.listeners = listeners;
+    }
+
+    fn users(&mut self, value: &Spanned<DeValue<'_>>) {
+        let section = Section::User.name();
+        let begin = |config: &mut Config| config.users.push(neutral_user());
+        let read = self.several(Section::User, value, MAX_USERS, begin);
+        let mut users = std::mem::take(&mut self.config.users);
+        for (index, (at, table)) in read.iter().enumerate() {
+            let (before, rest) = users.split_at_mut(index);
+            let this = &mut rest[0];
+            let place = |key: &str| table.get(key).map_or(*at, |value| value.span().start);
+            if !self.failed("user.name")
+                && before
+                    .iter()
+                    .any(|other| other.name.looks() == this.name.looks())
+            {
+                let what = format!(
+                    "{:?} looks like another user's; allowed: each once",
+                    this.name.as_str()
+                );
+                self.error(place("name"), "user.name", what);
+            }
+            if this.token.is_some() && before.iter().any(|other| other.token == this.token) {
+                let what = "is another user's; allowed: each once";
+                self.error(place("token"), "user.token", what);
+            }
+            let hash = "password_hash";
+            if table.contains_key(hash) {
+                let other = ["password", "password_file"];
+                if let Some(other) = other.into_iter().find(|key| table.contains_key(*key)) {
+                    let what = format!("there is a {other}, too; allowed: one of the two");
+                    self.error(place(hash), "user.password_hash", what);
+                }
+            }
+            let file = this.password_file.as_deref();
+            self.password(section, place, &mut this.password, file);
+            let proofs = ["password", "password_file", hash, "token"];
+            if !proofs.into_iter().any(|key| table.contains_key(key)) {
+                let what = format!(
+                    "{MISSING}; allowed: password, password_file, password_hash (as `camd passwd` prints it) or token"
+                );
+                self.error(*at, "user.password", what);
+            }
+            if let Some(may) = table.get("may")
+                && this.may == May::default()
+                && !self.failed("user.may")
+            {
+                let what =
+                    "is empty; allowed: [\"watch\"], [\"control\"], [\"watch\", \"control\"]";
+                self.error(may.span().start, "user.may", what);
+            }
+        }
+        self.config.users = users;
+    }
+
+    /// Who is let in, now that the users are known.
+    fn access(&mut self, root: &DeTable<'_>) {
+        let has_users = root.contains_key(Section::User.name());
+        let none = Vec::new();
+        let sections = match root.get(Section::Listener.name()).map(Spanned::get_ref) {
+            Some(DeValue::Array(sections)) => sections.iter().collect(),
+            _ => none,
+        };
+        let mut listeners = std::mem::take(&mut self.config.listeners);
+        let tables = sections.into_iter().filter_map(|one| match one.get_ref() {
+            DeValue::Table(table) => Some((one.span().start, table)),
+            _ => None,
+        });
+        let tables: Vec<_> = tables.collect();
+        for (index, this) in listeners.iter_mut().enumerate() {
+            let (at, table) = match tables.get(index) {
+                Some((at, table)) => (*at, Some(*table)),
+                // The one of a file that has none.
+                None => (0, None),
+            };
+            let value = |key: &str| table.and_then(|table| table.get(key));
+            let place = |key: &str| value(key).map_or(at, |value| value.span().start);
+            let is_relay = matches!(this.bind, Bind::Relay(_));
+            let logs_in = matches!(this.protocol, ProtocolKind::Http | ProtocolKind::Call);
+            let own = value("password").is_some() || value("password_file").is_some();
+            if value("access").is_none() {
+                this.access = match has_users && logs_in && !own && !is_relay {
+                    true => Access::Users,
+                    false => Access::Open,
+                };
+            } else if is_relay {
+                let what = "means nothing where camd does not listen; leave it out";
+                self.error(place("access"), "listener.access", what);
+            } else if this.access == Access::Users && !has_users {
+                let what = "\"users\", and there is no [[user]]; allowed: add one (`camd passwd` helps), or \"open\"";
+                self.error(place("access"), "listener.access", what);
+            } else if this.access == Access::Users && own {
+                let key = ["password", "password_file"]
+                    .into_iter()
+                    .find(|key| value(key).is_some());
+                let key = key.expect("one of them is there");
+                let what =
+                    "access = \"users\" has a password for each user; allowed: one of the two";
+                self.error(place(key), format!("listener.{key}"), what);
+            }
+            if !this.allow.is_empty() && !matches!(this.bind, Bind::Tcp(_)) {
+                let what = match is_relay {
+                    true => "means nothing where camd does not listen; leave it out",
+                    false => {
+                        "means nothing for a Unix socket, whose file says who may connect; leave it out"
+                    }
+                };
+                self.error(place("allow"), "listener.allow", what);
+            }
+        }
         self.config.listeners = listeners;
     }
 
@@ -938,12 +1075,41 @@ fn set(
                 return Err(wrong(format!("{} is not valid", quoted(text))));
             }
         }
+        (Kind::Path { set }, DeValue::String(text)) => {
+            if !is_path(text) {
+                return Err(wrong(format!("{} is not valid", quoted(text))));
+            }
+            set(config, PathBuf::from(&**text));
+        }
         (Kind::Password { set }, DeValue::String(text)) => {
             let secret = Secret::new(text);
             set(
                 config,
                 secret.ok_or_else(|| wrong("is empty or too long".to_owned()))?,
             );
+        }
+        (Kind::Hidden { set, .. }, DeValue::String(text)) => {
+            if !set(config, text) {
+                return Err(wrong("is not valid".to_owned()));
+            }
+        }
+        (Kind::List { most, add, .. }, DeValue::Array(items)) => {
+            if items.len() > *most {
+                return Err(wrong(format!("has {} entries", items.len())));
+            }
+            let items = items.iter().map(|item| {
+                let what = match item.get_ref() {
+                    DeValue::String(text) if add(config, text) => return Ok(()),
+                    DeValue::String(text) => format!("{} is not valid", quoted(text)),
+                    other => format!("found {} in the array", kind_of(other)),
+                };
+                Err(Wrong {
+                    at: item.span().start,
+                    below: String::new(),
+                    what,
+                })
+            });
+            all(items)?;
         }
         (Kind::Url { set }, DeValue::String(text)) => {
             set(config, Url::parse(text).map_err(wrong)?);

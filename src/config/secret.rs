@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
 use super::escape::decode;
-use crate::limits::{LOGIN_NAME_BYTES, PASSWORD};
+use crate::limits::{LOGIN_NAME_BYTES, PASSWORD, TOKEN, TOKEN_MIN};
 
 /// A password: 1 to [`PASSWORD`] UTF-16 units, as a QString counts them. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +38,34 @@ impl Secret {
     /// To log in elsewhere.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// The text by which a program that cannot log in is known. It is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// What a token may be, for a person: what stands in a URL as it is.
+    pub(super) const ALLOWED: &'static str =
+        "16 to 128 letters, digits, \"-\", \".\", \"_\" and \"~\", which nobody can guess";
+
+    /// `None`: it is not as a token must be.
+    pub fn new(text: &str) -> Option<Self> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let fits = (TOKEN_MIN..=TOKEN).contains(&text.len());
+        (fits && text.bytes().all(plain)).then(|| Token(text.to_owned()))
+    }
+
+    /// As [`Secret::is`].
+    pub fn is(&self, guess: &str) -> bool {
+        self.0.as_bytes().ct_eq(guess.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
     }
 }
 

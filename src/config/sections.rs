@@ -1,16 +1,20 @@
 //! The checked configuration: one structure for each section of the file.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Address, Bind, Dial};
-use super::secret::{Login, Secret};
+use super::password_hash::PasswordHash;
+use super::secret::{Login, Secret, Token};
 use super::url::{Url, without_login};
 use crate::limits::{CELLS_MAX, RENDITIONS_BYTES, RUNGS};
 use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::protocol::network::Network;
 use crate::protocol::session::Patience;
+use crate::protocol::user::{Access, May};
 use crate::tls::client::Trust;
 use crate::tls::fingerprint::Fingerprint;
 use crate::tls::identity::Identity;
@@ -22,6 +26,8 @@ pub struct Config {
     pub camera: CameraConfig,
     /// `[call]`
     pub call: CallConfig,
+    /// At most [`crate::limits::MAX_USERS`].
+    pub users: Vec<UserConfig>,
     /// 1 to [`crate::limits::MAX_LISTENERS`].
     pub listeners: Vec<ListenerConfig>,
     /// At most [`crate::limits::MAX_SINKS`].
@@ -335,6 +341,23 @@ pub struct CallConfig {
     pub password_file: Option<PathBuf>,
 }
 
+/// `[[user]]`: somebody who may log in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserConfig {
+    /// Unlike that of any other user.
+    pub name: Name,
+    /// From `password` or `password_file`; `None`: there is a hash of it, or a token alone.
+    pub password: Option<Secret>,
+    /// Where `password` came from.
+    pub password_file: Option<PathBuf>,
+    /// In place of a password.
+    pub password_hash: Option<PasswordHash>,
+    /// For programs that cannot log in.
+    pub token: Option<Token>,
+    /// At least one thing.
+    pub may: May,
+}
+
 impl CallConfig {
     /// Whom to trust; `None`: no TLS.
     pub fn trust(&self) -> Option<Trust> {
@@ -382,6 +405,16 @@ pub struct ListenerConfig {
     pub adaptive: bool,
     /// adaptive: pictures per second that each client is to get.
     pub min_fps: u16,
+    /// http, call: who is let in. Of protocols that have no login, and where `password` is set: everybody.
+    pub access: Access,
+    /// Where clients may connect from; none: from everywhere.
+    pub allow: Vec<Network>,
+    /// http: names of this machine beyond those that it knows itself, in lower case and without a dot at the end.
+    pub hosts: Vec<String>,
+    /// http: proxies whose word about the browser in front of them is taken.
+    pub trusted_proxies: Vec<Network>,
+    /// http: whether pages of other sites may show the pictures.
+    pub embed: bool,
     /// HTTP: the value of Access-Control-Allow-Origin ("*" or one origin); `None`: CORS is off.
     pub allow_origin: Option<String>,
     /// HTTP: whether `POST /controls` is allowed.
@@ -399,6 +432,19 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Whether clients from there may connect; `None`: from this machine, by a Unix socket.
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
+        let is_in = |address| self.allow.iter().any(|network| network.contains(address));
+        self.allow.is_empty() || address.is_none_or(is_in)
+    }
+
+    /// Whether nobody needs to show anything to see the camera: who can connect is let in.
+    pub fn is_open(&self) -> bool {
+        self.access == Access::Open
+            && self.password.is_none()
+            && !matches!(self.bind, Bind::Relay(_))
+    }
+
     /// Where it is at another relay: whom to trust; `None`: no TLS.
     pub fn trust(&self) -> Option<Trust> {
         trust(self.tls, self.fingerprint)

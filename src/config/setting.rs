@@ -4,21 +4,24 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::{Address, Bind, Dial, base_path, is_allow_origin, is_neighbour_url};
-use super::secret::{Login, Secret};
+use super::address::{Address, Bind, Dial, base_path, host, is_allow_origin, is_neighbour_url};
+use super::password_hash::PasswordHash;
+use super::secret::{Login, Secret, Token};
 use super::sections::{
     CellCount, Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig,
-    SinkFormat, SinkKind, SourceKind,
+    SinkFormat, SinkKind, SourceKind, UserConfig,
 };
 use super::url::Url;
 use crate::limits::{
     BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, CELLS_MAX, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX,
-    FRAME_BYTES_MAX, FRAME_BYTES_MIN, MAX_CLIENTS, NEIGHBOUR_NAME, PASSWORD, SINK_KEY,
-    SINK_READERS_MAX, SINK_SLOTS_MAX, SINK_SLOTS_MIN,
+    FRAME_BYTES_MAX, FRAME_BYTES_MIN, HOSTS, MAX_CLIENTS, NEIGHBOUR_NAME, NETWORKS, PASSWORD,
+    SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
 use crate::picture::frame::{Area, Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
+use crate::protocol::network::Network;
+use crate::protocol::user::{Access, May};
 use crate::tls::fingerprint::Fingerprint;
 
 /// One key.
@@ -87,10 +90,12 @@ pub enum Section {
     /// `[call]`
     Call,
     /// May occur several times, and each occurrence has its own values.
+    User,
+    /// As `User`.
     Listener,
-    /// As `Listener`.
+    /// As `User`.
     Sink,
-    /// As `Listener`.
+    /// As `User`.
     Neighbour,
     /// `[limits]`
     Limits,
@@ -98,9 +103,10 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the file.
-    pub const ALL: [Section; 6] = [
+    pub const ALL: [Section; 7] = [
         Section::Camera,
         Section::Call,
+        Section::User,
         Section::Listener,
         Section::Sink,
         Section::Neighbour,
@@ -112,6 +118,7 @@ impl Section {
         match self {
             Section::Camera => "camera",
             Section::Call => "call",
+            Section::User => "user",
             Section::Listener => "listener",
             Section::Sink => "sink",
             Section::Neighbour => "neighbour",
@@ -124,6 +131,7 @@ impl Section {
         match self {
             Section::Camera => "[camera]",
             Section::Call => "[call]",
+            Section::User => "[[user]]",
             Section::Listener => "[[listener]]",
             Section::Sink => "[[sink]]",
             Section::Neighbour => "[[neighbour]]",
@@ -227,10 +235,31 @@ pub enum Kind {
         /// Puts it into its field.
         set: fn(&mut Config, &str) -> bool,
     },
+    /// The absolute path of a file.
+    Path {
+        /// Puts it into its field.
+        set: fn(&mut Config, PathBuf),
+    },
     /// A string that no error may show.
     Password {
         /// Puts it into its field.
         set: fn(&mut Config, Secret),
+    },
+    /// Another string that no error may show; the setter returns false for one that is not as `allowed` says.
+    Hidden {
+        /// For a person: what is allowed.
+        allowed: &'static str,
+        /// Puts it into its field.
+        set: fn(&mut Config, &str) -> bool,
+    },
+    /// An array of strings; the setter gets one after the other, and returns false for one that is not as `allowed` says.
+    List {
+        /// For a person: what is allowed.
+        allowed: &'static str,
+        /// So many of them.
+        most: usize,
+        /// Puts one into their field.
+        add: fn(&mut Config, &str) -> bool,
     },
     /// The URL of a camera. No error may show the login in it.
     Url {
@@ -285,7 +314,10 @@ impl fmt::Display for Kind {
                 }
                 Ok(())
             }
-            Kind::Text { allowed, .. } => f.write_str(allowed),
+            Kind::Text { allowed, .. }
+            | Kind::Hidden { allowed, .. }
+            | Kind::List { allowed, .. } => f.write_str(allowed),
+            Kind::Path { .. } => f.write_str("an absolute path"),
             Kind::Password { .. } => write!(f, "1 to {PASSWORD} characters"),
             Kind::Url { .. } => f.write_str("http://[USER:PASSWORD@]HOST[:PORT]/PATH, or https://"),
             Kind::Program { .. } => f.write_str("an array of strings: a program, its arguments"),
@@ -329,14 +361,24 @@ pub fn reference() -> String {
     out
 }
 
+/// Whether a user may have this name: HTTP's Basic puts a colon behind it.
+fn is_user_name(name: &Name) -> bool {
+    !name.as_str().contains(':') && name.flaw().is_none()
+}
+
 /// A key of Qt's shared memory. Qt takes any; a NUL would end it for some and not for others.
 fn is_shm_key(text: &str) -> bool {
     (1..=SINK_KEY).contains(&text.chars().count()) && !text.contains('\0')
 }
 
+/// An absolute path, as a system call takes it.
+pub(super) fn is_path(text: &str) -> bool {
+    Path::new(text).is_absolute() && !text.contains('\0')
+}
+
 /// What fits sockaddr_un, with a NUL behind it.
 fn is_socket_path(text: &str) -> bool {
-    Path::new(text).is_absolute() && !text.contains('\0') && text.len() <= 107
+    is_path(text) && text.len() <= 107
 }
 
 /// What `chroma` may be.
@@ -361,6 +403,14 @@ fn listener(config: &mut Config) -> &mut ListenerConfig {
         .listeners
         .last_mut()
         .expect("the reader appends a listener before it reads its keys")
+}
+
+/// As [`listener`].
+fn user(config: &mut Config) -> &mut UserConfig {
+    config
+        .users
+        .last_mut()
+        .expect("the reader appends a user before it reads its keys")
 }
 
 /// As [`listener`].
@@ -413,12 +463,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "v4l2: the camera's device; its names in /dev/v4l/by-id/ and by-path/ stay the same when you replug it.",
         absent: Absent::Default(r#""/dev/video0""#),
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                c.camera.device = PathBuf::from(text);
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| c.camera.device = path,
         },
     },
     Setting {
@@ -539,12 +585,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                c.camera.password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| c.camera.password_file = Some(path),
         },
     },
     Setting {
@@ -764,12 +806,85 @@ pub static SETTINGS: &[Setting] = &[
         doc: "A file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[],
+        kind: Kind::Path {
+            set: |c, path| c.call.password_file = Some(path),
+        },
+    },
+    Setting {
+        section: Section::User,
+        key: "name",
+        doc: "The name with which somebody logs in at listeners with access = \"users\".",
+        absent: Absent::Required,
+        only: &[],
         kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                c.call.password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
+            allowed: "1 to 64 characters that are seen, no colon, no space at the ends",
+            set: |c, text| match Name::new(text).filter(is_user_name) {
+                Some(name) => {
+                    user(c).name = name;
+                    true
+                }
+                None => false,
             },
+        },
+    },
+    Setting {
+        section: Section::User,
+        key: "password",
+        doc: "The password of this user. password_hash keeps it from those who read this file.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Password {
+            set: |c, secret| user(c).password = Some(secret),
+        },
+    },
+    Setting {
+        section: Section::User,
+        key: "password_file",
+        doc: "A file whose first line is the password; use it in place of password.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Path {
+            set: |c, path| user(c).password_file = Some(path),
+        },
+    },
+    Setting {
+        section: Section::User,
+        key: "password_hash",
+        doc: "What `camd passwd` prints for the password; use it in place of password.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Hidden {
+            allowed: PasswordHash::ALLOWED,
+            set: |c, text| {
+                user(c).password_hash = PasswordHash::parse(text);
+                user(c).password_hash.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::User,
+        key: "token",
+        doc: "http: lets in whoever has it, as ?token=... in the URL or as Bearer: for pages and programs that cannot log in.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::Hidden {
+            allowed: Token::ALLOWED,
+            set: |c, text| {
+                user(c).token = Token::new(text);
+                user(c).token.is_some()
+            },
+        },
+    },
+    Setting {
+        section: Section::User,
+        key: "may",
+        doc: "What this user may do: see the pictures, change the camera's controls.",
+        absent: Absent::Default(r#"["watch"]"#),
+        only: &[],
+        kind: Kind::List {
+            allowed: r#"["watch"], ["control"], ["watch", "control"]"#,
+            most: May::WORDS.len(),
+            add: |c, word| user(c).may.add(word),
         },
     },
     Setting {
@@ -816,12 +931,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "tls: a file with the certificate and those that lead to its issuer (PEM); not set: camd makes one of its own at its first start.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                listener(c).certificate = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| listener(c).certificate = Some(path),
         },
     },
     Setting {
@@ -830,12 +941,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "tls: a file with the certificate's key (PEM), best one for ECDSA with P-256.",
         absent: Absent::Unset,
         only: &[],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                listener(c).key = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| listener(c).key = Some(path),
         },
     },
     Setting {
@@ -975,6 +1082,81 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Listener,
+        key: "access",
+        doc: "http, call: who is let in: the [[user]]s, or everybody who can connect; not set: users where there is one, and open else. A call listener with a password of its own is open.",
+        absent: Absent::Unset,
+        only: &[HTTP, CALL],
+        kind: Kind::Choice {
+            names: || Access::ALL.map(Access::name).to_vec(),
+            set: |c, index| listener(c).access = Access::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "allow",
+        doc: "The networks from which clients may connect; not set: all.",
+        absent: Absent::Unset,
+        only: &[],
+        kind: Kind::List {
+            allowed: r#"networks such as ["192.168.0.0/16", "fd00::/8"], and single addresses (32 at most)"#,
+            most: NETWORKS,
+            add: |c, text| match Network::parse(text) {
+                Some(network) => {
+                    listener(c).allow.push(network);
+                    true
+                }
+                None => false,
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "hosts",
+        doc: "http: names of this machine in URLs, beyond its addresses, localhost and its own name alone or in the local network.",
+        absent: Absent::Unset,
+        only: &[HTTP],
+        kind: Kind::List {
+            allowed: r#"host names such as ["camera.example.org"], without a port (32 at most)"#,
+            most: HOSTS,
+            add: |c, text| match host(text) {
+                Some(name) => {
+                    listener(c).hosts.push(name);
+                    true
+                }
+                None => false,
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "trusted_proxies",
+        doc: "http: the reverse proxies that say who has asked them, and under which name (X-Forwarded-For, X-Forwarded-Host); not set: none.",
+        absent: Absent::Unset,
+        only: &[HTTP],
+        kind: Kind::List {
+            allowed: r#"addresses and networks such as ["127.0.0.1", "10.0.0.0/8"] (32 at most)"#,
+            most: NETWORKS,
+            add: |c, text| match Network::parse(text) {
+                Some(network) => {
+                    listener(c).trusted_proxies.push(network);
+                    true
+                }
+                None => false,
+            },
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "embed",
+        doc: "http: whether web pages of other sites may show the pictures (<img>, frames).",
+        absent: Absent::Default("true"),
+        only: &[HTTP],
+        kind: Kind::Boolean {
+            set: |c, value| listener(c).embed = value,
+        },
+    },
+    Setting {
+        section: Section::Listener,
         key: "allow_origin",
         doc: "http: the web pages of other sites whose scripts may read pictures and state (CORS); not set: none.",
         absent: Absent::Unset,
@@ -990,7 +1172,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "set_controls",
-        doc: "http: whether viewers may change the camera's controls (POST /controls).",
+        doc: "http: whether viewers may change the camera's controls (POST /controls): users with \"control\" in may, or with access = \"open\" those on this board.",
         absent: Absent::Default("true"),
         only: &[HTTP],
         kind: Kind::Boolean {
@@ -1021,8 +1203,8 @@ pub static SETTINGS: &[Setting] = &[
         absent: Absent::Default(r#""camera""#),
         only: &[CALL],
         kind: Kind::Text {
-            allowed: "1 to 64 characters, no control characters",
-            set: |c, text| match Name::new(text) {
+            allowed: "1 to 64 characters that are seen, no space at the ends",
+            set: |c, text| match Name::new(text).filter(|name| name.flaw().is_none()) {
                 Some(name) => {
                     listener(c).user = name;
                     true
@@ -1047,12 +1229,8 @@ pub static SETTINGS: &[Setting] = &[
         doc: "call: a file whose first line is the password; use it in place of password.",
         absent: Absent::Unset,
         only: &[CALL],
-        kind: Kind::Text {
-            allowed: "an absolute path",
-            set: |c, text| {
-                listener(c).password_file = Some(PathBuf::from(text));
-                Path::new(text).is_absolute() && !text.contains('\0')
-            },
+        kind: Kind::Path {
+            set: |c, path| listener(c).password_file = Some(path),
         },
     },
     Setting {

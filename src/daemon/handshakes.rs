@@ -15,13 +15,14 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token, Waker};
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::client::address::Address;
-use crate::client::slot::{Peer, address_of};
+use crate::client::slot::Peer;
 use crate::daemon::net::Connection;
 use crate::limits::{
     HANDSHAKE_ADDRESSES, HANDSHAKES, HANDSHAKES_AT_ONCE, HANDSHAKES_PER_ADDRESS,
     HANDSHAKES_PER_SECOND, LINGER_CLOSE,
 };
+use crate::measure::bucket::Buckets;
+use crate::system::household::{Household, address_of};
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 use crate::tls::handshake::{Handshake, Step};
@@ -40,20 +41,8 @@ This port speaks https: write https:// in place of http:// in front of the addre
 /// Reads of one connection in one turn, of what nobody wants to know any more.
 const READS_PER_TURN: usize = 8;
 
-/// What an address may still begin: up to [`HANDSHAKES_AT_ONCE`], and [`HANDSHAKES_PER_SECOND`] more each second.
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    address: Address,
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn at(&self, now: Instant) -> f64 {
-        let time = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.left + HANDSHAKES_PER_SECOND * time).min(HANDSHAKES_AT_ONCE)
-    }
-}
+/// From one handshake to the next of an address, at the rate that is allowed.
+const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / HANDSHAKES_PER_SECOND as u64);
 
 /// A connection before its handshake is done.
 struct Place {
@@ -61,7 +50,7 @@ struct Place {
     id: u64,
     socket: TcpStream,
     peer: Peer,
-    address: Address,
+    address: Household,
     listener: usize,
     /// Plain HTTP is answered.
     speaks_http: bool,
@@ -96,11 +85,14 @@ pub struct Done {
 /// All of them.
 pub struct Handshakes {
     places: [Option<Box<Place>>; HANDSHAKES],
+    /// Those below which all taken ones are: what is done in each turn looks at no more than these.
+    used: usize,
     /// Started with the first of them.
     worker: Option<Worker>,
     /// What it knows, once it was asked.
     kernel: Option<Kernel>,
-    allowances: heapless::Vec<Allowance, HANDSHAKE_ADDRESSES>,
+    /// What each address may still begin.
+    begun: Buckets<Household, HANDSHAKE_ADDRESSES>,
     next: u64,
     /// The first token of theirs, and that of the worker's waker.
     tokens: (usize, Token),
@@ -111,9 +103,10 @@ impl Handshakes {
     pub fn new(first: usize, waker: Token) -> Handshakes {
         Handshakes {
             places: [const { None }; HANDSHAKES],
+            used: 0,
             worker: None,
             kernel: None,
-            allowances: heapless::Vec::new(),
+            begun: Buckets::new(HANDSHAKES_AT_ONCE, INTERVAL),
             next: 0,
             tokens: (first, waker),
         }
@@ -140,7 +133,7 @@ impl Handshakes {
         if self.worker.is_none() {
             self.worker = Some(Worker::start(Waker::new(registry, self.tokens.1)?)?);
         }
-        let address = Address::of(address_of(&peer));
+        let address = Household::sharing(address_of(&peer));
         let handshake = Handshake::new(config).map_err(io::Error::other)?;
         let index = self.room_for(address);
         self.next += 1;
@@ -162,12 +155,13 @@ impl Handshakes {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut place.socket, Token(self.tokens.0 + index), interest)?;
         self.places[index] = Some(Box::new(place));
+        self.used = self.used.max(index + 1);
         Ok(())
     }
 
-    fn room_for(&mut self, address: Address) -> usize {
+    fn room_for(&mut self, address: Household) -> usize {
         let places = self.places.iter().flatten();
-        let of = |address: Address| {
+        let of = |address: Household| {
             let places = self.places.iter().flatten();
             places.filter(|place| place.address == address).count()
         };
@@ -214,7 +208,7 @@ impl Handshakes {
     /// When one of them will be late, or the next may begin.
     pub fn deadline(&self, patience: Duration, now: Instant) -> Option<Instant> {
         let is_busy = self.worker.as_ref().is_some_and(Worker::is_busy);
-        let places = self.places.iter().flatten();
+        let places = self.places[..self.used].iter().flatten();
         let ends = places.map(|place| {
             let late = match place.stage {
                 Stage::Leaving { until } => until,
@@ -226,10 +220,8 @@ impl Handshakes {
                     begun: false,
                     ..
                 } if !is_busy => {
-                    let lacks = (1.0 - self.left(place.address, now)).max(0.0);
-                    // A nanosecond more than reckoning with fractions may be short of.
-                    let wait = Duration::from_secs_f64(lacks / HANDSHAKES_PER_SECOND);
-                    late.min(now + wait + Duration::from_micros(1))
+                    let wait = self.begun.of(place.address).wait(now);
+                    late.min(now + wait)
                 }
                 _ => late,
             }
@@ -250,7 +242,7 @@ impl Handshakes {
             self.take_back(outcome, now, &name);
         }
         let mut more = false;
-        for index in 0..HANDSHAKES {
+        for index in 0..self.used {
             let Some(place) = &mut self.places[index] else {
                 continue;
             };
@@ -265,6 +257,8 @@ impl Handshakes {
             }
         }
         self.give(now);
+        let free = self.places[..self.used].iter().rev();
+        self.used -= free.take_while(|place| place.is_none()).count();
         more
     }
 
@@ -370,48 +364,23 @@ impl Handshakes {
         handshake.put(outcome.connection);
     }
 
-    fn left(&self, address: Address, now: Instant) -> f64 {
-        let known = self.allowances.iter().find(|it| it.address == address);
-        known.map_or(HANDSHAKES_AT_ONCE, |it| it.at(now))
-    }
-
-    fn spend(&mut self, address: Address, now: Instant) {
-        let left = self.left(address, now) - 1.0;
-        let new = Allowance {
-            address,
-            left,
-            at: now,
-        };
-        let known = |it: &Allowance| it.address == address;
-        if let Some(index) = self.allowances.iter().position(known) {
-            self.allowances[index] = new;
-        } else if self.allowances.push(new).is_err() {
-            // Whoever has most left loses least by being forgotten.
-            let most = (0..self.allowances.len()).max_by(|&a, &b| {
-                let (a, b) = (&self.allowances[a], &self.allowances[b]);
-                a.at(now).total_cmp(&b.at(now))
-            });
-            self.allowances[most.expect("the table is full")] = new;
-        }
-    }
-
     /// Gives the worker its next job, if it is free and there is one.
     fn give(&mut self, now: Instant) {
         if self.worker.as_ref().is_none_or(Worker::is_busy) {
             return;
         }
-        let waiting = self.places.iter().enumerate().filter_map(|(index, place)| {
+        let places = self.places[..self.used].iter().enumerate();
+        let waiting = places.filter_map(|(index, place)| {
             let place = place.as_ref()?;
             let Stage::Shaking { ready, begun, .. } = &place.stage else {
                 return None;
             };
-            let left = self.left(place.address, now);
-            (*ready && (*begun || left >= 1.0)).then_some((index, left, place.id))
+            let bucket = self.begun.of(place.address);
+            let may = *begun || bucket.wait(now).is_zero();
+            (*ready && may).then_some((index, bucket.used(now), place.id))
         });
-        let next = waiting.max_by(|(_, a, first), (_, b, second)| {
-            // Of two of the same address the older one.
-            a.total_cmp(b).then(second.cmp(first))
-        });
+        // Of two of the same address the older one.
+        let next = waiting.min_by_key(|&(_, used, id)| (used, id));
         let Some((index, ..)) = next else {
             return;
         };
@@ -432,7 +401,7 @@ impl Handshakes {
             });
         }
         if is_new {
-            self.spend(address, now);
+            self.begun.take(address, now);
         }
     }
 }

@@ -41,6 +41,7 @@ use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::system::household::address_of;
 use crate::system::logging::peers::Incident;
 use crate::system::logging::say_of_peer;
 use crate::system::watchdog::Watchdog;
@@ -164,6 +165,8 @@ pub struct Options {
     pub errors: Vec<ConfigError>,
     /// The board's watchdog, see [`crate::system::watchdog`].
     pub watchdog: Option<PathBuf>,
+    /// Where the box around camd says how it is, for the pages.
+    pub board: Option<PathBuf>,
 }
 
 /// Serves until SIGTERM or SIGINT. `ready` is called with the listeners' addresses once all are open.
@@ -195,6 +198,7 @@ impl Daemon {
             file,
             errors,
             watchdog,
+            board,
         } = options;
         for error in &errors {
             error!("{error}");
@@ -231,12 +235,8 @@ impl Daemon {
         }
         let mut listening = Vec::new();
         for (index, mut door) in doors.into_iter().enumerate() {
-            let ListenerConfig {
-                protocol,
-                password,
-                bind,
-                ..
-            } = &config.listeners[index];
+            let listener = &config.listeners[index];
+            let ListenerConfig { protocol, bind, .. } = listener;
             let address = match &mut door {
                 Door::Acceptor(acceptor) => {
                     acceptor.register(poll.registry(), Token(FIRST_ACCEPTOR + index))?;
@@ -246,23 +246,24 @@ impl Daemon {
                 }
                 Door::Uplink(..) => bind.to_string(),
             };
-            let open = matches!(door, Door::Acceptor(_)) && password.is_none();
-            if open && *protocol == ProtocolKind::Call {
+            if listener.is_open() && *protocol == ProtocolKind::Call {
                 warn!(
                     "{address}: calls without a password: everybody who can connect may call the camera, and take any free \
-                     name; set password or password_file"
+                     name; set password or password_file, or add a [[user]]"
                 );
             }
             hub.set_address(index, address);
             listening.push(Listening { door, ready: true });
         }
         hub.set_config_errors(&errors);
+        hub.set_board(board);
         for (index, identity) in identities.iter().enumerate() {
             hub.set_identity(index, identity.as_ref());
         }
+        tell_exposed(&hub);
         let source = AnySource::new(&config);
         // Last of all that may fail: once it runs, a camd that does not feed it is reset.
-        let board = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
+        let watchdog = watchdog.map(|device| Watchdog::open(&device)).transpose()?;
         Ok(Daemon {
             poll,
             alarm,
@@ -279,7 +280,7 @@ impl Daemon {
             rearm: now,
             accept_retry: None,
             next_door: 0,
-            supervisor: Supervisor::new(board, now),
+            supervisor: Supervisor::new(watchdog, now),
         })
     }
 
@@ -472,6 +473,10 @@ impl Daemon {
             }
             (idle, left) = (0, left - 1);
             match self.listening[index].door.accept() {
+                Ok((connection, peer)) if !self.is_allowed(index, &peer) => {
+                    self.hub.turn_off(index, &peer);
+                    drop(connection);
+                }
                 Ok((connection, peer)) => self.take_in(connection, peer, index, now),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.listening[index].ready = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -503,6 +508,12 @@ impl Daemon {
             }
         }
         self.listening.iter().any(|listening| listening.ready)
+    }
+
+    /// Whether clients from there may connect.
+    fn is_allowed(&self, index: usize, peer: &Peer) -> bool {
+        let listener = &self.hub.listeners()[index].config;
+        listener.allows(address_of(peer))
     }
 
     /// A connection that was accepted.
@@ -547,11 +558,12 @@ impl Daemon {
             let kept = done.push(it);
             assert!(kept.is_ok(), "no more than there are places");
         });
-        for Done {
+        // From its end: an iterator would take all of the room along, in every turn.
+        while let Some(Done {
             connection,
             peer,
             listener,
-        } in done
+        }) = done.pop()
         {
             if let Ok(client) = hub.admit(connection, peer, listener, now) {
                 register_client(hub, poll.registry(), client);
@@ -675,7 +687,34 @@ impl Daemon {
         }
         self.config = config;
         self.hub.set_config_errors(&[]);
+        tell_exposed(&self.hub);
         info!("{}: read again", path.display());
+    }
+}
+
+/// Says where strangers see the camera.
+fn tell_exposed(hub: &Hub<Connection>) {
+    for listener in hub
+        .listeners()
+        .iter()
+        .filter(|listener| listener.is_exposed())
+    {
+        let (address, protocol) = (&listener.address, listener.config.protocol);
+        let way_out = match protocol {
+            ProtocolKind::Http => "add a [[user]] (`camd passwd` helps)",
+            // Said already, with the way out.
+            ProtocolKind::Call => continue,
+            _ => "it has no login; bind it to 127.0.0.1",
+        };
+        let protocol = protocol.name();
+        match &listener.config.allow[..] {
+            [] => warn!(
+                "{address}: {protocol} is open: everybody who can connect sees the camera: {way_out}, or set allow"
+            ),
+            _ => info!(
+                "{address}: {protocol} is open: who connects from the networks in allow sees the camera"
+            ),
+        }
     }
 }
 
@@ -710,6 +749,7 @@ fn identities(
         if before.get(index) != Some(&Some(identity.clone())) {
             let (protocol, bind) = (listener.protocol.name(), &listener.bind);
             info!(
+                target: "camd::daemon::notice",
                 "TLS for {protocol} on {bind}: the certificate's SHA-256 fingerprint is {}",
                 identity.fingerprint()
             );

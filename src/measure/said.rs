@@ -14,44 +14,6 @@ fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     })
 }
 
-/// Lets some through at once, and then one in each interval.
-#[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    most: u32,
-    interval: Duration,
-    left: u32,
-    /// When `left` was right. `None`: nothing was taken yet.
-    at: Option<Instant>,
-}
-
-impl Bucket {
-    /// A full one.
-    pub const fn new(most: u32, interval: Duration) -> Self {
-        Bucket {
-            most,
-            interval,
-            left: most,
-            at: None,
-        }
-    }
-
-    /// One is to go through. True: it may.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let at = *self.at.get_or_insert(now);
-        let grown = now.saturating_duration_since(at).as_nanos() / self.interval.as_nanos();
-        if grown >= u128::from(self.most - self.left) {
-            (self.left, self.at) = (self.most, Some(now));
-        } else {
-            let grown = grown as u32;
-            self.left += grown;
-            self.at = Some(at + self.interval * grown);
-        }
-        let may = self.left > 0;
-        self.left -= u32::from(may);
-        may
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Message {
     hash: u64,
@@ -212,23 +174,6 @@ mod tests {
         // To camd's own words numbers matter.
         assert_eq!(said.hear(b"640x480 instead of 800x600", now), Some(1));
         assert_eq!(said.hear(b"320x240 instead of 800x600", now), Some(1));
-    }
-
-    #[test]
-    fn a_bucket_lets_some_through_and_then_one_in_each_interval() {
-        let (second, start) = (Duration::from_secs(1), Instant::now());
-        let mut bucket = Bucket::new(3, second);
-        let taken = |bucket: &mut Bucket, ms| {
-            let now = start + Duration::from_millis(ms);
-            (0..10).filter(|_| bucket.take(now)).count()
-        };
-        let mut times = Vec::new();
-        for ms in [
-            0, 500, 999, 1000, 1900, 2000, 3999, 4000, 60_000, 60_999, 61_000,
-        ] {
-            times.push(taken(&mut bucket, ms));
-        }
-        assert_eq!(times, [3, 0, 0, 1, 0, 1, 1, 1, 3, 0, 1]);
     }
 
     #[test]

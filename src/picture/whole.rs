@@ -15,6 +15,7 @@
 //!   `ALIKE` times, as what is below may be one flat grey; and followed if it ends at the same place, too, as a stale end
 //!   stays where it was;
 //! - if it is much smaller or larger than the picture before it;
+//! - all these with cause, as long as that does not come to more than `CAUSED` bytes a picture;
 //! - and of all others as many as cost little: each picture saves `SEARCHED` bytes for the one and `FOLLOWED` for the
 //!   other. Small pictures are all searched.
 
@@ -32,6 +33,11 @@ const FOLLOWED: usize = 4;
 /// What can be saved of each at most, and is at first. A scan that is longer is followed with cause only: a Pi 2 takes 3 ms
 /// for this much.
 const SAVED_MOST: usize = 64 * 1024;
+/// Bytes that may be followed for each picture seen where there is cause: 64 KB, of 1 MB that were saved. A sender whose pictures
+/// are never alike would have all of them followed else.
+const CAUSED: isize = 64 * 1024;
+/// See [`CAUSED`].
+const CAUSED_MOST: isize = 1024 * 1024;
 /// How many of the last pictures' ends are known.
 const KNOWN: usize = 16;
 /// Of two pictures of which one has less than so many eighths of the other's bytes, the later is in doubt.
@@ -94,6 +100,8 @@ pub struct Examiner {
     alike: u8,
     to_search: usize,
     to_follow: usize,
+    /// What may be followed with cause. Below 0: that is saved first.
+    with_cause: isize,
     /// The last picture's.
     header: Option<Header>,
     field: Option<Field>,
@@ -119,6 +127,7 @@ impl Examiner {
             alike: 0,
             to_search: SAVED_MOST,
             to_follow: SAVED_MOST,
+            with_cause: CAUSED_MOST,
             header: None,
             field: None,
             other_fields: 0,
@@ -141,6 +150,7 @@ impl Examiner {
     pub fn examine(&mut self, bytes: &[u8]) -> Result<Option<Inspected>, Defect> {
         self.to_search = (self.to_search + SEARCHED).min(SAVED_MOST);
         self.to_follow = (self.to_follow + FOLLOWED).min(SAVED_MOST);
+        self.with_cause = (self.with_cause + CAUSED).min(CAUSED_MOST);
         let glanced = self.glance(bytes);
         let glanced_as = glanced.map(|found| {
             let known = Known::of(&bytes[found.range()]);
@@ -158,7 +168,10 @@ impl Examiner {
         };
         let jpeg = &bytes[found.range()];
         if self.is_in_doubt(&found, known, likeness) {
-            self.to_follow = self.to_follow.saturating_sub(found.end - found.scan);
+            let length = found.end - found.scan;
+            self.to_follow = self.to_follow.saturating_sub(length);
+            // A picture is far smaller than half of the address space.
+            self.with_cause -= length as isize;
             if !scan::is_whole(jpeg) {
                 self.clean = 0;
                 return Err(Defect::Incomplete);
@@ -250,9 +263,11 @@ impl Examiner {
     }
 
     fn is_in_doubt(&self, found: &Inspected, known: Known, likeness: Likeness) -> bool {
-        found.debris
-            || likeness != Likeness::Same
-                && (self.has_cause(known, likeness) || found.end - found.scan <= self.to_follow)
+        let has_cause = found.debris || self.has_cause(known, likeness);
+        let is_new = found.debris || likeness != Likeness::Same;
+        is_new
+            && (has_cause && self.with_cause > 0
+                || !found.debris && found.end - found.scan <= self.to_follow)
     }
 
     fn is_shown(&mut self, field: Option<Field>) -> bool {

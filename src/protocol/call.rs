@@ -24,6 +24,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 pub use super::name::Name;
 use super::session::*;
 use super::setup::Setup;
+use super::user::{Access, User, Verdict};
 use crate::limits::{
     CONTROL_BURST, CONTROL_RATE, CONTROL_RECORD, LOGIN_WAIT, MAX_CLIENTS, PASSWORD, PASSWORD_BYTES,
     REASON, REFUSALS, USER_NAME, USER_NAME_BYTES,
@@ -315,6 +316,15 @@ pub fn note(sender: &str, receiver: &str, reason: &str, kind: Kind) -> Note {
     note
 }
 
+/// How far a LOGIN is that takes long to look at.
+#[derive(Debug, Default)]
+enum Look {
+    #[default]
+    None,
+    Waits,
+    Judged(Verdict),
+}
+
 /// The state of a connection to a call listener beyond its slot's.
 #[derive(Debug)]
 pub struct Connection {
@@ -326,6 +336,10 @@ pub struct Connection {
     partners: Option<Box<Partners>>,
     /// This user has shown a password.
     logged_in: bool,
+    /// That of this user of the configuration.
+    account: Option<Rc<User>>,
+    /// The LOGIN in the input is being looked at, or has been.
+    look: Look,
     /// Logins refused so far.
     refusals: u8,
     /// In a call with the camera, this user or somebody behind that relay.
@@ -344,6 +358,8 @@ impl Session for Connection {
             camera: Rc::clone(&setup.user),
             name: None,
             logged_in: false,
+            account: None,
+            look: Look::None,
             partners: setup.to_relay.then(Box::default),
             refusals: 0,
             watching: false,
@@ -394,6 +410,9 @@ impl Session for Connection {
     ) -> Result<Heard, Violation> {
         if self.ends {
             input.clear();
+            return Ok(Heard::Waits);
+        }
+        if let Look::Waits = self.look {
             return Ok(Heard::Waits);
         }
         let record = Record::parse(input.as_slice(), Longest::within(input))?;
@@ -467,9 +486,9 @@ impl Session for Connection {
         Late::Close(CloseReason::LoginTimeout)
     }
 
-    /// What it said has been acted on: nothing, not even the end, is read while a record waits.
+    /// What it said has been acted on: nothing, not even the end, is read while a record waits. A LOGIN may be looked at.
     fn ends_at_eof(&self, _: State) -> bool {
-        true
+        !self.is_looked_at()
     }
 
     fn user(&self) -> Option<&Name> {
@@ -497,10 +516,46 @@ impl Connection {
         self.ends |= self.refusals >= REFUSALS;
     }
 
-    /// This is the user, who has shown a password or not.
-    pub fn set_user(&mut self, name: &Name, logged_in: bool) {
+    /// This is the user, who has shown a password or not, and that of a user of the configuration or not.
+    pub fn set_user(&mut self, name: &Name, logged_in: bool, account: Option<Rc<User>>) {
         self.name = Some(Box::new(name.clone()));
-        self.logged_in = logged_in;
+        (self.logged_in, self.account) = (logged_in, account);
+    }
+
+    /// The record in the input is a LOGIN that the door looks at. [`Connection::judge`] follows.
+    pub fn wait_for_verdict(&mut self) {
+        self.look = Look::Waits;
+    }
+
+    /// What has come of that. The record is heard once more.
+    pub fn judge(&mut self, verdict: Verdict) {
+        if let Look::Waits = self.look {
+            self.look = Look::Judged(verdict);
+        }
+    }
+
+    /// What has come of it, once.
+    pub fn take_verdict(&mut self) -> Option<Verdict> {
+        match std::mem::take(&mut self.look) {
+            Look::Judged(verdict) => Some(verdict),
+            other => {
+                self.look = other;
+                None
+            }
+        }
+    }
+
+    /// Whether the record in the input stays there for that.
+    pub fn is_looked_at(&self) -> bool {
+        matches!(self.look, Look::Waits)
+    }
+
+    /// Whether it may stay, when the configuration has changed. `is_user`: whether this is still one.
+    pub fn stays(&self, access: Access, is_user: impl Fn(&Rc<User>) -> bool) -> bool {
+        match &self.account {
+            Some(account) => is_user(account),
+            None => access == Access::Open || self.name.is_none() || self.partners.is_some(),
+        }
     }
 
     /// Whether it gets the camera's pictures.

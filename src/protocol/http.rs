@@ -23,17 +23,23 @@
 //! a one, and the end for none. After a reply with `Connection: close` the connection ends.
 
 pub mod answer;
+mod host;
+mod login;
 mod origin;
 pub mod target;
 
 use std::fmt::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::head_cache::HeadCache;
+use super::name::Name;
 use super::session::*;
 pub use super::setup::Policy;
 use super::setup::Setup;
+use super::user::{Access, User, Verdict};
+pub use login::Claim;
 use origin::Asker;
 pub use target::Route;
 use target::{Moved, Target, Wrong};
@@ -63,7 +69,7 @@ pub const MANIFEST: &str = "application/manifest+json";
 /// The type of `/metrics`.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The status of a reply; RFC 9110, section 15, and RFC 6585 for 431.
+/// The status of a reply; RFC 9110, section 15, and RFC 6585 for 429 and 431.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// 200
@@ -74,6 +80,8 @@ pub enum Status {
     MovedPermanently,
     /// 400
     BadRequest,
+    /// 401
+    Unauthorized,
     /// 403
     Forbidden,
     /// 404
@@ -88,6 +96,10 @@ pub enum Status {
     ContentTooLarge,
     /// 417
     ExpectationFailed,
+    /// 421
+    Misdirected,
+    /// 429
+    TooManyRequests,
     /// 431
     HeadTooLarge,
     /// 503
@@ -104,6 +116,7 @@ impl fmt::Display for Status {
             Status::NoContent => "204 No Content",
             Status::MovedPermanently => "301 Moved Permanently",
             Status::BadRequest => "400 Bad Request",
+            Status::Unauthorized => "401 Unauthorized",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
@@ -111,6 +124,8 @@ impl fmt::Display for Status {
             Status::LengthRequired => "411 Length Required",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::ExpectationFailed => "417 Expectation Failed",
+            Status::Misdirected => "421 Misdirected Request",
+            Status::TooManyRequests => "429 Too Many Requests",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
@@ -151,6 +166,32 @@ impl Call {
             Call::Moved(_) | Call::SetControls(_) => true,
         }
     }
+
+    /// Whether it is answered where nobody has logged in: what tells nothing, and what browsers ask without a login
+    /// (CORS's preflight). Whether the camera is well says no more than that there.
+    fn is_for_all(&self) -> bool {
+        match self {
+            Call::Options(_) | Call::Moved(_) => true,
+            Call::Get(route) => matches!(route, Route::Icon | Route::Healthz),
+            Call::SetControls(_) => false,
+        }
+    }
+
+    /// Whether this user may have it; otherwise, what is missing.
+    fn check(&self, user: &User) -> Result<(), Refusal> {
+        let (may, missing) = match self {
+            Call::SetControls(_) => (user.may.control, "this user has no \"control\" in may"),
+            Call::Get(Route::Stream | Route::Snapshot) => {
+                (user.may.watch, "this user has no \"watch\" in may")
+            }
+            _ => return Ok(()),
+        };
+        if may {
+            Ok(())
+        } else {
+            Err(Refusal::new(Status::Forbidden, missing))
+        }
+    }
 }
 
 /// A request that is refused, and what to tell the client.
@@ -173,6 +214,20 @@ impl Refusal {
             allow: None,
         }
     }
+}
+
+/// How far the login of the current request is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Login {
+    /// It needs none, or has none.
+    #[default]
+    None,
+    /// It has this to show, for the door to look at.
+    Shows(Box<Claim>),
+    /// The door looks at it.
+    Waits,
+    /// The door has looked at it.
+    Judged(Verdict),
 }
 
 /// What a connection is doing.
@@ -213,8 +268,19 @@ pub struct Http {
     say_keep_alive: bool,
     /// The current request is HEAD: the reply's head only.
     pub head_only: bool,
-    /// A request that is for the pages to answer.
+    /// A request that is for the pages to answer, once it is let in.
     asked: Option<Call>,
+    login: Login,
+    /// Who has sent the last request that needed a login.
+    user: Option<Rc<User>>,
+    /// Where its client has connected from.
+    from: Option<IpAddr>,
+    /// Where the one is who asks, behind the proxies that are trusted.
+    client: Option<IpAddr>,
+    /// The name under which this machine was asked, and which is none of its own.
+    misnamed: heapless::String<MISNAMED>,
+    /// What a refusal suggests as the time until the next try, in seconds.
+    retry_after: Option<u32>,
     /// How the pictures are to differ from the listener's own.
     wish: Wish,
     /// The client of the current request was told to go on with its body.
@@ -238,6 +304,12 @@ impl Session for Http {
             say_keep_alive: false,
             head_only: false,
             asked: None,
+            login: Login::None,
+            user: None,
+            from: None,
+            client: None,
+            misnamed: heapless::String::new(),
+            retry_after: None,
             wish: Wish::default(),
             continued: false,
             place: Place::Seated,
@@ -283,6 +355,14 @@ impl Session for Http {
         if at != Moment::Idle {
             return Ok(Heard::Waits);
         }
+        match std::mem::take(&mut self.login) {
+            Login::None => {}
+            Login::Judged(verdict) => return Ok(self.judged(verdict, reply)),
+            waits => {
+                self.login = waits;
+                return Ok(Heard::Waits);
+            }
+        }
         Ok(match self.parse(input.as_slice()) {
             Parsed::Incomplete => Heard::Waits,
             Parsed::Expects => {
@@ -290,12 +370,14 @@ impl Session for Http {
                 append(reply.head, format_args!("HTTP/1.1 100 Continue\r\n\r\n"));
                 Heard::Reply
             }
-            Parsed::Call(call, _) if self.place == Place::Stands && !call.takes_no_place() => {
+            Parsed::Call(call, _)
+                if self.policy.access == Access::Open && self.lacks_place(&call) =>
+            {
                 Heard::WantsPlace
             }
             Parsed::Call(call, used) => {
                 input.consume(used);
-                self.on_call(call, reply)
+                self.let_in(call, reply)
             }
             Parsed::Refused(refusal, used) => {
                 input.consume(used);
@@ -352,6 +434,8 @@ impl Session for Http {
 
     fn patience(&self, at: Moment, patience: Patience) -> Option<Duration> {
         match at {
+            // The door's turn comes, whatever the client does.
+            Moment::Idle if self.login != Login::None => None,
             Moment::Idle => Some(patience.head),
             Moment::AnnouncePending if self.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
             _ => None,
@@ -372,9 +456,21 @@ impl Session for Http {
         Late::Reply
     }
 
-    /// Unless it is still being sent what it asked for.
+    /// Unless it is still being sent what it asked for, or waits to be let in.
     fn ends_at_eof(&self, state: State) -> bool {
-        state == State::Idle
+        state == State::Idle && self.login == Login::None
+    }
+
+    fn user(&self) -> Option<&Name> {
+        self.user.as_ref().map(|user| &user.name)
+    }
+
+    fn is_logged_in(&self) -> bool {
+        self.user.is_some()
+    }
+
+    fn meet(&mut self, from: Option<IpAddr>) {
+        self.from = from;
     }
 }
 
@@ -394,6 +490,143 @@ pub enum Parsed {
 }
 
 impl Http {
+    /// A request is understood. Where one has to log in, it is the door's to say whether it is let in.
+    fn let_in(&mut self, call: Call, reply: Reply<'_>) -> Heard {
+        if self.policy.access == Access::Open {
+            self.user = None;
+            self.login = Login::None;
+            return self.on_call(call, reply);
+        }
+        if call.is_for_all() {
+            self.login = Login::None;
+            return self.on_call(call, reply);
+        }
+        match &self.login {
+            Login::Shows(_) => {
+                self.asked = Some(call);
+                Heard::Refers
+            }
+            _ => self.judged(Verdict::Nobody, reply),
+        }
+    }
+
+    /// It has to ask for a place before it is answered.
+    fn lacks_place(&self, call: &Call) -> bool {
+        self.place == Place::Stands && !call.takes_no_place()
+    }
+
+    /// The door has looked at what the current request has shown.
+    fn judged(&mut self, verdict: Verdict, reply: Reply<'_>) -> Heard {
+        let call = self.asked.take();
+        self.user = None;
+        match verdict {
+            Verdict::In(user) => {
+                let call = call.expect("the request that waits for it");
+                let allowed = call.check(&user);
+                self.user = Some(Rc::clone(&user));
+                if allowed.is_ok() && self.lacks_place(&call) {
+                    // It comes here again when that is decided, as a user then.
+                    (self.asked, self.login) = (Some(call), Login::Judged(Verdict::In(user)));
+                    return Heard::WantsPlace;
+                }
+                match allowed {
+                    Ok(()) => self.on_call(call, reply),
+                    Err(refusal) => self.refuse(refusal, reply),
+                }
+            }
+            // What to type, and why, is for the browser to say.
+            Verdict::Nobody => self.refuse(Refusal::new(Status::Unauthorized, "log in"), reply),
+            Verdict::Later(seconds) => {
+                self.retry_after = Some(seconds);
+                let why = "too many wrong passwords from this address; try again later";
+                self.refuse(Refusal::new(Status::TooManyRequests, why), reply)
+            }
+            Verdict::Busy => {
+                self.retry_after = Some(RETRY_AFTER_S);
+                let why = "too many passwords to look at; try again later";
+                self.refuse(Refusal::new(Status::ServiceUnavailable, why), reply)
+            }
+        }
+    }
+
+    /// What the current request shows, if it is the door's turn to look at it; then it is.
+    pub fn take_claim(&mut self) -> Option<Box<Claim>> {
+        match std::mem::replace(&mut self.login, Login::Waits) {
+            Login::Shows(claim) => Some(claim),
+            other => {
+                self.login = other;
+                None
+            }
+        }
+    }
+
+    /// What has come of it. The next [`Session::hear`] answers the request.
+    pub fn judge(&mut self, verdict: Verdict) {
+        if self.login == Login::Waits {
+            self.login = Login::Judged(verdict);
+        }
+    }
+
+    /// Where the one is who has sent the current request.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    /// Who has sent the current request, if that is known.
+    pub fn asker(&self) -> Option<&Rc<User>> {
+        self.user.as_ref()
+    }
+
+    /// Whether the one who asks is told about others: names, addresses, and what is wrong.
+    pub fn is_trusted(&self) -> bool {
+        match self.policy.access {
+            Access::Users => self.user.as_ref().is_some_and(|user| user.may.control),
+            Access::Open => self.policy.is_local,
+        }
+    }
+
+    /// Whether it may go on with what it gets, when the configuration has changed. `is_user`: whether this is still one.
+    pub fn stays(&mut self, is_user: impl Fn(&Rc<User>) -> bool) -> bool {
+        let is_good = match &self.user {
+            Some(user) => is_user(user),
+            None => self.policy.access == Access::Open,
+        };
+        if !is_good {
+            self.user = None;
+        }
+        is_good || self.phase == Phase::Request
+    }
+
+    /// A changed configuration. [`Http::stays`] must follow.
+    pub fn set_policy(&mut self, policy: &Rc<Policy>) {
+        self.policy = Rc::clone(policy);
+    }
+
+    fn trusts(&self, address: Option<IpAddr>) -> bool {
+        let is_in = |address| {
+            let mut proxies = self.policy.trusted_proxies.iter();
+            proxies.any(|network| network.contains(address))
+        };
+        match address {
+            Some(address) => is_in(address),
+            // A Unix socket is this machine.
+            None => is_in(Ipv4Addr::LOCALHOST.into()) || is_in(Ipv6Addr::LOCALHOST.into()),
+        }
+    }
+
+    /// Who has asked the proxies that are trusted, as the nearest of them to the client has it.
+    fn behind_proxies(&self, forwarded_for: Option<&str>) -> Option<IpAddr> {
+        let mut place = self.from;
+        let mut hops = forwarded_for.into_iter().flat_map(|list| list.rsplit(','));
+        while self.trusts(place)
+            && let Some(hop) = hops.next()
+            && let Some(address) = hop_address(hop.trim())
+        {
+            place = Some(address.to_canonical());
+        }
+        place
+    }
+
     /// The requests that need nothing but a picture or a few words are answered here.
     fn on_call(&mut self, call: Call, reply: Reply<'_>) -> Heard {
         self.close |= self.place != Place::Seated
@@ -454,15 +687,21 @@ impl Http {
                 line(reply.head, format_args!("Location: {last}/"));
             }
         }
-        self.connection(reply.head);
-        line(reply.head, format_args!(""));
+        self.end_head(false, reply.head);
     }
 
     fn refuse(&mut self, refusal: Refusal, reply: Reply<'_>) -> Heard {
         self.close |= self.place != Place::Seated;
         let mut body = heapless::String::<REFUSAL_BODY>::new();
         // Cut if too long: it is for a person's eyes.
-        let _ = writeln!(body, "{}: {}", refusal.status, refusal.reason);
+        let _ = match refusal.status {
+            Status::Misdirected => writeln!(
+                body,
+                "{}: {}: {:?}",
+                refusal.status, refusal.reason, self.misnamed
+            ),
+            status => writeln!(body, "{status}: {}", refusal.reason),
+        };
         self.reply_with(refusal.status, TEXT, body.as_bytes(), refusal.allow, reply);
         Heard::Reply
     }
@@ -545,6 +784,7 @@ impl Http {
         self.say_keep_alive = keep && !version_1_1;
         self.head_only = request.method == Some("HEAD");
         self.phase = Phase::Request;
+        (self.retry_after, self.asked, self.login) = (None, None, Login::None);
         let (method, target) = (
             request.method.unwrap_or_default(),
             request.path.unwrap_or_default(),
@@ -583,7 +823,7 @@ impl Http {
 
     /// What a request's head says, whatever its body is.
     fn understand<'a>(
-        &self,
+        &mut self,
         method: &str,
         target: &'a str,
         mut fields: Fields<'a>,
@@ -591,6 +831,18 @@ impl Http {
         let (authority, rest) = target::divide(target);
         // It stands for the Host field (RFC 9112, 3.2.2).
         fields.asker.host = authority.or(fields.host);
+        if !self.trusts(self.from) {
+            fields.asker.forget_forwarded();
+        }
+        self.check_hosts(&fields)?;
+        self.client = self.behind_proxies(fields.forwarded_for);
+        if self.policy.access == Access::Users {
+            let claim = match fields.authorization {
+                Some(field) => Claim::read(field),
+                None => target::token(rest).map(Claim::Token),
+            };
+            self.login = claim.map_or(Login::None, |claim| Login::Shows(Box::new(claim)));
+        }
         // "OPTIONS *" asks about the server as a whole.
         let rest = if (method, rest) == ("OPTIONS", "*") {
             "/"
@@ -605,13 +857,26 @@ impl Http {
             ),
         })?;
         match (method, target.route) {
+            ("GET", Route::Stream | Route::Snapshot)
+                if !self.policy.embed
+                    && fields.asker.is_embedded()
+                    && !self.is_allowed(&fields.asker) =>
+            {
+                return Err(Refusal::new(
+                    Status::Forbidden,
+                    "this listener has embed = false: pages of other sites may not show its pictures",
+                ));
+            }
             ("GET" | "HEAD" | "OPTIONS", _) => {}
             ("POST", Route::Controls) => {
                 if !self.policy.set_controls {
-                    return Err(Refusal::new(
-                        Status::Forbidden,
-                        "this listener has set_controls = false",
-                    ));
+                    let why = match self.policy.is_exposed() {
+                        true => {
+                            "nobody may set controls where everybody may connect: add a [[user]] with may = [\"control\"]"
+                        }
+                        false => "this listener has set_controls = false",
+                    };
+                    return Err(Refusal::new(Status::Forbidden, why));
                 }
                 self.check_origin(&fields.asker)?;
             }
@@ -639,14 +904,37 @@ impl Http {
         })
     }
 
-    /// Programs, the camera's own page and the configured origin may set controls. See [`origin`].
-    fn check_origin(&self, asker: &Asker<'_>) -> Result<(), Refusal> {
-        let allowed = match (&self.policy.allow_origin, asker.origin) {
+    /// Whether it is for the pages of allow_origin.
+    fn is_allowed(&self, asker: &Asker<'_>) -> bool {
+        match (&self.policy.allow_origin, asker.origin) {
             (Some(allow), _) if allow == "*" => true,
             (Some(allow), Some(origin)) => origin::is_same(allow, origin),
             _ => false,
+        }
+    }
+
+    /// Nobody but this machine was meant. See [`host`].
+    fn check_hosts(&mut self, fields: &Fields<'_>) -> Result<(), Refusal> {
+        let names = &self.policy.names;
+        let mut hosts = fields.asker.hosts().chain(fields.host);
+        let Some(foreign) = hosts.find(|host| !host::is_own(host, names)) else {
+            return Ok(());
         };
-        if allowed || asker.is_own() {
+        self.misnamed.clear();
+        for c in foreign.chars() {
+            if self.misnamed.push(c).is_err() {
+                break;
+            }
+        }
+        Err(Refusal::new(
+            Status::Misdirected,
+            "if this is a name of this camera, add it to hosts of its [[listener]] in camd.toml",
+        ))
+    }
+
+    /// Programs, the camera's own page and the configured origin may set controls. See [`origin`].
+    fn check_origin(&self, asker: &Asker<'_>) -> Result<(), Refusal> {
+        if self.is_allowed(asker) || asker.is_own() {
             Ok(())
         } else {
             Err(Refusal::new(
@@ -674,12 +962,48 @@ impl Http {
         if let Some(methods) = allow {
             line(head, format_args!("Allow: {methods}"));
         }
-        if status == Status::ServiceUnavailable {
-            line(head, format_args!("Retry-After: {RETRY_AFTER_S}"));
+        if status == Status::Unauthorized {
+            put(head, CHALLENGE);
         }
+        let after_s = match status {
+            Status::ServiceUnavailable => Some(self.retry_after.unwrap_or(RETRY_AFTER_S)),
+            _ => self.retry_after,
+        };
+        if let Some(seconds) = after_s {
+            line(head, format_args!("Retry-After: {seconds}"));
+        }
+        self.end_head(false, head);
+    }
+
+    /// What every head ends with. `is_picture`: it is in front of one, or of many.
+    fn end_head(&self, is_picture: bool, head: &mut Head) {
         self.cors(head);
+        let is_embedded = is_picture && self.policy.embed;
+        let sites = if is_embedded {
+            "cross-origin"
+        } else {
+            "same-origin"
+        };
+        line(head, format_args!("Cross-Origin-Resource-Policy: {sites}"));
+        let own = self
+            .policy
+            .allow_origin
+            .as_deref()
+            .filter(|origin| *origin != "*");
+        match own {
+            _ if is_embedded => put(head, b"Content-Security-Policy: frame-ancestors *\r\n"),
+            Some(origin) => line(
+                head,
+                format_args!("Content-Security-Policy: frame-ancestors 'self' {origin}"),
+            ),
+            None => put(head, b"Content-Security-Policy: frame-ancestors 'self'\r\n"),
+        }
+        put(
+            head,
+            b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
+        );
         self.connection(head);
-        line(head, format_args!(""));
+        put(head, b"\r\n");
     }
 
     /// The reply to OPTIONS, for a person's question as for a browser's preflight (Fetch Standard, 3.2.2).
@@ -694,13 +1018,11 @@ impl Http {
             );
             line(
                 head,
-                format_args!("Access-Control-Allow-Headers: Content-Type"),
+                format_args!("Access-Control-Allow-Headers: Authorization, Content-Type"),
             );
             line(head, format_args!("Access-Control-Max-Age: 86400"));
         }
-        self.cors(head);
-        self.connection(head);
-        line(head, format_args!(""));
+        self.end_head(false, head);
     }
 
     /// Begins a stream: the response's head and the first boundary.
@@ -714,9 +1036,7 @@ impl Http {
         );
         // nginx would hold the end of each picture back until its buffer is full.
         line(head, format_args!("X-Accel-Buffering: no"));
-        self.cors(head);
-        self.connection(head);
-        line(head, format_args!(""));
+        self.end_head(true, head);
         if !self.head_only {
             self.phase = Phase::Stream;
             append(head, format_args!("{FIRST_BOUNDARY}"));
@@ -771,9 +1091,7 @@ impl Http {
                 line(head, format_args!("Content-Type: {JPEG}"));
                 line(head, format_args!("Content-Length: {len}"));
                 timestamp(meta, head);
-                self.cors(head);
-                self.connection(head);
-                line(head, format_args!(""));
+                self.end_head(true, head);
                 Chunk {
                     payload: if self.head_only { 0 } else { len },
                     tail: b"",
@@ -790,6 +1108,19 @@ const SHARE: Refusal = Refusal::new(
     Status::ServiceUnavailable,
     "all client slots are taken that one address may have (clients_per_address in camd.toml)",
 );
+
+/// How a browser is asked to log in (RFC 7617, 2 and 2.1).
+const CHALLENGE: &[u8] = b"WWW-Authenticate: Basic realm=\"camd\", charset=\"UTF-8\"\r\n";
+
+/// Bytes of a foreign name that are shown.
+const MISNAMED: usize = 64;
+
+/// An address in X-Forwarded-For, with a port or without.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let inner = |hop: &str| hop.strip_prefix('[')?.split(']').next()?.parse().ok();
+    let address = hop.parse().ok().or_else(|| inner(hop));
+    address.or_else(|| hop.rsplit_once(':')?.0.parse().ok())
+}
 
 /// What a 503 suggests as the time until the next try, in seconds.
 const RETRY_AFTER_S: u32 = 5;
@@ -841,6 +1172,9 @@ struct Fields<'a> {
     continues: bool,
     /// Something else is expected.
     expects_else: bool,
+    authorization: Option<&'a str>,
+    /// X-Forwarded-For, the last field of that name: nearest to here.
+    forwarded_for: Option<&'a str>,
     connection_close: bool,
     connection_keep_alive: bool,
 }
@@ -892,7 +1226,14 @@ impl<'a> Fields<'a> {
                     fields.connection_close |= option.eq_ignore_ascii_case("close");
                     fields.connection_keep_alive |= option.eq_ignore_ascii_case("keep-alive");
                 }
+            } else if header.name.eq_ignore_ascii_case("authorization") {
+                if fields.authorization.replace(value()?).is_some() {
+                    return Err(BAD);
+                }
             } else if let Ok(value) = std::str::from_utf8(header.value) {
+                if header.name.eq_ignore_ascii_case("x-forwarded-for") {
+                    fields.forwarded_for = Some(value);
+                }
                 fields.asker.take(header.name, value.trim());
             }
         }
@@ -986,8 +1327,8 @@ mod tests {
         ] {
             assert_eq!(route(target), Some(Route::Snapshot), "{target}");
         }
-        assert_eq!(route("http://box:8080/state"), Some(Route::State));
-        assert_eq!(route("http://box:8080"), Some(Route::Index));
+        assert_eq!(route("http://127.0.0.1:8080/state"), Some(Route::State));
+        assert_eq!(route("http://[::1]:8080"), Some(Route::Index));
         assert_eq!(route("/?cache=17"), Some(Route::Index));
         assert_eq!(route("/?action=command"), None);
         assert_eq!(route("/streams"), None);
@@ -996,7 +1337,7 @@ mod tests {
 
     #[test]
     fn a_request_split_anywhere_is_the_same_request() {
-        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 26\r\n\r\nbrightness=-3&exposure=true";
+        let input = "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 26\r\n\r\nbrightness=-3&exposure=true";
         let input = &input[..input.len() - 1];
         for cut in 0..input.len() {
             assert_eq!(
@@ -1011,13 +1352,13 @@ mod tests {
             Some(Status::BadRequest),
             "exposure=tru is no value"
         );
-        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 15\r\n\r\nbrightness=-3&a=true";
+        let input = "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\nbrightness=-3&a=true";
         assert_eq!(
             status(input),
             Some(Status::BadRequest),
             "the body ends where its length says"
         );
-        let input = "POST /controls HTTP/1.1\r\nHost: box\r\nContent-Length: 20\r\n\r\nbrightness=-3&a=trueGET /";
+        let input = "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nbrightness=-3&a=trueGET /";
         let Parsed::Call(Call::SetControls(settings), used) = parse(input) else {
             panic!("{:?}", parse(input))
         };
@@ -1071,7 +1412,8 @@ mod tests {
         let two =
             "POST /controls HTTP/1.0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\na=1&b=2";
         assert_eq!(status(two), Some(Status::BadRequest));
-        let chunked = "POST /controls HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunked =
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(status(chunked), Some(Status::LengthRequired));
         let long = format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(REQUEST_HEAD));
         assert_eq!(status(&long), Some(Status::HeadTooLarge));
@@ -1098,7 +1440,7 @@ mod tests {
     fn a_page_of_another_site_cannot_set_controls() {
         let post = |http: &mut Http, origin: &str| {
             let input = format!(
-                "POST /controls HTTP/1.1\r\nHost: box:8080\r\n{origin}Content-Length: 3\r\n\r\na=1"
+                "POST /controls HTTP/1.1\r\nHost: localhost:8080\r\n{origin}Content-Length: 3\r\n\r\na=1"
             );
             match http.parse(input.as_bytes()) {
                 Parsed::Call(..) => None,
@@ -1121,7 +1463,7 @@ mod tests {
         let mut closed = http(None, true);
         assert_eq!(post(&mut closed, ""), None, "curl");
         assert_eq!(
-            post(&mut closed, "Origin: http://box:8080\r\n"),
+            post(&mut closed, "Origin: http://localhost:8080\r\n"),
             None,
             "the own page"
         );
@@ -1146,13 +1488,13 @@ mod tests {
     #[test]
     fn connections_stay_as_the_version_says() {
         for (input, stays) in [
-            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", true),
             (
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Close\r\n\r\n",
                 false,
             ),
             (
-                "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade, close\r\n\r\n",
                 false,
             ),
             ("GET / HTTP/1.0\r\n\r\n", false),
@@ -1189,7 +1531,8 @@ mod tests {
         let mut head = Head::new();
         http.stream_head(&mut head);
         let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\
-            Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n--camdframe\r\n";
+            Content-Type: multipart/x-mixed-replace; boundary=camdframe\r\nX-Accel-Buffering: no\r\nCross-Origin-Resource-Policy: cross-origin\r\nContent-Security-Policy: frame-ancestors *\r\n\
+            X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nConnection: close\r\n\r\n--camdframe\r\n";
         assert_eq!(std::str::from_utf8(&head), Ok(expected));
         head.clear();
         let chunk = http.next_chunk(&meta(), 4711, &mut head);
@@ -1220,7 +1563,8 @@ mod tests {
         let chunk = http.next_chunk(&meta(), 4711, &mut head);
         let expected = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: image/jpeg\r\n\
             Content-Length: 4711\r\nX-Timestamp: 1700000000.045000\r\nAccess-Control-Allow-Origin: http://hub\r\n\
-            Access-Control-Expose-Headers: X-Timestamp\r\nVary: Origin\r\nConnection: keep-alive\r\n\r\n";
+            Access-Control-Expose-Headers: X-Timestamp\r\nVary: Origin\r\nCross-Origin-Resource-Policy: cross-origin\r\nContent-Security-Policy: frame-ancestors *\r\n\
+            X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nConnection: keep-alive\r\n\r\n";
         assert_eq!(std::str::from_utf8(&head), Ok(expected));
         assert_eq!(chunk.payload, 0, "HEAD has no body");
     }
@@ -1241,6 +1585,7 @@ mod tests {
             allow_origin: Some("x".repeat(crate::limits::ORIGIN)),
             set_controls: true,
             base_path: "x".repeat(crate::limits::BASE_PATH),
+            ..Policy::default()
         });
         let mut http = Http {
             policy,

@@ -15,11 +15,13 @@ pub mod call;
 pub mod head_cache;
 pub mod http;
 pub mod name;
+pub mod network;
 pub mod pull;
 pub mod push;
 pub mod raw;
 pub mod session;
 pub mod setup;
+pub mod user;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -366,6 +366,8 @@ pub enum CloseReason {
     GaveWay,
     /// call: a relay does not let camd in; says why.
     Refused(String),
+    /// The user with whose login it came is none any more.
+    LoggedOut,
     /// camd ends.
     Shutdown,
 }
@@ -398,6 +400,7 @@ impl fmt::Display for CloseReason {
             }
             CloseReason::Refused(why) => write!(f, "login refused: {why}"),
             CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
+            CloseReason::LoggedOut => f.write_str("the configuration lets it in no more"),
             CloseReason::GaveWay => f.write_str("gave way to another client"),
             CloseReason::Shutdown => f.write_str("camd ends"),
         }

@@ -38,8 +38,39 @@ const STDERR_PER_CAPTURE: usize = 16 * 1024;
 /// Of a line of stderr; the rest of a longer one is cut.
 const LINE: usize = 512;
 
+/// What the program gets of camd's environment. The rest is between camd and its supervisor (sockets, watchdog,
+/// credentials), or anybody's guess.
+const ENVIRONMENT: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+];
+
 const STDOUT: Token = Token(0);
 const STDERR: Token = Token(1);
+
+/// Has all descriptors but the standard ones closed by exec, whoever has opened them: cameras, sockets, keys. Linux 5.11 and
+/// newer; before that, those that camd opens are closed by their own flag.
+fn keep_standard_files_alone() {
+    // SAFETY: close_range(2) takes three numbers, and with this flag closes nothing now.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+}
 
 /// A program that writes JPEGs.
 ///
@@ -102,15 +133,24 @@ impl Pipe {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0);
+            .process_group(0)
+            .env_clear();
+        for name in ENVIRONMENT {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
         let parent = getpid();
         // SAFETY: this runs in the child between fork and exec, where only async-signal-safe functions may be called:
-        // prctl and getppid are bare system calls, and nothing is allocated.
+        // prctl, close_range and getppid are bare system calls, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
                 // camd may be killed where it cannot clean up (kill -9, the OOM killer): the program would go on and
                 // keep the camera from the next camd.
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // Nothing that it runs is more than camd is.
+                prctl::set_no_new_privs()?;
+                keep_standard_files_alone();
                 // It may have happened just before.
                 match getppid() == parent {
                     true => Ok(()),

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, log};
 
-use crate::measure::said::{Bucket, Said, Times};
+use crate::measure::bucket::Bucket;
+use crate::measure::said::{Said, Times};
 
 /// News at once, and then one in each [`NEWS_INTERVAL`]: a server or a caller that shows camd new bytes each time has always
 /// something new to be said about it.

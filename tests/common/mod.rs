@@ -385,7 +385,7 @@ impl Camd {
     pub fn get(&self, target: &str) -> Response {
         request(
             self.http(),
-            &format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"),
+            &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
         )
     }
 
@@ -667,7 +667,7 @@ impl<S: Read + Write> Stream<S> {
     pub fn open_over(mut tcp: S, target: &str) -> Stream<S> {
         send(
             &mut tcp,
-            format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"),
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         );
         let head = read_head(&mut tcp);
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");

@@ -91,7 +91,8 @@ class Box(Machine):
     """The box, switched on. What the Pi's firmware does is done here: select.txt is read, and the files of the system
     that it names are loaded. `hook` is for the boot script, after the agent's."""
 
-    def __init__(self, lab, card_, machine="virt", hook="", counted=False, log="console.log", extra=(), ports=(PORT,)):
+    def __init__(self, lab, card_, machine="virt", hook="", counted=False, log="console.log", extra=(), ports=(PORT,),
+                 write_protected=False):  # fmt: skip
         super().__init__(lab.logs / log, ports)
         folder = lab.folder / "firmware"
         folder.mkdir(exist_ok=True)
@@ -106,7 +107,7 @@ class Box(Machine):
         self._overlay(lab, folder, initramfs, number, hook)
         # Its model of USB takes minutes to find a network adapter, so raspi2b has only its card and its console.
         network = f"user,id=net,restrict=on{self.forward()}"
-        drive = f"file={card_.path},format=raw,if={{}},id=card,cache=writethrough"
+        drive = f"file={card_.path},format=raw,if={{}},id=card,cache=writethrough" + ",readonly=on" * write_protected
         common = ["-m", "1024" if machine == "raspi2b" else "512", "-no-reboot", "-display", "none", "-monitor", "none",
                   "-serial", f"file:{self.log}", "-kernel", kernel, "-initrd", initramfs]  # fmt: skip
         if machine == "raspi2b":
@@ -275,6 +276,17 @@ def _(lab):
     run(TOP / "deploy/image/build", "--camd", lab.camd, "--lock", lab.lock, "-o", again)
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lab.image, again)]
     check(sums[0] == sums[1], "two builds differ")
+    run("sha256sum", "-c", f"{again.name}.sha256", cwd=again.parent)
+    [entry] = json.loads(Path(f"{again}.json").read_text())["os_list"]
+    wanted = {"extract_sha256": sums[0], "extract_size": again.stat().st_size, "url": again.as_uri(), "init_format": "none"}
+    check({key: entry[key] for key in wanted} == wanted, f"{entry}")
+    # What is on it is whole, and is what an update and --reset go by.
+    disk = card.Disk(again, write=False)
+    card.verify(disk, "a")
+    check(not disk.misplaced(), "select.txt does not say where it lies")
+    for name in ("camd.toml", "wifi.conf", "network.conf", "hostname", "timezone"):
+        check(disk.shipped(name) == disk.get(name) and disk.get(name), f"{card.SHIPPED}/{name}")
+    disk.close()
     again.unlink()
     size = lab.image.stat().st_size
     check(size <= 64 << 20, f"{size} bytes")
@@ -376,16 +388,60 @@ def _(lab):
     return "uid 100, no capability"
 
 
+# There is no shell on raspi2b: each state of the light is told on its console.
+LIGHT_HOOK = """(while :; do
+    for led in /sys/class/leds/ACT; do
+        [ -e "$led/trigger" ] || continue
+        new=$(sed 's/.*\\[\\(.*\\)\\].*/\\1/' "$led/trigger")
+        case $new in
+        timer) new="timer $(cat "$led/delay_on") $(cat "$led/delay_off")" ;;
+        none) new="none $(cat "$led/brightness")" ;;
+        esac
+        [ "$new" = "$old" ] || echo "light: $new" >/dev/kmsg
+        old=$new
+    done
+    usleep 50000
+done) &
+"""
+
+
+def raspi2b(lab):
+    """One that is on already, if there is one: it takes minutes to boot. Nothing is wrong with it but that QEMU gives it no
+    network."""
+    if not lab.box or not lab.box.on() or not hasattr(lab.box, "is_raspi2b"):
+        # QEMU's model of the watchdog resets at once when that is started, and it has no VideoCore, which vchiq and vc4 need.
+        hook = "for m in bcm2835_wdt vchiq vc4; do rm -f $(find /lib/modules/ -name $m.ko); done\n" + LIGHT_HOOK
+        made = lab.card(camd_toml=PATTERN.replace("8080", "8123"), hostname="# mine\r\n\r\n garden \r\n")
+        lab.boot(made, machine="raspi2b", hook=hook).is_raspi2b = True
+        lab.box.wait_console("listening: http on 0.0.0.0:8123", timeout=600)
+    return lab.box
+
+
 @test("raspi2b: boots from its SD card, and takes camd.toml from it")
 def _(lab):
-    # QEMU's model of the watchdog resets at once when that is started, and it has no VideoCore, which vchiq and vc4 need.
-    hook = "for m in bcm2835_wdt vchiq vc4; do rm -f $(find /lib/modules/ -name $m.ko); done\n"
-    made = lab.card(camd_toml=PATTERN.replace("8080", "8123"), hostname="# mine\r\n\r\n garden \r\n")
-    box = lab.boot(made, machine="raspi2b", hook=hook)
-    box.wait_console("listening: http on 0.0.0.0:8123", timeout=600)
+    box = raspi2b(lab)
     check("no card" not in box.console(), box.tail())
-    check(made.errors() == "No errors.", made.errors())
+    check(box.card.errors() == "No errors.", box.card.errors())
     return re.search(r"\[ *([0-9.]+)\][^\n]*listening", box.console())[1] + " s of kernel time on this host"
+
+
+@test("raspi2b: the light is on until all has been checked, then it beats, and blinks fast when something is wrong")
+def _(lab):
+    box = raspi2b(lab)
+
+    def lights():
+        return [line.strip() for line in re.findall(r"light: (.*)", box.console())]
+
+    wait_until(lambda: lights()[-2:-1] == ["none 1"] and lights()[-1] == "heartbeat" or "timer 100 100" in lights(), 600,
+               lambda: f"it beats: {lights()}{box.tail()}")  # fmt: skip
+    # By and by the box notices that it has no network.
+    wait_until(lambda: "there is no cable" in box.card.errors(), 600, box.card.errors)
+    wait_until(lambda: lights()[-1] == "timer 100 100", 60, lambda: f"it blinks: {lights()}{box.tail()}")
+    # The device tree has it beat until the box's first words.
+    told = lights()[lights()[0] == "heartbeat" :]
+    check([light for light in told if light not in ("none 0", "timer 500 500", "timer 0 0")]
+          == ["none 1", "heartbeat", "timer 100 100"], f"{lights()}")  # fmt: skip
+    return ", ".join(told)
 
 
 @test("virt, 64 bit: the kernel of Pi 4 with the same programs serves a picture")
@@ -463,19 +519,154 @@ wpa_passphrase=it is a secret
 
 @test("Wi-Fi: wifi.conf's network is joined, on simulated radios, with WPA2, and gives an address")
 def _(lab):
-    made = lab.card(camd_toml=PATTERN, wifi_conf='# home\r\nssid = Lab\'s "net"\r\npassword = it is a secret\r\ncountry = DE\r\n')
+    # Not the name that the guests of other tests have by their serial number.
+    made = lab.card(camd_toml=PATTERN, hostname="radio\n", wifi_conf='# home\r\nssid = Lab\'s "net"\r\npassword = it is a secret\r\ncountry = DE\r\n')
     hook = WIFI_HOOK + lab.load("7", "mac80211_hwsim", parameters="radios=2")
     hook += f"# file {lab.hostapd} lab/hostapd\nchmod 755 /lab/hostapd\n"
     box = lab.boot(made, hook=hook)
     box.wait_for("[ -e /sys/class/net/wlan1 ]", BOOT_SECONDS, "radios")
+    # Nobody has switched the router on, and then somebody has changed its password.
+    wait_until(lambda: "there is no network 'Lab's \"net\"' in reach" in made.errors(), 300, made.errors)
+    box.write("/lab/hostapd.conf", HOSTAPD.replace("a secret", "another secret"))
+    box.run("/lab/hostapd -B -P /lab/hostapd.pid /lab/hostapd.conf", timeout=60)
+    wait_until(lambda: "'Lab's \"net\"' refuses the password" in made.errors(), 300, made.errors)
+    # What the card says comes there next.
+    problems = lambda: (json.loads(box.try_get("/state")[1] or "{}").get("box") or {}).get("problems") or []
+    wait_until(lambda: len(problems()) == 1 and "refuses the password" in problems()[0], 60, problems)
+    box.run("kill $(cat /lab/hostapd.pid); sleep 1")
     box.write("/lab/hostapd.conf", HOSTAPD)
     box.write("/lab/udhcpd.conf", "start 192.168.77.20\nend 192.168.77.29\ninterface wlan1\noption subnet 255.255.255.0\n"
               "lease_file /lab/leases\npidfile /lab/udhcpd.pid\n")  # fmt: skip
     box.run("touch /lab/leases; ip address add 192.168.77.1/24 dev wlan1; /lab/hostapd -B /lab/hostapd.conf && "
             "udhcpd -S /lab/udhcpd.conf", timeout=60)  # fmt: skip
-    box.wait_for("ip -4 address show dev wlan0 | grep -q 'inet 192\\.168\\.77\\.2'", 120, "an address by Wi-Fi")
-    check(made.errors() == "No errors.", made.errors())
+    box.wait_for("ip -4 address show dev wlan0 | grep -q 'inet 192\\.168\\.77\\.2'", 300, "an address by Wi-Fi")
+    wait_until(lambda: made.errors() == "No errors.", 60, made.errors)
+    # Who takes camd over does not have the network's password with it.
+    for path in ("/run/card/wifi.conf", "/run/wpa.conf", "/run/card/camd.toml"):
+        code, said = box.try_run(f"/usr/bin/setpriv --reuid camd --regid camd --clear-groups -- cat {path}")
+        check(code != 0 and "secret" not in said, f"camd can read {path}")
     return box.run("ip -4 -o address show dev wlan0").split()[3]
+
+
+# A camera that is not there, and an address as few write it.
+ABSENT = """listener = [
+  { "protocol" = 'http', bind = \"\"\"[::]:80\\u0038\\
+0\"\"\" },
+]
+camera = { device = "/dev/camd", linger_s = 0 }
+"""
+
+
+@test("a second box of the same name, no camera, no cable: on the card and in /state, and gone when it is well again")
+def _(lab):
+    made = lab.card(camd_toml=ABSENT, hostname="garden\n")
+    lan = Lan()
+    vivid = lab.load("7", "vivid", parameters=VIVID_PARAMETERS)
+    hook = insmod("vivid") + f"cat >/lab/camera <<'END'\n{vivid}END\n"
+    box = lab.boot(made, hook=hook, extra=lan.device)
+    lan.claim_until("garden.local", lambda: "the name is garden-" in box.console(), BOOT_SECONDS)
+    said = "another device in the network is called garden, so this box is garden-"
+    wait_until(lambda: said in made.errors(), 120, made.errors)
+    wait_until(lambda: "there is no camera at /dev/camd" in made.errors(), 120, made.errors)
+    state = wait_until(lambda: (a := box.try_get("/state"))[0] == 200 and (b := json.loads(a[1])["box"]) and
+                       len(b["problems"]) == 2 and b, 60, "/state says both")  # fmt: skip
+    check(re.fullmatch(r"garden-\d", state["name"]), f"{state}")
+    wanted = {"network": "eth0, cable", "address": "10.0.2.15", "signal_dbm": None, "clock": "battery",
+              "card": "writable", "slot": "a", "notes": []}  # fmt: skip
+    check({key: state[key] for key in wanted} == wanted, f"{state}")
+    check(0 < state["memory_free_kib"] < state["memory_kib"], f"{state}")
+    check(state["version"].startswith("camd "), f"{state}")
+    # The other network has no DHCP: there the box has an address of its own.
+    box.wait_for("ip -4 address show dev eth1 | grep -q 'inet 169\\.254\\.'", 120, "a link-local address")
+    box.run("ip link set eth0 down; ip link set eth1 down; . /lab/camera")
+    wait_until(lambda: "there is no cable" in made.errors(), 120, made.errors)
+    wait_until(lambda: "no camera" not in made.errors(), 120, made.errors)
+    box.run("ip link set eth0 up; ip link set eth1 up")
+    wait_until(lambda: "there is no cable" not in made.errors(), 120, made.errors)
+    box.first_jpeg()
+    check(re.search(r"no longer so: network: there is no cable", box.console()), box.tail())
+    return ", ".join(key for key in state if state[key])
+
+
+@test("network.conf: an address without DHCP, with its gateway and its servers")
+def _(lab):
+    # QEMU leads to this one.
+    conf = "address = 10.0.2.15/24 # mine\r\ngateway=10.0.2.2\r\ndns = 10.0.2.3\r\nntp = 10.0.2.4\r\n"
+    made = lab.card(camd_toml=PATTERN, network_conf=conf)
+    box = lab.boot(made)
+    box.first_jpeg()
+    check("default via 10.0.2.2 dev eth0" in box.run("ip -4 route"), box.run("ip -4 route"))
+    check(box.run("cat /run/resolv.conf") == "nameserver 10.0.2.3\n", "the name server")
+    check("server 10.0.2.4 iburst" in box.run("cat /run/ntp/box.sources"), "the time server")
+    check(box.try_run("pidof udhcpc")[0] != 0, "DHCP is asked all the same")
+    # Files that are none: said, and nothing of them is used. A name that Windows shows without its end.
+    made.put("network.conf", "address = 10.0.2.300/24\n")
+    made.put("camd.toml", "#" * 70000)
+    made.put("wifi.conf", "")
+    made.put("hostname.txt", "garden\n")
+    box = lab.boot(made)
+    text = wait_until(lambda: (t := made.errors()) != "No errors." and t, BOOT_SECONDS, "something is said")
+    text = wait_until(lambda: "network.conf:1" in (t := made.errors()) and t, 60, made.errors)
+    for wanted in ("network.conf:1: address is '10.0.2.300/24'", "camd.toml has 70000 bytes, and no more than 65536",
+                   "hostname.txt is not read: its name must be hostname.", "Note: wifi.conf is empty (0 bytes)."):  # fmt: skip
+        check(wanted in text, f"no {wanted!r} in {text}")
+    wait_until(lambda: box.try_get("/state")[0] == 200, BOOT_SECONDS, "the shipped settings serve")
+    return "said and used"
+
+
+@test("where health looks, and which URL is told, for each kind of listener")
+def _(lab):
+    script = f". {TOP / 'deploy/image/root/usr/lib/box/common'}; http_listener -2; http_url -2 box; http_port -2"
+    for listeners, wanted in (
+        ("listener http 0.0.0.0:8080", "0.0.0.0 8080\nhttp://box:8080/\n8080\n"),
+        ("listener push 0.0.0.0:81\nlistener http [::]:80", "[::] 80\nhttp://box:80/\n80\n"),
+        # Only this box itself reaches it.
+        ("listener http 127.0.0.1:8080", "127.0.0.1 8080\n\n"),
+        ("listener http [::1]:8080\nlistener http 192.168.1.5:82", "[::1] 8080\nhttp://box:82/\n82\n"),
+        # Health prefers one without TLS, which it can ask.
+        ("listener http [::]:443 tls\nlistener http 127.0.0.1:80", "127.0.0.1 80\nhttps://box:443/\n443\n"),
+        ("listener http [::]:443 tls", "[::] 443 tls\nhttps://box:443/\n443\n"),
+        ("listener http unix:/run/x:1\nlistener call relay:host:5", "\n"),
+    ):
+        (lab.folder / "camd-2.list").write_text(f"camera pattern\n{listeners}\n")
+        said = run("busybox", "sh", "-c", script, env={**os.environ, "LISTS": str(lab.folder)}).decode()
+        check(said == wanted or said.split() == wanted.split(), f"{listeners!r} gave {said!r}")
+    return "7 kinds"
+
+
+@test("the box finds select.txt and camd-errors.txt where they lie, wherever an editor has written them")
+def _(lab):
+    script = TOP / "deploy/image/root/usr/lib/box/fat"
+    made = lab.card()
+    partition = lab.folder / "partition"
+
+    def found():
+        run("dd", f"if={made.path}", f"of={partition}", "bs=1M", f"skip={card.PARTITION_START // card.MIB}", "count=16", "status=none")
+        lines = run("busybox", "sh", script, partition).decode().split("\n")
+        return {name: (int(sector), int(size)) for name, sector, size in map(str.split, filter(None, lines))}
+
+    def lie():
+        fat = card.Disk(made.path, write=False).fat
+        places = {"select": fat.extent(card.SELECT), "errors": fat.extent(card.ERRORS)}
+        return {name: ((offset - fat.start) // card.SECTOR, size) for name, (offset, size) in places.items()}
+
+    first = lie()
+    check(found() == first, f"{found()}, not {first}")
+    # Its old place still looks the same.
+    text = made.read(card.SELECT)
+    made.put("copy", "x" * 5000)
+    made.put(card.SELECT, text + "# mine\n")
+    run("mdel", "-i", f"{made.path}{PARTITION}", "::copy")
+    check(found() == lie() and lie()["select"] != first["select"], f"{found()}, not {lie()}")
+    # Behind more entries than a short look takes in.
+    for number in range(130):
+        made.put(f"n{number}", "")
+    run("mdel", "-i", f"{made.path}{PARTITION}", f"::{card.SELECT}")
+    made.put("n130", "")
+    made.put(card.SELECT, text)
+    check(found() == lie(), f"{found()}, not {lie()}")
+    partition.unlink()
+    return f"{first}, {lie()}"
 
 
 @test("cameras have the names that udev gives them, and /dev/camd is the USB camera")
@@ -536,6 +727,22 @@ def _(lab):
         "ssid=x\ncountry=US\n": network.format("78", 0, "key_mgmt=NONE"),
         f"ssid=x\ncountry=US\npassword={'0f' * 32}": network.format(
             "78", 0, f"key_mgmt=WPA-PSK WPA-PSK-SHA256\n    psk={'0f' * 32}"),
+        # Tabs, quotation marks, comments behind values, keys and countries in other letters.
+        "SSID\t=\t\"My \t'Net'\"\t# home\nPassword = '12345678 # '  # not this\ncountry = de # Germany\n": network.format(
+            "4d792009274e657427", 0, wpa.format("12345678 # ")),
+        "ssid = a#b # c\npassword=\"12\"345678\ncountry=DE": network.format("612362", 0, wpa.format('"12"345678')),
+        'ssid=""quoted""\ncountry=DE': network.format("2271756f74656422", 0, "key_mgmt=NONE"),
+        # Windows' other encodings, and a Mac's line ends.
+        "ssid = Caf\u00e9\r\ncountry = FR\r\n".encode("utf-16"): network.format("436166c3a9", 0, "key_mgmt=NONE"),
+        "ssid = Caf\u00e9\r\ncountry = FR\r\n".encode("utf-16-le"): network.format("436166c3a9", 0, "key_mgmt=NONE"),
+        "\ufeffssid = Caf\u00e9\ncountry = FR".encode("utf-16-be"): network.format("436166c3a9", 0, "key_mgmt=NONE"),
+        "ssid = Caf\u00e9 \u20ac\r\ncountry = FR\r\n".encode("cp1252"): network.format("436166c3a920e282ac", 0, "key_mgmt=NONE"),
+        "ssid=x\rcountry=US\r": network.format("78", 0, "key_mgmt=NONE"),
+        # Several networks; the first is preferred. One that is wrong does not take the others with it.
+        "country=DE\nssid=a\npassword=12345678\nssid=b\nhidden=yes\n":
+            "# a\n# b\ncountry=DE\n" + network.format("61", 0, wpa.format("12345678")).replace("}", "    priority=2\n}")
+            + network.format("62", 1, "key_mgmt=NONE").replace("}", "    priority=1\n}"),
+        "ssid=a\npassword=short\nssid=b\ncountry=DE\n": network.format("62", 0, "key_mgmt=NONE").replace("}", "    priority=1\n}"),
     }  # fmt: skip
     bad = {
         "ssid=net\npassword=short\ncountry=DE": "password has 5 characters",
@@ -545,20 +752,123 @@ def _(lab):
         "pasword=12345678": "'pasword=12345678' is not understood",
         "password=12345678": "no ssid",
         "ssid=a\ncountry=DE\nhidden=maybe": "hidden is 'maybe'",
+        "# home\n\nssid=a\ncountry=UK": "wifi.conf:4: country 'UK' is not known",
+        "ssid=a\ncountry=XX": "wifi.conf:2: country 'XX' is not known",
+        "ssid=a\ncountry=D1": "country is 'D1'",
+        "\ufeff[wifi]\nssid=a\ncountry=DE".encode("utf-16-le"): "wifi.conf:1: '[wifi]' is not understood",
+        "ssid=a\npassword=1\npassword=2\ncountry=DE": "wifi.conf:3: a second password",
     }
+    countries = lab.folder / "countries"
+    countries.write_text("DE FR GB US\n")
+    environment = {**os.environ, "COUNTRIES": str(countries)}
     path = lab.folder / "wifi.conf"
     for text, wanted in good.items():
-        path.write_text(text, newline="")
-        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True, env=environment)
         check(done.returncode == 0 and done.stdout.endswith(wanted), f"{text!r} gave {done.stdout}{done.stderr}")
     for text, wanted in bad.items():
-        path.write_text(text, newline="")
-        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
-        check(done.returncode == 1 and wanted in done.stderr and not done.stdout, f"{text!r} gave {done.stderr}")
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True, env=environment)
+        # One that is only not understood does not take a network with it.
+        used = "not understood" in wanted and "ssid=" in str(text) or "second" in wanted or "[wifi]" in wanted
+        check(wanted in done.stderr, f"{text!r} gave {done.stderr}")
+        check(used or (done.returncode == 1 and not done.stdout), f"{text!r} gave {done.stdout}")
     path.write_bytes((TOP / "deploy/image/card/wifi.conf").read_bytes())
     done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
     check((done.returncode, done.stdout, done.stderr) == (1, "", ""), f"the shipped file: {done}")
     return f"{len(good)} and {len(bad)} files"
+
+
+@test("network.conf: what is understood, and what is refused")
+def _(lab):
+    script = TOP / "deploy/image/root/usr/lib/box/network"
+    path = lab.folder / "network.conf"
+    good = {
+        "address = 192.168.1.50/24\ngateway=192.168.1.1\ndns = 1.1.1.1, 2606:4700::1111\nntp=time.example\ninterface = cable":
+            {"address": "192.168.1.50/24", "gateway": "192.168.1.1", "dns": "1.1.1.1 2606:4700::1111", "ntp": "time.example",
+             "interface": "cable"},
+        'ADDRESS\t= "10.0.0.9/8" # mine\n'.encode("utf-16").decode("latin-1"): {"address": "10.0.0.9/8", "interface": "any"},
+        (TOP / "deploy/image/card/network.conf").read_text(): {},
+        "": {},
+    }  # fmt: skip
+    bad = {
+        "address = 192.168.1.50": "network.conf:1: address is '192.168.1.50'; it must be an IPv4 address and",
+        "address = 192.168.1.350/24": "address is '192.168.1.350/24'",
+        "address = 192.168.1.5/33": "address is '192.168.1.5/33'",
+        "address = 192.168.1.255/24": "the first and the last one",
+        "\naddress = 10.0.0.5/24\ngateway = 10.0.1.1": "network.conf:3: gateway 10.0.1.1 is not in the network of 10.0.0.5/24",
+        "address = 10.0.0.5/24\ngateway = 10.0.0.5": "own address",
+        "address = 10.0.0.5/24\ndns = router": "dns is 'router'",
+        "address = 10.0.0.5/24\nntp = a;reboot": "ntp is 'a;reboot'",
+        "address = 10.0.0.5/24\ninterface = eth0": "interface is 'eth0'",
+        "gateway = 10.0.0.1": "gateway is there, but no address",
+        "ip = 10.0.0.5": "'ip = 10.0.0.5' is not understood",
+    }
+    for text, wanted in good.items():
+        path.write_bytes(text.encode("latin-1") if text.startswith("\xff") else text.encode())
+        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
+        found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+        check(done.returncode == 0 and found == wanted and not done.stderr, f"{text!r} gave {found} {done.stderr}")
+    for text, wanted in bad.items():
+        path.write_text(text)
+        done = subprocess.run(["busybox", "sh", script, path], capture_output=True, text=True)
+        check(done.returncode == 1 and wanted in done.stderr and not done.stdout, f"{text!r} gave {done}")
+    return f"{len(good)} and {len(bad)} files"
+
+
+@test("files of any editor are the same text: UTF-8, UTF-16, Windows-1252, line ends of Windows and of old Macs")
+def _(lab):
+    script = TOP / "deploy/image/root/usr/lib/box/plain"
+    path = lab.folder / "text"
+    text = "# \u00e4\u20ac\nname = \"caf\u00e9 \U0001f600\"\n"
+    windows = text.replace("\n", "\r\n")
+    files = [windows.encode(), b"\xef\xbb\xbf" + windows.encode(), windows.encode("utf-16"), windows.encode("utf-16-le"),
+             windows.encode("utf-16-be"), b"\xfe\xff" + windows.encode("utf-16-be"), text.encode()]  # fmt: skip
+    for data in files:
+        path.write_bytes(data)
+        check(run("busybox", "sh", script, path) == text.encode(), f"{data!r}")
+    for data, wanted in ((b"a\rb\rc", b"a\nb\nc"), (b"caf\xe9 \x80\r\n", "caf\u00e9 \u20ac\n".encode()), (b"", b"")):
+        path.write_bytes(data)
+        check(run("busybox", "sh", script, path) == wanted, f"{data!r}")
+    return f"{len(files) + 3} files"
+
+
+@test("what wpa_supplicant says: joined, a wrong password, refused, searching")
+def _(lab):
+    script = TOP / "deploy/image/root/usr/lib/box/wifi-watch"
+    folder = lab.folder / "watch"
+    folder.mkdir(exist_ok=True)
+    # What the box's scripts share, without the box.
+    (folder / "common").write_text("uptime_s() { echo 7; }\n")
+    trying = "wlan0: Trying to associate with 02:00:00:00:01:00 (SSID='My 'net'' freq=2437 MHz)\n"
+    wrong = 'wlan0: CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid="My \'net\'" auth_failures=1 duration=10 reason=WRONG_KEY\n'
+    joined = "wlan0: CTRL-EVENT-CONNECTED - Connection to 02:00:00:00:01:00 completed [id=0 id_str=]\n"
+    gone = "wlan0: CTRL-EVENT-DISCONNECTED bssid=02:00:00:00:01:00 reason=3 locally_generated=1\n"
+    for said, wanted in (
+        ("", "searching 7"),
+        (trying, "searching 7"),
+        (trying + joined, "connected My 'net'"),
+        (trying + joined + gone, "searching 7"),
+        (trying + "wlan0: WPA: 4-Way Handshake failed - pre-shared key may be incorrect\n" + wrong + gone, "password My 'net'"),
+        (trying + wrong + gone + trying, "password My 'net'"),
+        (trying + wrong.replace("My 'net'", 'Caf\\xc3\\xa9 \\"x\\"'), 'password Caf\u00e9 "x"'),
+        (trying + wrong + trying + joined, "connected My 'net'"),
+        (trying + "wlan0: CTRL-EVENT-ASSOC-REJECT bssid=02:00:00:00:01:00 status_code=17\n", "refused My 'net'"),
+        ("wlan0: SME: Trying to authenticate with 02:00:00:00:01:00 (SSID='x' freq=2437 MHz)\n"
+         "wlan0: CTRL-EVENT-AUTH-REJECT 02:00:00:00:01:00 auth_type=3 auth_transaction=2 status_code=15\n", "password x"),
+    ):  # fmt: skip
+        # It forgets all when wpa_supplicant ends: so it is asked at the last line.
+        environment = {**os.environ, "COMMON": str(folder / "common"), "FOLDER": str(folder)}
+        process = subprocess.Popen(["busybox", "sh", script, "wlan0"], stdin=subprocess.PIPE, env=environment, text=True)
+        process.stdin.write(said)
+        process.stdin.flush()
+        state = folder / "wifi"
+        wait_until(lambda: state.exists() and state.read_text().strip() == wanted, 10,
+                   lambda: f"{wanted!r} of {said!r}, not {state.exists() and state.read_text()!r}")  # fmt: skip
+        process.stdin.close()
+        process.wait()
+        check(not state.exists(), "it is left when wpa_supplicant ends")
+    return "10 courses"
 
 
 # --------------------------------------------------------------------------------------------------------- watchdogs
@@ -597,7 +907,7 @@ def _(lab):
     box.run('chmod 755 /lab/control; /lab/control /dev/video0 "Percentage of Dropped Buffers" 100')
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", box.ports[PORT])) as viewer:
-        viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: box\r\n\r\n")
+        viewer.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         viewer.settimeout(1)
 
         def off():
@@ -634,6 +944,7 @@ def new_image(lab, name, files):
             pack_folders(file, [folder])
             file.seek(0)
             disk.write(f"a/{initramfs}", card.fit(initramfs, file.read()))
+    card.seal(disk, "a")
     disk.close()
     return path
 
@@ -648,24 +959,46 @@ def _(lab):
     good = good_image(lab)
     said = run(UPDATE, made.path, good).decode()
     check(made.selection()[:2] == ("b", card.TRIAL), f"{made.selection()}")
+    # It is as good without a camera, and also where an editor has written select.txt anew, elsewhere on the card.
+    made.put("camd.toml", ABSENT)
+    places = card.Disk(made.path, write=False).fat
+    before = places.extent(card.SELECT)
+    text = made.read(card.SELECT)
+    made.put("taken", "x")
+    run("mdel", "-i", f"{made.path}{PARTITION}", f"::{card.SELECT}")
+    made.put("taken-too", "x")
+    made.put(card.SELECT, text)
+    check(card.Disk(made.path, write=False).fat.extent(card.SELECT) != before, "it has not moved")
     box = lab.boot(made)
     box.wait_console("version 2.0")
     box.wait_console("is on trial")
     check(made.selection()[:2] == ("a", card.TRYING), f"during the trial: {made.selection()}")
     box.wait_console("is well, and stays")
     check(made.selection()[:2] == ("b", card.CONFIRMED), f"{made.selection()}")
+    check("Note: select.txt was edited by hand" in made.errors(), made.errors())
     lab.off()
     made.fsck()
+    # Where it lies now the box has written into it.
+    check("is as it should be" in run(UPDATE, "--repair", made.path).decode(), "--repair")
+    made.put("camd.toml", PATTERN)
     box = lab.boot(made)
     box.first_jpeg()
     check("version 2.0" in box.console() and "trial" not in box.console(), box.tail())
     check(box.run("hostname").strip() == "garden", "hostname is lost")
     check(made.errors() == "No errors.", made.errors())
-    check("a/ starts next" in run(UPDATE, "--back", made.path).decode(), "--back")
     lab.off()
-    box = lab.boot(made)
+    check("a/ starts next, on trial" in run(UPDATE, "--back", made.path).decode(), "--back")
+    # A card that is write-protected by now: there is no trial that could not end.
+    box = lab.boot(made, write_protected=True)
     box.first_jpeg()
-    check("version 2.0" not in box.console(), box.tail())
+    check("version 2.0" not in box.console() and "is not on trial" in box.console(), box.tail())
+    check("The card is write-protected" in box.console(), box.tail())
+    code, _ = box.try_run("[ -e /run/trial ] || ps | grep -q '[b]ox/confirm'")
+    check(code != 0, "it is on trial all the same")
+    wait_until(lambda: any("write-protected" in problem for problem in
+                           (json.loads(box.get("/state")[1])["box"] or {"problems": []})["problems"]), 120,
+               "/state says so")  # fmt: skip
+    check(made.selection()[:2] == ("a", card.TRIAL), f"{made.selection()}")
     return said.strip()
 
 
@@ -724,6 +1057,109 @@ def _(lab):
         check(done.returncode == 1 and said in done.stderr, f"{arguments}: {done.returncode} {done.stderr}")
     shutil.rmtree(folder)
     return "same files, new contents"
+
+
+# What Windows does not have, and has besides; and what a card is called there.
+WINDOWS = """import os, runpy, sys
+for name in ("sync", "posix_fadvise", "POSIX_FADV_DONTNEED"):
+    if hasattr(os, name): delattr(os, name)
+sys.modules["fcntl"] = None
+os.O_BINARY = 1 << 30
+opened, isdir = os.open, os.path.isdir
+def open_(path, flags, *more, **named):
+    assert flags & os.O_BINARY, f"{path} is opened as text"
+    return opened(path, flags & ~os.O_BINARY, *more, **named)
+os.open = open_
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@test("update on Windows: without what it lacks, into a drive and into an image")
+def _(lab):
+    made, good = lab.card(), good_image(lab)
+    script = lab.folder / "windows.py"
+    script.write_text(WINDOWS)
+    drive = lab.folder / "drive"
+    shutil.rmtree(drive, ignore_errors=True)
+    drive.mkdir()
+    run("mcopy", "-s", "-i", f"{made.path}{PARTITION}", "::", drive)
+    for target in (drive, made.path):
+        run(sys.executable, script, UPDATE, target, good)
+        said = run(sys.executable, script, UPDATE, "--show", target).decode()
+        check("b/ starts (trial)" in said, said)
+        run(sys.executable, script, UPDATE, "--save", lab.folder / "saved", target)
+    # The drive itself, not the folder that happens to be the current one on it.
+    made_folder = []
+    card.Folder, kept = lambda path: made_folder.append(path), card.Folder
+    isdir, os.path.isdir = os.path.isdir, lambda path: True
+    try:
+        card.open_card("E:")
+    finally:
+        card.Folder, os.path.isdir = kept, isdir
+    check(made_folder == ["E:\\"], f"{made_folder}")
+    shutil.rmtree(drive)
+    return "both"
+
+
+@test("update: what is not whole changes nothing; --back goes only to a whole system; --repair; files saved and brought back")
+def _(lab):
+    made, good = lab.card(camd_toml=PATTERN, wifi_conf="ssid = mine\n"), good_image(lab)
+
+    def refused(said, *arguments):
+        before = hashlib.sha256(made.path.read_bytes()).digest()
+        done = subprocess.run([UPDATE, *arguments], capture_output=True, text=True)
+        check(done.returncode == 1 and said in done.stderr, f"{arguments}: {done.returncode} {done.stderr}")
+        check(hashlib.sha256(made.path.read_bytes()).digest() == before, f"{arguments} has written something")
+
+    chance = random.Random(4)
+    places = card.Disk(good, write=False).fat
+    bad = lab.folder / "damaged.img"
+    for name in ("initramfs7.img", "initramfs8.img", "kernel8.img", "cmdline.txt", "bcm2711-rpi-400.dtb", card.SUMS):
+        shutil.copyfile(good, bad)
+        offset, size = places.extent(f"a/{name}")
+        with open(bad, "r+b") as file:
+            file.seek(offset + (chance.randrange(size - 4096) if size > 4096 else 0))
+            file.write(chance.randbytes(min(size, 4096)))
+        refused("Nothing was written", made.path, bad)
+    shutil.copyfile(lab.image, bad)
+    os.truncate(bad, lab.image.stat().st_size - 500_000)
+    refused("Nothing was written", made.path, bad)
+    refused("there is no system in b/ yet", "--back", made.path)
+    run(UPDATE, made.path, good)
+    # Half of it is gone again.
+    disk = card.Disk(made.path)
+    offset, size = disk.fat.extent("a/initramfs7.img")
+    disk.write(card.SELECT, disk.selection()._replace(slot="b", state=card.CONFIRMED).text().encode())
+    disk.close()
+    with open(made.path, "r+b") as file:
+        file.seek(offset + 100_000)
+        file.write(b"x" * 4096)
+    refused("a/initramfs7.img", "--back", made.path)
+    # By hand, as an editor writes it: shorter, and elsewhere.
+    made.put(card.SELECT, "os_prefix=b/\r\n")
+    refused("--repair CARD first", made.path, good)
+    refused("--repair CARD first", "--back", made.path)
+    check("b/ starts next" in run(UPDATE, "--repair", made.path).decode(), "--repair")
+    check(made.selection()[:2] == ("b", card.CONFIRMED) and len(made.read(card.SELECT)) == card.SECTOR, f"{made.selection()}")
+    run(UPDATE, made.path, good)
+    check(made.selection()[:2] == ("a", card.TRIAL), f"{made.selection()}")
+    # Saved, lost, brought back; and as the image had them.
+    saved = lab.folder / "saved"
+    shutil.rmtree(saved, ignore_errors=True)
+    run(UPDATE, "--save", saved, made.path)
+    check((saved / "camd.toml").read_text() == PATTERN and (saved / "camd.toml").stat().st_mode & 0o77 == 0, "--save")
+    made.put("camd-2.toml", PATTERN)
+    run(UPDATE, "--reset", made.path)
+    check(made.read("wifi.conf") == (TOP / "deploy/image/card/wifi.conf").read_text(), "--reset")
+    check("camd-2.toml" not in run("mdir", "-b", "-i", f"{made.path}{PARTITION}", "::").decode(), "--reset leaves camd-2.toml")
+    (saved / "camd.toml").write_text("# " + "x" * 50_000 + "\n" + PATTERN)
+    run(UPDATE, "--restore", saved, made.path)
+    check(made.read("camd.toml") == (saved / "camd.toml").read_text() and made.read("wifi.conf") == "ssid = mine\n", "--restore")
+    made.fsck()
+    check(made.selection()[:2] == ("a", card.TRIAL), f"{made.selection()}")
+    return "6 damages, 500 kB missing"
 
 
 @test(f"power cut at {POWER_CUTS} random moments of boot, run and update: it always boots again, on a sound file system")
@@ -793,6 +1229,10 @@ class Lan:
     def _query(self, name):
         labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0"
         question = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + labels + struct.pack(">HH", 28, 1)
+        return self._frame(question), labels
+
+    def _frame(self, question):
+        """An mDNS message to all."""
         udp = struct.pack(">HHHH", 5353, 5353, 8 + len(question), 0) + question
         pseudo = self.ADDRESS + self.GROUP + struct.pack(">II", len(udp), 17) + udp + b"\0" * (len(udp) % 2)
         total = sum(struct.unpack(f">{len(pseudo) // 2}H", pseudo))
@@ -800,7 +1240,25 @@ class Lan:
             total = (total & 0xFFFF) + (total >> 16)
         udp = udp[:6] + struct.pack(">H", ~total & 0xFFFF) + udp[8:]
         ip = struct.pack(">IHBB", 6 << 28, len(udp), 17, 255) + self.ADDRESS + self.GROUP
-        return bytes.fromhex("3333000000fb") + self.MAC + b"\x86\xdd" + ip + udp, labels
+        return bytes.fromhex("3333000000fb") + self.MAC + b"\x86\xdd" + ip + udp
+
+    def claim_until(self, name, done, timeout):
+        """Says by mDNS that this name is taken, as the device does that has it, until `done()`."""
+        labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0"
+        record = labels + struct.pack(">HHIH", 28, 0x8001, 120, 16) + self.ADDRESS
+        frame = self._frame(struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 0) + record)
+
+        claimed = 0.0
+
+        def claim():
+            # Not so many that they are still under way when the box has another name.
+            nonlocal claimed
+            if time.monotonic() - claimed > 3:
+                self._socket.sendto(frame, self._box)
+                claimed = time.monotonic()
+            return done()
+
+        wait_until(claim, timeout, f"the box has heard that {name} is taken")
 
     def resolve(self, name, timeout):
         """Asks by mDNS, as any computer of the network would; returns the address that the box answers with."""

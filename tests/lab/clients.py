@@ -172,7 +172,7 @@ class Viewer:
 
 class HttpViewer(Viewer):
     def read(self):
-        self._socket.sendall(b"GET /stream HTTP/1.1\r\nHost: camera\r\n\r\n")
+        self._socket.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         status, headers = self._head()
         if status.split()[1:2] != ["200"]:
             raise ProtocolError(status)

@@ -25,7 +25,7 @@ def main():
         deb = apt_folder / "debs" / hostapd.kept
         if debian.checksum(deb) != hostapd.sha256:
             sys.exit("hostapd: wrong checksum")
-        tree = debian.unpack(deb, folder / "hostapd.tree", note)
+        tree = debian.unpack(deb, folder / "hostapd.tree")
         [program] = [path for path in tree.rglob("hostapd") if path.is_file() and path.parent.name == "sbin"]
         shutil.copy(program, folder / "hostapd")
     try:

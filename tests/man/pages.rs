@@ -135,6 +135,7 @@ fn program() -> String {
                 (Topic::Check, "camd check"),
                 (Topic::Devices, "camd devices"),
                 (Topic::Fetch, "camd fetch"),
+                (Topic::Passwd, "camd passwd"),
             ] {
                 page.subsection(name);
                 // All keys are in camd.toml(5).

@@ -6,6 +6,7 @@ A page with an endless picture may never be "loaded", so nothing here waits for 
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import time
@@ -77,6 +78,7 @@ class Chromium(Browser):
                 "--no-proxy-server",
                 f"--window-size={width},{height}",
                 f"--user-data-dir={folder}",
+                *os.environ.get("CHROMIUM_ARGS", "").splitlines(),
             ]
             + (["--force-dark-mode"] if scheme == "dark" else []),
             "prefs": {"download.default_directory": str(folder)},
@@ -175,6 +177,8 @@ class Firefox(Browser):
             "browser.download.dir": str(folder),
             "browser.download.always_ask_before_handling_new_types": False,
             "ui.systemUsesDarkTheme": int(scheme == "dark"),
+            # No question whether http://me:secret@box/ was meant.
+            "network.auth.confirmAuth.enabled": False,
             # Nothing but the page.
             "app.update.enabled": False,
             "datareporting.policy.dataSubmissionEnabled": False,

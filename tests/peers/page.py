@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -453,6 +454,166 @@ def proxy(browser, folder, url, pid):
     assert browser.run("return document.getElementById('controls').hidden"), "sliders that do nothing"
 
 
+ANSWER = """
+    const [path, options] = arguments;
+    window.answer = null;
+    fetch(path, options).then(async it => window.answer = [it.status, await it.text()]).catch(it => window.answer = [0, String(it)]);
+"""
+
+
+def answer(browser, path, options=None):
+    """What a script of the page that is open gets: a status, 0 if the browser says no, and a text."""
+    browser.run(ANSWER, path, options or {})
+    return browser.wait(f"an answer for {path}", "return window.answer")
+
+
+IMAGE = """
+    const image = window.image = document.createElement("img");
+    window.shown = null;
+    image.onload = () => window.shown = "yes";
+    image.onerror = () => window.shown = "no";
+    image.src = arguments[0];
+    document.body.append(image);
+"""
+
+
+def shows(browser, url):
+    """Whether an <img> of the page that is open has a picture of this."""
+    browser.run(IMAGE, url)
+    # Of an endless one only some browsers tell that there is a first picture.
+    return browser.wait("an image or none", "return window.image.naturalWidth ? 'yes' : window.shown") == "yes"
+
+
+POST = {"method": "POST", "headers": {"X-Requested-With": "camd"}, "body": "brightness=1"}
+
+
+def login(browser, folder, url, pid):
+    """With a name and a password, as somebody who has typed them: the browser keeps them for all that the page needs."""
+    named = url.replace("http://", "http://anna:p%C3%A4ss%3A%20w%C3%B6rt@")
+    # First the address that has them in it.
+    browser.go(named)
+    live(browser)
+    browser.go(url)
+    live(browser)
+    browser.wait("her own name", "return document.getElementById('clients').innerText.includes('anna')")
+    assert browser.run("return document.getElementById('open').hidden"), "this is not open to everybody"
+    assert answer(browser, "state")[0] == 200
+    assert json.loads(answer(browser, "state")[1])["you"] == {"user": "anna", "sets_controls": True}
+    # The pattern has no controls: 404 is what one gets who may.
+    assert answer(browser, "controls", POST)[0] == 404
+    assert shows(browser, "stream") and shows(browser, "snapshot?x")
+    saved = save(browser, folder)
+    assert saved[:2] == b"\xff\xd8", "what was saved is no JPEG"
+    # Plain, as where scripts are off.
+    browser.go(url + "stream")
+    moves(browser)
+
+
+def token(browser, folder, url, pid):
+    """By a token in the address, as on a dashboard."""
+    browser.go(url + "?token=0123456789abcdef-_.~")
+    live(browser)
+    browser.wait("the controls are asked for", "return document.getElementById('controls').hidden")
+    links = browser.run("return [...document.querySelectorAll('footer a')].map(it => it.href)")
+    assert links and all("token=0123456789abcdef-_." in link for link in links), links
+    assert shows(browser, "/snapshot?token=0123456789abcdef-_.~")
+    assert answer(browser, "/controls?token=0123456789abcdef-_.~", POST)[0] == 403
+
+
+class Rebound:
+    """A server of a page on the web, whose name leads to somebody else from one moment on."""
+
+    PAGE = b"<!doctype html><title>evil</title><body>hello"
+
+    def __init__(self, camd):
+        self.camd, self.turned = camd, False
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            client, _ = self.socket.accept()
+            threading.Thread(target=self.talk, args=(client,), daemon=True).start()
+
+    def talk(self, client):
+        if not self.turned:
+            client.recv(65536)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            client.sendall(head % len(self.PAGE) + self.PAGE)
+            client.close()
+            return
+        there = socket.create_connection(self.camd)
+        threading.Thread(target=self.pump, args=(client, there), daemon=True).start()
+        self.pump(there, client)
+
+    @staticmethod
+    def pump(source, sink):
+        try:
+            while part := source.recv(65536):
+                sink.sendall(part)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def web(url):
+    """A page of another site, and where it would be."""
+    host, port = urllib.parse.urlsplit(url).netloc.split(":")
+    front = Rebound((host, int(port)))
+    return front, f"http://evil.example:{front.port}/"
+
+
+def rebind(browser, folder, url, pid):
+    """DNS rebinding: a page of the web whose name leads to the camera when it asks for more. evil.example and the names of
+    this machine are 127.0.0.1 to this browser."""
+    front, evil = web(url)
+    browser.go(evil)
+    browser.wait("the web's page", "return document.title === 'evil'")
+    front.turned = True
+    own = socket.gethostname().split(".")[0]
+    for options in (None, {"headers": {"X-Forwarded-Host": "127.0.0.1", "Forwarded": "host=localhost"}}):
+        for path in ("state", "/", "snapshot", "metrics", "controls", "healthz", "stream"):
+            status, text = answer(browser, path, options)
+            assert status == 421 and "rebind me" not in text, (path, status, text)
+    assert answer(browser, "controls", POST)[0] == 421
+    assert not shows(browser, "snapshot?y")
+    # As if its name had led there from the beginning.
+    browser.go(evil)
+    browser.wait("a word for a person", "return document.body?.innerText.includes('hosts')")
+    assert "evil.example" in browser.run("return document.body.innerText")
+    # What its owner calls it goes on working.
+    for name in (own, f"{own}.local", f"{own}.home.arpa", "localhost", "127.0.0.1"):
+        browser.go(f"http://{name}:{front.port}/")
+        live(browser)
+
+
+def embedded(browser, folder, url, pid):
+    """A page of another site shows the pictures, and can do no more than that."""
+    _, evil = web(url)
+    browser.go(evil)
+    browser.wait("the web's page", "return document.title === 'evil'")
+    assert shows(browser, url + "snapshot") and shows(browser, url + "stream")
+    status, text = answer(browser, url + "state")
+    assert status == 0, (status, text)
+    # Nor does it frame the page, and lead its reader's clicks.
+    browser.run("const it = document.createElement('iframe'); it.src = arguments[0]; document.body.append(it)", url)
+    time.sleep(2)
+    assert viewers(url) <= 1, "the page runs in a frame"
+    assert any("frame-ancestors" in entry for entry in browser.complaints()), "the browser does not complain"
+
+
+def kept(browser, folder, url, pid):
+    """With embed = false it does not even show them."""
+    _, evil = web(url)
+    browser.go(evil)
+    browser.wait("the web's page", "return document.title === 'evil'")
+    assert not shows(browser, url + "snapshot") and not shows(browser, url + "stream")
+    browser.go(url)
+    live(browser)
+    assert shows(browser, "snapshot?z")
+
+
 class Policy(html.parser.HTMLParser):
     policy = None
 
@@ -475,12 +636,17 @@ def policy(url):
         assert wanted in parser.policy, f"index.html has changed: its policy must say {wanted}"
 
 
-SCENARIOS = {"life": life, "seven": seven, "places": places, "absent": absent, "phone": phone, "proxy": proxy}
+SCENARIOS = {
+    "life": life, "seven": seven, "places": places, "absent": absent, "phone": phone, "proxy": proxy, "login": login,
+    "token": token, "rebind": rebind, "embedded": embedded, "kept": kept,
+}  # fmt: skip
 
 
 def main():
     name, scenario, folder, url = sys.argv[1:5]
     pid = int(sys.argv[5])
+    if login := os.environ.get("CAMD_LOGIN"):
+        opener.addheaders.append(("Authorization", login))
     policy(url)
     browser = BROWSERS[name](folder)
     try:

@@ -294,7 +294,7 @@ fn head_is_get_without_the_body() {
     {
         let head = request(
             camd.http(),
-            &format!("HEAD {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"),
+            &format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
         );
         let expected = if *target == "/healthz" {
             head.status
@@ -324,9 +324,15 @@ fn head_is_get_without_the_body() {
     }
     // The connection goes on after it as if nothing was sent, since nothing was.
     let mut stream = connect(camd.http());
-    send(&mut stream, "HEAD /snapshot HTTP/1.1\r\nHost: test\r\n\r\n");
+    send(
+        &mut stream,
+        "HEAD /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
     read_response(&mut stream, true);
-    send(&mut stream, "GET /snapshot HTTP/1.1\r\nHost: test\r\n\r\n");
+    send(
+        &mut stream,
+        "GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
     assert_eq!(read_response(&mut stream, false).body.len(), 5000);
 }
 
@@ -335,7 +341,7 @@ fn options_without_cors() {
     let camd = Camd::start(&pattern());
     let options = request(
         camd.http(),
-        "OPTIONS /stream HTTP/1.1\r\nHost: test\r\nOrigin: http://elsewhere\r\nAccess-Control-Request-Method: GET\r\nConnection: close\r\n\r\n",
+        "OPTIONS /stream HTTP/1.1\r\nHost: localhost\r\nOrigin: http://elsewhere\r\nAccess-Control-Request-Method: GET\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(options.status, 204);
     let allow = options.field("Allow").expect("the methods");
@@ -353,7 +359,7 @@ fn options_without_cors() {
     // RFC 9110, 9.3.7: the server as a whole.
     let options = request(
         camd.http(),
-        "OPTIONS * HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(options.status, 204);
 }
@@ -377,7 +383,7 @@ fn cors_when_an_origin_is_allowed() {
     allowed(&Stream::open(camd.http(), "/stream").head);
     let preflight = request(
         camd.http(),
-        "OPTIONS /controls HTTP/1.1\r\nHost: test\r\nOrigin: https://home.example\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\nConnection: close\r\n\r\n",
+        "OPTIONS /controls HTTP/1.1\r\nHost: localhost\r\nOrigin: https://home.example\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(preflight.status, 204);
     allowed(&preflight.head);
@@ -396,18 +402,21 @@ fn connections_are_kept_and_pipelined() {
     let camd = Camd::start(&format!("{camera}{LISTENERS}"));
     let mut stream = connect(camd.http());
     for _ in 0..5 {
-        send(&mut stream, "GET /snapshot HTTP/1.1\r\nHost: test\r\n\r\n");
+        send(
+            &mut stream,
+            "GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        );
         let snapshot = read_response(&mut stream, false);
         assert_jpeg(&snapshot.body);
     }
     // Answered one after the other, in order, whatever the mixture; empty lines in between are ignored (RFC 9112, 2.2).
     send(
         &mut stream,
-        "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n\
-         \r\nGET /snapshot HTTP/1.1\r\nHost: test\r\n\r\n\
-         HEAD /state HTTP/1.1\r\nHost: test\r\n\r\n\
-         GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n\
-         GET /state HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\
+         \r\nGET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n\
+         HEAD /state HTTP/1.1\r\nHost: localhost\r\n\r\n\
+         GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n\
+         GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     let kind = |response: &crate::common::Response| {
         let kind = response.field("Content-Type").unwrap_or_default();
@@ -435,7 +444,7 @@ fn connections_are_kept_and_pipelined() {
 #[test]
 fn requests_split_at_every_point() {
     let camd = Camd::start(&pattern());
-    let text = "GET /state HTTP/1.1\r\nHost: test\r\nX: y\r\n\r\n";
+    let text = "GET /state HTTP/1.1\r\nHost: localhost\r\nX: y\r\n\r\n";
     let mut stream = connect(camd.http());
     for at in 1..text.len() {
         send(&mut stream, &text[..at]);
@@ -454,9 +463,9 @@ fn who_closes_and_when() {
     let camd = Camd::start(&pattern());
     // `request` asserts the close; what is tested is that it happens.
     for text in [
-        "GET /state HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
-        "GET /state HTTP/1.1\r\nHost: test\r\nconnection: Close\r\n\r\n",
-        "GET /state HTTP/1.1\r\nHost: test\r\nConnection: x, close\r\n\r\n",
+        "GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /state HTTP/1.1\r\nHost: localhost\r\nconnection: Close\r\n\r\n",
+        "GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: x, close\r\n\r\n",
         "GET /state HTTP/1.0\r\n\r\n",
     ] {
         assert_eq!(request(camd.http(), text).status, 200, "{text}");
@@ -477,7 +486,10 @@ fn who_closes_and_when() {
     }
     // A half-closed client still gets its answer.
     let mut stream = connect(camd.http());
-    send(&mut stream, "GET /snapshot HTTP/1.1\r\nHost: test\r\n\r\n");
+    send(
+        &mut stream,
+        "GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
     stream
         .shutdown(std::net::Shutdown::Write)
         .expect("a half-close");
@@ -493,7 +505,7 @@ fn bad_requests_are_answered_and_closed() {
     for (text, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
         ("GET /state\r\n\r\n".to_owned(), 400),
-        ("GET  /state HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 400),
+        ("GET  /state HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 400),
         ("GET /state HTTP/1.1\r\nHost : test\r\n\r\n".to_owned(), 400),
         ("GET /state HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400),
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(), 400),
@@ -502,30 +514,30 @@ fn bad_requests_are_answered_and_closed() {
         ("GET /state HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400),
         // RFC 9112, 6.3: lengths that contradict each other, or are none.
         (
-            "POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
             400,
         ),
-        ("POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: -1\r\n\r\n".to_owned(), 400),
-        ("POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: +1\r\n\r\n1".to_owned(), 400),
+        ("POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_owned(), 400),
+        ("POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: +1\r\n\r\n1".to_owned(), 400),
         (
-            "POST /controls HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
             411,
         ),
-        ("GET /state HTTP/2.0\r\nHost: test\r\n\r\n".to_owned(), 505),
+        ("GET /state HTTP/2.0\r\nHost: localhost\r\n\r\n".to_owned(), 505),
         (
-            "POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: 1025\r\n\r\n".to_owned(),
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1025\r\n\r\n".to_owned(),
             413,
         ),
         (
-            "POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999999999999\r\n\r\n".to_owned(),
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n".to_owned(),
             413,
         ),
-        (format!("GET /state HTTP/1.1\r\nHost: test\r\n{}\r\n", fields(64)), 431),
+        (format!("GET /state HTTP/1.1\r\nHost: localhost\r\n{}\r\n", fields(64)), 431),
         (
-            format!("GET /state HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "y".repeat(8192)),
+            format!("GET /state HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "y".repeat(8192)),
             431,
         ),
-        (format!("GET /state HTTP/1.1\r\nHost: test\r\nX: {}", "y".repeat(9000)), 431),
+        (format!("GET /state HTTP/1.1\r\nHost: localhost\r\nX: {}", "y".repeat(9000)), 431),
     ] {
         let mut stream = connect(camd.http());
         send(&mut stream, &text);
@@ -536,11 +548,14 @@ fn bad_requests_are_answered_and_closed() {
         witness.next();
     }
     // The largest allowed.
-    let text = format!("GET /state HTTP/1.1\r\nHost: test\r\n{}\r\n", fields(63));
+    let text = format!(
+        "GET /state HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+        fields(63)
+    );
     let mut stream = connect(camd.http());
     send(&mut stream, text);
     assert_eq!(read_response(&mut stream, false).status, 200);
-    let frame = "GET /state HTTP/1.1\r\nHost: test\r\nX: \r\n\r\n";
+    let frame = "GET /state HTTP/1.1\r\nHost: localhost\r\nX: \r\n\r\n";
     let text = frame.replace("X: ", &format!("X: {}", "y".repeat(8192 - frame.len())));
     assert_eq!(text.len(), 8192);
     send(&mut stream, text);
@@ -565,7 +580,7 @@ fn wrong_places_and_methods_keep_the_connection() {
     ] {
         send(
             &mut stream,
-            format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n"),
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         );
         let response = read_response(&mut stream, method == "HEAD");
         assert_eq!(response.status, status, "{method} {target}");
@@ -581,7 +596,7 @@ fn post(camd: &Camd, body: &str, more: &str) -> crate::common::Response {
     request(
         camd.http(),
         &format!(
-            "POST /controls HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{more}Content-Length: {}\r\n\r\n{body}",
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}Content-Length: {}\r\n\r\n{body}",
             body.len()
         ),
     )
@@ -595,7 +610,7 @@ fn controls_are_set_by_whom_it_is_allowed() {
     ));
     // The test pattern has none.
     assert_eq!(camd.get("/controls").text(), "[]\n");
-    let own = "Origin: http://test\r\n";
+    let own = "Origin: http://localhost\r\n";
     for (body, more, status) in [
         ("brightness=1", "", 404),
         ("brightness=1&contrast=true", own, 404),
@@ -640,7 +655,10 @@ fn slow_heads_end_by_the_deadline() {
     // Dribbling does not buy time.
     let mut dribbling = connect(camd.http());
     let started = Instant::now();
-    send(&mut dribbling, "GET /state HTTP/1.1\r\nHost: test\r\nX: ");
+    send(
+        &mut dribbling,
+        "GET /state HTTP/1.1\r\nHost: localhost\r\nX: ",
+    );
     let mut first = [0; 1];
     dribbling.set_nonblocking(true).expect("O_NONBLOCK");
     loop {
@@ -674,7 +692,7 @@ fn slow_heads_end_by_the_deadline() {
     let mut bodyless = connect(camd.http());
     send(
         &mut bodyless,
-        "POST /controls HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n{",
+        "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
     );
     assert_eq!(read_response(&mut bodyless, false).status, 408);
     assert_closed(&mut bodyless);
@@ -709,7 +727,7 @@ fn a_full_table_refuses_honestly() {
             .for_each(|pull| drop(crate::common::pull_next(pull)));
         for _ in 0..4 {
             let mut third = connect(camd.http());
-            send(&mut third, "GET /state HTTP/1.1\r\nHost: test\r\n\r\n");
+            send(&mut third, "GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let refusal = read_response(&mut third, false);
             assert_eq!(refusal.status, 503);
             assert_eq!(refusal.field("Retry-After"), Some("5"));
@@ -727,7 +745,7 @@ fn a_full_table_refuses_honestly() {
         let mut third = connect(camd.http());
         send(
             &mut third,
-            "GET /state HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+            "GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         );
         let response = read_response(&mut third, false);
         if response.status == 200 {

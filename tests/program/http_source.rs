@@ -517,7 +517,7 @@ fn fetch_logs_in() {
             at("viewer:s3/cret@", "/"),
             "within a name or a password, / is %2F".into(),
         ),
-        ("https://viewer:s3cret@127.0.0.1/".into(), "is no URL to fetch from".into()),
+        ("ftp://viewer:s3cret@127.0.0.1/".into(), "is no URL to fetch from".into()),
     ] {
         let folder = Folder::new();
         let output = fetch(&folder, &url, 1);

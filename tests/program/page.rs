@@ -9,9 +9,14 @@ use crate::common::{
 
 /// One of the functions in `page.py`.
 fn try_page(browser: &str, scenario: &str, camd: &Camd) {
+    try_page_with(browser, scenario, camd, &[]);
+}
+
+fn try_page_with(browser: &str, scenario: &str, camd: &Camd, environment: &[(&str, &str)]) {
     // The browser's own.
     let folder = Folder::new();
     let mut page: Command = python("page.py");
+    page.envs(environment.iter().copied());
     page.args([browser, scenario]).arg(folder.path());
     page.arg(format!("http://{}/", camd.http()));
     page.arg(camd.pid().to_string()).arg(camd.config_path());
@@ -179,7 +184,7 @@ fn ask_once(camd: &Camd, target: &str) -> Response {
     let mut stream = connect(camd.http());
     send(
         &mut stream,
-        format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"),
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     );
     let page = read_response(&mut stream, false);
     assert_eq!(page.status, 200, "{target}");
@@ -196,8 +201,56 @@ fn options_tell_who_may_set_controls() {
     ] {
         let options = request(
             with(keys, "").http(),
-            "OPTIONS /controls HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+            "OPTIONS /controls HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         );
         assert_eq!(options.field("Allow"), Some(expected), "{keys}");
     }
+}
+
+/// Anna, who may everything, and a dashboard.
+const USERS: &str = "[[user]]\nname = \"anna\"\npassword = \"päss: wört\"\nmay = [\"watch\", \"control\"]\n\
+    [[user]]\nname = \"dashboard\"\ntoken = \"0123456789abcdef-_.~\"\n";
+/// What the script itself shows.
+const LOGIN: (&str, &str) = ("CAMD_LOGIN", "Basic YW5uYTpww6Rzczogd8O2cnQ=");
+
+#[test]
+fn a_login_in_chromium() {
+    try_page_with("chromium", "login", &with("", USERS), &[LOGIN]);
+}
+
+#[test]
+fn a_login_in_firefox() {
+    try_page_with("firefox", "login", &with("", USERS), &[LOGIN]);
+}
+
+#[test]
+fn a_token_in_chromium() {
+    try_page_with("chromium", "token", &with("", USERS), &[LOGIN]);
+}
+
+#[test]
+fn a_token_in_firefox() {
+    try_page_with("firefox", "token", &with("", USERS), &[LOGIN]);
+}
+
+/// A browser for which this name, and those of this machine, lead here.
+const NAMES: (&str, &str) = ("CHROMIUM_ARGS", "--host-resolver-rules=MAP * 127.0.0.1");
+
+#[test]
+fn a_name_that_leads_to_another_machine_at_last() {
+    let camd = Camd::start(
+        "[camera]\nname = \"rebind me\"\nsource = \"pattern\"\nwidth = 320\nheight = 240\nlinger_s = 0\n\
+         [[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    try_page_with("chromium", "rebind", &camd, &[NAMES]);
+}
+
+#[test]
+fn a_page_of_another_site_shows_pictures_and_no_more() {
+    try_page_with("chromium", "embedded", &with("", ""), &[NAMES]);
+}
+
+#[test]
+fn or_not_even_those() {
+    try_page_with("chromium", "kept", &with("embed = false", ""), &[NAMES]);
 }

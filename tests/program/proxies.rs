@@ -156,7 +156,7 @@ impl Proxy {
         assert_eq!(index.status, 200, "{page}: {}", index.text());
         // Every link of the page, seen from where it is.
         let text = index.text().to_owned();
-        let links: Vec<_> = ["src=\"", "href=\"", "fetch(\""]
+        let links: Vec<_> = ["src=\"", "href=\"", "ask(\""]
             .iter()
             .flat_map(|before| text.split(before).skip(1))
             .filter_map(|rest| rest.split('"').next())
@@ -283,7 +283,7 @@ fn nginx_that_leaves_the_prefix() {
 
 #[test]
 fn haproxy_with_and_without_the_prefix() {
-    let camd = camera("base_path = \"/cams/shed\"");
+    let camd = camera("base_path = \"/cams/shed\"\nhosts = [\"camd.internal\"]");
     for frontend in [
         "",
         " option forwardfor\n http-request set-header X-Forwarded-Proto http\n option http-server-close",
@@ -298,7 +298,7 @@ fn haproxy_with_and_without_the_prefix() {
 
 #[test]
 fn whose_page_has_sent_a_request_is_told_behind_proxies() {
-    let camd = camera("");
+    let camd = camera("trusted_proxies = [\"127.0.0.1\"]");
     let nginx = |fields: &str| {
         Proxy::nginx(
             camd.http(),
@@ -373,7 +373,7 @@ fn a_body_that_waits_for_a_word_comes_through() {
         let mut stream = connect(address);
         send(
             &mut stream,
-            "POST /controls HTTP/1.1\r\nHost: box\r\nExpect: 100-Continue\r\nContent-Length: 12\r\n\r\n",
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nExpect: 100-Continue\r\nContent-Length: 12\r\n\r\n",
         );
         let mut word = [0; 25];
         std::io::Read::read_exact(&mut stream, &mut word).expect("a word");
@@ -381,14 +381,17 @@ fn a_body_that_waits_for_a_word_comes_through() {
         send(&mut stream, "brightness=1");
         assert_eq!(read_response(&mut stream, false).status, 404);
         // The connection goes on.
-        send(&mut stream, "GET /state HTTP/1.1\r\nHost: box\r\n\r\n");
+        send(
+            &mut stream,
+            "GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        );
         assert_eq!(read_response(&mut stream, false).status, 200);
     }
     // Who closes afterwards is told as well.
     let mut stream = connect(camd.http());
     send(
         &mut stream,
-        "POST /controls HTTP/1.1\r\nHost: box\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 12\r\n\r\n",
+        "POST /controls HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 12\r\n\r\n",
     );
     let mut word = [0; 25];
     std::io::Read::read_exact(&mut stream, &mut word).expect("a word");
@@ -397,31 +400,31 @@ fn a_body_that_waits_for_a_word_comes_through() {
     // What will be refused is refused before its body is sent, and what needs no word gets none.
     for (request, status) in [
         (
-            "POST /controls HTTP/1.1\r\nHost: box\r\nOrigin: http://attic\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nOrigin: http://attic\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
             403,
         ),
         (
-            "POST /nothing HTTP/1.1\r\nHost: box\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+            "POST /nothing HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
             404,
         ),
         (
-            "POST /state HTTP/1.1\r\nHost: box\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+            "POST /state HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
             405,
         ),
         (
-            "POST /controls HTTP/1.1\r\nHost: box\r\nExpect: 100-continue\r\nContent-Length: 9999\r\n\r\n",
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9999\r\n\r\n",
             413,
         ),
         (
-            "POST /controls HTTP/1.1\r\nHost: box\r\nExpect: coffee\r\nContent-Length: 3\r\n\r\na=1",
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nExpect: coffee\r\nContent-Length: 3\r\n\r\na=1",
             417,
         ),
         (
-            "GET /state HTTP/1.1\r\nHost: box\r\nExpect: 100-continue\r\n\r\n",
+            "GET /state HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n",
             200,
         ),
         (
-            "POST /controls HTTP/1.1\r\nHost: box\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\na=1",
+            "POST /controls HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\na=1",
             404,
         ),
         (

@@ -1,15 +1,15 @@
 //! A camd whose camera is a push server.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::server::{Program, Server, expect_close};
 use crate::common::{
-    Camd, Folder, LISTENERS, RAW, Stream, connect, jpeg, pattern, push_next, push_wire, python,
-    raw_next, replay,
+    Camd, Folder, LISTENERS, PATIENCE, RAW, Stream, connect, jpeg, pattern, push_next, push_wire,
+    python, raw_next, replay,
 };
 use nix::sys::signal::Signal;
 
@@ -276,4 +276,139 @@ fn a_reload_goes_to_another_server() {
     camd.wait_log("the server is named", |log| {
         log.contains(&format!("camera: pictures of {}", other.address))
     });
+}
+
+/// The header says that it has this size.
+fn resized(jpeg: &[u8], sof: u8, width: u16, height: u16) -> Vec<u8> {
+    let mut jpeg = jpeg.to_vec();
+    let is_frame = |at: &usize| jpeg[*at..].starts_with(&[0xFF, 0xC0 | (jpeg[at + 1] & 2)]);
+    let at = (0..jpeg.len() - 9).find(is_frame).expect("a frame header");
+    jpeg[at + 1] = sof;
+    jpeg[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
+    jpeg[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
+    jpeg
+}
+
+/// With so many bytes of comment behind its SOI.
+fn padded(jpeg: &[u8], bytes: u16) -> Vec<u8> {
+    let mut padded = jpeg[..2].to_vec();
+    padded.extend([0xFF, 0xFE]);
+    padded.extend(bytes.to_be_bytes());
+    padded.resize(padded.len() + usize::from(bytes) - 2, b'x');
+    padded.extend(&jpeg[2..]);
+    padded
+}
+
+/// What costs more to decode than it looks, and pictures whose size is never that of the one before.
+fn hostile() -> Vec<Vec<u8>> {
+    let progressive = include_bytes!("../data/progressive.jpg");
+    let baseline = jpeg(1, 5000);
+    let (dri, sos) = ([0xFF, 0xDD, 0, 4, 0xFF, 0xFF], [0xFF, 0xDA]);
+    let scan = |jpeg: &[u8]| {
+        jpeg.windows(2)
+            .rposition(|bytes| bytes == sos)
+            .expect("a scan")
+    };
+    let large = padded(&resized(progressive, 0xC2, 4096, 3072), 60_000);
+    // The last scan, again and again.
+    let last = scan(&large);
+    let mut scans = large[..large.len() - 2].to_vec();
+    for _ in 0..200 {
+        scans.extend(&large[last..large.len() - 2]);
+    }
+    scans.extend([0xFF, 0xD9]);
+    let at = scan(&baseline);
+    let restarts = [&baseline[..at], &dri, &baseline[at..]].concat();
+    vec![
+        resized(progressive, 0xC2, 8192, 8192),
+        padded(&resized(progressive, 0xC2, 8192, 8192), 65_000),
+        large,
+        scans,
+        resized(&baseline, 0xC9, 8192, 8192),
+        resized(&baseline, 0xC0, 8192, 8192),
+        resized(&restarts, 0xC0, 4096, 3072),
+        padded(&resized(progressive, 0xC2, 16, 4096), 60_000),
+    ]
+}
+
+#[test]
+fn hostile_pictures_cost_no_viewer_anything() {
+    let server = Server::new();
+    let adapted = "[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\nclients = 4\n";
+    let camd = Camd::start(&format!(
+        "{}{LISTENERS}{adapted}quality = 40\nwidth = 320\n{adapted}adaptive = true\n{adapted}quality = 90\n",
+        camera(server.address, 5)
+    ));
+    let others: Vec<SocketAddr> = camd.listeners[3..]
+        .iter()
+        .map(|(_, address)| address.parse().expect("an address"))
+        .collect();
+    assert_eq!(others.len(), 3);
+    // They take whatever comes, and are no part of what is measured.
+    for address in others {
+        let mut stream = connect(address);
+        stream
+            .write_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("sent");
+        thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+    }
+    // The viewer of what is passed on untouched.
+    let viewer = thread::spawn({
+        let mut stream = Stream::open(camd.http(), "/stream");
+        move || {
+            let (began, mut good, mut gap) = (Instant::now(), 0, Duration::ZERO);
+            let mut last = began;
+            // Until the picture that says that it is over.
+            loop {
+                let part = stream.next();
+                gap = gap.max(last.elapsed());
+                last = Instant::now();
+                good += u32::from(part.jpeg.len() == 7000);
+                if part.jpeg.len() == 9000 {
+                    return (good, gap);
+                }
+            }
+        }
+    });
+    let mut stream = greeted(&server);
+    let (hostile, began) = (hostile(), Instant::now());
+    let (mut sent, mut slowest) = (0, Duration::ZERO);
+    // A good one between two of 20 hostile ones a second.
+    while sent < 100 {
+        put(&mut stream, &hostile[sent as usize % hostile.len()]);
+        thread::sleep(Duration::from_millis(25));
+        put(&mut stream, &jpeg(sent, 7000));
+        sent += 1;
+        thread::sleep(Duration::from_millis(25));
+        if sent % 4 == 0 {
+            let asked = Instant::now();
+            assert_eq!(camd.get("/healthz").status, 200);
+            slowest = slowest.max(asked.elapsed());
+        }
+    }
+    let took = began.elapsed();
+    // More than once: pictures that come all at once, after a pause, are one to camd.
+    while !viewer.is_finished() {
+        assert!(began.elapsed() < took + PATIENCE, "the viewer waits");
+        put(&mut stream, &jpeg(0, 9000));
+        thread::sleep(Duration::from_millis(25));
+    }
+    let (good, gap) = viewer.join().expect("the viewer is served");
+    let camera = &camd.state()["camera"];
+    let (bad, refused) = (&camera["bad"], &camera["refused"]);
+    eprintln!(
+        "{sent} in {took:?}: {good} good ones seen, {gap:?} between two at most, /healthz {slowest:?}, {bad} bad, {refused} refused"
+    );
+    assert!(refused.as_u64() > Some(10), "{camera:#}");
+    assert!(camd.log().contains("pixels at most are decoded"));
+    // 67 million pixels, or 200 scans of 12 million, take longer than that even here.
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(gap < Duration::from_secs(2), "{gap:?}");
+    assert!(good >= sent / 2, "{good} of {sent}");
+    let metrics = camd.get("/metrics");
+    let line = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with("camd_camera_refused_total "));
+    assert!(line.is_some_and(|line| !line.ends_with(" 0")), "{line:?}");
 }

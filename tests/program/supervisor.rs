@@ -157,6 +157,46 @@ fn without_its_watchdog_it_does_not_start() {
     }
 }
 
+// --- the box around it ---
+
+#[test]
+fn what_the_box_says_is_read_for_each_answer_and_its_end_is_no_problem() {
+    let folder = Folder::new();
+    let file = folder.path().join("box");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.arg("--box").arg(&file);
+    let camd = Camd::start_as(&mut command, &format!("{CAMERA}{HTTP}"), PATIENCE);
+    assert_eq!(
+        camd.state()["box"],
+        serde_json::Value::Null,
+        "not there yet"
+    );
+    fs::write(
+        &file,
+        "name=garden\nsignal_dbm=-50\nproblem=Wi-Fi: wrong password\n",
+    )
+    .expect("a file");
+    let state = camd.state();
+    assert_eq!(state["box"]["name"], "garden");
+    assert_eq!(state["box"]["signal_dbm"], -50);
+    assert_eq!(state["box"]["address"], serde_json::Value::Null);
+    assert_eq!(
+        state["box"]["problems"],
+        serde_json::json!(["Wi-Fi: wrong password"])
+    );
+    fs::write(&file, "name=garden\n").expect("a file");
+    assert_eq!(camd.state()["box"]["problems"], serde_json::json!([]));
+    // A pipe that nobody writes to stops nothing, and a viewer goes on.
+    fs::remove_file(&file).expect("it is there");
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let mut viewer = Stream::open(camd.http(), "/stream");
+    viewer.next();
+    assert_eq!(camd.state()["box"]["name"], serde_json::Value::Null);
+    viewer.next();
+    fs::remove_file(&file).expect("it is there");
+    assert_eq!(camd.state()["box"], serde_json::Value::Null);
+}
+
 // --- the configuration has errors ---
 
 /// The value of a metric without labels.

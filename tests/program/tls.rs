@@ -46,7 +46,7 @@ fn state(camd: &Camd) -> serde_json::Value {
     let mut tls = tls::connect(camd.http(), &TLS13);
     send(
         &mut tls,
-        "GET /state HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+        "GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     let mut answer = String::new();
     tls.read_to_string(&mut answer).expect("all of it");
@@ -227,7 +227,7 @@ fn openssl() {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("openssl runs");
-            let request = "GET /snapshot HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+            let request = "GET /snapshot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             let mut stdin = child.stdin.take().expect("it is piped");
             stdin.write_all(request.as_bytes()).expect("a request");
             let output = child.wait_with_output().expect("an answer");
@@ -260,7 +260,7 @@ for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
     context.minimum_version = context.maximum_version = version
     with socket.create_connection(("127.0.0.1", port), 20) as tcp:
         tls = context.wrap_socket(tcp, server_hostname=host, suppress_ragged_eofs=False)
-        tls.sendall(b"GET /snapshot HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        tls.sendall(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""
         while part := tls.recv(65536):
             answer += part
@@ -395,7 +395,7 @@ fn plain_http_is_told_where_it_is() {
     let listeners = listener("http", "") + &listener("push", "");
     let (_state, mut camd) = start(&(PATTERN.to_owned() + &listeners));
     let mut tcp = connect(camd.http());
-    send(&mut tcp, "GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    send(&mut tcp, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
@@ -414,7 +414,7 @@ fn plain_http_is_told_where_it_is() {
     assert!(answer.contains("This port speaks https"), "{answer}");
     // No HTTP at a port of another protocol.
     let mut tcp = connect(camd.push());
-    send(&mut tcp, "GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    send(&mut tcp, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_closed(&mut tcp);
     camd.wait_log("why", |log| {
         log.contains("speaks plain http, and this port https") && log.contains("does not speak TLS")
@@ -667,7 +667,7 @@ fn all_of_it_comes_to_a_slow_reader() {
         let mut tls = tls::shake_hands(tcp, version).expect("hands");
         send(
             &mut tls,
-            "GET /snapshot HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+            "GET /snapshot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         );
         let head = read_head(&mut tls);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");

@@ -58,7 +58,7 @@ fn snapshots_are_as_small_as_was_wished() {
     assert_eq!(size(&jpeg), (160, 120));
     let head = crate::common::request(
         camd.http(),
-        "HEAD /snapshot?width=320 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+        "HEAD /snapshot?width=320 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     let length = head
         .field("Content-Length")

@@ -295,10 +295,9 @@ impl Caller {
     /// After a turn before which the relay knew all that this user had done, and he was in a call with these.
     pub fn check_pictures(&self, partners: &[usize]) {
         for of in self.pictures_of.iter().filter(|_| !self.stirred) {
-            let free = partners.is_empty() && *of != CAMERA;
             let [of_name, own] = [*of, self.name()].map(name);
             assert!(
-                free || partners.contains(of),
+                partners.contains(of),
                 "{own}, in a call with {partners:?}, sees {of_name}"
             );
         }
@@ -489,7 +488,10 @@ impl Caller {
                 Kind::Accept | Kind::End => content.is_empty(),
                 Kind::Unavailable => content == "not logged in",
                 Kind::Reject if from == CAMERA => content == "in too many calls",
-                Kind::Reject => content == "this is yourself" || content == "too many calls",
+                Kind::Reject => {
+                    let own = ["this is yourself", "too many calls", "rings too often"];
+                    own.contains(&&*content) || content == "rung up by others"
+                }
                 _ => false,
             };
             assert!(known, "{:?} of {sender}: {content:?}", record.kind);
@@ -717,7 +719,11 @@ impl Talk {
                     comes(&[made(x, Kind::Reject)], Nothing);
                     comes(&[relayed], Rings(x, stand.said[x]));
                 }
-                (Kind::Request, Rings(by, _)) if by == x => comes(&[relayed], stand.between),
+                (Kind::Request, Rings(by, _)) if by == x => {
+                    comes(&[relayed], stand.between);
+                    // He rings too often.
+                    comes(&[], stand.between);
+                }
                 (Kind::Request, Rings(..)) => {
                     comes(&[made(x, Kind::Accept), made(y, Kind::Accept)], Call);
                 }
@@ -725,6 +731,7 @@ impl Talk {
                 (Kind::Accept, Nothing) => comes(&[made(x, Kind::End)], Nothing),
                 (Kind::Accept, Rings(by, _)) if by == y => comes(&[relayed], Call),
                 (Kind::Accept, between) => comes(&[], between),
+                (Kind::End | Kind::Reject, Nothing) => comes(&[], Nothing),
                 (Kind::End | Kind::Reject, _) => comes(&[relayed], Nothing),
                 (_, between) => comes(&[relayed], between),
             }
@@ -830,7 +837,7 @@ fn check_answers(log: &Log, me: usize, to: usize) {
             }
             (CAMERA, _) => None,
             (_, Kind::Accept) => made(Kind::End),
-            (NOBODY, Kind::End | Kind::Reject) => None,
+            (_, Kind::End | Kind::Reject) => None,
             (NOBODY, _) => made(Kind::Unavailable),
             (_, Kind::Request) => made(Kind::Reject),
             _ => relayed,

@@ -52,12 +52,14 @@ pub struct Work {
     /// What is to be made of it.
     pub task: Task,
     /// It is raw.
-    is_raw: bool,
+    pub is_raw: bool,
+    /// What it took in the end: as long as the cell had it, whatever that says.
+    pub took: Duration,
+    /// Nobody wants it any more.
+    pub orphan: bool,
     place: usize,
     submitted: Instant,
     late: Instant,
-    /// Nobody wants it any more.
-    orphan: bool,
 }
 
 enum State {
@@ -322,10 +324,11 @@ impl Cells {
             meta: frame.meta,
             task,
             is_raw: matches!(frame.picture, Picture::Raw(_)),
+            took: Duration::ZERO,
+            orphan: false,
             place,
             submitted: now,
             late: now + CELL_STALL + CELL_PER_PIXEL * pixels,
-            orphan: false,
         });
         true
     }
@@ -435,7 +438,8 @@ impl Cells {
         deadlines.chain(ending).min()
     }
 
-    /// Takes in what they have done, and tells `take` of each. True if one could begin something now that could not before.
+    /// Takes in what they have done, and tells `take` of each, of those that nobody wants
+    /// any more, too. True if one could begin something now that could not before.
     pub fn collect(&mut self, now: Instant, mut take: impl FnMut(&Work, Finished<'_>)) -> bool {
         if !self.gone.is_empty() {
             self.gone.retain_mut(|life| life.end().is_none());
@@ -516,7 +520,7 @@ impl Cells {
             self.tell_lacks(lacking);
             return true;
         }
-        let State::Busy(work) = cell.state else {
+        let State::Busy(mut work) = cell.state else {
             return false;
         };
         let answered = desk.memory.number(ANSWERED).load(Ordering::Acquire);
@@ -534,11 +538,9 @@ impl Cells {
                 return true;
             }
         };
+        work.took = now.saturating_duration_since(work.submitted);
         let holds = matches!(answer.made, Made::Pixels(_)) && !work.orphan;
         self.free(index, work, holds);
-        if work.orphan {
-            return true;
-        }
         let finished = match (answer.made, &answer.failure) {
             (Made::Pixels(size), _) => Finished::Pixels { cell: index, size },
             (Made::Encoded, why_not) => Finished::Jpeg {
@@ -721,11 +723,10 @@ impl Cells {
             warn!("cell {index} {what}{over}: {how}; another is started ({all} lost so far)");
         }
         self.stop(index);
-        if let State::Busy(work) = &state {
+        if let State::Busy(mut work) = state {
             self.places[work.place].users -= 1;
-            if !work.orphan {
-                take(work, Finished::Lost);
-            }
+            work.took = now.saturating_duration_since(work.submitted);
+            take(&work, Finished::Lost);
         }
         if self.lost.is_full() {
             self.lost.pop_front();

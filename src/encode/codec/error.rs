@@ -53,6 +53,17 @@ pub enum CodecError {
         /// Bytes of samples.
         needed: usize,
     },
+    /// More pixels than are decoded for this camera.
+    ManyPixels {
+        /// In pixels.
+        width: u16,
+        /// In pixels.
+        height: u16,
+        /// Pixels that would be decoded.
+        most: usize,
+    },
+    /// The pictures that others send have taken too much time lately.
+    NoTime,
     /// An edge that would be mirrored ends with a part of an MCU: such a JPEG cannot be turned without loss.
     PartialMcu,
     /// libjpeg refused, in its own words.
@@ -86,6 +97,19 @@ impl fmt::Display for CodecError {
             CodecError::TooBigToTurn { needed } => write!(
                 f,
                 "a picture of {needed} bytes cannot be turned, {TURNED_BYTES} can; use a smaller size"
+            ),
+            CodecError::ManyPixels {
+                width,
+                height,
+                most,
+            } => write!(
+                f,
+                "a JPEG of {width}x{height}, {most} pixels at most are decoded; if the camera is to give such pictures, set \
+                 camera.width and camera.height"
+            ),
+            CodecError::NoTime => f.write_str(
+                "JPEGs come faster than they can be decoded; lower the camera's rate or size, or pass them on untouched (no \
+                 quality, width or height at the listener)",
             ),
             CodecError::PartialMcu => {
                 f.write_str("a JPEG of this size and sampling cannot be turned without loss")

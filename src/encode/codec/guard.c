@@ -18,8 +18,9 @@
 /* Codes beyond libjpeg's own; the same in libjpeg.rs. */
 enum { OUTPUT_FULL = 1000, INPUT_ENDS, MANY_SCANS };
 
-/* Scans of a progressive JPEG; encoders write about ten. Each costs a pass over the whole picture, however short it is. */
-enum { SCANS = 64 };
+/* Scans of a progressive JPEG; encoders write about ten. Each costs a pass over the whole picture, however short it is: so
+ * many are read if all of them together have no more than so many pixels, and some of every picture. */
+enum { SCANS = 64, SCANS_LEAST = 16, SCAN_PIXELS = 64 * 1920 * 1080 };
 
 /* The same in libjpeg.rs. */
 struct lib {
@@ -89,7 +90,14 @@ static void skip_input_data(j_decompress_ptr cinfo, long count)
 /* Called while a picture is read, some times per scan. Only the decompress object has it. */
 static void limit_scans(j_common_ptr cinfo)
 {
-    if (((j_decompress_ptr)cinfo)->input_scan_number > SCANS)
+    j_decompress_ptr from = (j_decompress_ptr)cinfo;
+    /* Both are below 65,536, and were checked to be none of 0. */
+    int most = (int)(SCAN_PIXELS / ((unsigned)from->image_width * from->image_height));
+    if (most > SCANS)
+        most = SCANS;
+    if (most < SCANS_LEAST)
+        most = SCANS_LEAST;
+    if (from->input_scan_number > most)
         ERREXIT(cinfo, MANY_SCANS);
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::asked::Asked;
+use super::budget::Budget;
 use super::hardware::Hardware;
 use super::profile::Profile;
 use super::rendition::Rendition;
@@ -63,6 +64,7 @@ pub struct Renditions {
     quality: Option<u8>,
     /// Frames that could not be encoded (damaged JPEGs, or larger than `frame_bytes` at that quality).
     pub failed: u64,
+    budget: Budget,
     hardware: Hardware,
     /// Where all is made that the device does not make; `None`: here, by `codec`.
     cells: Option<Cells>,
@@ -96,6 +98,7 @@ impl Renditions {
             asked: Asked::new(config.limits.frame_bytes),
             quality: None,
             failed: 0,
+            budget: Budget::new(&config.camera, clock),
             hardware: Hardware::new(&config.camera, nodes),
             cells: None,
             wanted: Wanted::default(),
@@ -148,6 +151,7 @@ impl Renditions {
     /// Takes another configuration over; see [`Renditions::new`]. What has been measured begins anew.
     pub fn reconfigure(&mut self, config: &Config) {
         self.hardware.reconfigure(&config.camera);
+        self.budget.reconfigure(&config.camera);
         self.stamp = stamp(config);
         self.made = room_for(profiles(config), config.limits.frame_bytes);
         // It may be to be cropped in another way.
@@ -247,7 +251,14 @@ impl Renditions {
             wanted: &mut self.wanted,
             failed: &mut self.failed,
         };
-        cells.collect(now, |work, finished| shelf.put(work, finished)) | by_device
+        let budget = &mut self.budget;
+        let put = |work: &Work, finished: Finished<'_>| {
+            if !work.is_raw {
+                budget.charge(work.meta.sequence, work.took);
+            }
+            shelf.put(work, finished);
+        };
+        cells.collect(now, put) | by_device
     }
 
     /// To be called last in each turn: gives cells what was asked for in it and is not there, first what was begun the
@@ -420,9 +431,20 @@ impl Renditions {
             && turned.sequence != frame.meta.sequence
             && !turned.misfits(&frame.meta, &profile)
         {
-            let coding = coding(&profile);
-            self.want(Request::Turned(coding), frame.meta.sequence);
-            // Until it is there, what could not be turned may be.
+            match self.budget.admit(&frame.picture, &frame.meta) {
+                Ok(()) => {
+                    let coding = coding(&profile);
+                    self.want(Request::Turned(coding), frame.meta.sequence);
+                    // Until it is there, what could not be turned may be.
+                }
+                // It is counted and told where it is to be encoded again, which comes next.
+                Err(_) => {
+                    let turned = &mut self.turned;
+                    turned.sequence = frame.meta.sequence;
+                    (turned.meta, turned.fresh) = (None, false);
+                    turned.jpeg.clear();
+                }
+            }
         }
         self.quality = Some(profile.raw_quality);
         let place = self.made.iter().position(|r| r.is_for(profile));
@@ -445,9 +467,24 @@ impl Renditions {
         let is_turned = untouched.is_some()
             && self.turned.sequence != frame.meta.sequence
             && !self.turned.misfits(&frame.meta, &profile);
-        if !is_turned {
-            self.want(Request::Jpeg(coding(&profile)), frame.meta.sequence);
+        if is_turned {
+            return None;
         }
+        if let Err(error) = self.budget.admit(&frame.picture, &frame.meta) {
+            let rendition = match place {
+                Some(index) => &mut self.made[index],
+                None => self.asked.find(profile).expect(FOR_EACH),
+            };
+            rendition.meta = Some(frame.meta);
+            rendition.jpeg.clear();
+            let count = match is_refusal(&error) {
+                true => &mut self.budget.refused,
+                false => &mut self.failed,
+            };
+            tell_failed(count, profile.raw_quality, &error);
+            return None;
+        }
+        self.want(Request::Jpeg(coding(&profile)), frame.meta.sequence);
         None
     }
 
@@ -478,16 +515,30 @@ impl Renditions {
         bounds: Bounds,
         is_news: impl Fn(&FrameMeta) -> bool,
     ) -> Option<FrameMeta> {
-        let newest = newest.map(|frame| frame.meta).filter(&is_news);
+        let newest = newest.filter(|frame| is_news(&frame.meta));
         if self.cells.is_none() {
-            return newest;
+            return newest.map(|frame| frame.meta);
         }
         let there = self.wanted.find(format, bounds).map(|pixels| pixels.meta);
         if let Some(meta) = there.filter(&is_news) {
             return Some(meta);
         }
-        self.want(Request::Pixels(format, bounds), newest?.sequence);
+        let Frame { meta, picture } = newest?;
+        if let Err(error) = self.budget.admit(picture, meta) {
+            if is_refusal(&error) {
+                self.budget.refused += 1;
+            }
+            let (meta, made) = (*meta, Err(error));
+            self.wanted.put(format, bounds, Pixels { meta, made });
+            return Some(meta);
+        }
+        self.want(Request::Pixels(format, bounds), meta.sequence);
         None
+    }
+
+    /// JPEGs that were not decoded: of too many pixels, or when those of others had taken too much time.
+    pub fn refused(&self) -> u64 {
+        self.budget.refused
     }
 
     /// At which quality that JPEG was encoded, 1 to 100; `None`: it is the camera's own, or that turned without loss.
@@ -540,9 +591,14 @@ impl Renditions {
                 orientation: frame.meta.turning(),
                 stamp: set(&mut self.stamp, &frame.meta),
             };
-            let result = self
-                .codec
-                .make(&frame.picture, &recipe, &mut rendition.jpeg);
+            let admitted = self.budget.admit(&frame.picture, &frame.meta);
+            let result = admitted.and_then(|()| {
+                let made = self
+                    .codec
+                    .make(&frame.picture, &recipe, &mut rendition.jpeg);
+                self.budget.spend(&self.codec.spent());
+                made
+            });
             match result {
                 Ok(()) => {
                     if let (Picture::Jpeg(jpeg), true) = (&frame.picture, frame.meta.live) {
@@ -553,7 +609,11 @@ impl Renditions {
                 }
                 Err(error) => {
                     rendition.jpeg.clear();
-                    tell_failed(&mut self.failed, quality, &error);
+                    let count = match is_refusal(&error) {
+                        true => &mut self.budget.refused,
+                        false => &mut self.failed,
+                    };
+                    tell_failed(count, quality, &error);
                 }
             }
         }
@@ -591,7 +651,12 @@ impl Renditions {
             orientation: frame.meta.turning(),
             stamp: set(&mut self.stamp, &frame.meta),
         };
-        self.codec.pixels(&frame.picture, &recipe, rows)
+        let admitted = self.budget.admit(&frame.picture, &frame.meta);
+        let refused = |_: &CodecError| self.budget.refused += 1;
+        admitted.inspect_err(refused)?;
+        let made = self.codec.pixels(&frame.picture, &recipe, rows);
+        self.budget.spend(&self.codec.spent());
+        made
     }
 
     /// Turns and crops this frame's JPEG without loss, unless that was tried already. False: it has to be encoded again,
@@ -602,14 +667,21 @@ impl Renditions {
             turned.sequence = frame.meta.sequence;
             let orientation = frame.meta.turning();
             turned.cut = None;
-            let codec = &mut self.codec;
-            let result = match frame.meta.crop {
-                None => codec.turn(jpeg, orientation, &mut turned.jpeg),
-                Some(area) => {
-                    let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
-                    cut.map(|cut| turned.cut = Some(cut))
-                }
-            };
+            turned.jpeg.clear();
+            let (codec, budget) = (&mut self.codec, &mut self.budget);
+            // A refusal is counted and told where it is to be encoded again, which comes next.
+            let admitted = budget.admit(&frame.picture, &frame.meta);
+            let result = admitted.and_then(|()| {
+                let done = match frame.meta.crop {
+                    None => codec.turn(jpeg, orientation, &mut turned.jpeg),
+                    Some(area) => {
+                        let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
+                        cut.map(|cut| turned.cut = Some(cut))
+                    }
+                };
+                budget.spend(&codec.spent());
+                done
+            });
             turned.tell_cut(&frame.meta);
             if result.is_ok() && frame.meta.live {
                 jpeg::keep_words(jpeg, frame.meta.turning(), &mut turned.jpeg);
@@ -670,6 +742,11 @@ impl Turned {
     }
 }
 
+/// Nothing of the picture was decoded, and nothing is wrong with it.
+fn is_refusal(error: &CodecError) -> bool {
+    matches!(error, CodecError::ManyPixels { .. } | CodecError::NoTime)
+}
+
 /// Counts a picture that could not be encoded, and says so once in a while, as a broken camera can do this with each frame.
 fn tell_failed(failed: &mut u64, quality: u8, why: &dyn Display) {
     *failed += 1;
@@ -689,6 +766,9 @@ struct Shelf<'a> {
 
 impl Shelf<'_> {
     fn put(&mut self, work: &Work, finished: Finished<'_>) {
+        if work.orphan {
+            return;
+        }
         let meta = work.meta;
         match work.task {
             Task::Encode(coding) => self.put_jpeg(coding, &meta, finished),

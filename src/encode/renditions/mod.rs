@@ -14,10 +14,12 @@
 //! | `asked` | those that clients ask for |
 //! | `rendition` | the JPEGs of one quality, sampling and size |
 //! | `hardware` | which renditions a device makes, and when it is given up |
+//! | `budget` | what a JPEG may cost before it is decoded |
 //! | `wanted` | what is asked of cells in a turn, and the pixels that they have made |
 //! | `cache` | [`Renditions`]: each made once, by the device, a cell or the processor |
 
 mod asked;
+mod budget;
 mod cache;
 mod hardware;
 mod profile;

@@ -79,22 +79,6 @@ impl Wanted {
         }
         let pushed = self.requests.push((request, sequence));
         debug_assert!(pushed.is_ok(), "there is room for all that there can be");
-        if let Request::Pixels(format, bounds) = request
-            && self.entry(format, bounds).is_none()
-        {
-            if self.pixels.is_full() {
-                // Of sinks that are gone: the configuration was read again.
-                self.pixels.clear();
-            }
-            let entry = Entry {
-                format,
-                bounds,
-                begun: 0,
-                fresh: None,
-            };
-            let pushed = self.pixels.push(entry);
-            debug_assert!(pushed.is_ok(), "it is not full");
-        }
     }
 
     /// Takes out of what is wanted of this frame what was begun the longest time ago.
@@ -124,9 +108,7 @@ impl Wanted {
 
     /// These pixels were begun as job number `count`.
     pub fn begun(&mut self, format: PixelFormat, bounds: Bounds, count: u64) {
-        if let Some(entry) = self.entry_mut(format, bounds) {
-            entry.begun = count;
-        }
+        self.entry_mut(format, bounds).begun = count;
     }
 
     /// Those who still want something ask again when a cell can begin it.
@@ -134,13 +116,12 @@ impl Wanted {
         self.requests.clear();
     }
 
-    /// Pixels have come from a cell.
+    /// Pixels have come from a cell, or it is known that none will.
     pub fn put(&mut self, format: PixelFormat, bounds: Bounds, pixels: Pixels) {
-        if let Some(entry) = self.entry_mut(format, bounds) {
-            let newer = |fresh: &Pixels| fresh.meta.sequence > pixels.meta.sequence;
-            if !entry.fresh.as_ref().is_some_and(newer) {
-                entry.fresh = Some(pixels);
-            }
+        let entry = self.entry_mut(format, bounds);
+        let newer = |fresh: &Pixels| fresh.meta.sequence > pixels.meta.sequence;
+        if !entry.fresh.as_ref().is_some_and(newer) {
+            entry.fresh = Some(pixels);
         }
     }
 
@@ -167,8 +148,23 @@ impl Wanted {
         all.find(|entry| (entry.format, entry.bounds) == (format, bounds))
     }
 
-    fn entry_mut(&mut self, format: PixelFormat, bounds: Bounds) -> Option<&mut Entry> {
-        let mut all = self.pixels.iter_mut();
-        all.find(|entry| (entry.format, entry.bounds) == (format, bounds))
+    fn entry_mut(&mut self, format: PixelFormat, bounds: Bounds) -> &mut Entry {
+        let is_it = |entry: &Entry| (entry.format, entry.bounds) == (format, bounds);
+        let index = self.pixels.iter().position(is_it).unwrap_or_else(|| {
+            if self.pixels.is_full() {
+                // Of sinks that are gone: the configuration was read again.
+                self.pixels.clear();
+            }
+            let entry = Entry {
+                format,
+                bounds,
+                begun: 0,
+                fresh: None,
+            };
+            let pushed = self.pixels.push(entry);
+            debug_assert!(pushed.is_ok(), "it is not full");
+            self.pixels.len() - 1
+        });
+        &mut self.pixels[index]
     }
 }

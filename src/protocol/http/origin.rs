@@ -2,10 +2,13 @@
 //!
 //! A page of another site must not turn the camera's knobs through its reader's browser. What a page can make a browser
 //! send without asking first (Fetch Standard, CORS protocol and its safelisted fields) is little: it cannot leave out or
-//! change Origin and Sec-Fetch-Site, and it cannot add fields such as X-Forwarded-Host or X-Requested-With, as the
-//! preflight in which the browser would ask for that is not answered so. So each of these fields can be believed as far as
-//! *pages* are concerned, whichever proxy there is or is not in front, and there is no need for a list of proxies.
+//! change Origin and Sec-Fetch-Site, and it cannot add fields such as X-Requested-With, as the preflight in which the
+//! browser would ask for that is not answered so. So each of these can be believed as far as *pages* are concerned.
 //! Programs that are no browsers can claim anything, and lose nothing by leaving it out: they are not what this is about.
+//!
+//! What a proxy says of the name under which it was asked (X-Forwarded-Host, Forwarded) is believed of
+//! `listener.trusted_proxies` alone, as the names are held against [`super::host`], too: a page that has its own name
+//! resolved to this machine is to its browser of the same site, and adds what fields it likes.
 
 /// What a request says about the page behind it. `None`: the field is not there.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +18,8 @@ pub(super) struct Asker<'a> {
     pub host: Option<&'a str>,
     /// Sec-Fetch-Site. Browsers send it to https and localhost only.
     pub fetch_site: Option<&'a str>,
+    /// Sec-Fetch-Dest, as above.
+    pub fetch_dest: Option<&'a str>,
     pub forwarded_host: Option<&'a str>,
     pub forwarded_port: Option<&'a str>,
     /// RFC 7239
@@ -32,6 +37,8 @@ impl<'a> Asker<'a> {
             &mut self.origin
         } else if is("sec-fetch-site") {
             &mut self.fetch_site
+        } else if is("sec-fetch-dest") {
+            &mut self.fetch_dest
         } else if is("x-requested-with") {
             &mut self.requested_with
         } else {
@@ -48,6 +55,33 @@ impl<'a> Asker<'a> {
             }
         };
         field.get_or_insert(value);
+    }
+
+    /// The client is no proxy whose word is taken.
+    pub fn forget_forwarded(&mut self) {
+        (self.forwarded_host, self.forwarded_port, self.forwarded) = (None, None, None);
+        self.is_forwarded = false;
+    }
+
+    /// The names under which this machine was asked, by the browser and by what is between the two.
+    pub fn hosts(&self) -> impl Iterator<Item = &'a str> {
+        let forwarded = self.forwarded.and_then(forwarded_host);
+        let hosts = [self.host, self.forwarded_host.map(first), forwarded];
+        hosts.into_iter().flatten()
+    }
+
+    /// A browser has sent it for a page of another site, which is to show what comes: an image, or a frame.
+    pub fn is_embedded(&self) -> bool {
+        let is_foreign = |site: &str| {
+            !["same-origin", "none"]
+                .iter()
+                .any(|own| site.eq_ignore_ascii_case(own))
+        };
+        // A link to here is none of that: what it opens is a page of its own.
+        let is_link = self
+            .fetch_dest
+            .is_some_and(|dest| dest.eq_ignore_ascii_case("document"));
+        self.fetch_site.is_some_and(is_foreign) && !is_link
     }
 
     /// No page of another origin has sent this.
@@ -68,9 +102,7 @@ impl<'a> Asker<'a> {
         let Some(origin) = Origin::parse(origin) else {
             return false;
         };
-        let forwarded = self.forwarded.and_then(forwarded_host);
-        let hosts = [self.host, self.forwarded_host.map(first), forwarded];
-        let mut hosts = hosts.into_iter().flatten().filter_map(Authority::parse);
+        let mut hosts = self.hosts().filter_map(Authority::parse);
         hosts.any(|host| self.is_at(&origin, host))
     }
 
@@ -118,14 +150,14 @@ fn forwarded_host(field: &str) -> Option<&str> {
 
 /// A host as Host and X-Forwarded-Host have it.
 #[derive(Clone, Copy, Debug)]
-struct Authority<'a> {
+pub(super) struct Authority<'a> {
     /// An IPv6 address with its brackets.
-    name: &'a str,
+    pub name: &'a str,
     port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
+    pub fn parse(text: &'a str) -> Option<Self> {
         // Behind an IPv6 address's brackets.
         let port_at = memchr::memrchr(b':', text.as_bytes())
             .filter(|at| !text[*at..].contains(']'))
@@ -198,6 +230,26 @@ mod tests {
             }
         }
         asker.is_own()
+    }
+
+    #[test]
+    fn what_no_trusted_proxy_says_is_nothing() {
+        let mut asker = Asker {
+            host: Some("127.0.0.1:8080"),
+            ..Asker::default()
+        };
+        asker.take("X-Forwarded-Host", "shed.example");
+        asker.take("Forwarded", "host=attic.example");
+        asker.take("Origin", "https://shed.example");
+        assert!(
+            asker
+                .hosts()
+                .eq(["127.0.0.1:8080", "shed.example", "attic.example"])
+        );
+        assert!(asker.is_own());
+        asker.forget_forwarded();
+        assert!(asker.hosts().eq(["127.0.0.1:8080"]));
+        assert!(!asker.is_own());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::protocol::session::Wish;
 
-use crate::limits::{BASE_PATH, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, REQUEST_HEAD};
+use crate::limits::{BASE_PATH, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, REQUEST_HEAD, TOKEN};
 
 /// The paths that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,23 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         _ => None,
     };
     Ok(Target { route, wish, moved })
+}
+
+/// The token in what [`divide`] has left.
+pub(super) fn token(path_and_query: &str) -> Option<heapless::String<TOKEN>> {
+    let text = path_and_query.split('#').next().unwrap_or_default();
+    let (_, query) = text.split_at(text.find('?')?);
+    let pairs = query.split(|c: char| c.is_ascii() && AFTER_PATH.contains(&(c as u8)));
+    let value = pairs
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == "token")?
+        .1;
+    // Some programs escape more than they need.
+    let mut token = heapless::String::new();
+    for byte in unescaped(value) {
+        token.push(char::from(byte)).ok()?;
+    }
+    Some(token)
 }
 
 /// The last segment of a prefix.

@@ -78,6 +78,10 @@ fn the_kernels_log_gets_long_messages_in_pieces() {
     assert_eq!(joined, text);
     assert_eq!(lines(Place::Other, Level::Error, None, &text).len(), 1);
     assert_eq!(
+        lines(Place::KernelLog, Level::Error, None, "camd: cannot listen"),
+        ["<3>camd: cannot listen\n"]
+    );
+    assert_eq!(
         lines(Place::KernelLog, Level::Error, None, ""),
         ["<3>camd: \n"]
     );

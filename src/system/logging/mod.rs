@@ -27,7 +27,8 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::limits::{LOG_FLUSH, LOG_KERNEL_LINE, LOG_LINE};
 use crate::measure::said::Times;
-use crate::system::logging::peers::{Incident, Origin, Peers};
+use crate::system::household::Household;
+use crate::system::logging::peers::{Incident, Peers};
 use crate::system::logging::queue::{Line, Queue, Task, write_all};
 use crate::system::logging::stream::{Place, Stream, standard_error};
 use crate::text::{Escaping, start_of};
@@ -137,11 +138,11 @@ pub fn say(line: impl fmt::Display) {
 }
 
 /// Says something that a peer has brought about, with the number of times that it did, unless there was enough of that.
-/// `peer`: as it is shown, see [`Origin::of`].
+/// `peer`: as it is shown, see [`Household::of_peer`].
 pub fn say_of_peer(level: Level, incident: Incident, peer: &str, message: fmt::Arguments<'_>) {
     let (times, deadline) = {
         let mut peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = peers.note(incident, Origin::of(peer), Instant::now());
+        let times = peers.note(incident, Household::of_peer(peer), Instant::now());
         (times, peers.deadline())
     };
     match times {
@@ -230,7 +231,9 @@ impl Form {
             return put(line.end().as_bytes());
         }
         let _ = write!(Escaping(&mut line), "{message}");
-        let mut rest = str::from_utf8(line.as_bytes()).unwrap_or_default();
+        let text = str::from_utf8(line.as_bytes()).unwrap_or_default();
+        // What is said as it is names camd itself, for terminals.
+        let mut rest = text.strip_prefix("camd: ").unwrap_or(text);
         loop {
             let mut piece = Line::new(LOG_LINE);
             let _ = self.begin(&mut piece, level, target);

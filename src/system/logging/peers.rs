@@ -7,13 +7,13 @@
 //! is counted, and told a minute later: from whom, and how many.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::limits::{
     LOG_PEER_MESSAGES, LOG_PEERS, LOG_PEERS_BURST, LOG_PEERS_INTERVAL, LOG_SUMMARY,
 };
-use crate::measure::said::Bucket;
+use crate::measure::bucket::Bucket;
+use crate::system::household::Household;
 
 /// An address that was quiet for this long begins anew.
 const FORGET: Duration = Duration::from_secs(3600);
@@ -31,6 +31,8 @@ pub enum Incident {
     GivenUp,
     /// A login that was refused.
     NotLetIn,
+    /// A connection from where none may come.
+    NotAllowed,
     /// A connection of an address that makes too many.
     Reset,
     /// A connection that gave its place to another one.
@@ -44,11 +46,12 @@ pub enum Incident {
 }
 
 impl Incident {
-    const ALL: [Incident; 9] = [
+    const ALL: [Incident; 10] = [
         Incident::NoPlace,
         Incident::Violation,
         Incident::GivenUp,
         Incident::NotLetIn,
+        Incident::NotAllowed,
         Incident::Reset,
         Incident::GaveWay,
         Incident::NotAccepted,
@@ -73,6 +76,7 @@ impl fmt::Display for Incident {
             Incident::Violation => "violations of the protocol",
             Incident::GivenUp => "connections that took nothing in time",
             Incident::NotLetIn => "refused logins",
+            Incident::NotAllowed => "connections from where none may come",
             Incident::Reset => "connections too many from one address",
             Incident::GaveWay => "connections that gave way to others",
             Incident::NotAccepted => "connections not accepted",
@@ -82,53 +86,10 @@ impl fmt::Display for Incident {
     }
 }
 
-/// Who it was. An IPv6 host has 2^64 addresses of its own: it is known by its network (RFC 4291, 2.5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An IPv4 address.
-    V4(Ipv4Addr),
-    /// The upper half of an IPv6 address.
-    V6([u16; 4]),
-    /// A program on this machine, by a Unix socket; or something else without an address.
-    Here,
-}
-
-impl Origin {
-    /// Of a peer as it is shown: `192.0.2.1:4711`, `2001:db8::1:4711`, `[2001:db8::1]:4711`, `unix`.
-    pub fn of(peer: &str) -> Origin {
-        let host = peer.rsplit_once(':').map_or(peer, |(host, _port)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let address = host.parse::<IpAddr>();
-        address.map_or(Origin::Here, Origin::from)
-    }
-}
-
-impl From<IpAddr> for Origin {
-    fn from(address: IpAddr) -> Origin {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Origin::V4(address),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Origin::V6([a, b, c, d])
-            }
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Origin::V4(address) => write!(f, "{address}"),
-            Origin::V6([a, b, c, d]) => write!(f, "{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)),
-            Origin::Here => f.write_str("this machine"),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     kind: Incident,
-    origin: Origin,
+    origin: Household,
     /// How often it came.
     times: u64,
     /// How often it came since it was said last.
@@ -158,7 +119,7 @@ pub struct Peers {
 pub struct Summary {
     kind: Incident,
     /// `None`: others than those that are named.
-    origin: Option<Origin>,
+    origin: Option<Household>,
     unsaid: u64,
 }
 
@@ -193,7 +154,7 @@ impl Peers {
     }
 
     /// Something happens. If it is to be said: for which time it does.
-    pub fn note(&mut self, kind: Incident, origin: Origin, now: Instant) -> Option<u64> {
+    pub fn note(&mut self, kind: Incident, origin: Household, now: Instant) -> Option<u64> {
         let same = |entry: &Entry| entry.kind == kind && entry.origin == origin;
         let index = match self.entries.iter().position(same) {
             Some(index) => index,
@@ -217,7 +178,7 @@ impl Peers {
         None
     }
 
-    fn enter(&mut self, kind: Incident, origin: Origin, now: Instant) -> usize {
+    fn enter(&mut self, kind: Incident, origin: Household, now: Instant) -> usize {
         let new = Entry {
             kind,
             origin,
@@ -278,10 +239,12 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
 
     fn said(peers: &mut Peers, peer: &str, times: u64, now: Instant) -> Vec<u64> {
-        let origin = Origin::of(peer);
+        let origin = Household::of_peer(peer);
         (0..times)
             .filter_map(|_| peers.note(Incident::Violation, origin, now))
             .collect()
@@ -300,7 +263,7 @@ mod tests {
             assert_eq!(said(&mut peers, other, 3, now), [1, 2, 3], "{other}");
         }
         // Another kind is another matter.
-        let origin = Origin::of("192.0.2.1:1");
+        let origin = Household::of_peer("192.0.2.1:1");
         assert_eq!(peers.note(Incident::NotLetIn, origin, now), Some(1));
         assert_eq!(peers.deadline(), Some(now + LOG_SUMMARY));
         let told: Vec<_> = peers.tell().iter().map(Summary::to_string).collect();
@@ -326,7 +289,7 @@ mod tests {
             let at = now + Duration::from_micros(500) * number;
             lines += usize::from(
                 peers
-                    .note(Incident::Violation, address.into(), at)
+                    .note(Incident::Violation, Household::of(Some(address)), at)
                     .is_some(),
             );
         }
@@ -342,25 +305,10 @@ mod tests {
     #[test]
     fn what_goes_on_for_as_long_as_it_does_is_said_less() {
         let (mut peers, now) = (Peers::new(), Instant::now());
-        let origin = Origin::of("unix");
+        let origin = Household::of_peer("unix");
         let said: Vec<_> = (0..40)
             .filter_map(|_| peers.note(Incident::NoPlace, origin, now))
             .collect();
         assert_eq!(said, [1, 2, 4, 8, 16, 32]);
-    }
-
-    #[test]
-    fn an_address_is_a_host() {
-        for (peer, shown) in [
-            ("192.0.2.7:4711", "192.0.2.7"),
-            ("::ffff:192.0.2.7:80", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6:80", "2001:db8:1:2::/64"),
-            ("[2001:db8:1:2:ffff::]:80", "2001:db8:1:2::/64"),
-            ("::1:80", "::/64"),
-            ("unix", "this machine"),
-            ("", "this machine"),
-        ] {
-            assert_eq!(Origin::of(peer).to_string(), shown, "{peer}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ use camd::client::slot::Peer;
 use camd::client::table::ClientId;
 use camd::config::{self, Config};
 use camd::picture::frame::{Frame, FrameMeta, Orientation, Picture, PixelFormat};
-use camd::picture::jpeg;
+use camd::picture::jpeg::{self, Splitter};
 use camd::protocol::call::{Longest, Record};
 use camd::protocol::http::answer::{self, Head, Multipart};
 use camd::protocol::pull::{NEW_IMAGE, NEW_REQUEST};
@@ -282,8 +282,8 @@ pub struct Wire {
     pub writable: bool,
 }
 
-/// camd's end of a [`Wire`], and the address of the other one.
-pub struct End(Rc<RefCell<Wire>>, IpAddr);
+/// camd's end of a [`Wire`].
+pub struct End(Rc<RefCell<Wire>>);
 
 impl Read for End {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -330,10 +330,6 @@ impl Write for End {
 }
 
 impl Stream for End {
-    fn peer_ip(&self) -> Option<IpAddr> {
-        Some(self.1)
-    }
-
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.borrow_mut().shut = true;
         Ok(())
@@ -376,8 +372,8 @@ pub enum Reader {
     Http(Option<Multipart>),
     /// Pictures behind their length.
     Push,
-    /// Bare pictures.
-    Raw,
+    /// Bare pictures, and the card that says that there is none.
+    Raw(Splitter),
     /// Bytes of the announced picture that are to come.
     Pull(Option<usize>),
     /// Records.
@@ -436,9 +432,23 @@ impl Client {
                 let length = push::parse_header(*header, FRAME_BYTES).expect("a header of push");
                 self.picture(push::HEADER, length)
             }
-            Reader::Raw => {
-                let length = picture(0).len();
-                self.picture(0, length)
+            Reader::Raw(splitter) => {
+                let spare = splitter.spare();
+                let n = spare.len().min(self.received.len());
+                spare[..n].copy_from_slice(&self.received[..n]);
+                self.received.drain(..n);
+                splitter.filled(n);
+                let mut pictures = Vec::new();
+                while let Some(jpeg) = splitter.next_frame() {
+                    pictures.push(jpeg.to_vec());
+                }
+                let counts = splitter.counts();
+                let others = (counts.bad, counts.oversized, counts.garbage);
+                assert_eq!(others, (0, 0, 0), "whole pictures and nothing else");
+                for jpeg in pictures {
+                    self.check(&jpeg, false);
+                }
+                true
             }
             Reader::Pull(None) => {
                 // Nothing ends the number but that nothing follows before an ack.
@@ -700,7 +710,7 @@ impl World {
             0 => Ipv4Addr::LOCALHOST,
             number => Ipv4Addr::new(192, 0, 2, number),
         };
-        let end = End(Rc::clone(&wire), address.into());
+        let end = End(Rc::clone(&wire));
         let mut peer = Peer::new();
         write!(peer, "{address}:1").expect("it is short");
         let id = self.hub.admit(end, peer, listener, self.now).ok();
@@ -711,7 +721,7 @@ impl World {
                 HTTP | HTTP_OPEN => Reader::Http(None),
                 PUSH => Reader::Push,
                 PULL => Reader::Pull(None),
-                RAW => Reader::Raw,
+                RAW => Reader::Raw(Splitter::new(FRAME_BYTES)),
                 _ => Reader::Call,
             },
             received: Vec::new(),

@@ -84,7 +84,7 @@ int main(int argc, char **argv)
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])) };
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	char request[256];
-	int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: camera\r\n\r\n", argv[2]);
+	int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", argv[2]);
 	int epoll = epoll_create1(0);
 	// Room for several pictures. A picture of more than half the reader's window leaves the server's kernel in two bursts
 	// (tcp_sendmsg, forced_push), at twice the wake-ups. By itself the window grows or not by how the first pictures
