@@ -556,6 +556,14 @@ impl<S: Source> Camera<S> {
         });
     }
 
+    /// Something is wrong with the pictures that the source itself cannot know of: it is closed, and opened again after a
+    /// while, as after any fault.
+    pub fn fail(&mut self, reason: String, now: Instant) {
+        if self.negotiated.is_some() {
+            self.on_fault(Fault(reason), now);
+        }
+    }
+
     /// Drawing takes memory and time as no frame does, but a fault is no frame.
     fn draw_card(&mut self, reason: &str) {
         let Size { width, height } = self.card_size();

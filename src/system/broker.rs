@@ -16,11 +16,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, PipeWriter, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -57,6 +58,7 @@ mod op {
     pub const SIGNAL: u8 = b'k';
     pub const LOOK_UP: u8 = b'l';
     pub const CONNECT: u8 = b'c';
+    pub const CELL: u8 = b'e';
 }
 
 /// What the broker does for camd, and what not.
@@ -215,6 +217,20 @@ pub fn run(words: &[String], outputs: Outputs) -> io::Result<Pid> {
     }
 }
 
+/// The argument by which camd is a cell ([`crate::encode`]). It is not for people.
+pub const CELL: &str = "--cell";
+
+/// Starts this program as a cell, with this as its standard input. `None`: there is no broker, so that this process can do
+/// that by itself.
+pub fn start_cell(input: BorrowedFd<'_>) -> Option<io::Result<Pid>> {
+    // Before there is a sandbox, too: those that are started then have to be ended in it.
+    match ask_at_any_time(op::CELL, &[], &[input.as_raw_fd()])? {
+        // qemu-user knows no CLONE_PARENT, and no sandbox either.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+        reply => Some(reply.map(|reply| Pid::from_raw(reply.value))),
+    }
+}
+
 /// Sends a signal to the group of a program that [`run`] has started.
 pub fn signal_group(group: Pid, signal: Signal) -> io::Result<()> {
     let mut message = group.as_raw().to_ne_bytes().to_vec();
@@ -311,8 +327,17 @@ const REFUSED: i32 = i32::MAX;
 
 /// `None`: there is no broker, or not yet.
 fn ask(op: u8, what: &[u8], fds: &[RawFd]) -> Option<io::Result<Reply>> {
+    let is_engaged = LINE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+        .is_some_and(|line| line.engaged);
+    is_engaged.then(|| ask_at_any_time(op, what, fds)).flatten()
+}
+
+fn ask_at_any_time(op: u8, what: &[u8], fds: &[RawFd]) -> Option<io::Result<Reply>> {
     let line = LINE.lock().unwrap_or_else(PoisonError::into_inner);
-    let line = line.as_ref().filter(|line| line.engaged)?;
+    let line = line.as_ref()?;
     let reply = exchange(&line.socket, op, what, fds);
     if reply.is_err() && !LOST.swap(true, Ordering::Relaxed) {
         log::error!("sandbox: the process that opens files and cameras for camd has ended");
@@ -554,7 +579,23 @@ impl<R: Rules> Broker<R> {
                 if !self.rules.may_run(&words) {
                     return Err(No::Refused);
                 }
-                let child = self.start(&words, Outputs { out, err })?;
+                let command = program::command(&words, Outputs { out, err }, self.camd)?;
+                let child = self.start(command)?;
+                Ok((child.as_raw(), None))
+            }
+            op::CELL => {
+                let Ok([input]) = <[OwnedFd; 1]>::try_from(fds) else {
+                    return Err(No::Refused);
+                };
+                let mut command = Command::new("/proc/self/exe");
+                command.arg0("camd").arg(CELL).env_clear();
+                #[cfg(debug_assertions)]
+                if let Some(test) = std::env::var_os("CAMD_CELL_TEST") {
+                    command.env("CAMD_CELL_TEST", test);
+                }
+                command.process_group(0).current_dir("/");
+                command.stdin(input).stdout(Stdio::null());
+                let child = self.start(command)?;
                 Ok((child.as_raw(), None))
             }
             op::SIGNAL => {
@@ -602,9 +643,8 @@ impl<R: Rules> Broker<R> {
     }
 
     /// Starts a program as a child of camd.
-    fn start(&mut self, words: &[String], outputs: Outputs) -> Result<Pid, No> {
+    fn start(&mut self, mut command: Command) -> Result<Pid, No> {
         let (mut failure, mut tell) = io::pipe()?;
-        let mut command = program::command(words, outputs, self.camd)?;
         // SAFETY: it is a fork, and this process has one thread. The child does not return from here.
         let child = unsafe {
             libc::syscall(

@@ -476,18 +476,22 @@ fn leave_port(ruleset: &OwnedFd, port: u16, rights: u64) -> io::Result<()> {
     })
 }
 
-/// Limits this process: to the address space that it has now and `more` bytes of it, to no new descriptor, child, file or
-/// core dump.
-pub fn limit(more: u64) -> io::Result<()> {
+/// Bytes of address space that this process has now. It has to be asked for before files are given up.
+pub fn address_space() -> io::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages = statm
         .split(' ')
         .next()
-        .and_then(|pages| pages.parse::<u64>().ok());
-    let pages = pages.ok_or(io::ErrorKind::InvalidData)?;
+        .and_then(|pages| pages.parse::<u64>().ok())
+        .ok_or(io::ErrorKind::InvalidData)?;
     // SAFETY: it takes a number only.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let memory = pages * u64::try_from(page).map_err(|_| io::ErrorKind::InvalidData)? + more;
+    let page = u64::try_from(page).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(pages * page)
+}
+
+/// Limits this process to so many bytes of address space, and to no new descriptor, child, file or core dump.
+pub fn limit(memory: u64) -> io::Result<()> {
     for (what, most) in [
         (libc::RLIMIT_AS, memory),
         (libc::RLIMIT_NOFILE, 0),

@@ -1,9 +1,13 @@
+use std::sync::PoisonError;
+
 use super::*;
+use crate::system::ALONE;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 /// How a child ends that does this. It must not allocate: other threads of the parent may hold the allocator's lock.
 fn in_child(body: impl FnOnce() -> i32) -> WaitStatus {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the child calls nothing but system calls, and leaves without running anything of the parent's.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {

@@ -15,3 +15,8 @@ pub mod trapped;
 pub mod unix_socket;
 pub mod v4l2;
 pub mod watchdog;
+
+/// Held by tests that fork, and by those of memory that is attached by System V: the child that one forks has what another has
+/// attached.
+#[cfg(test)]
+pub(crate) static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());

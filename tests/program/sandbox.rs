@@ -238,7 +238,7 @@ fn what_only_an_attacker_does_ends_it_with_a_word() {
 fn without_a_sandbox_it_can_do_all_that() {
     let folder = Folder::new();
     let file = folder.file("file", "");
-    let config = format!("{}[limits]\nsandbox = false\n", pattern());
+    let config = format!("{}[limits]\nsandbox = false\ncells = 0\n", pattern());
     let mut camd = Camd::start_as(&mut command(""), &config, PATIENCE);
     camd.wait_log("what it has", |log| {
         log.contains("sandbox: off (limits.sandbox = false)\n")
@@ -348,8 +348,9 @@ fn a_program_runs_outside_and_a_reload_brings_another() {
 
 #[test]
 fn a_program_that_is_not_there_is_a_fault_as_ever() {
-    let config =
-        format!("[camera]\nsource = \"pipe\"\ncommand = [\"/no/such/program\"]\n{LISTENERS}");
+    let config = format!(
+        "[camera]\nsource = \"pipe\"\ncommand = [\"/no/such/program\"]\n{LISTENERS}[limits]\ncells = 0\n"
+    );
     let mut camd = Camd::start(&config);
     assert_eq!(camd.get("/snapshot").status, 503);
     camd.wait_log("why", |log| {
