@@ -62,6 +62,10 @@ const TEST: &str = "CAMD_CELL_TEST";
 /// its services, and 65534 is nobody, whom others are, too.
 const USER: u32 = 65533;
 
+/// clock_gettime64 of machines with 32 bits, the same of all of them (Linux 5.1, asm-generic/unistd.h). libc has it of some only.
+#[cfg(target_pointer_width = "32")]
+const CLOCK_GETTIME64: nix::libc::c_long = 403;
+
 /// Address space for the stack to grow.
 const STACK: u64 = 1 << 20;
 
@@ -182,6 +186,9 @@ fn become_cell() -> io::Result<std::convert::Infallible> {
         SigSet::all().thread_block()?;
         jail::close_inherited();
     }
+    // Else ps and top call it after the link that it was started by. Where it cannot be named, they do.
+    // SAFETY: the kernel copies the name.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"camd-cell".as_ptr()) };
     let (parent, [pictures, desk, work, done]) = receive()?;
     let mut worker = Worker::new(&pictures, &desk, Instant::now)?;
     drop((pictures, desk));
@@ -236,8 +243,10 @@ fn receive() -> io::Result<(u32, [OwnedFd; 4])> {
     Ok((u32::from_ne_bytes(parent), fds))
 }
 
-/// Gives up all that is not needed. Returns what could not be given up.
-fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
+/// Gives up all that is not needed, and leaves this process the system calls of a cell: to read `work` and write `done`, to look at the clock, and to
+/// end. `parent` is the process that has started this one, and ends it. Returns what could not be given up ([`lacks`]). It is
+/// for a process of one thread, and for good.
+pub fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
     let mut lacks = 0;
     let mut note = |what, done: io::Result<()>| {
         if done.is_err() {
@@ -281,7 +290,7 @@ fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
         },
         #[cfg(target_pointer_width = "32")]
         Allowed {
-            call: libc::SYS_clock_gettime64,
+            call: CLOCK_GETTIME64,
             first: any,
         },
         // After SIGSTOP and SIGCONT.
