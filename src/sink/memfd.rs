@@ -508,8 +508,8 @@ impl Sink for Memfd {
                 let Some((meta, jpeg)) = made else {
                     return Ok((news, Outcome::Waits));
                 };
-                let size = self.profile.bounds.fit(turned(&meta));
-                return Ok((meta, self.write_jpeg(&meta, jpeg, size, 0)));
+                let size = self.profile.bounds.fit(turned(meta));
+                return Ok((*meta, self.write_jpeg(meta, jpeg, size, 0)));
             }
             SinkFormat::Raw => None,
             SinkFormat::Rgb24 => Some(PixelFormat::Rgb24),
@@ -526,7 +526,7 @@ impl Sink for Memfd {
                 let Some((meta, jpeg)) = made else {
                     return Ok((news, Outcome::Skipped));
                 };
-                return Ok((meta, self.write_jpeg(&meta, jpeg, meta.shown(), 0)));
+                return Ok((*meta, self.write_jpeg(meta, jpeg, meta.shown(), 0)));
             }
             None => self.write_raw(&frame),
             Some(format) => self.write_pixels(&frame, format, renditions),

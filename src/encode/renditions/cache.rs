@@ -29,8 +29,8 @@ struct Turned {
     sequence: u64,
     /// Empty if that frame could not be turned so.
     jpeg: FrameBuf,
-    /// What it is a part of that frame, as that is stored; `None`: it is all of it.
-    cut: Option<Area>,
+    /// That frame's own, with what it is a part of, as it is stored, for its crop; `None`: there was none yet.
+    meta: Option<FrameMeta>,
     /// Whether the log says that a frame was not.
     told: bool,
     /// The size and place as viewers see them that the log has of pictures that are cropped.
@@ -69,7 +69,7 @@ impl Renditions {
             turned: Turned {
                 sequence: 0,
                 jpeg: FrameBuf::new(config.limits.frame_bytes),
-                cut: None,
+                meta: None,
                 told: false,
                 told_cut: None,
             },
@@ -206,11 +206,11 @@ impl Renditions {
     /// without loss has more than the frame's own [`FrameMeta::crop`]: what comes back with it says what it has.
     pub fn get<'a>(
         &'a mut self,
-        newest: Option<&Frame<'a>>,
+        newest: Option<&'a Frame<'a>>,
         profile: Profile,
         now: Instant,
         is_news: impl Fn(&FrameMeta) -> bool,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         let sequence = newest.map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
         // Bounds that leave this picture as it is are all the same to the device. It makes what the configuration has: its
@@ -228,12 +228,11 @@ impl Renditions {
         if let Some((index, chroma)) = place.flatten() {
             self.quality = Some(profile.raw_quality);
             let rendition = &self.made[index];
-            let ready = rendition.meta.filter(|meta| {
+            let is_ready = rendition.meta.as_ref().is_some_and(|meta| {
                 (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
             });
-            if let Some(meta) = ready {
-                let jpeg = self.made[index].jpeg.as_slice();
-                return (!jpeg.is_empty()).then_some((meta, jpeg));
+            if is_ready {
+                return self.made[index].picture();
             }
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
@@ -260,25 +259,22 @@ impl Renditions {
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
     fn make<'a>(
         &'a mut self,
-        frame: &Frame<'a>,
+        frame: &'a Frame<'a>,
         profile: Profile,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         self.quality = None;
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
             if frame.meta.orientation == Orientation::UPRIGHT && frame.meta.crop.is_none() {
-                return Some((frame.meta, jpeg));
+                return Some((&frame.meta, jpeg));
             }
-            if self.turn(frame, jpeg, profile.raw_quality) {
-                let meta = FrameMeta {
-                    crop: self.turned.cut,
-                    ..frame.meta
-                };
-                // Whole blocks may be larger than what the profile has room for.
-                if profile.leaves_size(&meta) {
-                    return Some((meta, self.turned.jpeg.as_slice()));
-                }
+            // Whole blocks may be larger than what the profile has room for.
+            let is_turned = self.turn(frame, jpeg, profile.raw_quality);
+            let meta = self.turned.meta.as_ref().filter(|_| is_turned);
+            if meta.is_some_and(|meta| profile.leaves_size(meta)) {
+                let turned = &self.turned;
+                return Some((turned.meta.as_ref()?, turned.jpeg.as_slice()));
             }
         }
         self.quality = Some(profile.raw_quality);
@@ -334,7 +330,7 @@ impl Renditions {
                 }
             }
         }
-        (!rendition.jpeg.is_empty()).then(|| (frame.meta, rendition.jpeg.as_slice()))
+        rendition.picture()
     }
 
     /// Gives a frame to `rows` as pixels, turned, fitted into `bounds` and with the stamp, if there is one: what a sink has
@@ -368,7 +364,7 @@ impl Renditions {
         if turned.sequence != frame.meta.sequence {
             turned.sequence = frame.meta.sequence;
             let orientation = frame.meta.turning();
-            turned.cut = None;
+            let mut made = None;
             turned.jpeg.clear();
             let (codec, budget) = (&mut self.codec, &mut self.budget);
             // A refusal is counted and told where it is to be encoded again, which comes next.
@@ -378,13 +374,17 @@ impl Renditions {
                     None => codec.turn(jpeg, orientation, &mut turned.jpeg),
                     Some(area) => {
                         let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
-                        cut.map(|cut| turned.cut = Some(cut))
+                        cut.map(|cut| made = Some(cut))
                     }
                 };
                 budget.spend(&codec.spent());
                 done
             });
-            if let Some(cut) = turned.cut {
+            turned.meta = Some(FrameMeta {
+                crop: made,
+                ..frame.meta
+            });
+            if let Some(cut) = made {
                 let [wanted, cut] = [frame.meta.crop.unwrap_or(cut), cut]
                     .map(|area| orientation.turn_area(area, frame.meta.stored()));
                 if wanted != cut && turned.told_cut.replace(cut) != Some(cut) {
@@ -485,7 +485,7 @@ mod tests {
 
     impl Renditions {
         /// Only the JPEG.
-        fn jpeg<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+        fn jpeg<'a>(&'a mut self, frame: &'a Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
             self.make(frame, profile).map(|(_, jpeg)| jpeg)
         }
     }
@@ -743,7 +743,8 @@ mod tests {
                     height: 240,
                     ..meta(sequence, live)
                 };
-                let jpeg = renditions.jpeg(&Frame { meta, picture }, profile);
+                let frame = Frame { meta, picture };
+                let jpeg = renditions.jpeg(&frame, profile);
                 assert_eq!(size(jpeg), (160, 120));
                 jpeg.unwrap().to_vec()
             };
