@@ -1208,7 +1208,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "password",
-        doc: "call: the password of this relay, or of the other relay at which camd logs in; not set: none, and everybody may log in.",
+        doc: "call: the password of this relay, or of the other relay at which camd logs in; not set: none, and access says who may log in.",
         absent: Absent::Unset,
         only: &[CALL],
         kind: Kind::Password {
