@@ -117,11 +117,11 @@ impl Known {
 #[derive(Debug)]
 struct Last {
     /// Each with the number of the one before it in its chain.
-    known: [(Known, u32); KNOWN],
+    known: [(Known, u64); KNOWN],
     /// The number of the newest one in each chain.
-    chains: [u32; CHAINS],
-    /// The number of the next. They go round, in years.
-    next: u32,
+    chains: [u64; CHAINS],
+    /// The number of the next.
+    next: u64,
 }
 
 impl Last {
@@ -130,21 +130,21 @@ impl Last {
             known: [(Known::NONE, 0); KNOWN],
             chains: [0; CHAINS],
             // Number 0 is forgotten already.
-            next: KNOWN as u32 + 1,
+            next: KNOWN as u64 + 1,
         }
     }
 
     fn remember(&mut self, known: Known) {
         let before = std::mem::replace(&mut self.chains[known.chain()], self.next);
         self.known[self.next as usize % KNOWN] = (known, before);
-        self.next = self.next.wrapping_add(1);
+        self.next += 1;
     }
 
     /// What a picture has in common with these.
     fn liken(&self, known: Known) -> Likeness {
         let (mut likeness, mut number) = (Likeness::None, self.chains[known.chain()]);
         // Each is older than the one before it, and the oldest are forgotten.
-        while self.next.wrapping_sub(number) <= KNOWN as u32 {
+        while self.next - number <= KNOWN as u64 {
             let (other, before) = &self.known[number as usize % KNOWN];
             if other.tail == known.tail {
                 likeness = likeness.max(match other {
