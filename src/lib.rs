@@ -1,4 +1,5 @@
-//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one event loop.
+//! camd turns a camera on a small Linux board into a network appliance: one process, one camera, one event loop;
+//! and beside it, processes without any rights that decode and encode its pictures ([`encode::cell`]).
 //!
 //! # One picture's way
 //!
@@ -8,8 +9,8 @@
 //! 3. [`client::hub::Hub`] marks every client slot that waits for a picture, and then advances all marked ones.
 //! 4. A slot that wants a picture is lent the newest one ([`picture::frame::Frame`]: the borrow ends before the source
 //!    can touch the buffer again), as the JPEG that its listener asks for or, where that adapts it, its link can carry
-//!    ([`encode::renditions`]: made once, if anybody wants it; [`client::adapt`]). Where a memory-to-memory device
-//!    ([`encode::m2m`]) makes it, the slot is served when that is done.
+//!    ([`encode::renditions`]: made once, if anybody wants it; [`client::adapt`]). A cell
+//!    ([`encode::cell`]) or a memory-to-memory device ([`encode::m2m`]) makes it, and the slot is served when that is done.
 //! 5. [`client::slot::Slot::offer`] writes it straight from the driver's memory. What the socket does not take is copied
 //!    to the slot's own buffer, and goes out as the socket gets room. Where the socket takes nothing at all, the slot
 //!    stays free for a newer picture.
@@ -53,7 +54,7 @@
 //! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |
-//! | [`encode`] | who makes which JPEG of a frame: libjpeg, a memory-to-memory device, and what is shared of both |
+//! | [`encode`] | who makes which JPEG of a frame: libjpeg, in cells, a memory-to-memory device, and what is shared of them |
 //! | [`source`] | where pictures come from |
 //! | [`sink`] | where programs on the same board get pictures |
 //! | [`command`] | the command line, the list of cameras, and the receiving half of the protocols |
@@ -61,7 +62,7 @@
 //! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; deadlines go by the time that it hands on |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `system`,
-//! `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `tls`, `daemon`.
+//! `encode::cell`, `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `tls`, `daemon`.
 //!
 //! # Adding to it
 //!

@@ -354,6 +354,23 @@ pub const CALL_ANSWER: Duration = Duration::from_secs(35);
 pub const ENCODER_CONTEXTS: usize = 4;
 /// A hardware encoder that has not given a picture back for this long has failed. The slowest need some 0.1 s.
 pub const ENCODER_STALL: Duration = Duration::from_secs(1);
+/// Processes that decode and encode pictures (`limits.cells`).
+pub const CELLS_MAX: usize = 4;
+/// Such a process that has not given a picture back for this long hangs, and longer for each of its pixels: a progressive
+/// JPEG of twelve megapixels takes a Pi 2 three seconds.
+pub const CELL_STALL: Duration = Duration::from_secs(1);
+/// See [`CELL_STALL`].
+pub const CELL_PER_PIXEL: Duration = Duration::from_nanos(500);
+/// A new one that is not ready by then hangs.
+pub const CELL_START: Duration = Duration::from_secs(60);
+/// A cell that has closed its descriptors and cannot be waited for yet is looked at again after this.
+pub const CELL_ENDS: Duration = Duration::from_millis(2);
+/// What a cell says at most of why there is no picture, in bytes.
+pub const CELL_REASON: usize = 104;
+/// So many of them lost in [`CELL_LOSSES_WITHIN`]: the pictures' source is closed and opened again.
+pub const CELL_LOSSES: usize = 3;
+/// See [`CELL_LOSSES`].
+pub const CELL_LOSSES_WITHIN: Duration = Duration::from_secs(60);
 /// While there is no picture, the picture that says so is repeated at this interval, as a sign of life.
 pub const NO_PICTURE_INTERVAL: Duration = Duration::from_secs(1);
 /// Its JPEG quality: text stays sharp, and it is sent rarely.

@@ -12,10 +12,18 @@ use camd::command::passwd::{self, PasswdError};
 use camd::config::{self, Config, ListenerConfig};
 use camd::daemon;
 use camd::daemon::Options;
+use camd::encode::cell::launch;
 use camd::protocol::ProtocolKind;
 use camd::system::logging;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == launch::ARGUMENT)
+    {
+        return launch::main();
+    }
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, reference};
 use camd::config::{
-    Address, Bind, CallConfig, CameraConfig, Config, Dial, EncoderKind, Flip, LimitsConfig,
-    ListenerConfig, NeighbourConfig, PasswordHash, Remote, Secret, Settle, SinkConfig, SinkFormat,
-    SinkKind, SourceKind, Token, Url, UserConfig, demo_config, load, parse,
+    Address, Bind, CallConfig, CameraConfig, CellCount, Config, Dial, EncoderKind, Flip,
+    LimitsConfig, ListenerConfig, NeighbourConfig, PasswordHash, Remote, Secret, Settle,
+    SinkConfig, SinkFormat, SinkKind, SourceKind, Token, Url, UserConfig, demo_config, load, parse,
 };
 use camd::encode::renditions::Profile;
 use camd::picture::frame::{Area, Chroma, PixelFormat};
@@ -207,6 +207,7 @@ fn default() -> Config {
         neighbours: vec![],
         limits: LimitsConfig {
             frame_bytes: 1_048_576,
+            cells: CellCount::Auto,
             ack_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(5),
@@ -474,6 +475,7 @@ fn each_key_reaches_its_field() {
 
         [limits]
         frame_bytes = 131072
+cells = 2
         ack_timeout_s = 0.25
         write_timeout_s = 2
         head_timeout_s = 3.0
@@ -614,6 +616,7 @@ fn each_key_reaches_its_field() {
         ],
         limits: LimitsConfig {
             frame_bytes: 131_072,
+            cells: CellCount::Number(2),
             ack_timeout: Duration::from_millis(250),
             write_timeout: Duration::from_secs(2),
             head_timeout: Duration::from_secs(3),
@@ -1250,6 +1253,20 @@ fn each_key_keeps_its_bounds() {
                 }
                 out_of_range("99999999999999999999");
                 refuse_other_types(setting, &["an integer"]);
+            }
+            Kind::Count { max, .. } => {
+                let auto = accept(setting, "\"auto\"");
+                let mut seen = vec![auto];
+                for value in 0..=*max {
+                    let config = accept(setting, &value.to_string());
+                    assert!(!seen.contains(&config), "{value} sets nothing");
+                    seen.push(config);
+                }
+                for outside in [-1, max + 1, i64::MIN, i64::MAX] {
+                    out_of_range(&outside.to_string());
+                }
+                refuse(setting, "\"many\"", "", "\"many\" is not valid");
+                refuse_other_types(setting, &["an integer", "a string"]);
             }
             Kind::Number { values, .. } => {
                 let mut seen: Vec<Config> = Vec::new();

@@ -14,6 +14,7 @@
 //! - of what two users of the relay said and heard, all is explained by some order in which the relay took it in, and by
 //!   `switchboard`'s table: nothing is lost, doubled, made up or out of order between two who stay;
 //! - every record arrives as it was sent, and a picture only at who is in a call with its sender, or in none;
+//! - a cell that ends, hangs or lies costs the picture that it had, and nothing but that: in the end there are as many as at first;
 //! - every call ends, at the latest when its users have left, and a ring when its time is up.
 //!
 //! A run takes [`SAMPLE`] fresh seeds, or the first [`FULL`] ones with `CAMD_FULL=1` (`tests/full`). A seed that fails is
@@ -21,6 +22,8 @@
 
 #[path = "simulation/callers.rs"]
 mod callers;
+#[path = "simulation/cells.rs"]
+mod cells;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -41,7 +44,7 @@ use camd::client::table::ClientId;
 use camd::config::{Config, ListenerConfig, Secret, SourceKind};
 use camd::encode::codec::{Codec, Recipe};
 use camd::encode::renditions::Profile;
-use camd::limits::{NO_PICTURE_QUALITY, RINGING};
+use camd::limits::{CELLS_MAX, NO_PICTURE_QUALITY, RINGING};
 use camd::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
 };
@@ -50,6 +53,7 @@ use camd::protocol::call::{self, Longest, Record};
 use camd::protocol::{Protocol, ProtocolKind};
 use camd::source::camera::{Camera, Condition};
 use camd::source::{Captured, Fault, Negotiated, Source, no_picture};
+use cells::Yard;
 use fastrand::Rng;
 
 const SAMPLE: u64 = 200;
@@ -226,12 +230,16 @@ static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
     let numbered = (0..)
         .zip(&pictures)
         .map(|(n, jpeg)| (Some(n), jpeg.clone()));
-    let cards = [NO_CAMERA, BROKEN].map(|reason| {
-        let quality = NO_PICTURE_QUALITY;
-        no_picture::render(64, 48, "camera", reason, quality, &mut codec, &mut out)
-            .expect("a card");
-        (None, out.as_slice().to_vec())
-    });
+    let reasons = [NO_CAMERA, BROKEN].map(str::to_owned).into_iter();
+    let cards: Vec<_> = reasons
+        .chain(cells::reasons())
+        .map(|reason| {
+            let quality = NO_PICTURE_QUALITY;
+            no_picture::render(64, 48, "camera", &reason, quality, &mut codec, &mut out)
+                .expect("a card");
+            (None, out.as_slice().to_vec())
+        })
+        .collect();
     let mut on_rungs = HashMap::new();
     for (number, jpeg) in numbered.chain(cards) {
         for listener in config().listeners {
@@ -775,6 +783,9 @@ struct World {
     dice: Rc<RefCell<Dice>>,
     clients: Vec<Client>,
     log: Rc<RefCell<Log>>,
+    cells: Yard,
+    /// They go wrong.
+    bad_cells: bool,
     /// Connections that are gone.
     past: Vec<ClientId>,
     admitted: u64,
@@ -861,9 +872,19 @@ impl World {
             running: false,
         };
         let camera = Camera::new(source, &config, now);
-        let hub = Hub::new(&config, now, Instant::now);
+        let mut hub = Hub::new(&config, now, Instant::now);
+        // None: the hub makes pictures itself.
+        let count = *rng.choice(&[0, 1, 1, 2, 3]).expect("not empty");
+        let cells = Yard::new(count, rng.fork());
+        if count > 0 {
+            let started = hub.start_cells(&config, cells.launch(), count, now);
+            started.expect("there is memory");
+        }
+        let bad_cells = count > 0 && rng.bool();
         World {
             rng,
+            cells,
+            bad_cells,
             now,
             hub,
             camera,
@@ -1066,18 +1087,31 @@ impl World {
         }
     }
 
-    fn turn(&mut self, readable: bool) {
+    /// `faulty`: cells may go wrong in it.
+    fn turn(&mut self, readable: bool, faulty: bool) {
         let made = self.dice.borrow().made;
         self.hub.run(&mut self.camera, readable, self.now);
         let fresh = self.dice.borrow().made > made;
         let ready: Vec<(usize, u64)> = self.ready_clients();
         let settled = self.settled_callers();
         let watching = self.watching();
-        for round in 0.. {
-            if !self.hub.turn(self.now, &mut self.camera) {
+        let mut is_disturbed = false;
+        // Good cells are as quick as no cells.
+        for rounds in 0.. {
+            for round in 0.. {
+                if !self.hub.turn(self.now, &mut self.camera) {
+                    break;
+                }
+                assert!(round < 1000, "a client keeps the loop turning without end");
+            }
+            let step = self.cells.step(faulty);
+            is_disturbed |= step.is_disturbed;
+            if !step.is_news {
                 break;
             }
-            assert!(round < 1000, "a client keeps the loop turning without end");
+            assert!(rounds < 1000, "cells keep the loop turning without end");
+            self.hub.arm_cells(|_, _| Ok(()));
+            (0..2 * CELLS_MAX).for_each(|number| self.hub.mark_cell(number));
         }
         self.check_places(&watching);
         for (index, partners) in settled {
@@ -1091,14 +1125,29 @@ impl World {
                 "{call:?}"
             );
         }
+        // With its source, if cells were lost over several.
+        let is_closed = self.bad_cells && self.camera.condition() != Condition::Live;
         if fresh {
             let newest = self.dice.borrow().made;
             self.hub.release(&mut self.camera);
             for (index, before) in ready {
                 let client = &mut self.clients[index];
                 client.take_in(true);
+                // Only what is passed on untouched never waits for a cell.
+                let listeners = self.hub.listeners();
+                let is_made = match client.kind {
+                    Kind::Stream | Kind::Snapshots => listeners[0].config.adaptive,
+                    Kind::Push => listeners[1].config.adaptive,
+                    Kind::Pull => listeners[2].config.adaptive,
+                    Kind::Raw => listeners[3].config.adaptive,
+                    Kind::Caller => true,
+                };
                 assert!(
-                    client.over || client.last == newest || client.last > before,
+                    client.over
+                        || client.last == newest
+                        || client.last > before
+                        || (is_made && is_disturbed)
+                        || is_closed,
                     "a ready {:?} client did not get picture {newest} in its turn, but {}",
                     client.kind,
                     client.last
@@ -1246,7 +1295,7 @@ impl World {
         told.iter()
             .for_each(|(_, _, from)| self.clients[*from].hang_up());
         self.deliver_events(false);
-        self.turn(false);
+        self.turn(false, false);
         for (to, caller, _) in told {
             let client = &mut self.clients[to];
             client.take_in(true);
@@ -1287,7 +1336,7 @@ impl World {
             false => None,
         };
         self.deliver_events(!calm);
-        self.turn(frame);
+        self.turn(frame, !calm && self.bad_cells);
         for client in &mut self.clients {
             client.step(calm);
         }
@@ -1356,6 +1405,7 @@ struct Sum {
     cards: u64,
     adapted: u64,
     callers: callers::Sum,
+    cells: cells::Sum,
 }
 
 impl Sum {
@@ -1369,6 +1419,7 @@ impl Sum {
         self.cards += other.cards;
         self.adapted += other.adapted;
         self.callers = self.callers.add(other.callers);
+        self.cells = self.cells.add(other.cells);
         self
     }
 }
@@ -1432,7 +1483,9 @@ fn run(seed: u64) -> Sum {
         );
     }
     world.end_calls();
+    assert!(world.cells.is_well(), "a cell was not replaced");
     let mut sum = Sum {
+        cells: world.cells.sum,
         callers: world.log.borrow().sum,
         admitted: world.admitted,
         refused: world.refused,
@@ -1498,7 +1551,7 @@ fn every_seed_keeps_the_promises() {
         })
     });
     println!(
-        "{seeds} seeds from {first} on: {} admitted, {} refused, {} without a place at first, {} gave way, {} kept, {} pictures, {} of them adapted, {} cards; {}",
+        "{seeds} seeds from {first} on: {} admitted, {} refused, {} without a place at first, {} gave way, {} kept, {} pictures, {} of them adapted, {} cards; {}; {:?}",
         sum.admitted,
         sum.refused,
         sum.standing,
@@ -1507,7 +1560,8 @@ fn every_seed_keeps_the_promises() {
         sum.pictures,
         sum.adapted,
         sum.cards,
-        sum.callers.check()
+        sum.callers.check(),
+        sum.cells
     );
     assert!(
         sum.admitted > 64 * seeds / 2,
@@ -1519,5 +1573,14 @@ fn every_seed_keeps_the_promises() {
     assert!(sum.gave_way > 0, "some gave way");
     assert!(sum.kept > 0, "kept places were taken");
     assert!(sum.cards > 0, "the camera was away at times");
+    let cells::Sum {
+        worked,
+        ended,
+        hung,
+        lied,
+        refused,
+    } = sum.cells;
+    let misdeeds = [ended, hung, lied, refused];
+    assert!(worked > 0 && !misdeeds.contains(&0), "cells did it all");
     assert!(sum.adapted > 0, "some clients went down their ladder");
 }

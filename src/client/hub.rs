@@ -18,6 +18,7 @@ use super::subscription::Kind;
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
 use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
+use crate::encode::cell::launch::Launch;
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
@@ -86,6 +87,21 @@ impl<S: Stream> Hub<S> {
             came: [None; 2],
             lends: false,
         }
+    }
+
+    /// Lets pictures be decoded and encoded by so many processes of their own, started here ([`crate::encode::cell`]), rather
+    /// than by this one.
+    ///
+    /// # Errors
+    /// They cannot be started.
+    pub fn start_cells(
+        &mut self,
+        config: &Config,
+        launch: Box<dyn Launch>,
+        count: usize,
+        now: Instant,
+    ) -> io::Result<()> {
+        self.renditions.start_cells(config, launch, count, now)
     }
 
     /// Where a listener really listens, once that is known.
@@ -309,6 +325,18 @@ impl<S: Stream> Hub<S> {
         self.renditions.mark(index, broken);
     }
 
+    /// Hands out the descriptors of cells that have been started in a turn, with a number below 2
+    /// [`crate::limits::CELLS_MAX`] each: to be polled, edge-triggered, readable. Closing ends that. True if there was one,
+    /// and the next turn must follow at once.
+    pub fn arm_cells(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.renditions.arm_cells(register)
+    }
+
+    /// A readiness event for a cell.
+    pub fn mark_cell(&mut self, number: usize) {
+        self.renditions.mark_cell(number);
+    }
+
     /// See [`Sinks::arm`].
     pub fn arm_sinks(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
         self.sinks.arm(register)
@@ -339,6 +367,10 @@ impl<S: Stream> Hub<S> {
         if self.renditions.collect(now) {
             self.table.mark_waiting();
         }
+        if let Some(reason) = self.renditions.take_trouble() {
+            self.keep(camera);
+            camera.fail(reason, now);
+        }
         self.calls.expire(&mut self.table, now);
         let mut newest = camera.newest();
         // The table can shrink meanwhile, but not grow.
@@ -358,6 +390,7 @@ impl<S: Stream> Hub<S> {
         }
         self.sinks.turn(camera, &mut self.renditions, now);
         self.judge(now);
+        self.renditions.dispatch(camera.newest().as_ref(), now);
         // Some gave way to others, or were told something by those behind them.
         self.table.is_any_marked() || self.door.is_busy()
     }
@@ -512,7 +545,7 @@ impl<S: Stream> Hub<S> {
         let made = made.and_then(|(meta, jpeg)| {
             let payload = match slot.form() {
                 Form::Jpeg => jpeg,
-                Form::Text => self.calls.text(profile, &meta, jpeg)?,
+                Form::Text => self.calls.text(profile, meta, jpeg)?,
             };
             Some((meta, payload))
         });
@@ -522,13 +555,14 @@ impl<S: Stream> Hub<S> {
         };
         // The camera's own JPEG, untouched: it lies there until there is a newer one.
         let stays = matches!(newest, Some(Frame { picture: Picture::Jpeg(jpeg), .. }) if std::ptr::eq(*jpeg, payload));
-        slot.offer(&meta, payload, stays, now)?;
+        slot.offer(meta, payload, stays, now)?;
         self.lends |= slot.on_loan().is_some();
         // Where it is cropped, what it says itself of how it is to be turned has been done, too.
         let (stored, orientation) = match meta.crop {
             None => (meta.stored(), meta.orientation),
             Some(area) => (area.size(), meta.turning()),
         };
+        let is_newest = newest_sequence == Some(meta.sequence);
         slot.subscription.stats.kind = Some(Kind {
             stored,
             orientation,
@@ -537,7 +571,7 @@ impl<S: Stream> Hub<S> {
         });
         // What has come from the device can be older than the newest picture, which is then to be made; and a request may
         // wait behind the one that was answered.
-        Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
+        Ok(!is_newest || slot.state() == State::Idle)
     }
 
     /// Acts on what a slot's session has referred. Not a part of [`Hub::turn`], which would prepare for it with each picture.

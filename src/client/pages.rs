@@ -15,6 +15,7 @@ use super::link::Stream;
 use super::switchboard::Party;
 use super::table::{ClientId, Table};
 use crate::config::NeighbourConfig;
+use crate::encode::cell::Losses;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
@@ -229,6 +230,8 @@ where
     #[serde(rename = "box")]
     board: Option<Board<'a>>,
     camera: CameraState<'a>,
+    /// The processes that decode and encode pictures; null where camd does that itself.
+    cells: Option<CellsState>,
     /// As they are configured, for the page to link to.
     neighbours: &'a [NeighbourConfig],
     #[serde(serialize_with = "sequence")]
@@ -241,6 +244,16 @@ where
     calls: K,
     #[serde(serialize_with = "sequence")]
     sinks: T,
+}
+
+/// Of all of them together.
+#[derive(Serialize)]
+struct CellsState {
+    number: usize,
+    /// As many are ready for a picture, or have one.
+    ready: usize,
+    /// Lost since the start, by the reason.
+    lost: Losses,
 }
 
 /// Who asks.
@@ -471,6 +484,14 @@ pub fn state<S: Stream, C: Source>(
         },
         config_errors: view.config_errors.shown(),
         board: view.board.and_then(|path| buffer.read(path)),
+        cells: view
+            .renditions
+            .cells()
+            .map(|(number, ready, lost)| CellsState {
+                number,
+                ready,
+                lost,
+            }),
         neighbours: view.neighbours,
         camera: CameraState {
             state: camera.condition(),
@@ -741,6 +762,23 @@ fn metrics<S: Stream, C: Source>(
         "Openings after a fault.",
         counters.reopens,
     )?;
+    if let Some((number, ready, Losses { died, hung, lied })) = view.renditions.cells() {
+        metric(
+            page,
+            "camd_cells",
+            "gauge",
+            "Processes that decode and encode pictures.",
+            number,
+        )?;
+        let help = "Those of them that are ready for a picture, or have one.";
+        metric(page, "camd_cells_ready", "gauge", help, ready)?;
+        let name = "camd_cells_lost_total";
+        let help = "Those that were lost and replaced, each with the picture that it had.";
+        describe(page, name, "counter", help)?;
+        for (reason, count) in [("died", died), ("hung", hung), ("lied", lied)] {
+            writeln!(page, "{name}{{reason=\"{reason}\"}} {count}")?;
+        }
+    }
     let age = camera
         .captured()
         .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -1002,6 +1040,15 @@ mod tests {
             },
             config_errors: &errors,
             board: Some(board),
+            cells: Some(CellsState {
+                number: usize::MAX,
+                ready: usize::MAX,
+                lost: Losses {
+                    died: u64::MAX,
+                    hung: u64::MAX,
+                    lied: u64::MAX,
+                },
+            }),
             neighbours: &neighbours,
             camera: CameraState {
                 state: Condition::Starting,

@@ -23,7 +23,7 @@ pub(crate) use escape::decode;
 pub use password_hash::{Guess, PasswordHash};
 pub use secret::{Login, Secret, Token};
 pub use sections::{
-    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
     NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
 };
 pub use url::Url;

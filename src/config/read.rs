@@ -14,7 +14,7 @@ use super::address::{Address, Bind};
 use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
-    CallConfig, CameraConfig, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
+    CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
     NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, is_path};
@@ -123,6 +123,7 @@ fn neutral() -> Config {
         neighbours: Vec::new(),
         limits: LimitsConfig {
             frame_bytes: 0,
+            cells: CellCount::Auto,
             ack_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
             head_timeout: Duration::ZERO,
@@ -1020,6 +1021,15 @@ fn set(
                 .filter(|seconds| (min..=max).contains(&seconds))
                 .ok_or_else(|| wrong(format!("{written} is out of range")))?;
             set(config, Duration::from_secs_f64(seconds));
+        }
+        (Kind::Count { max, set }, DeValue::Integer(number)) => {
+            let count = integer(number).filter(|count| (0..=*max).contains(count));
+            let count = count.ok_or_else(|| wrong(format!("{number} is out of range")))?;
+            set(config, Some(count));
+        }
+        (Kind::Count { set, .. }, DeValue::String(text)) if text == "auto" => set(config, None),
+        (Kind::Count { .. }, DeValue::String(text)) => {
+            return Err(wrong(format!("{} is not valid", quoted(text))));
         }
         (Kind::Settle { set }, DeValue::Integer(number)) => {
             let pictures = integer(number)

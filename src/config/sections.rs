@@ -8,7 +8,7 @@ use super::address::{Address, Bind, Dial};
 use super::password_hash::PasswordHash;
 use super::secret::{Login, Secret, Token};
 use super::url::{Url, without_login};
-use crate::limits::{RENDITIONS_BYTES, RUNGS};
+use crate::limits::{CELLS_MAX, RENDITIONS_BYTES, RUNGS};
 use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
@@ -594,12 +594,36 @@ pub struct NeighbourConfig {
 pub struct LimitsConfig {
     /// The largest JPEG, in bytes.
     pub frame_bytes: usize,
+    /// Processes that decode and encode pictures.
+    pub cells: CellCount,
     /// pull: how long a client may take to acknowledge a part.
     pub ack_timeout: Duration,
     /// How long a client may take no byte of its picture.
     pub write_timeout: Duration,
     /// http: how long a client may take to send a request's head.
     pub head_timeout: Duration,
+}
+
+/// How many processes decode and encode pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CellCount {
+    /// One less than there are processors, and at least one.
+    Auto,
+    /// So many; with 0 camd does it itself.
+    Number(usize),
+}
+
+impl CellCount {
+    /// On this computer.
+    pub fn number(self) -> usize {
+        match self {
+            CellCount::Number(number) => number,
+            CellCount::Auto => {
+                let processors = std::thread::available_parallelism().map_or(1, usize::from);
+                (processors - 1).clamp(1, CELLS_MAX)
+            }
+        }
+    }
 }
 
 impl LimitsConfig {

@@ -8,14 +8,14 @@ use super::address::{Address, Bind, Dial, base_path, host, is_allow_origin, is_n
 use super::password_hash::PasswordHash;
 use super::secret::{Login, Secret, Token};
 use super::sections::{
-    Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig, SinkFormat,
-    SinkKind, SourceKind, UserConfig,
+    CellCount, Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig,
+    SinkFormat, SinkKind, SourceKind, UserConfig,
 };
 use super::url::Url;
 use crate::limits::{
-    BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, FRAME_BYTES_MAX,
-    FRAME_BYTES_MIN, HOSTS, MAX_CLIENTS, NEIGHBOUR_NAME, NETWORKS, PASSWORD, SINK_KEY,
-    SINK_READERS_MAX, SINK_SLOTS_MAX, SINK_SLOTS_MIN,
+    BUFFERS_MAX, BUFFERS_MIN, CAMERA_NAME, CELLS_MAX, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX,
+    FRAME_BYTES_MAX, FRAME_BYTES_MIN, HOSTS, MAX_CLIENTS, NEIGHBOUR_NAME, NETWORKS, PASSWORD,
+    SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
 use crate::picture::frame::{Area, Chroma, PixelFormat};
 use crate::protocol::ProtocolKind;
@@ -176,6 +176,13 @@ pub enum Kind {
         /// Puts it into its field.
         set: fn(&mut Config, i64),
     },
+    /// "auto", or a whole number from 0 on; the setter gets `None` for the former.
+    Count {
+        /// The largest that is allowed.
+        max: i64,
+        /// Puts it into its field.
+        set: fn(&mut Config, Option<i64>),
+    },
     /// One of these integers.
     Number {
         /// Those that are allowed.
@@ -276,6 +283,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Integer { min, max, .. } => write!(f, "an integer from {min} to {max}"),
+            Kind::Count { max, .. } => write!(f, "\"auto\", or an integer from 0 to {max}"),
             Kind::Number { values, .. } => {
                 for (i, value) in values.iter().enumerate() {
                     write!(f, "{}{value}", if i == 0 { "" } else { ", " })?;
@@ -1208,7 +1216,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Listener,
         key: "password",
-        doc: "call: the password of this relay, or of the other relay at which camd logs in; not set: none, and everybody may log in.",
+        doc: "call: the password of this relay, or of the other relay at which camd logs in; not set: none, and access says who may log in.",
         absent: Absent::Unset,
         only: &[CALL],
         kind: Kind::Password {
@@ -1436,6 +1444,22 @@ pub static SETTINGS: &[Setting] = &[
             min: FRAME_BYTES_MIN as i64,
             max: FRAME_BYTES_MAX as i64,
             set: |c, value| c.limits.frame_bytes = value as usize,
+        },
+    },
+    Setting {
+        section: Section::Limits,
+        key: "cells",
+        doc: "Processes that decode and encode pictures, apart from camd itself and with next to no rights; 0: camd does it itself.",
+        absent: Absent::Default("\"auto\""),
+        only: &[],
+        kind: Kind::Count {
+            max: CELLS_MAX as i64,
+            set: |c, value| {
+                c.limits.cells = match value {
+                    Some(number) => CellCount::Number(number as usize),
+                    None => CellCount::Auto,
+                };
+            },
         },
     },
     Setting {

@@ -32,9 +32,10 @@ use crate::daemon::handshakes::{Done, Handshakes};
 use crate::daemon::net::{Acceptor, Connection};
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::uplink::Uplink;
+use crate::encode::cell::launch::Processes;
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, ENCODER_CONTEXTS, HANDSHAKES, MAX_LISTENERS, MAX_SINKS, REARM,
-    REGISTER_TRIES, SLOTS,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, CELLS_MAX, ENCODER_CONTEXTS, HANDSHAKES, MAX_LISTENERS,
+    MAX_SINKS, REARM, REGISTER_TRIES, SLOTS,
 };
 use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
@@ -53,7 +54,8 @@ const ALARM: Token = Token(2);
 const WORKER: Token = Token(3);
 const FIRST_ENCODER: usize = 4;
 const FIRST_SINK: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
-const FIRST_ACCEPTOR: usize = FIRST_SINK + MAX_SINKS;
+const FIRST_CELL: usize = FIRST_SINK + MAX_SINKS;
+const FIRST_ACCEPTOR: usize = FIRST_CELL + 2 * CELLS_MAX;
 const FIRST_HANDSHAKE: usize = FIRST_ACCEPTOR + MAX_LISTENERS;
 const FIRST_CLIENT: usize = 1 << 8;
 const _: () = assert!(FIRST_HANDSHAKE + HANDSHAKES <= FIRST_CLIENT);
@@ -76,6 +78,7 @@ enum Ready {
     Alarm,
     Encoder(usize),
     Sink(usize),
+    Cell(usize),
     Acceptor(usize),
     Worker,
     Handshake(usize),
@@ -90,7 +93,8 @@ impl From<Token> for Ready {
             ALARM => Ready::Alarm,
             WORKER => Ready::Worker,
             Token(n) if n < FIRST_SINK => Ready::Encoder(n - FIRST_ENCODER),
-            Token(n) if n < FIRST_ACCEPTOR => Ready::Sink(n - FIRST_SINK),
+            Token(n) if n < FIRST_CELL => Ready::Sink(n - FIRST_SINK),
+            Token(n) if n < FIRST_ACCEPTOR => Ready::Cell(n - FIRST_CELL),
             Token(n) if n < FIRST_HANDSHAKE => Ready::Acceptor(n - FIRST_ACCEPTOR),
             Token(n) if n < FIRST_CLIENT => Ready::Handshake(n - FIRST_HANDSHAKE),
             Token(n) => {
@@ -218,6 +222,17 @@ impl Daemon {
             handshakes.ask_kernel();
         }
         let mut hub = Hub::new(&config, now, Instant::now);
+        let cells = config.limits.cells.number();
+        if cells > 0 {
+            let started = hub.start_cells(&config, Box::new(Processes), cells, now);
+            started.map_err(|error| {
+                let text = format!(
+                    "cannot start the process that decodes and encodes pictures: {error}; with limits.cells = 0 camd does \
+                     that itself"
+                );
+                io::Error::new(error.kind(), text)
+            })?;
+        }
         let mut listening = Vec::new();
         for (index, mut door) in doors.into_iter().enumerate() {
             let listener = &config.listeners[index];
@@ -272,12 +287,12 @@ impl Daemon {
     fn run(&mut self) -> io::Result<()> {
         // Every client, handshake, listener, sink, encoder, alarm, camera and signal once is the most that one wait can tell.
         let mut events = Events::with_capacity(FIRST_HANDSHAKE + HANDSHAKES + SLOTS);
-        let mut again = true;
+        let (mut again, mut now) = (true, Instant::now());
         loop {
             let timeout = if again {
                 Some(Duration::ZERO)
             } else {
-                let next = self.deadline(Instant::now());
+                let next = self.deadline(now);
                 self.alarm.wait_for(next)
             };
             match self.poll.poll(&mut events, timeout) {
@@ -285,7 +300,7 @@ impl Daemon {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
-            let now = Instant::now();
+            now = Instant::now();
             let mut signalled = false;
             let mut rang = false;
             for event in &events {
@@ -302,6 +317,7 @@ impl Daemon {
                         self.hub.mark_encoder(index, broken);
                     }
                     Ready::Sink(index) => self.hub.mark_sink(index),
+                    Ready::Cell(number) => self.hub.mark_cell(number),
                     Ready::Acceptor(index) => self.listening[index].ready = true,
                     // What it has done is asked for in each turn.
                     Ready::Worker => {}
@@ -349,6 +365,10 @@ impl Daemon {
         again |= self.hub.arm_encoders(|index, fd| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut SourceFd(&fd), Token(FIRST_ENCODER + index), interest)
+        });
+        again |= self.hub.arm_cells(|number, fd| {
+            let (token, interest) = (Token(FIRST_CELL + number), Interest::READABLE);
+            registry.register(&mut SourceFd(&fd), token, interest)
         });
         again |= self.hub.arm_sinks(|index, fd| {
             let (token, interest) = (Token(FIRST_SINK + index), Interest::READABLE);
@@ -441,6 +461,9 @@ impl Daemon {
                 .for_each(|listening| listening.ready = true);
         }
         (0..self.listening.len()).for_each(|index| self.dial(index, now));
+        if !self.listening.iter().any(|listening| listening.ready) {
+            return false;
+        }
         // One from each door in turn: a flood at one of them costs the others no more than that.
         let doors = self.listening.len();
         let (mut idle, mut left) = (0, ACCEPTS_PER_TURN);
@@ -618,6 +641,10 @@ impl Daemon {
                 "limits.frame_bytes changes at the next start only: camd takes its buffers at start"
             );
             config.limits.frame_bytes = self.config.limits.frame_bytes;
+        }
+        if config.limits.cells != self.config.limits.cells {
+            warn!("limits.cells changes at the next start only");
+            config.limits.cells = self.config.limits.cells;
         }
         let places = |config: &Config| -> Vec<_> {
             config

@@ -586,6 +586,14 @@ impl FrameBuf {
         }
     }
 
+    /// An empty one in memory that was mapped already.
+    pub fn of(bytes: MmapMut) -> Self {
+        FrameBuf {
+            bytes: Some(bytes),
+            len: 0,
+        }
+    }
+
     /// Bytes that it can hold.
     pub fn capacity(&self) -> usize {
         self.bytes.as_ref().map_or(0, |bytes| bytes.len())

@@ -36,13 +36,16 @@ const LEADING: usize = CELL + 2;
 const MARGIN_X: usize = CELL / 2;
 const MARGIN_Y: usize = 2;
 
+/// Characters of the longest stamp.
+pub const GLYPHS: usize = TIME + 1 + CAMERA_NAME;
+
 /// The text: "2026-11-21 10:42:18 name", in the time zone of this computer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     zone: TimeZone,
     /// What the text says, in seconds since the Unix epoch.
     second: u64,
-    text: Vec<Glyph, { TIME + 1 + CAMERA_NAME }>,
+    text: Vec<Glyph, GLYPHS>,
 }
 
 impl Stamp {
@@ -78,6 +81,21 @@ impl Stamp {
             self.second = wall.as_secs();
             self.write();
         }
+    }
+
+    /// As another process has written it ([`Stamp::glyphs`]); `None`: it is too short or too long to be one.
+    pub fn of_glyphs(glyphs: &[Glyph]) -> Option<Self> {
+        let is_one = (TIME + 1..=GLYPHS).contains(&glyphs.len());
+        is_one.then(|| Stamp {
+            zone: TimeZone::UTC,
+            second: 0,
+            text: glyphs.iter().copied().collect(),
+        })
+    }
+
+    /// The text, letter by letter.
+    pub fn glyphs(&self) -> &[Glyph] {
+        &self.text
     }
 
     fn write(&mut self) {

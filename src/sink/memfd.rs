@@ -379,13 +379,14 @@ impl Memfd {
 
     fn write_pixels(
         &mut self,
-        frame: &Frame<'_>,
+        newest: Option<&Frame<'_>>,
+        meta: &FrameMeta,
         format: PixelFormat,
+        bounds: Bounds,
         renditions: &mut Renditions,
     ) -> Outcome {
-        let bounds = Bounds::within(self.config.width, self.config.height);
-        let shown = bounds.fit(turned(&frame.meta));
-        let mut description = self.describe(&frame.meta, shown);
+        let shown = bounds.fit(turned(meta));
+        let mut description = self.describe(meta, shown);
         description.fourcc = formats::codes(format).next().unwrap_or_default();
         let mut needed = 0;
         let mut failed = None;
@@ -396,7 +397,7 @@ impl Memfd {
                 at: 0,
                 needed: 0,
             };
-            let made = renditions.pixels(frame, format, bounds, &mut rows);
+            let made = renditions.pixels(newest, format, bounds, &mut rows);
             needed = rows.needed;
             match made {
                 Ok(size) if rows.at == needed => {
@@ -416,7 +417,7 @@ impl Memfd {
         match (outcome, failed) {
             (Outcome::Written, _) => outcome,
             (_, Some(error)) => self.skip(|| error.to_string()),
-            (_, None) => self.too_large(&frame.meta, needed),
+            (_, None) => self.too_large(meta, needed),
         }
     }
 }
@@ -508,29 +509,41 @@ impl Sink for Memfd {
                 let Some((meta, jpeg)) = made else {
                     return Ok((news, Outcome::Waits));
                 };
-                let size = self.profile.bounds.fit(turned(&meta));
-                return Ok((meta, self.write_jpeg(&meta, jpeg, size, 0)));
+                let size = self.profile.bounds.fit(turned(meta));
+                return Ok((*meta, self.write_jpeg(meta, jpeg, size, 0)));
             }
             SinkFormat::Raw => None,
             SinkFormat::Rgb24 => Some(PixelFormat::Rgb24),
             SinkFormat::Bgr24 => Some(PixelFormat::Bgr24),
             SinkFormat::Grey => Some(PixelFormat::Grey),
         };
+        if let Some(format) = format {
+            let bounds = Bounds::within(self.config.width, self.config.height);
+            let newest = newest.as_ref();
+            let Some(meta) = renditions.prepare_pixels(newest, format, bounds, is_news) else {
+                return Ok((news, Outcome::Waits));
+            };
+            let outcome = self.write_pixels(newest, &meta, format, bounds, renditions);
+            return Ok((meta, outcome));
+        }
         let Some(frame) = newest.filter(|frame| is_news(&frame.meta)) else {
             return Ok((news, Outcome::Waits));
         };
-        let outcome = match format {
-            None if frame.meta.crop.is_some() => {
-                // All of the camera's own JPEG is not to be seen.
-                let made = renditions.get(Some(&frame), self.profile, now, |_| true);
-                let Some((meta, jpeg)) = made else {
-                    return Ok((news, Outcome::Skipped));
+        if frame.meta.crop.is_some() {
+            // All of the camera's own JPEG is not to be seen.
+            let made = renditions.get(Some(&frame), self.profile, now, is_news);
+            let Some((meta, jpeg)) = made else {
+                let waits = renditions.is_coming(&frame.meta);
+                let outcome = if waits {
+                    Outcome::Waits
+                } else {
+                    Outcome::Skipped
                 };
-                return Ok((meta, self.write_jpeg(&meta, jpeg, meta.shown(), 0)));
-            }
-            None => self.write_raw(&frame),
-            Some(format) => self.write_pixels(&frame, format, renditions),
-        };
+                return Ok((news, outcome));
+            };
+            return Ok((*meta, self.write_jpeg(meta, jpeg, meta.shown(), 0)));
+        }
+        let outcome = self.write_raw(&frame);
         Ok((frame.meta, outcome))
     }
 }

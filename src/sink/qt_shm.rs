@@ -102,14 +102,16 @@ impl Sink for QtShm {
         is_news: impl Fn(&FrameMeta) -> bool,
     ) -> Result<(FrameMeta, Outcome), Fault> {
         let writer = self.writer.as_mut().expect("it is open");
-        let Some(frame) = newest.filter(|frame| is_news(&frame.meta)) else {
-            // One that has just come from an encoder, of before a picture that is no news.
-            let news = renditions.news(None, &is_news);
-            return Ok((*news.expect("there is news"), Outcome::Waits));
-        };
+        let news = renditions.news(newest.as_ref(), &is_news);
+        let news = *news.expect("a sink is asked to write where there is something to write");
         let bounds = Bounds {
             within: self.within,
             ..Bounds::NONE
+        };
+        let newest = newest.as_ref();
+        let format = PixelFormat::Rgb24;
+        let Some(meta) = renditions.prepare_pixels(newest, format, bounds, is_news) else {
+            return Ok((news, Outcome::Waits));
         };
         let head = &mut self.head;
         let mut result = Ok(());
@@ -120,7 +122,7 @@ impl Sink for QtShm {
                 picture: None,
             };
             result = renditions
-                .pixels(&frame, PixelFormat::Rgb24, bounds, &mut drawing)
+                .pixels(newest, format, bounds, &mut drawing)
                 .map(|_| {
                     let picture = drawing.picture.expect("a picture begins with its size");
                     picture.finish();
@@ -135,13 +137,13 @@ impl Sink for QtShm {
                     self.key, self.failed
                 );
             }
-            return Ok((frame.meta, Outcome::Skipped));
+            return Ok((meta, Outcome::Skipped));
         }
         let outcome = match written {
             true => Outcome::Written,
             false => Outcome::Skipped,
         };
-        Ok((frame.meta, outcome))
+        Ok((meta, outcome))
     }
 }
 

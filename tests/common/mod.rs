@@ -12,12 +12,13 @@ pub mod user;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -153,6 +154,8 @@ pub fn assert_jpeg(bytes: &[u8]) {
 struct Log {
     text: Mutex<String>,
     grown: Condvar,
+    /// The thread that copies it.
+    reader: AtomicI32,
 }
 
 /// A reader's pace, as others set it.
@@ -207,6 +210,8 @@ pub struct Camd {
     log: Arc<Log>,
     /// Copies the log until the process ends.
     reader: Option<JoinHandle<()>>,
+    /// What the log comes out of, where it is a pipe of ours.
+    pipe: Option<PipeReader>,
     folder: Folder,
     /// Protocol and address, in the order of the configuration.
     pub listeners: Vec<(String, String)>,
@@ -223,7 +228,10 @@ impl Camd {
     pub fn start_as(command: &mut Command, config: &str, patience: Duration) -> Camd {
         let (log, stderr) = std::io::pipe().expect("a pipe");
         command.env_remove("RUST_LOG");
-        Camd::start_on(command, config, patience, log, stderr)
+        let pipe = log.try_clone().expect("a descriptor");
+        let mut camd = Camd::start_on(command, config, patience, log, stderr);
+        camd.pipe = Some(pipe);
+        camd
     }
 
     /// The same with a standard error of the caller's, which the log comes out of at its other end. The environment is the
@@ -254,6 +262,8 @@ impl Camd {
         let reader = std::thread::spawn({
             let log = log.clone();
             move || {
+                let thread = nix::unistd::gettid().as_raw();
+                log.reader.store(thread, Ordering::Relaxed);
                 for line in BufReader::new(log_end).lines().map_while(Result::ok) {
                     let mut text = log.text.lock().expect("no holder panics");
                     text.push_str(&line);
@@ -266,6 +276,7 @@ impl Camd {
             child,
             log,
             reader: Some(reader),
+            pipe: None,
             folder,
             listeners: Vec::new(),
         };
@@ -276,8 +287,33 @@ impl Camd {
         camd
     }
 
+    /// What camd has said up to now. A thread of camd's writes it and one of ours reads it, both a little later: this waits
+    /// until they have.
     pub fn log(&self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_talking() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.log.text.lock().expect("no holder panics").clone()
+    }
+
+    /// Whether something that was said is still on its way. Each of the three is looked at after what feeds it.
+    fn is_talking(&self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        if self.reader.is_none() {
+            return false;
+        }
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let writes = tasks.into_iter().flatten().flatten().any(|task| {
+            let name = fs::read_to_string(task.path().join("comm"));
+            name.is_ok_and(|name| name.trim_end() == "log") && !is_asleep(&task.path())
+        });
+        let mut left = 0;
+        // SAFETY: the descriptor is ours, and FIONREAD writes one int.
+        let known = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut left) };
+        assert_eq!(known, 0, "FIONREAD on a pipe");
+        let reader = self.log.reader.load(Ordering::Relaxed);
+        writes || left > 0 || !is_asleep(Path::new(&format!("/proc/self/task/{reader}")))
     }
 
     /// Waits until the log satisfies a condition.
@@ -454,6 +490,16 @@ impl Drop for Camd {
             eprint!("{text}");
         }
     }
+}
+
+/// Whether a thread, by its folder below /proc, waits for something, or is gone.
+fn is_asleep(thread: &Path) -> bool {
+    // "42 (name) S 1 …", where the name may have spaces.
+    let Ok(stat) = fs::read_to_string(thread.join("stat")) else {
+        return true;
+    };
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_none_or(|state| !state.starts_with(['R', 'D']))
 }
 
 /// The lines `listening: http on 127.0.0.1:40123`.

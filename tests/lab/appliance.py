@@ -55,6 +55,7 @@ class Card:
 
     def __init__(self, image, folder, name="card.img"):
         self.path = folder / name
+        self._folders = set()
         shutil.copyfile(image, self.path)
         os.truncate(self.path, card.DISK_SIZE)
 
@@ -69,10 +70,15 @@ class Card:
         run("mcopy", "-n", "-o", "-i", self._drive, f"::{name}", target)
         return target
 
-    def put(self, name, text):
+    def put(self, name, content):
+        """A file of text, or of bytes; its folder is made if it is to have one."""
         with tempfile.NamedTemporaryFile() as file:
-            file.write(text.encode())
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
+            for folder in list(Path(name).parents)[-2::-1]:
+                if folder not in self._folders:
+                    run("mmd", "-i", self._drive, f"::{folder}")
+                    self._folders.add(folder)
             run("mcopy", "-o", "-i", self._drive, file.name, f"::{name}")
 
     def password(self):
@@ -150,12 +156,12 @@ class Box(Machine):
 
     # ------------------------------------------------------------------------------------------ as its user sees it
 
-    def get(self, path, timeout=10, password=None):
+    def get(self, path, timeout=10, port=PORT, password=None):
         """With the login of its card, or another password; with "" as a stranger."""
         if password is None:
             password = self.card.password()
         code = base64.b64encode(f"{card.USER}:{password}".encode()).decode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[PORT], timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=timeout)
         try:
             connection.request("GET", path, headers={"Authorization": f"Basic {code}"} if password else {})
             answer = connection.getresponse()
@@ -163,9 +169,9 @@ class Box(Machine):
         finally:
             connection.close()
 
-    def try_get(self, path, timeout=10):
+    def try_get(self, path, timeout=10, port=PORT):
         try:
-            return self.get(path, timeout)
+            return self.get(path, timeout, port)
         except (OSError, http.client.HTTPException):
             return None, b""
 
@@ -483,6 +489,40 @@ def _(lab):
     check("porch" in json.dumps(state) and state["camera"]["width"] == 320, f"{state}")
     check(made.errors() == "No errors.", made.errors())
     return "name and width"
+
+
+@test("several cameras: a camd each, whose pages link to each other; a file with errors stops its own camera alone")
+def _(lab):
+    listener = '\n[[listener]]\nprotocol = "http"\nbind = "0.0.0.0:%d"\n'
+    made = lab.card(camd_toml=PATTERN)
+    # Of the owner's own files: pictures, and a program.
+    jpeg = (TOP / "tests/common/base.jpg").read_bytes()
+    made.put("files/yard/1.jpg", jpeg)
+    made.put("camd-2.toml", '[camera]\nname = "yard"\nsource = "replay"\npath = "/files/yard"\n' + listener % 8082)
+    made.put("files/grab.sh", "#!/bin/sh\nwhile :; do cat /files/yard/1.jpg; sleep 0.2; done\n")
+    made.put("camd-3.toml", '[camera]\nname = "gate"\nsource = "pipe"\ncommand = ["/files/grab.sh"]\n' + listener % 8083)
+    made.put("camd-4.toml", '[camera]\nsource = "patern"\n' + listener % 8084)
+    box = lab.boot(made, ports=(PORT, 8082, 8083))
+    box.first_jpeg()
+    for port in (8082, 8083):
+        shown = wait_until(lambda: (a := box.try_get("/snapshot", port=port))[0] == 200 and a[1], 60, box.tail)
+        check(shown == jpeg, f"{port} shows another picture")
+
+    def links(port):
+        return {it["name"]: it["url"] for it in json.loads(box.get("/state", port=port)[1])["neighbours"]}
+
+    check(links(PORT) == {"Camera 2": ":8082", "Camera 3": ":8083"}, f"{links(PORT)}")
+    check(links(8082) == links(8083) == {"Camera 1": ":8080"}, f"{links(8082)}, {links(8083)}")
+    text = wait_until(lambda: "camd-4.toml" in (t := made.errors()) and t, 60, made.errors)
+    check("patern" in text and "This camera is off until camd-4.toml is right." in text, text)
+    check(not re.search("camd(-[23])?[.]toml", text), text)
+    # One that dies comes back, and the others stay.
+    before = box.run("cat /run/camd.pid /run/camd-3.pid").split()
+    box.run("kill -KILL $(cat /run/camd-2.pid)")
+    wait_until(lambda: box.try_get("/snapshot", port=8082)[1] == jpeg, 60, box.tail)
+    check(box.run("cat /run/camd.pid /run/camd-3.pid").split() == before, "another camd went with it")
+    check("camd-2 ended with code 137" in made.errors(), made.errors())
+    return ", ".join(line for line in text.splitlines() if "camd-4" in line)
 
 
 @test("a broken camd.toml: console, status page and camd-errors.txt say so, the default is in force; all ends when it is right")

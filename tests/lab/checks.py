@@ -8,6 +8,8 @@ import traceback
 
 # Set by tests/full: what a run repeats, or draws at random, is then done as often as ever.
 FULL = bool(os.environ.get("CAMD_FULL"))
+# A file where the names of the tests that failed are left, a line each.
+FAILED = os.environ.get("CAMD_FAILED")
 
 
 class Failure(Exception):
@@ -109,6 +111,9 @@ class Tests:
                 except Exception as error:
                     results.send(False)
                     print(f"FAIL  {name}: {error}", flush=True)
+                    if FAILED:
+                        with open(FAILED, "a") as file:
+                            file.write(name + "\n")
                     if not isinstance(error, (Failure, OSError, *expected)):
                         traceback.print_exc(file=sys.stdout)
                     lab.explain()

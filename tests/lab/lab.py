@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bench
 import calls
+import cells
 import clients
 import memfd
 import pictures
@@ -690,6 +691,19 @@ def _(lab):
         lab.guest.run("rmmod vicodec")
 
 
+# ------------------------------------------------------------------------------------------------------------ cells
+
+
+@test("cells: what is beyond its work ends a cell, and nothing else")
+def _(lab):
+    with Guest(lab.folder, [lab.examples / "cell"], lab.logs / "cell-console.log") as guest:
+        rows = guest.run("cell || true").splitlines()
+    check(len(rows) == 8, f"{len(rows)} faults: {rows}")
+    wrong = [row for row in rows if not row.endswith(": SIGSYS")]
+    check(not wrong, "; ".join(wrong))
+    return ", ".join(row.split(":")[0] for row in rows)
+
+
 # ------------------------------------------------------------------------------------------------------------ costs
 
 
@@ -753,6 +767,15 @@ def _(lab):
     print(table, end="", flush=True)
     check(not wrong, "; ".join(wrong))
     return "all cases"
+
+
+@test(f"cell cost: at most {cells.LIMIT} x what camd costs without")
+def _(lab):
+    table, ratio = cells.run(lab.folder, lab.camd, lab.logs / "cells-console.log")
+    (lab.folder / "cells.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(ratio <= cells.LIMIT, f"with a cell camd costs {ratio:.3f} x what it costs without")
+    return f"{ratio:.3f} x"
 
 
 @test(f"call cost: at most {calls.LIMIT:.2f} x the original way's at {calls.FPS} pictures a second")

@@ -80,14 +80,18 @@ def life(browser, folder, url, pid):
     browser.go(url)
     live(browser)
 
-    # One viewer, and one place. The connection that asks for the state is there, too.
+    # One viewer, and one place. The connection that asks for the state is there, too. On a busy machine Chromium opens a
+    # second one where the first is not answered within 250 ms, and leaves it unused.
     counts = []
-    for _ in range(12):
+
+    def one_place():
         now = state(url)
         assert sum(client["viewer"] for client in now["clients"]) == 1, now["clients"]
         counts.append(now["listeners"][0]["clients"])
-        time.sleep(0.25)
-    assert sorted(counts)[len(counts) // 2] == 2, counts
+        time.sleep(0.2)
+        return len(counts) >= 12 and sorted(counts[-12:])[6] == 2
+
+    until("a viewer takes one place", one_place, PATIENCE)
     shown = browser.run("return document.getElementById('clients').innerText")
     assert "Viewers (1)" in shown, shown
 

@@ -507,6 +507,9 @@ fn a_name_of_somebody_else_is_not_answered() {
         &format!("{own}.lan:8080"),
         &format!("{own}.home.arpa"),
         &format!("{own}.internal."),
+        // Names without a dot are of no domain.
+        "box",
+        "Printer:8080",
     ] {
         assert_eq!(ask(host, "").status, 200, "{host}");
     }
@@ -560,6 +563,9 @@ fn a_name_of_somebody_else_is_not_answered() {
             "{method}"
         );
     }
+    // A page of another site hears that first.
+    let foreign = "POST /controls HTTP/1.1\r\nHost: cam.example\r\nOrigin: http://evil.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(request(camd.http(), foreign).status, 403);
     // A program of the last century has none.
     assert_eq!(
         request(camd.http(), "GET /state HTTP/1.0\r\n\r\n").status,

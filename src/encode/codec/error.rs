@@ -4,7 +4,7 @@ use std::fmt;
 
 use heapless::String;
 
-use crate::limits::{DIMENSION_MAX, TURNED_BYTES};
+use crate::limits::{CELL_REASON, DIMENSION_MAX, TURNED_BYTES};
 #[cfg(doc)]
 use crate::picture::frame::PixelFormat;
 
@@ -68,6 +68,10 @@ pub enum CodecError {
     PartialMcu,
     /// libjpeg refused, in its own words.
     Libjpeg(String<MESSAGE>),
+    /// A cell could not do it, in its words.
+    Cell(String<CELL_REASON>),
+    /// The cell that was at it was lost.
+    Lost,
 }
 
 impl fmt::Display for CodecError {
@@ -111,6 +115,8 @@ impl fmt::Display for CodecError {
                 f.write_str("a JPEG of this size and sampling cannot be turned without loss")
             }
             CodecError::Libjpeg(message) => write!(f, "libjpeg: {message}"),
+            CodecError::Cell(reason) => f.write_str(reason),
+            CodecError::Lost => f.write_str("the process that decodes pictures was lost over it"),
         }
     }
 }

@@ -47,6 +47,7 @@ impl Asked {
                 meta: None,
                 jpeg: FrameBuf::new(frame_bytes),
                 fresh: false,
+                begun: 0,
                 size: None,
                 times: Times::new(),
             },
@@ -76,6 +77,12 @@ impl Asked {
     pub fn all(&self) -> impl Iterator<Item = &Rendition> + Clone {
         let asked = self.all.iter().filter(|entry| entry.profile.is_some());
         asked.map(|entry| &entry.rendition)
+    }
+
+    /// As [`Asked::all`].
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Rendition> {
+        let asked = self.all.iter_mut().filter(|entry| entry.profile.is_some());
+        asked.map(|entry| &mut entry.rendition)
     }
 
     /// Pictures made for them, and what these took, since the start.

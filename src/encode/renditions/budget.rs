@@ -11,6 +11,9 @@
 //!   [`DECODE_SHARE`] of the time lately. All of a picture's renditions are made, or none, as far as they do not take
 //!   more than [`DECODE_BURST`] together: no viewer's is always the one that is left out.
 //!
+//! Where cells decode ([`crate::encode::cell`]), what a picture takes is the time until they are done with it: they are not asked, as one
+//! that a picture has taken over would say what it likes. One picture more is begun for each cell before that is known.
+//!
 //! How many scans a progressive JPEG may have depends on its pixels, too (`guard.c`). JPEGs that are passed on untouched cost
 //! nothing, whatever they say, and do not come here.
 
@@ -111,8 +114,14 @@ impl Budget {
 
     /// So much was spent on the picture that was admitted last, in vain or not.
     pub fn spend(&mut self, spent: &Spent) {
-        let spent: Duration = spent.iter().sum();
-        self.taken += spent;
+        self.charge(self.sequence, spent.iter().sum());
+    }
+
+    /// So much was spent on the picture with this number, which may be an earlier one.
+    pub fn charge(&mut self, sequence: u64, spent: Duration) {
+        if sequence == self.sequence {
+            self.taken += spent;
+        }
         let debt = spent.saturating_sub(self.left);
         self.left = self.left.saturating_sub(spent);
         self.debt += debt;

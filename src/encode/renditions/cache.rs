@@ -1,5 +1,6 @@
 //! The renditions of a frame, each made once, and only when somebody wants it.
 
+use std::fmt::Display;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -11,10 +12,14 @@ use super::budget::Budget;
 use super::hardware::Hardware;
 use super::profile::Profile;
 use super::rendition::Rendition;
+use super::wanted::{Pixels, Request, Wanted};
 use crate::config::Config;
+use crate::encode::cell::launch::Launch;
+use crate::encode::cell::wire::{Coding, Failure, Task};
+use crate::encode::cell::{Cells, Finished, Losses, Work};
 use crate::encode::codec::{Codec, CodecError, PixelRecipe, Recipe, Rows};
 use crate::encode::m2m::Nodes;
-use crate::limits::{MAX_LISTENERS, MAX_SINKS, RUNGS};
+use crate::limits::{CELLS_MAX, MAX_LISTENERS, MAX_SINKS, RUNGS};
 use crate::measure::times::{Spent, Times};
 use crate::picture::frame::{
     Area, Bounds, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
@@ -27,10 +32,16 @@ use crate::protocol::session::Wish;
 struct Turned {
     /// Of which frame; 0 is none.
     sequence: u64,
+    /// It has just come from a cell, as a rendition does.
+    fresh: bool,
+    /// When the last one was begun in a cell, among all jobs.
+    begun: u64,
+    /// Of the last frame that was cropped so: it, and what was left.
+    shape: Option<(FrameMeta, Area)>,
     /// Empty if that frame could not be turned so.
     jpeg: FrameBuf,
-    /// What it is a part of that frame, as that is stored; `None`: it is all of it.
-    cut: Option<Area>,
+    /// That frame's own, with what it is a part of, as it is stored, for its crop; `None`: there was none yet.
+    meta: Option<FrameMeta>,
     /// Whether the log says that a frame was not.
     told: bool,
     /// The size and place as viewers see them that the log has of pictures that are cropped.
@@ -53,6 +64,10 @@ pub struct Renditions {
     pub failed: u64,
     budget: Budget,
     hardware: Hardware,
+    /// Where all is made that the device does not make; `None`: here, by `codec`.
+    cells: Option<Cells>,
+    /// What is wanted of them.
+    wanted: Wanted,
 }
 
 impl Renditions {
@@ -68,8 +83,11 @@ impl Renditions {
             stamp: stamp(config),
             turned: Turned {
                 sequence: 0,
+                fresh: false,
+                begun: 0,
+                shape: None,
                 jpeg: FrameBuf::new(config.limits.frame_bytes),
-                cut: None,
+                meta: None,
                 told: false,
                 told_cut: None,
             },
@@ -79,6 +97,51 @@ impl Renditions {
             failed: 0,
             budget: Budget::new(&config.camera, clock),
             hardware: Hardware::new(&config.camera, nodes),
+            cells: None,
+            wanted: Wanted::default(),
+        }
+    }
+
+    /// Lets so many cells make pictures from now on, which are started here.
+    ///
+    /// # Errors
+    /// They cannot be started.
+    pub fn start_cells(
+        &mut self,
+        config: &Config,
+        launch: Box<dyn Launch>,
+        count: usize,
+        now: Instant,
+    ) -> io::Result<()> {
+        let count = count.min(CELLS_MAX);
+        let frame_bytes = config.limits.frame_bytes;
+        let pixels = usize::from(config.camera.width) * usize::from(config.camera.height);
+        // What no raw format exceeds: with room for lines that are longer than they would have to be.
+        let place = frame_bytes.max(3 * pixels + pixels / 4);
+        self.cells = Some(Cells::new(launch, count, place, frame_bytes, now)?);
+        Ok(())
+    }
+
+    /// The cells: how many there are, how many of them are ready, and how often some were lost. `None` where there are none.
+    pub fn cells(&self) -> Option<(usize, usize, Losses)> {
+        let cells = self.cells.as_ref()?;
+        Some((cells.count(), cells.ready(), cells.losses()))
+    }
+
+    /// Why the pictures' source is to be opened anew: too many cells were lost over its pictures. Told once.
+    pub fn take_trouble(&mut self) -> Option<String> {
+        self.cells.as_mut()?.take_trouble()
+    }
+
+    /// See [`crate::client::hub::Hub::arm_cells`].
+    pub fn arm_cells(&mut self, register: impl FnMut(usize, RawFd) -> io::Result<()>) -> bool {
+        self.cells.as_mut().is_some_and(|cells| cells.arm(register))
+    }
+
+    /// An event on the descriptor of a cell with this number.
+    pub fn mark_cell(&mut self, number: usize) {
+        if let Some(cells) = &mut self.cells {
+            cells.mark(number);
         }
     }
 
@@ -90,7 +153,12 @@ impl Renditions {
         self.made = room_for(profiles(config), config.limits.frame_bytes);
         // It may be to be cropped in another way.
         self.turned.sequence = 0;
+        (self.turned.meta, self.turned.fresh, self.turned.shape) = (None, false, None);
         self.asked.reset();
+        if let Some(cells) = &mut self.cells {
+            cells.forget();
+        }
+        self.wanted.clear();
     }
 
     /// Whether pictures get a time stamp where they are encoded.
@@ -143,8 +211,18 @@ impl Renditions {
     /// To be called first in each turn. `opening`: which opening of the camera this is, `None` while it is off. The
     /// device's contexts are closed with the camera.
     pub fn follow(&mut self, opening: Option<u64>) {
-        self.made.iter_mut().for_each(|r| r.fresh = false);
-        self.hardware.follow(opening);
+        let asked = self.asked.all_mut();
+        self.made
+            .iter_mut()
+            .chain(asked)
+            .for_each(|r| r.fresh = false);
+        self.turned.fresh = false;
+        if self.hardware.follow(opening)
+            && let Some(cells) = &mut self.cells
+        {
+            // They are another opening's pictures.
+            cells.forget();
+        }
     }
 
     /// The first picture of this opening is to be shown to [`Renditions::decide`].
@@ -157,14 +235,80 @@ impl Renditions {
         self.hardware.decide(frame);
     }
 
-    /// Takes in what the device has made. True if those who wait shall ask again.
+    /// Takes in what the device and the cells have made. True if those who wait shall ask again.
     pub fn collect(&mut self, now: Instant) -> bool {
-        self.hardware.collect(&mut self.made, now)
+        let by_device = self.hardware.collect(&mut self.made, now);
+        let Some(cells) = &mut self.cells else {
+            return by_device;
+        };
+        let mut shelf = Shelf {
+            made: &mut self.made,
+            asked: &mut self.asked,
+            turned: &mut self.turned,
+            wanted: &mut self.wanted,
+            failed: &mut self.failed,
+        };
+        let budget = &mut self.budget;
+        let put = |work: &Work, finished: Finished<'_>| {
+            if !work.is_raw {
+                budget.charge(work.meta.sequence, work.took);
+            }
+            shelf.put(work, finished);
+        };
+        cells.collect(now, put) | by_device
+    }
+
+    /// To be called last in each turn: gives cells what was asked for in it and is not there, first what was begun the
+    /// longest time ago.
+    pub fn dispatch(&mut self, newest: Option<&Frame<'_>>, now: Instant) {
+        let Some(cells) = &mut self.cells else {
+            return;
+        };
+        cells.release();
+        self.wanted.forget_pixels();
+        if let Some(frame) = newest {
+            while cells.has_idle() {
+                let (made, asked, turned) = (&self.made, &self.asked, &self.turned);
+                let begun = |request: &Request| match request {
+                    Request::Jpeg(coding) => {
+                        let all = made.iter().chain(asked.all());
+                        all.filter(|r| r.coding() == *coding)
+                            .map(|r| r.begun)
+                            .next()
+                    }
+                    Request::Turned(_) => Some(turned.begun),
+                    Request::Pixels(..) => None,
+                };
+                let Some(request) = self.wanted.next(frame.meta.sequence, begun) else {
+                    break;
+                };
+                let stamp = set(&mut self.stamp, &frame.meta);
+                let task = request.task();
+                if !cells.submit(frame, task, stamp, now) {
+                    break;
+                }
+                let count = self.wanted.begin();
+                match request {
+                    Request::Jpeg(coding) => {
+                        let all = self.made.iter_mut().chain(self.asked.all_mut());
+                        all.filter(|r| r.coding() == coding)
+                            .for_each(|r| r.begun = count);
+                    }
+                    Request::Turned(_) => self.turned.begun = count,
+                    Request::Pixels(format, bounds) => self.wanted.begun(format, bounds, count),
+                }
+            }
+        }
+        self.wanted.clear_requests();
     }
 
     /// When [`Renditions::collect`] has something to do without any event.
     pub fn deadline(&self) -> Option<Instant> {
-        self.hardware.deadline()
+        let cells = self.cells.as_ref().and_then(Cells::deadline);
+        [self.hardware.deadline(), cells]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// See [`crate::client::hub::Hub::arm_encoders`].
@@ -195,10 +339,11 @@ impl Renditions {
         {
             return Some(meta);
         }
-        let fresh = self.made.iter().filter(|r| r.fresh);
-        fresh
-            .filter_map(|r| r.meta.as_ref())
-            .find(|meta| is_news(meta))
+        let made = self.made.iter().chain(self.asked.all());
+        let fresh = made.filter(|r| r.fresh).filter_map(|r| r.meta.as_ref());
+        let turned = self.turned.meta.as_ref().filter(|_| self.turned.fresh);
+        let mut all = fresh.chain(turned).chain(self.wanted.pixels());
+        all.find(|meta| is_news(meta))
     }
 
     /// The JPEG for a profile that is news to a client: of the newest frame, or the one that has just come from the
@@ -206,11 +351,11 @@ impl Renditions {
     /// without loss has more than the frame's own [`FrameMeta::crop`]: what comes back with it says what it has.
     pub fn get<'a>(
         &'a mut self,
-        newest: Option<&Frame<'a>>,
+        newest: Option<&'a Frame<'a>>,
         profile: Profile,
         now: Instant,
         is_news: impl Fn(&FrameMeta) -> bool,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         let sequence = newest.map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
         // Bounds that leave this picture as it is are all the same to the device. It makes what the configuration has: its
@@ -228,12 +373,11 @@ impl Renditions {
         if let Some((index, chroma)) = place.flatten() {
             self.quality = Some(profile.raw_quality);
             let rendition = &self.made[index];
-            let ready = rendition.meta.filter(|meta| {
+            let is_ready = rendition.meta.as_ref().is_some_and(|meta| {
                 (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
             });
-            if let Some(meta) = ready {
-                let jpeg = self.made[index].jpeg.as_slice();
-                return (!jpeg.is_empty()).then_some((meta, jpeg));
+            if is_ready {
+                return self.made[index].picture();
             }
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
@@ -243,8 +387,149 @@ impl Renditions {
                 return None;
             }
         }
+        if self.cells.is_some() {
+            return self.fetch(newest, profile, is_news);
+        }
         let frame = newest?;
         self.make(frame, profile)
+    }
+
+    /// What a cell has made for a profile, or the camera's own; `None` if it cannot be made, or a cell is to make it.
+    fn fetch<'a>(
+        &'a mut self,
+        newest: Option<&'a Frame<'a>>,
+        profile: Profile,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
+        let sequence = newest.map(|frame| frame.meta.sequence);
+        let is_untouched = |frame: &&Frame<'_>| profile.leaves_untouched(frame);
+        let untouched = newest.filter(is_untouched);
+        self.quality = None;
+        if let Some(Frame {
+            meta,
+            picture: Picture::Jpeg(jpeg),
+        }) = untouched
+            && meta.orientation == Orientation::UPRIGHT
+            && meta.crop.is_none()
+        {
+            return Some((meta, jpeg));
+        }
+        let turned = &self.turned;
+        let has_turned = |meta: &FrameMeta| {
+            let is_for = profile.quality.is_none() || !meta.live;
+            let is_it = turned.fresh || Some(meta.sequence) == sequence;
+            is_it && is_for && is_news(meta) && !turned.jpeg.is_empty() && profile.leaves_size(meta)
+        };
+        if turned.meta.as_ref().is_some_and(has_turned) {
+            let turned = &self.turned;
+            return Some((turned.meta.as_ref()?, turned.jpeg.as_slice()));
+        }
+        if let Some(frame) = untouched
+            && turned.sequence != frame.meta.sequence
+            && !turned.misfits(&frame.meta, &profile)
+        {
+            match self.budget.admit(&frame.picture, &frame.meta) {
+                Ok(()) => {
+                    let coding = coding(&profile);
+                    self.want(Request::Turned(coding), frame.meta.sequence);
+                    // Until it is there, what could not be turned may be.
+                }
+                // It is counted and told where it is to be encoded again, which comes next.
+                Err(_) => {
+                    let turned = &mut self.turned;
+                    turned.sequence = frame.meta.sequence;
+                    (turned.meta, turned.fresh) = (None, false);
+                    turned.jpeg.clear();
+                }
+            }
+        }
+        self.quality = Some(profile.raw_quality);
+        let place = self.made.iter().position(|r| r.is_for(profile));
+        let rendition = match place {
+            Some(index) => &self.made[index],
+            None => self.asked.find(profile).expect(FOR_EACH),
+        };
+        let is_it = |meta: &FrameMeta| {
+            (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
+        };
+        if rendition.meta.as_ref().is_some_and(is_it) {
+            let rendition = match place {
+                Some(index) => &self.made[index],
+                None => self.asked.find(profile).expect(FOR_EACH),
+            };
+            return rendition.picture();
+        }
+        let frame = newest?;
+        let is_turned = untouched.is_some()
+            && self.turned.sequence != frame.meta.sequence
+            && !self.turned.misfits(&frame.meta, &profile);
+        if is_turned {
+            return None;
+        }
+        if let Err(error) = self.budget.admit(&frame.picture, &frame.meta) {
+            let rendition = match place {
+                Some(index) => &mut self.made[index],
+                None => self.asked.find(profile).expect(FOR_EACH),
+            };
+            rendition.meta = Some(frame.meta);
+            rendition.jpeg.clear();
+            let count = match is_refusal(&error) {
+                true => &mut self.budget.refused,
+                false => &mut self.failed,
+            };
+            tell_failed(count, profile.raw_quality, &error);
+            return None;
+        }
+        self.want(Request::Jpeg(coding(&profile)), frame.meta.sequence);
+        None
+    }
+
+    /// Asks the cells for something of a frame, unless one is at it.
+    fn want(&mut self, request: Request, sequence: u64) {
+        let Some(cells) = &self.cells else {
+            return;
+        };
+        let mut working = cells
+            .working()
+            .filter(|work| work.meta.sequence == sequence);
+        if !working.any(|work| request.is_met_by(&work.task)) {
+            self.wanted.add(request, sequence);
+        }
+    }
+
+    /// Whether something may still come of a frame of which [`Renditions::get`] has given nothing: cells are at it, or are asked.
+    pub fn is_coming(&self, meta: &FrameMeta) -> bool {
+        self.cells.is_some() && meta.live
+    }
+
+    /// Whether pixels of what is news can be given now ([`Renditions::pixels`]): of which picture. `None`: they are being
+    /// made.
+    pub fn prepare_pixels(
+        &mut self,
+        newest: Option<&Frame<'_>>,
+        format: PixelFormat,
+        bounds: Bounds,
+        is_news: impl Fn(&FrameMeta) -> bool,
+    ) -> Option<FrameMeta> {
+        let newest = newest.filter(|frame| is_news(&frame.meta));
+        if self.cells.is_none() {
+            return newest.map(|frame| frame.meta);
+        }
+        let there = self.wanted.find(format, bounds).map(|pixels| pixels.meta);
+        if let Some(meta) = there.filter(&is_news) {
+            return Some(meta);
+        }
+        let Frame { meta, picture } = newest?;
+        if let Err(error) = self.budget.admit(picture, meta) {
+            if is_refusal(&error) {
+                self.budget.refused += 1;
+            }
+            let (meta, made) = (*meta, Err(error));
+            self.wanted.put(format, bounds, Pixels { meta, made });
+            return Some(meta);
+        }
+        self.want(Request::Pixels(format, bounds), meta.sequence);
+        None
     }
 
     /// JPEGs that were not decoded: of too many pixels, or when those of others had taken too much time.
@@ -260,25 +545,22 @@ impl Renditions {
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
     fn make<'a>(
         &'a mut self,
-        frame: &Frame<'a>,
+        frame: &'a Frame<'a>,
         profile: Profile,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         self.quality = None;
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
             if frame.meta.orientation == Orientation::UPRIGHT && frame.meta.crop.is_none() {
-                return Some((frame.meta, jpeg));
+                return Some((&frame.meta, jpeg));
             }
-            if self.turn(frame, jpeg, profile.raw_quality) {
-                let meta = FrameMeta {
-                    crop: self.turned.cut,
-                    ..frame.meta
-                };
-                // Whole blocks may be larger than what the profile has room for.
-                if profile.leaves_size(&meta) {
-                    return Some((meta, self.turned.jpeg.as_slice()));
-                }
+            // Whole blocks may be larger than what the profile has room for.
+            let is_turned = self.turn(frame, jpeg, profile.raw_quality);
+            let meta = self.turned.meta.as_ref().filter(|_| is_turned);
+            if meta.is_some_and(|meta| profile.leaves_size(meta)) {
+                let turned = &self.turned;
+                return Some((turned.meta.as_ref()?, turned.jpeg.as_slice()));
             }
         }
         self.quality = Some(profile.raw_quality);
@@ -320,32 +602,41 @@ impl Renditions {
                 }
                 Err(error) => {
                     rendition.jpeg.clear();
-                    let is_refused =
-                        matches!(error, CodecError::ManyPixels { .. } | CodecError::NoTime);
-                    let count = match is_refused {
+                    let count = match is_refusal(&error) {
                         true => &mut self.budget.refused,
                         false => &mut self.failed,
                     };
-                    *count += 1;
-                    // Once in a while, as a broken camera can do this with each frame.
-                    if count.is_power_of_two() {
-                        warn!("picture not encoded at quality {quality}: {error} ({count} so far)");
-                    }
+                    tell_failed(count, quality, &error);
                 }
             }
         }
-        (!rendition.jpeg.is_empty()).then(|| (frame.meta, rendition.jpeg.as_slice()))
+        rendition.picture()
     }
 
-    /// Gives a frame to `rows` as pixels, turned, fitted into `bounds` and with the stamp, if there is one: what a sink has
-    /// for programs on this machine. See [`Codec::pixels`]. `format`: RGB, BGR or grey.
+    /// Gives the frame that [`Renditions::prepare_pixels`] has named to `rows` as pixels, turned, fitted into `bounds` and
+    /// with the stamp, if there is one: what a sink has for programs on this machine. See [`Codec::pixels`]. `format`: RGB,
+    /// BGR or grey.
     pub fn pixels(
         &mut self,
-        frame: &Frame<'_>,
+        newest: Option<&Frame<'_>>,
         format: PixelFormat,
         bounds: Bounds,
         rows: &mut dyn Rows,
     ) -> Result<Size, CodecError> {
+        if let Some(cells) = &mut self.cells {
+            let made = self.wanted.find(format, bounds).map(|pixels| &pixels.made);
+            return match made {
+                Some(Ok((cell, size))) => {
+                    cells.rows(*cell, *size, format, rows);
+                    Ok(*size)
+                }
+                Some(Err(error)) => Err(error.clone()),
+                None => Err(CodecError::Truncated),
+            };
+        }
+        let Some(frame) = newest else {
+            return Err(CodecError::Truncated);
+        };
         let recipe = PixelRecipe {
             format,
             crop: frame.meta.crop,
@@ -368,7 +659,7 @@ impl Renditions {
         if turned.sequence != frame.meta.sequence {
             turned.sequence = frame.meta.sequence;
             let orientation = frame.meta.turning();
-            turned.cut = None;
+            let mut made = None;
             turned.jpeg.clear();
             let (codec, budget) = (&mut self.codec, &mut self.budget);
             // A refusal is counted and told where it is to be encoded again, which comes next.
@@ -378,45 +669,190 @@ impl Renditions {
                     None => codec.turn(jpeg, orientation, &mut turned.jpeg),
                     Some(area) => {
                         let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
-                        cut.map(|cut| turned.cut = Some(cut))
+                        cut.map(|cut| made = Some(cut))
                     }
                 };
                 budget.spend(&codec.spent());
                 done
             });
-            if let Some(cut) = turned.cut {
-                let [wanted, cut] = [frame.meta.crop.unwrap_or(cut), cut]
-                    .map(|area| orientation.turn_area(area, frame.meta.stored()));
-                if wanted != cut && turned.told_cut.replace(cut) != Some(cut) {
-                    let Area {
-                        x,
-                        y,
-                        width,
-                        height,
-                    } = cut;
-                    info!(
-                        "JPEGs that are not encoded again are cropped by camd to whole blocks: {x},{y} {width}x{height} in \
-                         place of {},{} {}x{}",
-                        wanted.x, wanted.y, wanted.width, wanted.height
-                    );
-                }
-            }
+            turned.meta = Some(FrameMeta {
+                crop: made,
+                ..frame.meta
+            });
+            turned.tell_cut(&frame.meta, made);
             if result.is_ok() && frame.meta.live {
                 jpeg::keep_words(jpeg, frame.meta.turning(), &mut turned.jpeg);
             }
             // Of the camera's pictures as such; damage is told where it is encoded again in vain.
-            if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result
-                && !turned.told
-            {
-                turned.told = true;
-                let done = match frame.meta.crop {
-                    None => "turned",
-                    Some(_) => "cropped",
-                };
-                info!("pictures are {done} by encoding them again at quality {quality}: {error}");
+            if let Err(error @ (CodecError::PartialMcu | CodecError::Unsupported(_))) = result {
+                turned.tell_not(&frame.meta, quality, &error);
             }
         }
         !turned.jpeg.is_empty()
+    }
+}
+
+impl Turned {
+    /// Says once where whole blocks are, if that is not where they were wanted.
+    fn tell_cut(&mut self, meta: &FrameMeta, cut: Option<Area>) {
+        let (Some(cut), orientation) = (cut, meta.turning()) else {
+            return;
+        };
+        let [wanted, cut] =
+            [meta.crop.unwrap_or(cut), cut].map(|area| orientation.turn_area(area, meta.stored()));
+        if wanted != cut && self.told_cut.replace(cut) != Some(cut) {
+            let Area {
+                x,
+                y,
+                width,
+                height,
+            } = cut;
+            info!(
+                "JPEGs that are not encoded again are cropped by camd to whole blocks: {x},{y} {width}x{height} in place of \
+                 {},{} {}x{}",
+                wanted.x, wanted.y, wanted.width, wanted.height
+            );
+        }
+    }
+
+    /// Says once why they are encoded again.
+    fn tell_not(&mut self, meta: &FrameMeta, quality: u8, why: &dyn Display) {
+        if !std::mem::replace(&mut self.told, true) {
+            let done = match meta.crop {
+                None => "turned",
+                Some(_) => "cropped",
+            };
+            info!("pictures are {done} by encoding them again at quality {quality}: {why}");
+        }
+    }
+
+    /// Whether what is cropped of such a frame without loss is known to be larger than a profile has room for.
+    fn misfits(&self, meta: &FrameMeta, profile: &Profile) -> bool {
+        let Some((shape, cut)) = self.shape else {
+            return false;
+        };
+        let is_such = shape.stored() == meta.stored()
+            && shape.crop == meta.crop
+            && shape.turning() == meta.turning();
+        let crop = Some(cut);
+        is_such && !profile.leaves_size(&FrameMeta { crop, ..*meta })
+    }
+}
+
+/// Nothing of the picture was decoded, and nothing is wrong with it.
+fn is_refusal(error: &CodecError) -> bool {
+    matches!(error, CodecError::ManyPixels { .. } | CodecError::NoTime)
+}
+
+/// Counts a picture that could not be encoded, and says so once in a while, as a broken camera can do this with each frame.
+fn tell_failed(failed: &mut u64, quality: u8, why: &dyn Display) {
+    *failed += 1;
+    if failed.is_power_of_two() {
+        warn!("picture not encoded at quality {quality}: {why} ({failed} so far)");
+    }
+}
+
+/// Where what the cells make goes.
+struct Shelf<'a> {
+    made: &'a mut [Rendition],
+    asked: &'a mut Asked,
+    turned: &'a mut Turned,
+    wanted: &'a mut Wanted,
+    failed: &'a mut u64,
+}
+
+impl Shelf<'_> {
+    fn put(&mut self, work: &Work, finished: Finished<'_>) {
+        if work.orphan {
+            return;
+        }
+        let meta = work.meta;
+        match work.task {
+            Task::Encode(coding) => self.put_jpeg(coding, &meta, finished),
+            Task::Turn(coding) => {
+                if meta.sequence < self.turned.sequence {
+                    return;
+                }
+                let turned = &mut *self.turned;
+                (turned.sequence, turned.meta) = (meta.sequence, None);
+                turned.fresh = false;
+                match finished {
+                    Finished::Jpeg {
+                        jpeg,
+                        turned: Some(cut),
+                        ..
+                    } => {
+                        std::mem::swap(jpeg, &mut turned.jpeg);
+                        turned.fresh = true;
+                        turned.meta = Some(FrameMeta { crop: cut, ..meta });
+                        if let Some(cut) = cut {
+                            turned.shape = Some((meta, cut));
+                        }
+                        turned.tell_cut(&meta, cut);
+                    }
+                    other => {
+                        turned.jpeg.clear();
+                        if let Finished::Jpeg {
+                            why_not:
+                                Some(Failure {
+                                    of_the_kind: true,
+                                    reason,
+                                }),
+                            ..
+                        } = &other
+                        {
+                            turned.tell_not(&meta, coding.quality, reason);
+                        }
+                        self.put_jpeg(coding, &meta, other);
+                    }
+                }
+            }
+            Task::Pixels { format, bounds } => {
+                let made = match finished {
+                    Finished::Pixels { cell, size } => Ok((cell, size)),
+                    Finished::Failed(failure) => Err(CodecError::Cell(failure.reason.clone())),
+                    Finished::Jpeg { .. } | Finished::Lost => Err(CodecError::Lost),
+                };
+                self.wanted.put(format, bounds, Pixels { meta, made });
+            }
+        }
+    }
+
+    fn put_jpeg(&mut self, coding: Coding, meta: &FrameMeta, finished: Finished<'_>) {
+        let mut all = self.made.iter_mut().chain(self.asked.all_mut());
+        // The configuration may have changed, or what is asked for.
+        let Some(rendition) = all.find(|r| r.coding() == coding) else {
+            return;
+        };
+        // Of two that were begun one after the other, the second one may be done first.
+        if rendition
+            .meta
+            .is_some_and(|made| made.sequence > meta.sequence)
+        {
+            return;
+        }
+        rendition.meta = Some(*meta);
+        rendition.fresh = true;
+        match finished {
+            Finished::Jpeg { jpeg, spent, .. } => {
+                std::mem::swap(jpeg, &mut rendition.jpeg);
+                rendition.size = Some(coding.bounds.fit(meta.shown()));
+                rendition.times.add(&spent);
+            }
+            Finished::Failed(Failure { reason, .. }) => {
+                rendition.jpeg.clear();
+                tell_failed(self.failed, coding.quality, reason);
+            }
+            Finished::Pixels { .. } | Finished::Lost => rendition.jpeg.clear(),
+        }
+    }
+}
+
+fn coding(profile: &Profile) -> Coding {
+    Coding {
+        quality: profile.raw_quality,
+        chroma: profile.chroma(),
+        bounds: profile.bounds,
     }
 }
 
@@ -460,6 +896,7 @@ fn room_for(
                 meta: None,
                 jpeg: FrameBuf::new(frame_bytes),
                 fresh: false,
+                begun: 0,
                 size: None,
                 times: Times::new(),
             };
@@ -485,7 +922,7 @@ mod tests {
 
     impl Renditions {
         /// Only the JPEG.
-        fn jpeg<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+        fn jpeg<'a>(&'a mut self, frame: &'a Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
             self.make(frame, profile).map(|(_, jpeg)| jpeg)
         }
     }
@@ -743,7 +1180,8 @@ mod tests {
                     height: 240,
                     ..meta(sequence, live)
                 };
-                let jpeg = renditions.jpeg(&Frame { meta, picture }, profile);
+                let frame = Frame { meta, picture };
+                let jpeg = renditions.jpeg(&frame, profile);
                 assert_eq!(size(jpeg), (160, 120));
                 jpeg.unwrap().to_vec()
             };

@@ -84,13 +84,15 @@ impl Hardware {
         (self.wanted, self.stamped) = (camera.encoder, camera.timestamp);
     }
 
-    /// See [`super::Renditions::follow`].
-    pub fn follow(&mut self, opening: Option<u64>) {
-        if opening != self.opening {
+    /// See [`super::Renditions::follow`]. True if this is another opening.
+    pub fn follow(&mut self, opening: Option<u64>) -> bool {
+        let is_other = opening != self.opening;
+        if is_other {
             self.opening = opening;
             self.lanes.clear();
             self.state = State::Unknown;
         }
+        is_other
     }
 
     pub fn is_undecided(&self) -> bool {

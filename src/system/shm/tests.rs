@@ -3,10 +3,11 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::id as pid;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::*;
 use crate::picture::frame::Size;
+use crate::system::ALONE;
 
 /// A folder of its own, and a key that nobody else has.
 struct Place {
@@ -19,7 +20,6 @@ struct Place {
 impl Place {
     fn new() -> Place {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("camd-shm-{}-{next}", pid()));
