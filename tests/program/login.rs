@@ -872,7 +872,7 @@ fn octoprint_and_home_assistant_log_in() {
     }
     let target = "/?action=stream&token=0123456789abcdef-_.~&1712345678901";
     let mut stream = connect(camd.http());
-    send(&mut stream, &text("GET", target, ""));
+    send(&mut stream, text("GET", target, ""));
     assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
     let assistant = |user: &str, password: &str| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/home_assistant.py");
