@@ -628,7 +628,7 @@ impl Daemon {
         let Some(path) = &self.path else {
             return info!("the demo has no configuration to read again");
         };
-        let mut config = match config::load(path) {
+        let mut config = match config::load_again(path) {
             Ok(config) => config,
             Err(errors) => {
                 errors.iter().for_each(|error| error!("{error}"));

@@ -15,6 +15,7 @@ import cells
 import clients
 import memfd
 import pictures
+import tls
 from checks import Failure, Tests, check, wait_until
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
@@ -739,6 +740,15 @@ def _(lab):
         limit = bench.LIMITS[clients]
         check(ratio <= limit, f"camd costs {ratio:.3f} x the least possible program at {clients} clients, not {limit}")
     return ", ".join(f"{ratio:.3f} x at {clients}" for clients, ratio in ratios.items())
+
+
+@test("TLS cost: in the kernel and by rustls little more than plain TCP; in the kernel nothing is allocated for a picture")
+def _(lab):
+    table, wrong = tls.run(lab.folder, lab.camd, lab.logs / "tls-console.log")
+    (lab.folder / "tls.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(not wrong, "; ".join(wrong))
+    return table.splitlines()[-1]
 
 
 @test(f"memfd cost: less than {memfd.LIMIT} instructions per reader and frame at {', '.join(map(str, memfd.READERS))} readers")

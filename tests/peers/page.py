@@ -513,6 +513,20 @@ def login(browser, folder, url, pid):
     moves(browser)
 
 
+def secure(browser, folder, url, pid):
+    """Over TLS, with a certificate that nobody but this browser's owner vouches for."""
+    browser.go(url.replace("https://", "https://anna:secret@"))
+    live(browser)
+    browser.go(url)
+    live(browser)
+    assert browser.run("return [location.protocol, isSecureContext]") == ["https:", True]
+    until("it is a viewer", lambda: viewers(url) == 1)
+    assert answer(browser, "state")[0] == 200
+    assert shows(browser, "snapshot?x")
+    # Not even what the network does is wrong here. (A page without a login asks for its icon before it has one.)
+    browser.everything_counts = True
+
+
 def token(browser, folder, url, pid):
     """By a token in the address, as on a dashboard."""
     browser.go(url + "?token=0123456789abcdef-_.~")
@@ -642,7 +656,7 @@ def policy(url):
 
 SCENARIOS = {
     "life": life, "seven": seven, "places": places, "absent": absent, "phone": phone, "proxy": proxy, "login": login,
-    "token": token, "rebind": rebind, "embedded": embedded, "kept": kept,
+    "token": token, "secure": secure, "rebind": rebind, "embedded": embedded, "kept": kept,
 }  # fmt: skip
 
 
