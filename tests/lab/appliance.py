@@ -759,7 +759,7 @@ def _(lab):
     return "7 kinds"
 
 
-@test("the box finds select.txt and camd-errors.txt where they lie, wherever an editor has written them")
+@test("the box finds select.txt, camd-errors.txt and password.txt where they lie, wherever an editor has written them")
 def _(lab):
     script = TOP / "deploy/image/root/usr/lib/box/fat"
     made = lab.card()
@@ -772,7 +772,8 @@ def _(lab):
 
     def lie():
         fat = card.Disk(made.path, write=False).fat
-        places = {"select": fat.extent(card.SELECT), "errors": fat.extent(card.ERRORS)}
+        names = {"select": card.SELECT, "errors": card.ERRORS, "password": card.PASSWORD}
+        places = {name: fat.extent(file) for name, file in names.items()}
         return {name: ((offset - fat.start) // card.SECTOR, size) for name, (offset, size) in places.items()}
 
     first = lie()
