@@ -137,8 +137,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn shown(content: impl AsRef<[u8]>) -> Value {
-        let file =
-            std::env::temp_dir().join(format!("camd-board-{:?}", std::thread::current().id()));
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        let file = std::env::temp_dir().join(format!("camd-board-{process}-{thread:?}"));
         std::fs::write(&file, content).expect("a file");
         let mut buffer = Buffer::new();
         let board = buffer.read(&file).expect("it can be read");
