@@ -1,22 +1,22 @@
 //! Starts cells as processes of their own, and what such a process does first and last.
 
 use std::ffi::c_int;
-use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use nix::cmsg_space;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::{read, write};
 
 use super::wire::lacks;
 use super::worker::Worker;
 use crate::system::jail::{self, Allowed};
+use crate::system::unix_socket;
 
 /// What a new cell is given.
 pub struct Given<'a> {
@@ -222,30 +222,16 @@ fn add_one(fd: RawFd) {
 /// Who has started this, and what it was given: by standard input.
 fn receive() -> io::Result<(u32, [OwnedFd; 4])> {
     let mut parent = [0; 4];
-    let mut parts = [IoSliceMut::new(&mut parent)];
-    let mut room = cmsg_space!([RawFd; 4]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let received = recvmsg::<()>(libc::STDIN_FILENO, &mut parts, Some(&mut room), flags)?;
-    let mut fds = Vec::new();
-    for part in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(passed) = part {
-            // SAFETY: the kernel has just opened them for us, and nobody else has them.
-            fds.extend(
-                passed
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
-        }
-    }
+    let (_, fds) = unix_socket::receive::<4>(&io::stdin(), &mut parent)?;
     let fds = fds
         .try_into()
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok((u32::from_ne_bytes(parent), fds))
 }
 
-/// Gives up all that is not needed, and leaves this process the system calls of a cell: to read `work` and write `done`, to look at the clock, and to
-/// end. `parent` is the process that has started this one, and ends it. Returns what could not be given up ([`lacks`]). It is
-/// for a process of one thread, and for good.
+/// Gives up all that is not needed, and leaves this process the system calls of a cell: to read `work` and write `done`, to
+/// look at the clock, and to end. `parent` is the process that has started this one, and ends it. Returns what could not be
+/// given up ([`lacks`]). It is for a process of one thread, and for good.
 pub fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
     let mut lacks = 0;
     let mut note = |what, done: io::Result<()>| {
