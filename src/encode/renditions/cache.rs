@@ -473,11 +473,12 @@ impl Renditions {
             };
             rendition.meta = Some(frame.meta);
             rendition.jpeg.clear();
-            let count = match is_refusal(&error) {
-                true => &mut self.budget.refused,
-                false => &mut self.failed,
-            };
-            tell_failed(count, profile.raw_quality, &error);
+            tell_not_made(
+                &mut self.budget,
+                &mut self.failed,
+                profile.raw_quality,
+                &error,
+            );
             return None;
         }
         self.want(Request::Jpeg(coding(&profile)), frame.meta.sequence);
@@ -602,11 +603,7 @@ impl Renditions {
                 }
                 Err(error) => {
                     rendition.jpeg.clear();
-                    let count = match is_refusal(&error) {
-                        true => &mut self.budget.refused,
-                        false => &mut self.failed,
-                    };
-                    tell_failed(count, quality, &error);
+                    tell_not_made(&mut self.budget, &mut self.failed, quality, &error);
                 }
             }
         }
@@ -742,6 +739,15 @@ impl Turned {
 /// Nothing of the picture was decoded, and nothing is wrong with it.
 fn is_refusal(error: &CodecError) -> bool {
     matches!(error, CodecError::ManyPixels { .. } | CodecError::NoTime)
+}
+
+/// Counts a picture that is not encoded among those that were refused or that failed, and says so.
+fn tell_not_made(budget: &mut Budget, failed: &mut u64, quality: u8, error: &CodecError) {
+    let count = match is_refusal(error) {
+        true => &mut budget.refused,
+        false => failed,
+    };
+    tell_failed(count, quality, error);
 }
 
 /// Counts a picture that could not be encoded, and says so once in a while, as a broken camera can do this with each frame.
