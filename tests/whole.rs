@@ -124,11 +124,7 @@ fn an_end_put_behind_a_part_makes_no_whole_picture() {
         },
     ] {
         let jpeg = picture(make, 2);
-        let scan = jpeg
-            .windows(2)
-            .position(|pair| pair == [0xFF, 0xDA])
-            .expect("a scan")
-            + 14;
+        let scan = scan(&jpeg);
         let mut passed = 0;
         for cut in scan..jpeg.len() - 2 {
             let part = [&jpeg[..cut], &[0xFF, 0xD9]].concat();
@@ -241,6 +237,12 @@ fn medium(number: u64) -> Vec<u8> {
     jpeg
 }
 
+/// Where the scan's codes begin, in a picture of three components.
+fn scan(jpeg: &[u8]) -> usize {
+    let mut pairs = jpeg.windows(2);
+    pairs.position(|pair| pair == [0xFF, 0xDA]).expect("a scan") + 14
+}
+
 /// Of a new picture, cut short, and of an old one.
 fn mixed(new: &[u8], old: &[u8], cut: usize) -> Vec<u8> {
     [&new[..cut], &old[cut..]].concat()
@@ -250,11 +252,7 @@ fn mixed(new: &[u8], old: &[u8], cut: usize) -> Vec<u8> {
 fn a_stale_end_is_known_however_long_ago_and_however_little_came_before_it() {
     let pictures: Vec<_> = (0..50).map(large).collect();
     let (next, later) = (medium(60), medium(61));
-    let scan = next
-        .windows(2)
-        .position(|pair| pair == [0xFF, 0xDA])
-        .expect("a scan")
-        + 14;
+    let scan = scan(&next);
     // The oldest buffer of a large ring, and the one before; nearly all of the old one, and nearly nothing.
     let mut tried = 0;
     for old in [0, 17, 33, 48] {
