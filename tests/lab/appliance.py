@@ -1374,17 +1374,32 @@ class Lan:
         record = labels + struct.pack(">HHIH", 28, 0x8001, 120, 16) + self.ADDRESS
         frame = self._frame(struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 0) + record)
 
-        claimed = 0.0
+        first = labels[: labels[0] + 1]  # The rest of a name may be written as a pointer.
+        announced = 0.0
+        self._socket.setblocking(False)
 
         def claim():
-            # Not so many that they are still under way when the box has another name.
-            nonlocal claimed
-            if time.monotonic() - claimed > 3:
+            # Announced not so often that it is still under way when the box has another name. Whoever asks for the
+            # name is answered, as RFC 6762, 8.1 wants it: a box that only heard the announcement asks before it yields.
+            nonlocal announced
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    message = self._message(self._socket.recv(65536))
+                    if message and not message[2] & 0x80 and first in message:
+                        self._socket.sendto(frame, self._box)
+            if time.monotonic() - announced > 3:
                 self._socket.sendto(frame, self._box)
-                claimed = time.monotonic()
+                announced = time.monotonic()
             return done()
 
         wait_until(claim, timeout, f"the box has heard that {name} is taken")
+
+    @staticmethod
+    def _message(frame):
+        """The mDNS message in an Ethernet frame with IPv6, or None."""
+        if frame[12:14] == b"\x86\xdd" and frame[20] == 17 and frame[54:56] == struct.pack(">H", 5353):
+            return frame[62:]
+        return None
 
     def resolve(self, name, timeout):
         """Asks by mDNS, as any computer of the network would; returns the address that the box answers with."""
@@ -1397,10 +1412,9 @@ class Lan:
                 self._socket.sendto(frame, self._box)
                 asked = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                got = self._socket.recv(65536)
-                if got[12:14] != b"\x86\xdd" or got[20] != 17 or got[54:56] != struct.pack(">H", 5353):
+                message = self._message(self._socket.recv(65536))
+                if not message:
                     continue
-                message = got[62:]
                 # An answer, with the name and a record of type AAAA (with the bit for "all there are"), 16 bytes long.
                 at = message.find(labels + struct.pack(">HH", 28, 0x8001))
                 if message[2] & 0x80 and at >= 0:
