@@ -2,11 +2,12 @@
 # Puts camd on a box with Debian, Raspberry Pi OS or Ubuntu: deploy/install.sh [OPTION…] [USER@]HOST
 #   --package FILE   this package, in place of the one that deploy/package makes for the box's architecture
 #   -F FILE, -i FILE, -p PORT, -J HOST, -o OPTION   as of ssh
-# HOST may be an IPv6 address, in brackets or not. On the box it needs ssh, dpkg, and root or sudo. An edited /etc/camd.toml stays.
+# HOST may be an IPv6 address, in brackets or not. On the box it needs ssh, dpkg, and root or sudo. An
+# /etc/camd.toml that is there stays as it is. Without one, the package makes it, with a login of the box's own, and prints that.
 set -euo pipefail
 
 usage() {
-    sed -n '2,5s/^# //p' "$0" >&2
+    sed -n '2,6s/^# //p' "$0" >&2
     exit 2
 }
 
@@ -73,8 +74,14 @@ terminal=()
 # shellcheck disable=SC2087 # the box's shell gets the client's words
 ssh "${terminal[@]}" "${ssh_options[@]}" "$host" "
     sudo=; [ \$(id -u) = 0 ] || sudo=sudo
-    \$sudo env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold -i $there; code=\$?
-    rm -f $there
+    # What it says is shown, and the login once more at the end.
+    said=\$(mktemp) && code=\$(mktemp)
+    { \$sudo env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold -i $there; echo \$? >\$code; } | tee \$said
+    login=\$(sed -n 's/^camd: \(its login is .*\)/\1/p' \$said)
+    rm -f $there \$said
+    read -r it <\$code
+    rm -f \$code
+    code=\$it
     [ \$code = 0 ] || exit \$code
     # By its name without a domain a board is known to few networks; by multicast DNS to most, if it runs that.
     name=\$(hostname)
@@ -88,4 +95,5 @@ ssh "${terminal[@]}" "${ssh_options[@]}" "$host" "
         echo 'install.sh: camd is installed but does not run; systemctl status camd says why' >&2
         systemctl --no-pager status camd >&2
         exit 1
-    fi"
+    fi
+    [ -z \"\$login\" ] || echo \"install.sh: \$login\""

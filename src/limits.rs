@@ -157,6 +157,10 @@ pub const USER_NAME_BYTES: usize = 3 * USER_NAME;
 pub const PASSWORD: usize = 256;
 /// See [`PASSWORD`].
 pub const PASSWORD_BYTES: usize = 3 * PASSWORD;
+/// The configuration file, in bytes.
+pub const CONFIG_FILE: usize = 1 << 20;
+/// A file that the configuration names for what stands in it, in bytes: a password, a certificate, a key.
+pub const NAMED_FILE: usize = 256 << 10;
 /// `[[user]]` sections.
 pub const MAX_USERS: usize = 32;
 /// `user.token`, in bytes.

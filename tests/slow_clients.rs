@@ -203,11 +203,11 @@ fn clients_that_stop_reading_are_gone_in_time() {
         20,
         "all twenty hang at the same time: {stuck:?}"
     );
-    let resident = camd.proc_status("VmRSS");
+    let resident = camd.resident();
     let mut most = resident;
     let hang = Instant::now();
     while !unsent().is_empty() {
-        most = most.max(camd.proc_status("VmRSS"));
+        most = most.max(camd.resident());
         push_next(&mut witness);
         assert!(hang.elapsed() < PATIENCE, "still there: {:?}", unsent());
     }
@@ -215,7 +215,7 @@ fn clients_that_stop_reading_are_gone_in_time() {
         "gone after {:?}; resident {resident} KiB, at most {most} KiB",
         hang.elapsed()
     );
-    // Less than a single picture of any of them: pages that the kernel counts late, not memory taken for them.
+    // Less than a single picture of any of them.
     assert!(most - resident < 64, "from {resident} to {most} KiB");
     // Nor does the kernel hold anything for them: orphaned, each would keep its unsent bytes for a minute and more.
     let orphans = server_sockets([camd.http(), camd.push(), camd.raw()], &hanging);
@@ -236,7 +236,7 @@ fn clients_that_keep_up_need_no_memory_for_large_pictures() {
     let (_folder, camera) = replay(5, 1_000_000, 3);
     let camd = Camd::start(&format!("{camera}{LISTENERS}"));
     Stream::open(camd.http(), "/stream").next();
-    let before = camd.proc_status("VmRSS");
+    let before = camd.resident();
     let most = std::thread::scope(|scope| {
         let address = camd.http();
         let clients: Vec<_> = (0..10)
@@ -249,7 +249,7 @@ fn clients_that_keep_up_need_no_memory_for_large_pictures() {
             .collect();
         let mut most = before;
         while clients.iter().any(|client| !client.is_finished()) {
-            most = most.max(camd.proc_status("VmRSS"));
+            most = most.max(camd.resident());
             std::thread::sleep(Duration::from_millis(10));
         }
         most

@@ -124,11 +124,7 @@ fn an_end_put_behind_a_part_makes_no_whole_picture() {
         },
     ] {
         let jpeg = picture(make, 2);
-        let scan = jpeg
-            .windows(2)
-            .position(|pair| pair == [0xFF, 0xDA])
-            .expect("a scan")
-            + 14;
+        let scan = scan(&jpeg);
         let mut passed = 0;
         for cut in scan..jpeg.len() - 2 {
             let part = [&jpeg[..cut], &[0xFF, 0xD9]].concat();
@@ -225,6 +221,144 @@ fn assert_cause(pictures: &[Vec<u8>], length: usize) {
     );
     assert!(dark.len() < last.len() / 2);
     assert!(ready().examine(&dark).expect("a picture").is_some());
+}
+
+/// Pictures of 100 to 150 KB.
+fn medium(number: u64) -> Vec<u8> {
+    let jpeg = picture(
+        Make {
+            size: (640, 480),
+            quality: 30,
+            ..PLAIN
+        },
+        number,
+    );
+    assert!((100_000..150_000).contains(&jpeg.len()), "{}", jpeg.len());
+    jpeg
+}
+
+/// Where the scan's codes begin, in a picture of three components.
+fn scan(jpeg: &[u8]) -> usize {
+    let mut pairs = jpeg.windows(2);
+    pairs.position(|pair| pair == [0xFF, 0xDA]).expect("a scan") + 14
+}
+
+/// Of a new picture, cut short, and of an old one.
+fn mixed(new: &[u8], old: &[u8], cut: usize) -> Vec<u8> {
+    [&new[..cut], &old[cut..]].concat()
+}
+
+#[test]
+fn a_stale_end_is_known_however_long_ago_and_however_little_came_before_it() {
+    let pictures: Vec<_> = (0..50).map(large).collect();
+    let (next, later) = (medium(60), medium(61));
+    let scan = scan(&next);
+    // The oldest buffer of a large ring, and the one before; nearly all of the old one, and nearly nothing.
+    let mut tried = 0;
+    for old in [0, 17, 33, 48] {
+        for cut in [
+            scan + 40,
+            scan + 100,
+            scan + 900,
+            next.len() / 3,
+            next.len() - 3000,
+        ] {
+            let mut examiner = Examiner::new();
+            for jpeg in &pictures {
+                assert!(examiner.examine(jpeg).expect("a picture").is_some());
+            }
+            let bytes = mixed(&next, &pictures[old], cut);
+            let again = mixed(&later, &pictures[old], cut);
+            // Codes fall into step soon. Where it comes out even, a few blocks are wrong, and nobody can tell.
+            if is_whole(&bytes) || is_whole(&again) {
+                continue;
+            }
+            tried += 1;
+            let what = format!("{cut} bytes before the rest of picture {old}");
+            assert_eq!(examiner.examine(&bytes), Err(Defect::Incomplete), "{what}");
+            // Once more, and with another start: that one's end is in the buffer still.
+            for bytes in [bytes, again] {
+                assert_eq!(examiner.examine(&bytes), Err(Defect::Incomplete), "{what}");
+            }
+            assert!(examiner.examine(&next).expect("a picture").is_some());
+        }
+    }
+    assert!(tried > 14, "{tried}");
+}
+
+#[test]
+fn the_end_of_a_picture_that_was_not_shown_is_known_too() {
+    let (unseen, next) = (medium(70), medium(71));
+    let half = next.len() / 2;
+    let padded = [&unseen[..], &[0; 3000]].concat();
+    let behind = [&unseen[..], &medium(72)[60_000..]].concat();
+    let cut_short = mixed(&medium(73), &unseen, half);
+    // As it came, and before the stream was known, too.
+    for (what, buffer) in [
+        ("alone", &unseen),
+        ("with padding", &padded),
+        ("with more behind it", &behind),
+        ("as the end of another one", &cut_short),
+    ] {
+        for pictures in [1, 20] {
+            let mut examiner = Examiner::new();
+            for n in 0..pictures {
+                assert!(examiner.examine(&medium(n)).expect("a picture").is_some());
+            }
+            examiner.pass_over(buffer);
+            let stale = mixed(&next, &unseen, half);
+            let found = examiner.examine(&stale);
+            match what {
+                // Here it is that one's end, which is what a search would take.
+                "with more behind it" if pictures == 20 => {
+                    let stale = mixed(&next, &behind, half);
+                    let found = examiner.examine(&stale);
+                    assert_eq!(found, Err(Defect::Incomplete), "{what}, {pictures}");
+                }
+                _ => assert_eq!(found, Err(Defect::Incomplete), "{what}, {pictures}"),
+            }
+            // That it was not examined does not speak for it, or against it.
+            assert!(examiner.examine(&unseen).expect("a picture").is_some());
+        }
+    }
+}
+
+#[test]
+fn a_stale_end_that_has_moved_is_known_until_many_end_like_that() {
+    let pictures: Vec<_> = (0..20).map(large).collect();
+    let next = medium(80);
+    let moved = [&next[..next.len() / 2], &pictures[7][60_000..]].concat();
+    let mut examiner = Examiner::new();
+    for jpeg in &pictures {
+        assert!(examiner.examine(jpeg).expect("a picture").is_some());
+    }
+    for _ in 0..6 {
+        assert_eq!(examiner.examine(&moved), Err(Defect::Incomplete));
+        // One that ends as it did last time is found out however many good ones there are between.
+        for jpeg in &pictures[..10] {
+            assert!(examiner.examine(jpeg).expect("a picture").is_some());
+        }
+    }
+}
+
+#[test]
+fn pictures_larger_than_can_be_followed_are_not_shown_on_trust() {
+    let pictures: Vec<_> = (0..20).map(large).collect();
+    let mut examiner = Examiner::new();
+    for jpeg in &pictures {
+        assert!(examiner.examine(jpeg).expect("a picture").is_some());
+    }
+    // One after the other: far more bytes than are saved.
+    for n in 0..12 {
+        let new = large(90 + n);
+        // Where codes do not come out even by chance.
+        let stale = (new.len() / 2..)
+            .map(|cut| mixed(&new, &pictures[n as usize], cut))
+            .find(|stale| !is_whole(stale))
+            .expect("one");
+        assert_eq!(examiner.examine(&stale), Err(Defect::Incomplete), "{n}");
+        assert!(examiner.examine(&new).expect("a picture").is_some());
+    }
 }
 
 #[test]

@@ -8,10 +8,12 @@ Which system starts is one sector, `select.txt`, which the Pi's firmware reads a
 sector whole or not at all.
 """
 
+import base64
 import errno
 import hashlib
 import os
 import re
+import secrets
 import stat
 import struct
 from pathlib import Path
@@ -55,8 +57,16 @@ SLOT_FILES = {
 SUMS = "sha256.txt"
 
 # What the card's owner writes. As the image had them they are in SHIPPED, too.
-OWNER_FILES = ("camd.toml", "camd-2.toml", "camd-3.toml", "camd-4.toml", "wifi.conf", "network.conf", "hostname", "timezone")
+OWNER_FILES = (
+    "camd.toml", "camd-2.toml", "camd-3.toml", "camd-4.toml", "password.txt", "wifi.conf", "network.conf", "hostname", "timezone",
+)  # fmt: skip
 SHIPPED = "shipped"
+
+# Its first line is the password of USER, the user of camd.toml as it is shipped. If that line is empty, the box makes a
+# password at its first start and writes it there, in place, so the file has a sector of its own.
+PASSWORD = "password.txt"
+USER = "camd"
+LONGEST_PASSWORD = 256
 
 CONFIRMED = "confirmed"  # this system has been well
 TRIAL = "trial"  # this system is new: it is to put the other one back at once, and to confirm itself when it is well
@@ -162,6 +172,35 @@ def errors_text(text):
     """What camd-errors.txt holds: as much as fits, filled up with spaces."""
     data = text.encode()[: ERRORS_SIZE - 1]
     return data.ljust(ERRORS_SIZE - 1) + b"\n"
+
+
+def new_password():
+    """80 random bits as 16 letters and digits, none of which looks like another one of them."""
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def password_text(password):
+    """What password.txt holds; without a password, for a box that makes its own."""
+    if not 0 <= len(password.encode()) <= LONGEST_PASSWORD or password != password.strip() or not password.isprintable():
+        raise Error(f"a password is 1 to {LONGEST_PASSWORD} bytes in one line, without spaces at its ends")
+    text = (
+        f"{password}\n\n"
+        f'The line above is the password of the user "{USER}" on this box\'s page. You may write another one there; it\n'
+        "counts from the next start. If the line is empty, the box makes one, at its start.\n"
+    )
+    return text.encode().ljust(SECTOR - 1) + b"\n"
+
+
+def password_of(text):
+    """The first line of password.txt; empty if there is none."""
+    return text.decode("utf-8-sig", "replace").splitlines()[0].strip() if text.strip() else ""
+
+
+def login(password):
+    """Says how its owner gets in."""
+    if not password:
+        return f"each box makes a login of its own at its first start: user {USER}, and the password in {PASSWORD} on its card"
+    return f"its login: user {USER}, password {password} (it is in {PASSWORD} on the card, too)"
 
 
 class Fat:

@@ -36,7 +36,7 @@ impl Buffer {
     /// long, those that fit.
     pub fn read(&mut self, path: &Path) -> Option<Board<'_>> {
         // Whatever it is: a pipe without a writer must not hold the event loop up.
-        let mut file = broker::open_without_waiting(path).ok()?;
+        let mut file = broker::open(path).ok()?;
         let mut length = 0;
         while length < BOX_FILE {
             match file.read(&mut self.0[length..]) {
@@ -133,8 +133,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn shown(content: impl AsRef<[u8]>) -> Value {
-        let file =
-            std::env::temp_dir().join(format!("camd-board-{:?}", std::thread::current().id()));
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        let file = std::env::temp_dir().join(format!("camd-board-{process}-{thread:?}"));
         std::fs::write(&file, content).expect("a file");
         let mut buffer = Buffer::new();
         let board = buffer.read(&file).expect("it can be read");

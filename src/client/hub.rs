@@ -545,7 +545,7 @@ impl<S: Stream> Hub<S> {
         let made = made.and_then(|(meta, jpeg)| {
             let payload = match slot.form() {
                 Form::Jpeg => jpeg,
-                Form::Text => self.calls.text(profile, &meta, jpeg)?,
+                Form::Text => self.calls.text(profile, meta, jpeg)?,
             };
             Some((meta, payload))
         });
@@ -555,13 +555,14 @@ impl<S: Stream> Hub<S> {
         };
         // The camera's own JPEG, untouched: it lies there until there is a newer one.
         let stays = matches!(newest, Some(Frame { picture: Picture::Jpeg(jpeg), .. }) if std::ptr::eq(*jpeg, payload));
-        slot.offer(&meta, payload, stays, now)?;
+        slot.offer(meta, payload, stays, now)?;
         self.lends |= slot.on_loan().is_some();
         // Where it is cropped, what it says itself of how it is to be turned has been done, too.
         let (stored, orientation) = match meta.crop {
             None => (meta.stored(), meta.orientation),
             Some(area) => (area.size(), meta.turning()),
         };
+        let is_newest = newest_sequence == Some(meta.sequence);
         slot.subscription.stats.kind = Some(Kind {
             stored,
             orientation,
@@ -570,7 +571,7 @@ impl<S: Stream> Hub<S> {
         });
         // What has come from the device can be older than the newest picture, which is then to be made; and a request may
         // wait behind the one that was answered.
-        Ok(newest_sequence != Some(meta.sequence) || slot.state() == State::Idle)
+        Ok(!is_newest || slot.state() == State::Idle)
     }
 
     /// Acts on what a slot's session has referred. Not a part of [`Hub::turn`], which would prepare for it with each picture.

@@ -1,12 +1,12 @@
 //! `camd passwd`: from a password to the line that keeps it in the configuration.
 
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 use crate::config::{PasswordHash, Secret};
-use crate::limits::PASSWORD;
+use crate::limits::{PASSWORD, PASSWORD_BYTES};
 
 /// Why there is no line.
 #[derive(Debug)]
@@ -61,7 +61,9 @@ pub fn run(out: &mut impl Write) -> Result<(), PasswdError> {
 /// One line, without its end.
 fn line(input: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
-    input.read_line(&mut line)?;
+    // One more than a password and the end of its line may have: of what has no end, no more is read.
+    let most = PASSWORD_BYTES + 3;
+    input.take(most as u64).read_line(&mut line)?;
     let line = line.strip_suffix('\n').unwrap_or(&line);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }

@@ -29,8 +29,10 @@ pub use sections::{
 };
 pub use url::Url;
 
-use crate::system::broker;
 use error::line_at;
+
+use crate::limits::CONFIG_FILE;
+use crate::system::files::{self, Takes};
 
 /// Where `camd` looks for its configuration unless `--config` names another file.
 pub const DEFAULT_PATH: &str = "/etc/camd.toml";
@@ -73,8 +75,17 @@ impl Default for Config {
     }
 }
 
-/// Reads the file at `path`; see [`parse`].
+/// Reads the file at `path`, which may be a pipe; see [`parse`].
 pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    load_from(path, Takes::Pipes)
+}
+
+/// Reads it again, while clients are connected: a pipe would be at its end, or wait for its writer.
+pub fn load_again(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    load_from(path, Takes::Files)
+}
+
+fn load_from(path: &Path, takes: Takes) -> Result<Config, Vec<ConfigError>> {
     let file = path.display().to_string();
     let error = |line, message| {
         vec![ConfigError {
@@ -84,7 +95,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
             message,
         }]
     };
-    let bytes = broker::read(path).map_err(|e| error(None, format!("cannot be read: {e}")))?;
+    let bytes = files::read(path, CONFIG_FILE, takes)
+        .map_err(|e| error(None, format!("cannot be read: {e}")))?;
     let text = std::str::from_utf8(&bytes).map_err(|e| {
         let line = line_at(&bytes, e.valid_up_to());
         error(

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
 use super::escape::decode;
-use crate::limits::{LOGIN_NAME_BYTES, PASSWORD, TOKEN, TOKEN_MIN};
-use crate::system::broker;
+use crate::limits::{LOGIN_NAME_BYTES, NAMED_FILE, PASSWORD, TOKEN, TOKEN_MIN};
+use crate::system::files::{self, Takes};
 
 /// A password: 1 to [`PASSWORD`] UTF-16 units, as a QString counts them. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,7 +24,8 @@ impl Secret {
 
     /// The first line of the file at `path`, without its end. The error says what is wrong with it.
     pub fn from_file(path: &Path) -> Result<Self, String> {
-        let text = broker::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+        let text = files::read_text(path, NAMED_FILE, Takes::Files)
+            .map_err(|e| format!("cannot be read: {e}"))?;
         let line = text.lines().next().unwrap_or_default();
         Secret::new(line).ok_or_else(|| {
             format!("its first line is not a password of 1 to {PASSWORD} characters")
@@ -198,7 +199,16 @@ mod tests {
         assert!(Secret::from_file(&path).unwrap().is("first"));
         std::fs::write(&path, "\n").unwrap();
         assert!(Secret::from_file(&path).is_err());
+        // Only its first line counts, but no file is as long as a disk.
+        std::fs::write(&path, format!("first\n{}", "x".repeat(NAMED_FILE))).unwrap();
+        let error = Secret::from_file(&path).unwrap_err();
+        assert!(error.contains("more than the 262144 bytes"), "{error}");
         std::fs::remove_file(&path).unwrap();
+        let error = Secret::from_file(Path::new("/dev/zero")).unwrap_err();
+        assert!(
+            error.starts_with("cannot be read: it is a device;"),
+            "{error}"
+        );
         let error = Secret::from_file(&path).unwrap_err();
         assert!(error.starts_with("cannot be read: No such file"), "{error}");
     }

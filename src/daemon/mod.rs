@@ -299,12 +299,12 @@ impl Daemon {
     fn run(&mut self) -> io::Result<()> {
         // Every client, handshake, listener, sink, encoder, alarm, camera and signal once is the most that one wait can tell.
         let mut events = Events::with_capacity(FIRST_HANDSHAKE + HANDSHAKES + SLOTS);
-        let mut again = true;
+        let (mut again, mut now) = (true, Instant::now());
         loop {
             let timeout = if again {
                 Some(Duration::ZERO)
             } else {
-                let next = self.deadline(Instant::now());
+                let next = self.deadline(now);
                 self.alarm.wait_for(next)
             };
             match self.poll.poll(&mut events, timeout) {
@@ -312,7 +312,7 @@ impl Daemon {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
-            let now = Instant::now();
+            now = Instant::now();
             let mut signalled = false;
             let mut rang = false;
             for event in &events {
@@ -477,6 +477,9 @@ impl Daemon {
                 .for_each(|listening| listening.ready = true);
         }
         (0..self.listening.len()).for_each(|index| self.dial(index, now));
+        if !self.listening.iter().any(|listening| listening.ready) {
+            return false;
+        }
         // One from each door in turn: a flood at one of them costs the others no more than that.
         let doors = self.listening.len();
         let (mut idle, mut left) = (0, ACCEPTS_PER_TURN);
@@ -641,7 +644,7 @@ impl Daemon {
         let Some(path) = &self.path else {
             return info!("the demo has no configuration to read again");
         };
-        let mut config = match config::load(path) {
+        let mut config = match config::load_again(path) {
             Ok(config) => config,
             Err(errors) => {
                 errors.iter().for_each(|error| error!("{error}"));

@@ -27,6 +27,8 @@ use socket2::SockAddr;
 use crate::config::named::Named;
 use crate::config::{self, Address, Bind, Config, Remote, SinkKind, SourceKind};
 use crate::daemon::calls::{self, TRAPS, Wants};
+use crate::limits::CONFIG_FILE;
+use crate::system::files::{self, Takes};
 use crate::system::jail::rights::{
     MAKE_REG, MAKE_SOCK, READ_DIR, READ_FILE, REMOVE_FILE, TRUNCATE, WRITE_FILE,
 };
@@ -138,7 +140,7 @@ impl Names {
         let now = self
             .configuration
             .iter()
-            .filter_map(|path| config::load(path).ok());
+            .filter_map(|path| config::load_again(path).ok());
         let mut now = now.flat_map(|config| Server::all(&config));
         match now.find(is_it) {
             Some(server) => {
@@ -150,7 +152,8 @@ impl Names {
     }
 
     fn in_files(&self) -> impl Iterator<Item = Named> {
-        let texts = self.configuration.iter().map(std::fs::read_to_string);
+        let paths = self.configuration.iter();
+        let texts = paths.map(|path| files::read_text(path, CONFIG_FILE, Takes::Files));
         texts.flatten().map(|text| Named::in_text(&text))
     }
 }
@@ -533,7 +536,7 @@ mod attack {
                     broker(to.map(|_| ()))
                 }
                 "name" => broker(crate::system::broker::look_up(argument, 80, 1).map(|_| ())),
-                "read" => broker(crate::system::broker::read(argument.as_ref()).map(|_| ())),
+                "read" => broker(crate::system::broker::open(argument.as_ref()).map(|_| ())),
                 "device" => {
                     broker(crate::system::broker::open_device(argument.as_ref()).map(|_| ()))
                 }

@@ -265,7 +265,8 @@ impl Header {
     }
 }
 
-fn without_padding(bytes: &[u8]) -> &[u8] {
+/// Without the zeros behind them, if these are few.
+pub fn without_padding(bytes: &[u8]) -> &[u8] {
     let before = bytes.len().saturating_sub(PADDING);
     let zeros = bytes[before..].iter().rev().take_while(|byte| **byte == 0);
     &bytes[..bytes.len() - zeros.count()]

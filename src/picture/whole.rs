@@ -11,16 +11,21 @@
 //! - before the stream is known: the first `CLEAN` pictures are searched, and the first is followed;
 //! - if the last `CLEAN` pictures were not all clean: searched. With stale bytes around it, it is followed too, as a
 //!   buffer that has those behind the end may have them before it;
-//! - if it ends with the same bytes as one of the last pictures, but is another one: searched, until that was in vain
-//!   `ALIKE` times, as what is below may be one flat grey; and followed if it ends at the same place, too, as a stale end
-//!   stays where it was;
+//! - if it ends with the same bytes as one of the last pictures, but is another one: searched and followed, until that was
+//!   in vain `ALIKE` times, as what is below may be one flat grey; and however often if it ends at the same place, too, as a
+//!   stale end stays where it was;
 //! - if it is much smaller or larger than the picture before it;
-//! - all these with cause, as long as that does not come to more than `CAUSED` bytes a picture;
+//! - all these with cause, as long as that does not come to more than `CAUSED` bytes a picture. What is more, and ends as
+//!   another one does, is taken to be what the last one like that turned out to be;
 //! - and of all others as many as cost little: each picture saves `SEARCHED` bytes for the one and `FOLLOWED` for the
 //!   other. Small pictures are all searched.
+//!
+//! The last pictures are all that came, not only those that were shown: what one leaves in its buffer is there whether it
+//! was damaged, too early for the wanted rate, or good ([`Examiner::pass_over`]).
 
 use super::jpeg::{self, Defect, Field, Header, Inspected};
 use super::scan;
+use crate::limits::BUFFERS_MAX;
 
 /// So many clean pictures in a row make a stream of clean pictures.
 const CLEAN: u8 = 16;
@@ -38,22 +43,29 @@ const SAVED_MOST: usize = 64 * 1024;
 const CAUSED: isize = 64 * 1024;
 /// See [`CAUSED`].
 const CAUSED_MOST: isize = 1024 * 1024;
-/// How many of the last pictures' ends are known.
-const KNOWN: usize = 16;
+/// How many of the last pictures' ends are known: what two rounds of the largest ring of buffers leave in them.
+const KNOWN: usize = 2 * BUFFERS_MAX as usize;
+/// Chains in which these are found by their last bytes.
+const CHAINS: usize = 64;
 /// Of two pictures of which one has less than so many eighths of the other's bytes, the later is in doubt.
 const SMALL: usize = 6;
-/// Words of a picture that tell it from another of the same length.
-const WORDS: usize = 16;
+/// Words from all over a picture that tell it from another of the same length.
+const EVENLY: usize = 8;
+/// Words of it ever further from the start of its scan. However soon it was cut short, one of them is in front of that, and
+/// tells it from the picture that the rest is of.
+const FROM_START: usize = 12;
 /// Pictures of the other field in a row after which that one is shown: the first one comes no more.
 const OTHER_FIELDS: u8 = 8;
 
-/// What is remembered of a good picture.
+/// What is remembered of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
-    length: usize,
+    /// Where in its buffer it ends.
+    end: usize,
     /// Its last bytes, which tell it from another one that ends at the same place.
     tail: (u64, u64),
-    print: u32,
+    /// `None`: it was not found to be good.
+    print: Option<u32>,
 }
 
 /// What a picture has in common with one before it, the most last.
@@ -69,34 +81,95 @@ enum Likeness {
 }
 
 impl Known {
-    fn of(jpeg: &[u8]) -> Known {
-        let tail = jpeg
-            .last_chunk()
-            .map_or(0, |tail| u128::from_le_bytes(*tail));
+    const NONE: Known = Known {
+        end: 0,
+        tail: (0, 0),
+        print: None,
+    };
+
+    fn of(bytes: &[u8], found: &Inspected) -> Known {
         Known {
-            length: jpeg.len(),
-            tail: (tail as u64, (tail >> 64) as u64),
-            print: print(jpeg),
+            print: Some(print(&bytes[..found.end], found)),
+            ..Known::end_of(&bytes[..found.end])
         }
     }
 
-    /// Four bytes in front of the marker that all have.
-    fn end(&self) -> u32 {
-        (self.tail.1 >> 16) as u32
+    /// Of bytes of which the end is all that counts.
+    fn end_of(bytes: &[u8]) -> Known {
+        let tail = bytes
+            .last_chunk()
+            .map_or(0, |tail| u128::from_le_bytes(*tail));
+        Known {
+            end: bytes.len(),
+            tail: (tail as u64, (tail >> 64) as u64),
+            print: None,
+        }
+    }
+
+    /// By four bytes in front of the marker that all have.
+    fn chain(&self) -> usize {
+        let bytes = (self.tail.1 >> 16) as u32;
+        bytes.wrapping_mul(0x9E37_79B1) as usize >> (u32::BITS - CHAINS.ilog2())
+    }
+}
+
+/// The last pictures, found by their last bytes: one that ends as none before it, as nearly all do, is found out at once.
+#[derive(Debug)]
+struct Last {
+    /// Each with the number of the one before it in its chain.
+    known: [(Known, u64); KNOWN],
+    /// The number of the newest one in each chain.
+    chains: [u64; CHAINS],
+    /// The number of the next.
+    next: u64,
+}
+
+impl Last {
+    fn new() -> Last {
+        Last {
+            known: [(Known::NONE, 0); KNOWN],
+            chains: [0; CHAINS],
+            // Number 0 is forgotten already.
+            next: KNOWN as u64 + 1,
+        }
+    }
+
+    fn remember(&mut self, known: Known) {
+        let before = std::mem::replace(&mut self.chains[known.chain()], self.next);
+        self.known[self.next as usize % KNOWN] = (known, before);
+        self.next += 1;
+    }
+
+    /// What a picture has in common with these.
+    fn liken(&self, known: Known) -> Likeness {
+        let (mut likeness, mut number) = (Likeness::None, self.chains[known.chain()]);
+        // Each is older than the one before it, and the oldest are forgotten.
+        while self.next - number <= KNOWN as u64 {
+            let (other, before) = &self.known[number as usize % KNOWN];
+            if other.tail == known.tail {
+                likeness = likeness.max(match other {
+                    _ if *other == known => Likeness::Same,
+                    _ if other.end == known.end => Likeness::End,
+                    _ => Likeness::Tail,
+                });
+            }
+            number = *before;
+        }
+        likeness
     }
 }
 
 /// Decides for one stream of pictures, from one start of its source to the next.
 #[derive(Debug)]
 pub struct Examiner {
-    known: [Option<Known>; KNOWN],
-    /// Of each of these what is last in its tail, to be looked through at once.
-    ends: [u32; KNOWN],
-    /// Where in `known` the next one goes.
-    next: usize,
+    last: Last,
+    /// Where the last good one ended.
+    last_end: Option<usize>,
     /// Clean pictures in a row, up to [`CLEAN`].
     clean: u8,
-    /// Pictures searched in vain in a row, because they ended as another one did.
+    /// The last one that ended as another one did, and was followed, was damaged.
+    stale_ends: bool,
+    /// Good pictures that ended as another one did.
     alike: u8,
     to_search: usize,
     to_follow: usize,
@@ -120,10 +193,10 @@ impl Examiner {
     /// For a stream of which nothing is known.
     pub fn new() -> Self {
         Examiner {
-            known: [None; KNOWN],
-            ends: [0; KNOWN],
-            next: 0,
+            last: Last::new(),
+            last_end: None,
             clean: 0,
+            stale_ends: false,
             alike: 0,
             to_search: SAVED_MOST,
             to_follow: SAVED_MOST,
@@ -153,53 +226,64 @@ impl Examiner {
         self.with_cause = (self.with_cause + CAUSED).min(CAUSED_MOST);
         let glanced = self.glance(bytes);
         let glanced_as = glanced.map(|found| {
-            let known = Known::of(&bytes[found.range()]);
-            (found, known, self.liken(known))
+            let known = Known::of(bytes, &found);
+            (found, known, self.last.liken(known))
         });
         let trusted =
             glanced_as.filter(|(found, known, likeness)| self.is_trusted(found, *known, *likeness));
         let (found, known, likeness) = match trusted {
             Some(trusted) => trusted,
-            None => {
-                let found = self.search(bytes, glanced)?;
-                let known = Known::of(&bytes[found.range()]);
-                (found, known, self.liken(known))
-            }
+            None => match self.search(bytes, glanced) {
+                Ok(found) => {
+                    let known = Known::of(bytes, &found);
+                    (found, known, self.last.liken(known))
+                }
+                Err(defect) => {
+                    self.last
+                        .remember(Known::end_of(jpeg::without_padding(bytes)));
+                    return Err(defect);
+                }
+            },
         };
-        let jpeg = &bytes[found.range()];
+        let is_alike = matches!(likeness, Likeness::Tail | Likeness::End);
         if self.is_in_doubt(&found, known, likeness) {
             let length = found.end - found.scan;
             self.to_follow = self.to_follow.saturating_sub(length);
             // A picture is far smaller than half of the address space.
             self.with_cause -= length as isize;
-            if !scan::is_whole(jpeg) {
-                self.clean = 0;
-                return Err(Defect::Incomplete);
+            if !scan::is_whole(&bytes[found.range()]) {
+                (self.clean, self.alike) = (0, 0);
+                self.stale_ends |= is_alike;
+                return self.refuse(known);
             }
+            self.stale_ends &= !is_alike;
+        } else if is_alike && self.stale_ends && self.has_cause(known, likeness) {
+            return self.refuse(known);
+        }
+        if likeness == Likeness::Tail {
+            self.alike = (self.alike + 1).min(ALIKE);
         }
         if likeness != Likeness::Same {
-            (self.known[self.next], self.ends[self.next]) = (Some(known), known.end());
-            self.next = (self.next + 1) % KNOWN;
+            self.last.remember(known);
         }
+        self.last_end = Some(known.end);
         Ok(self.is_shown(found.field).then_some(found))
     }
 
-    /// What a picture has in common with the last ones.
-    fn liken(&self, known: Known) -> Likeness {
-        let (mut likeness, own) = (Likeness::None, known.end());
-        for (other, end) in self.known.iter().zip(&self.ends) {
-            if *end == own
-                && let Some(other) = other
-                && other.tail == known.tail
-            {
-                likeness = likeness.max(match other {
-                    _ if *other == known => Likeness::Same,
-                    _ if other.length == known.length => Likeness::End,
-                    _ => Likeness::Tail,
-                });
-            }
-        }
-        likeness
+    fn refuse<T>(&mut self, known: Known) -> Result<T, Defect> {
+        let print = None;
+        self.last.remember(Known { print, ..known });
+        Err(Defect::Incomplete)
+    }
+
+    /// A picture came that nobody will be shown: its end may stay behind in its buffer.
+    pub fn pass_over(&mut self, bytes: &[u8]) {
+        let glanced = self.glance(bytes).filter(|_| self.clean == CLEAN);
+        let own = match glanced.map_or_else(|| jpeg::inspect(bytes), Ok) {
+            Ok(found) => &bytes[..found.end],
+            Err(_) => jpeg::without_padding(bytes),
+        };
+        self.last.remember(Known::end_of(own));
     }
 
     /// See [`jpeg::glance`].
@@ -226,12 +310,7 @@ impl Examiner {
             self.to_search -= length;
             return false;
         }
-        if self.has_cause(known, likeness) {
-            return false;
-        }
-        let is_alike = self.alike < ALIKE && likeness == Likeness::Tail;
-        self.alike += u8::from(is_alike);
-        !is_alike
+        !self.has_cause(known, likeness)
     }
 
     fn search(&mut self, bytes: &[u8], glanced: Option<Inspected>) -> Result<Inspected, Defect> {
@@ -254,12 +333,13 @@ impl Examiner {
 
     /// What speaks against a picture that looks well.
     fn has_cause(&self, known: Known, likeness: Likeness) -> bool {
-        let Some(last) = self.known[(self.next + KNOWN - 1) % KNOWN] else {
+        let Some(last) = self.last_end else {
             return true;
         };
         likeness == Likeness::End
-            || known.length < last.length / 8 * SMALL
-            || last.length < known.length / 8 * SMALL
+            || likeness == Likeness::Tail && self.alike < ALIKE
+            || known.end < last / 8 * SMALL
+            || last < known.end / 8 * SMALL
     }
 
     fn is_in_doubt(&self, found: &Inspected, known: Known, likeness: Likeness) -> bool {
@@ -270,7 +350,8 @@ impl Examiner {
                 || !found.debris && found.end - found.scan <= self.to_follow)
     }
 
-    fn is_shown(&mut self, field: Option<Field>) -> bool {
+    /// Whether this field of a picture is to be shown; `None`: it is not interlaced.
+    pub fn is_shown(&mut self, field: Option<Field>) -> bool {
         let Some(field) = field else {
             return true;
         };
@@ -292,15 +373,15 @@ impl Examiner {
     }
 }
 
-/// A number that hardly any other picture of this length has: FNV-1a over words from all over it.
-fn print(jpeg: &[u8]) -> u32 {
-    // Where there are fewer bytes, it is fewer words.
-    let step = (jpeg.len() / WORDS).max(4);
-    let words = jpeg.chunks_exact(step).take(WORDS).map(|part| {
-        let word = part.first_chunk().expect("it has 4 bytes at least");
-        u32::from_le_bytes(*word)
-    });
-    words.fold(0x811C_9DC5, |print, word| {
+/// A number that hardly any other picture that ends there has: FNV-1a over some words of it.
+fn print(bytes: &[u8], found: &Inspected) -> u32 {
+    let part = (found.end - found.start) / EVENLY;
+    let evenly = (0..EVENLY).map(|n| found.start + n * part);
+    let from_start = (0..FROM_START).map(|n| found.scan + (8 << n));
+    evenly.chain(from_start).fold(0x811C_9DC5, |print, at| {
+        let word = bytes.get(at..at + 4).map_or(0, |word| {
+            u32::from_le_bytes(*word.first_chunk().expect("it has 4 bytes"))
+        });
         (print ^ word).wrapping_mul(0x0100_0193)
     })
 }

@@ -834,6 +834,10 @@ impl Http {
         if !self.trusts(self.from) {
             fields.asker.forget_forwarded();
         }
+        // What a page of another site wants changed is refused under whatever name.
+        if method == "POST" {
+            self.check_origin(&fields.asker)?;
+        }
         self.check_hosts(&fields)?;
         self.client = self.behind_proxies(fields.forwarded_for);
         if self.policy.access == Access::Users {
@@ -878,7 +882,6 @@ impl Http {
                     };
                     return Err(Refusal::new(Status::Forbidden, why));
                 }
-                self.check_origin(&fields.asker)?;
             }
             (_, route) => {
                 return Err(Refusal {

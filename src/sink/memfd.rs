@@ -509,8 +509,8 @@ impl Sink for Memfd {
                 let Some((meta, jpeg)) = made else {
                     return Ok((news, Outcome::Waits));
                 };
-                let size = self.profile.bounds.fit(turned(&meta));
-                return Ok((meta, self.write_jpeg(&meta, jpeg, size, 0)));
+                let size = self.profile.bounds.fit(turned(meta));
+                return Ok((*meta, self.write_jpeg(meta, jpeg, size, 0)));
             }
             SinkFormat::Raw => None,
             SinkFormat::Rgb24 => Some(PixelFormat::Rgb24),
@@ -541,7 +541,7 @@ impl Sink for Memfd {
                 };
                 return Ok((news, outcome));
             };
-            return Ok((meta, self.write_jpeg(&meta, jpeg, meta.shown(), 0)));
+            return Ok((*meta, self.write_jpeg(meta, jpeg, meta.shown(), 0)));
         }
         let outcome = self.write_raw(&frame);
         Ok((frame.meta, outcome))

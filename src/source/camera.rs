@@ -109,6 +109,9 @@ pub struct Camera<S> {
     settling: Settling,
     /// There was a picture since the start that was shown.
     live: bool,
+    /// What tells how pictures are shown, of the last one since the start: its format, its size as it is stored, and how it is
+    /// turned by what it says itself, and otherwise.
+    looked_at: Option<(PixelFormat, Size, Orientation, Orientation)>,
     /// What the last picture since the start was: its format, and its size as viewers see it.
     shown: Option<(PixelFormat, Size)>,
     /// Of that picture; `None` where all of it is shown.
@@ -138,6 +141,7 @@ impl<S: Source> Camera<S> {
             unwatched: Some(now),
             settling: Settling::Done,
             live: false,
+            looked_at: None,
             shown: None,
             cropping: None,
             croppings_told: 0,
@@ -448,6 +452,7 @@ impl<S: Source> Camera<S> {
     fn start(&mut self, now: Instant) {
         self.live = false;
         (self.shown, self.cropping, self.croppings_told) = (None, None, 0);
+        self.looked_at = None;
         self.settling = match self.settings.settle {
             Settle::Pictures(0) | Settle::Time(Duration::ZERO) => Settling::Done,
             settle => Settling::Since {
@@ -509,11 +514,16 @@ impl<S: Source> Camera<S> {
                 Picture::Jpeg(_) => PixelFormat::Mjpeg,
                 Picture::Raw(raw) => raw.format,
             };
-            let meta = FrameMeta {
-                orientation: self.orientation(),
-                ..frame.meta
-            };
-            self.look_at(format, &meta);
+            let orientation = self.orientation();
+            let look = (format, frame.meta.stored(), frame.meta.exif, orientation);
+            // Nearly all pictures are as the one before.
+            if self.looked_at.replace(look) != Some(look) {
+                let meta = FrameMeta {
+                    orientation,
+                    ..frame.meta
+                };
+                self.look_at(format, &meta);
+            }
         }
         self.rate.tick(now);
         if let Some(trouble) = self.trouble.take() {
@@ -640,6 +650,7 @@ impl<S: Source> Camera<S> {
     /// Changes what does not touch the source as it runs.
     pub fn reconfigure(&mut self, config: &Config) {
         self.settings = config.camera.clone();
+        self.looked_at = None;
         self.source.set_demand(config);
     }
 

@@ -72,6 +72,8 @@ impl Newest {
             }
             captured.dropped += u32::from(captured.fresh);
             captured.fresh = true;
+        } else {
+            self.examiner.pass_over(jpeg);
         }
         true
     }

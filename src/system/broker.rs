@@ -14,7 +14,7 @@
 //! Without a broker, the functions here do the same in this process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, PipeWriter, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, PipeWriter, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -25,14 +25,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use nix::sys::stat::major;
 use nix::sys::wait::waitpid;
@@ -42,6 +40,7 @@ use socket2::{SockAddr, Socket, Type};
 
 use super::jail;
 use super::program::{self, Outputs};
+use super::unix_socket;
 
 /// Of character devices of Video4Linux: Documentation/admin-guide/devices.txt.
 const VIDEO4LINUX: u64 = 81;
@@ -52,7 +51,6 @@ const MESSAGE: usize = 64 * 1024;
 /// What the first byte of a message asks for.
 mod op {
     pub const READ: u8 = b'r';
-    pub const READ_WITHOUT_WAITING: u8 = b'n';
     pub const DEVICE: u8 = b'd';
     pub const RUN: u8 = b'x';
     pub const SIGNAL: u8 = b'k';
@@ -157,34 +155,18 @@ pub fn is_lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Opens a file to read it: the configuration, and what it names.
+/// Opens a file to read it: the configuration, what it names, and what else [`Rules`] know. Neither opening nor reading ever
+/// waits: a pipe without a writer has no bytes.
 pub fn open(path: &Path) -> io::Result<File> {
     match ask(op::READ, path.as_os_str().as_bytes(), &[]) {
         Some(reply) => reply?.file(),
-        None => File::open(path),
+        None => open_here(path),
     }
 }
 
-/// The same, and neither opening nor reading ever waits: a pipe without a writer has no bytes.
-pub fn open_without_waiting(path: &Path) -> io::Result<File> {
-    match ask(op::READ_WITHOUT_WAITING, path.as_os_str().as_bytes(), &[]) {
-        Some(reply) => reply?.file(),
-        None => open_file(path, libc::O_NONBLOCK),
-    }
-}
-
-/// As [`std::fs::read`].
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// As [`std::fs::read_to_string`].
-pub fn read_to_string(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+/// The same without asking the broker.
+pub fn open_here(path: &Path) -> io::Result<File> {
+    open_file(path, libc::O_NONBLOCK)
 }
 
 /// Opens a camera or an encoder, without waiting, for reading and writing.
@@ -422,25 +404,10 @@ fn receive_one(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option
 /// One message, and the descriptors with it. Of length 0: the other end is closed.
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     loop {
-        let mut parts = [IoSliceMut::new(buffer)];
-        let mut room = cmsg_space!([RawFd; 2]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags) {
-            Ok(received) => received,
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(errno.into()),
-        };
-        let mut fds = Vec::new();
-        for part in received.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(passed) = part {
-                // SAFETY: the kernel has just opened them for us, and nobody else has them.
-                let owned = passed
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-                fds.extend(owned);
-            }
+        match unix_socket::receive::<2>(socket, buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received,
         }
-        return Ok((received.bytes, fds));
     }
 }
 
@@ -554,13 +521,11 @@ impl<R: Rules> Broker<R> {
     ) -> Result<(i32, Option<OwnedFd>), No> {
         let path = || Path::new(std::ffi::OsStr::from_bytes(what));
         match op {
-            op::READ | op::READ_WITHOUT_WAITING => {
+            op::READ => {
                 if !self.rules.may_read(path()) {
                     return Err(No::Refused);
                 }
-                let wait = op == op::READ;
-                let file = open_file(path(), if wait { 0 } else { libc::O_NONBLOCK })?;
-                Ok((0, Some(file.into())))
+                Ok((0, Some(open_here(path())?.into())))
             }
             op::DEVICE => {
                 // To open some devices does something: the board's watchdog starts to run.

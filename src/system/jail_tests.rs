@@ -11,6 +11,9 @@ fn in_child(body: impl FnOnce() -> i32) -> WaitStatus {
     // SAFETY: the child calls nothing but system calls, and leaves without running anything of the parent's.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
+            // One that waits for ever must not have all tests wait.
+            // SAFETY: it ends the process, later.
+            unsafe { libc::alarm(10) };
             let code = body();
             // SAFETY: it ends the process.
             unsafe { libc::_exit(code) }

@@ -1,6 +1,7 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
 pub mod broker;
+pub mod files;
 pub mod household;
 pub mod jail;
 pub mod logging;

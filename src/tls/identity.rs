@@ -21,7 +21,8 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::fingerprint::Fingerprint;
-use crate::system::broker;
+use crate::limits::NAMED_FILE;
+use crate::system::files::{self, Takes};
 
 /// The file of the box's own certificate and key, in camd's state folder.
 const OWN: &str = "tls.pem";
@@ -53,8 +54,8 @@ pub enum Wrong {
 impl Identity {
     /// Reads a certificate, with those that lead to its issuer behind it, and its key.
     pub fn load(certificate: &Path, key: &Path) -> Result<Identity, Wrong> {
-        let chain = broker::read(certificate).map_err(|e| Wrong::Certificate(cannot_read(&e)))?;
-        let key = broker::read(key).map_err(|e| Wrong::Key(cannot_read(&e)))?;
+        let chain = read(certificate).map_err(|e| Wrong::Certificate(cannot_read(&e)))?;
+        let key = read(key).map_err(|e| Wrong::Key(cannot_read(&e)))?;
         Identity::parse(&chain, &key)
     }
 
@@ -169,7 +170,7 @@ impl Identity {
     /// The box's own, if it has been made.
     pub fn read_own(folder: &Path) -> Result<Option<Identity>, String> {
         let path = folder.join(OWN);
-        let pem = match fs::read(&path) {
+        let pem = match files::read_own(&path, NAMED_FILE) {
             Ok(pem) => pem,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{}: {}", path.display(), cannot_read(&error))),
@@ -198,6 +199,10 @@ impl fmt::Debug for Identity {
 
 /// How a key is made that every client knows and that costs least.
 const MAKE_KEY: &str = "openssl ecparam -name prime256v1 -genkey -noout -out KEY";
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    files::read(path, NAMED_FILE, Takes::Files)
+}
 
 fn cannot_read(error: &io::Error) -> String {
     format!("cannot be read: {error}")

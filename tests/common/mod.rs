@@ -459,7 +459,17 @@ impl Camd {
 
     /// A field of `/proc/PID/status`.
     pub fn proc_status(&self, field: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
+        self.proc_field("status", field)
+    }
+
+    /// Resident memory in KiB that is camd's own, so without its program's pages, counted page by page: VmRSS in `status`
+    /// is a sum that is up to 32 pages off for each processor.
+    pub fn resident(&self) -> u64 {
+        self.proc_field("smaps_rollup", "Anonymous")
+    }
+
+    fn proc_field(&self, file: &str, field: &str) -> u64 {
+        let path = format!("/proc/{}/{file}", self.pid());
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         text.lines()
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))

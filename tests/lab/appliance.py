@@ -1,6 +1,7 @@
 """The camera box's tests: the image as it is shipped, in QEMU, from its card. See README.md."""
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -80,6 +81,9 @@ class Card:
                     self._folders.add(folder)
             run("mcopy", "-o", "-i", self._drive, file.name, f"::{name}")
 
+    def password(self):
+        return card.password_of(self.read(card.PASSWORD).encode())
+
     def errors(self):
         return self.read(card.ERRORS).strip()
 
@@ -152,10 +156,14 @@ class Box(Machine):
 
     # ------------------------------------------------------------------------------------------ as its user sees it
 
-    def get(self, path, timeout=10, port=PORT):
+    def get(self, path, timeout=10, port=PORT, password=None):
+        """With the login of its card, or another password; with "" as a stranger."""
+        if password is None:
+            password = self.card.password()
+        code = base64.b64encode(f"{card.USER}:{password}".encode()).decode()
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=timeout)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Authorization": f"Basic {code}"} if password else {})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -279,18 +287,30 @@ test = Tests()
 @test("built twice: the same bytes, at most 64 MiB, a sound file system, licences and a bill of everything")
 def _(lab):
     again = lab.folder / "again.img"
-    run(TOP / "deploy/image/build", "--camd", lab.camd, "--lock", lab.lock, "-o", again)
+    build = [TOP / "deploy/image/build", "--camd", lab.camd, "--lock", lab.lock, "-o", again]
+    said = run(*build).decode()
+    # All but the login.
+    disk = card.Disk(again)
+    passwords = [lab.card().password(), card.password_of(disk.get(card.PASSWORD))]
+    check(passwords[0] != passwords[1] and all(re.fullmatch("[a-z2-7]{16}", it) for it in passwords), f"{passwords}")
+    check(f"user {card.USER}, password {passwords[1]} " in said and "http://camd-XXXX.local:8080/" in said, said)
+    for folder in ("", f"{card.SHIPPED}/"):
+        disk.write(folder + card.PASSWORD, card.password_text(passwords[0]))
+    disk.close()
+    done = subprocess.run([*build, "--password", " x"], capture_output=True, text=True)
+    check(done.returncode == 1 and "a password is 1 to 256 bytes" in done.stderr, done.stderr)
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lab.image, again)]
     check(sums[0] == sums[1], "two builds differ")
-    run("sha256sum", "-c", f"{again.name}.sha256", cwd=again.parent)
-    [entry] = json.loads(Path(f"{again}.json").read_text())["os_list"]
-    wanted = {"extract_sha256": sums[0], "extract_size": again.stat().st_size, "url": again.as_uri(), "init_format": "none"}
+    run("sha256sum", "-c", f"{lab.image.name}.sha256", cwd=lab.image.parent)
+    [entry] = json.loads(Path(f"{lab.image}.json").read_text())["os_list"]
+    url = lab.image.resolve().as_uri()
+    wanted = {"extract_sha256": sums[0], "extract_size": again.stat().st_size, "url": url, "init_format": "none"}
     check({key: entry[key] for key in wanted} == wanted, f"{entry}")
     # What is on it is whole, and is what an update and --reset go by.
     disk = card.Disk(again, write=False)
     card.verify(disk, "a")
     check(not disk.misplaced(), "select.txt does not say where it lies")
-    for name in ("camd.toml", "wifi.conf", "network.conf", "hostname", "timezone"):
+    for name in ("camd.toml", card.PASSWORD, "wifi.conf", "network.conf", "hostname", "timezone"):
         check(disk.shipped(name) == disk.get(name) and disk.get(name), f"{card.SHIPPED}/{name}")
     disk.close()
     again.unlink()
@@ -377,13 +397,16 @@ def _(lab):
 @test("camd runs without any privilege, nobody can log in, and the root folder is not camd's to write")
 def _(lab):
     box = running(lab)
-    status = box.run("cat /proc/$(pidof -s camd)/status")
-    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    check(fields["Uid"].split() == ["100"] * 4 and fields["Gid"].split() == ["100"] * 4, f"{fields['Uid']}")
-    check(fields["Groups"].split() == ["44"], f"groups {fields['Groups']}")
-    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        check(int(fields[name], 16) == 0, f"{name} is {fields[name]}")
-    check(fields["NoNewPrivs"].strip() == "1", "new privileges are possible")
+    # The one that serves, its broker, and its cells.
+    processes = box.run("for p in $(pidof camd); do cat /proc/$p/status; echo; done").strip().split("\n\n")
+    check(len(processes) > 1, f"{len(processes)} processes")
+    for status in processes:
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        check(fields["Uid"].split() == ["100"] * 4 and fields["Gid"].split() == ["100"] * 4, f"{fields['Uid']}")
+        check(fields["Groups"].split() == ["44"], f"groups {fields['Groups']}")
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            check(int(fields[name], 16) == 0, f"{name} is {fields[name]}")
+        check(fields["NoNewPrivs"].strip() == "1", "new privileges are possible")
     writable = box.run("find / -xdev -path /proc -prune -o -path /lab -prune -o ! -type l ! -type s -perm -2 -print").split()
     writable = [path for path in writable if not path.startswith(("/dev", "/sys"))]
     check(not writable, f"everybody can write {writable}")
@@ -513,6 +536,8 @@ def _(lab):
     line = "camd.toml:7"
     box.wait_console(line)
     status, body = wait_until(lambda: (a := box.try_get("/state"))[0] and a, 60, "an answer")
+    # Who breaks the file does not open the door.
+    check(status == 200 and box.get("/state", password="")[0] == 401, "the shipped settings let everybody in")
     errors = json.loads(body)["config_errors"]
     check(any(line in error for error in errors), f"/state: {errors}")
     page = box.get("/")[1].decode()
@@ -530,6 +555,66 @@ def _(lab):
     check(box.run("date +%Z", timeout=20).strip() in ("CET", "CEST"), "the time zone is not Berlin's")
     made.fsck()
     return text.splitlines()[0]
+
+
+@test("the login: the image's own; one for another card; one that the box makes itself; and nobody without one")
+def _(lab):
+    made = lab.card()
+    first = made.password()
+    vivid = lab.load("7", "vivid", parameters=VIVID_PARAMETERS)
+    box = lab.boot(made, hook=vivid)
+    box.first_jpeg()
+    for path in ("/", "/stream", "/snapshot", "/state", "/metrics", "/controls"):
+        check(box.get(path, password="")[0] == 401, f"{path} is for everybody")
+    check(box.get("/snapshot", password="a" + first)[0] == 401, "another password")
+    # Neither the trial of an update nor whoever else looks after the box needs a login.
+    check(box.get("/healthz", password="")[0] == 200, "/healthz")
+    wait_until(lambda: made.errors() == "No errors.", 60, made.errors)
+    controls = json.loads(box.get("/state")[1])["you"]
+    check(controls == {"user": card.USER, "sets_controls": True}, f"{controls}")
+    code, said = box.try_run(f"dmesg | grep {first}")
+    check(code != 0, f"the log has the password: {said}")
+    code, _ = box.try_run("/usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups -- cat /etc/password.txt")
+    check(code != 0, "everybody on the box can read it")
+    lab.off()
+    # The same image on another card.
+    said = run(UPDATE, "--password", made.path).decode()
+    second = made.password()
+    check(second != first and f"user {card.USER}, password {second} " in said, said)
+    box = lab.boot(made, hook=vivid)
+    box.first_jpeg()
+    wait_until(lambda: box.get("/snapshot", password=first)[0] == 401, 30, "the old one is of no use")
+    lab.off()
+    said = run(UPDATE, "--reset", made.path).decode()
+    check(made.password() == first and first in said, said)
+    # As an image that is for others has it, and as a PC's editor writes it.
+    disk = card.Disk(made.path)
+    disk.write(card.PASSWORD, card.password_text(""))
+    disk.close()
+    check(made.password() == "", "there is one")
+    box = lab.boot(made, hook=vivid)
+    box.wait_console("the page's login is new: user camd, password ")
+    [third] = re.findall("user camd, password ([a-z2-7]{16});", box.console())
+    wait_until(lambda: made.password() == third, 60, made.password)
+    box.first_jpeg()
+    lab.off()
+    made.fsck()
+    check(len(made.read(card.PASSWORD)) == card.SECTOR and "You may write another one" in made.read(card.PASSWORD), made.read(card.PASSWORD))
+    made.put(card.PASSWORD, "\ufeff  correct horse \r\n")
+    box = lab.boot(made, hook=vivid)
+    box.first_jpeg()
+    check(third not in box.console(), "a login that is there already is new")
+    # Emptied, where the box cannot write it.
+    made.put(card.PASSWORD, "\r\n")
+    box = lab.boot(made, hook=vivid)
+    box.wait_console("the page's login until the next start: user camd, password ")
+    [fourth] = re.findall("until the next start: user camd, password ([a-z2-7]{16})", box.console())
+    wait_until(lambda: box.try_get("/snapshot")[0] == 401, BOOT_SECONDS, "nobody is let in")
+    check(box.get("/state", password=fourth)[0] == 200, "with the one that the console shows")
+    wait_until(lambda: "password.txt on the card has no password in its first line" in made.errors(), 60, made.errors)
+    check(fourth not in made.errors(), made.errors())
+    lab.off()
+    return "four"
 
 
 @test("a camd that cannot start: camd-errors.txt has its last words")
@@ -674,7 +759,7 @@ def _(lab):
     return "7 kinds"
 
 
-@test("the box finds select.txt and camd-errors.txt where they lie, wherever an editor has written them")
+@test("the box finds select.txt, camd-errors.txt and password.txt where they lie, wherever an editor has written them")
 def _(lab):
     script = TOP / "deploy/image/root/usr/lib/box/fat"
     made = lab.card()
@@ -687,7 +772,8 @@ def _(lab):
 
     def lie():
         fat = card.Disk(made.path, write=False).fat
-        places = {"select": fat.extent(card.SELECT), "errors": fat.extent(card.ERRORS)}
+        names = {"select": card.SELECT, "errors": card.ERRORS, "password": card.PASSWORD}
+        places = {name: fat.extent(file) for name, file in names.items()}
         return {name: ((offset - fat.start) // card.SECTOR, size) for name, (offset, size) in places.items()}
 
     first = lie()
@@ -1288,17 +1374,32 @@ class Lan:
         record = labels + struct.pack(">HHIH", 28, 0x8001, 120, 16) + self.ADDRESS
         frame = self._frame(struct.pack(">HHHHHH", 0, 0x8400, 0, 1, 0, 0) + record)
 
-        claimed = 0.0
+        first = labels[: labels[0] + 1]  # The rest of a name may be written as a pointer.
+        announced = 0.0
+        self._socket.setblocking(False)
 
         def claim():
-            # Not so many that they are still under way when the box has another name.
-            nonlocal claimed
-            if time.monotonic() - claimed > 3:
+            # Announced not so often that it is still under way when the box has another name. Whoever asks for the
+            # name is answered, as RFC 6762, 8.1 wants it: a box that only heard the announcement asks before it yields.
+            nonlocal announced
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    message = self._message(self._socket.recv(65536))
+                    if message and not message[2] & 0x80 and first in message:
+                        self._socket.sendto(frame, self._box)
+            if time.monotonic() - announced > 3:
                 self._socket.sendto(frame, self._box)
-                claimed = time.monotonic()
+                announced = time.monotonic()
             return done()
 
         wait_until(claim, timeout, f"the box has heard that {name} is taken")
+
+    @staticmethod
+    def _message(frame):
+        """The mDNS message in an Ethernet frame with IPv6, or None."""
+        if frame[12:14] == b"\x86\xdd" and frame[20] == 17 and frame[54:56] == struct.pack(">H", 5353):
+            return frame[62:]
+        return None
 
     def resolve(self, name, timeout):
         """Asks by mDNS, as any computer of the network would; returns the address that the box answers with."""
@@ -1311,10 +1412,9 @@ class Lan:
                 self._socket.sendto(frame, self._box)
                 asked = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                got = self._socket.recv(65536)
-                if got[12:14] != b"\x86\xdd" or got[20] != 17 or got[54:56] != struct.pack(">H", 5353):
+                message = self._message(self._socket.recv(65536))
+                if not message:
                     continue
-                message = got[62:]
                 # An answer, with the name and a record of type AAAA (with the bit for "all there are"), 16 bytes long.
                 at = message.find(labels + struct.pack(">HH", 28, 0x8001))
                 if message[2] & 0x80 and at >= 0:

@@ -15,7 +15,7 @@ FRAMES = 60
 # camd may cost that much times the least possible program. What it has to do once for each picture (waiting in epoll, a
 # deadline, the part's head, what makes sure that the JPEG is whole) is some 5,000 instructions of its own, and 1,200 for
 # each client. 1.10, 1.054 and 1.045 were measured at 1, 4 and 8.
-LIMITS = {1: 1.16, 4: 1.08, 8: 1.065, 16: 1.055, 32: 1.055, 64: 1.055}
+LIMITS = {1: 1.13, 4: 1.07, 8: 1.055, 16: 1.05, 32: 1.05, 64: 1.05}
 CLIENTS = tuple(LIMITS)
 PORT = 8080
 

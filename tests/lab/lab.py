@@ -11,9 +11,11 @@ from pathlib import Path
 
 import bench
 import calls
+import cells
 import clients
 import memfd
 import pictures
+import tls
 from checks import Failure, Tests, check, wait_until
 from clients import HttpViewer, LabCamera, PullViewer, PushViewer, get
 from guest import Guest, GuestError
@@ -707,6 +709,19 @@ def _(lab):
         lab.guest.run("rmmod vicodec")
 
 
+# ------------------------------------------------------------------------------------------------------------ cells
+
+
+@test("cells: what is beyond its work ends a cell, and nothing else")
+def _(lab):
+    with Guest(lab.folder, [lab.examples / "cell"], lab.logs / "cell-console.log") as guest:
+        rows = guest.run("cell || true").splitlines()
+    check(len(rows) == 8, f"{len(rows)} faults: {rows}")
+    wrong = [row for row in rows if not row.endswith(": SIGSYS")]
+    check(not wrong, "; ".join(wrong))
+    return ", ".join(row.split(":")[0] for row in rows)
+
+
 # ------------------------------------------------------------------------------------------------------------ costs
 
 
@@ -745,6 +760,15 @@ def _(lab):
     return ", ".join(f"{ratio:.3f} x at {clients}" for clients, ratio in ratios.items())
 
 
+@test("TLS cost: in the kernel and by rustls little more than plain TCP; in the kernel nothing is allocated for a picture")
+def _(lab):
+    table, wrong = tls.run(lab.folder, lab.camd, lab.logs / "tls-console.log")
+    (lab.folder / "tls.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(not wrong, "; ".join(wrong))
+    return table.splitlines()[-1]
+
+
 @test(f"memfd cost: less than {memfd.LIMIT} instructions per reader and frame at {', '.join(map(str, memfd.READERS))} readers")
 def _(lab):
     table, worst = memfd.run(lab.folder, lab.camd, lab.logs / "memfd-console.log")
@@ -761,6 +785,15 @@ def _(lab):
     print(table, end="", flush=True)
     check(not wrong, "; ".join(wrong))
     return "all cases"
+
+
+@test(f"cell cost: at most {cells.LIMIT} x what camd costs without")
+def _(lab):
+    table, ratio = cells.run(lab.folder, lab.camd, lab.logs / "cells-console.log")
+    (lab.folder / "cells.txt").write_text(table)
+    print(table, end="", flush=True)
+    check(ratio <= cells.LIMIT, f"with a cell camd costs {ratio:.3f} x what it costs without")
+    return f"{ratio:.3f} x"
 
 
 @test(f"call cost: at most {calls.LIMIT:.2f} x the original way's at {calls.FPS} pictures a second")

@@ -1,6 +1,8 @@
 """A Debian amd64 machine with systemd in QEMU: camd is installed on it over ssh, and tests/package/guest runs there."""
 
 import argparse
+import base64
+import re
 import shutil
 import subprocess
 import sys
@@ -148,13 +150,19 @@ def test(folder, options, qemu, http_port):
 
     install = [HERE.parents[1] / "deploy/install.sh", "-F", folder / "ssh_config", "--package", options.package, "box"]
     installed = subprocess.run(install, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    good = installed.returncode == 0 and "camd runs" in installed.stdout
+    # The login that the installation made is told with the address, at the end.
+    told = re.search(r"camd runs: http://\S+:8080/.*\ninstall\.sh: its login is user camd, password ([a-z2-7]{16})\s*$",
+                     installed.stdout)  # fmt: skip
+    good = installed.returncode == 0 and told
     print(f"{'ok' if good else 'FAILED'} deploy/install.sh\n{installed.stdout}", flush=True)
-    page = urllib.request.urlopen(f"http://127.0.0.1:{http_port}/", timeout=60).read()
+    password = told[1] if told else "none"
+    code = base64.b64encode(f"camd:{password}".encode()).decode()
+    asked = urllib.request.Request(f"http://127.0.0.1:{http_port}/", headers={"Authorization": f"Basic {code}"})
+    page = urllib.request.urlopen(asked, timeout=60).read()
     print(f"{'ok' if b'<html' in page.lower() else 'FAILED'} its page, from another machine", flush=True)
 
     run("scp", "-q", "-F", folder / "ssh_config", HERE / "guest", options.newer, "box:/root/")
-    subprocess.run([*ssh, "/root/guest", f"/root/{Path(options.newer).name}"], stdin=subprocess.DEVNULL, timeout=600)
+    subprocess.run([*ssh, "/root/guest", f"/root/{Path(options.newer).name}", password], stdin=subprocess.DEVNULL, timeout=600)
     print(f"{time.monotonic() - begin:.0f} s in all", flush=True)
 
 

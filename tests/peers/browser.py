@@ -46,6 +46,9 @@ class Browser:
 
 
 class Chromium(Browser):
+    # Whether what the network does is the page's fault.
+    everything_counts = False
+
     def __init__(self, folder, width=800, height=700, mobile=False, scheme="light"):
         self.driver = subprocess.Popen(
             ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -154,7 +157,7 @@ class Chromium(Browser):
         return [
             entry["message"]
             for entry in self.command("POST", "/se/log", {"type": "browser"})
-            if entry["level"] in ("SEVERE", "WARNING") and entry.get("source") != "network"
+            if entry["level"] in ("SEVERE", "WARNING") and (self.everything_counts or entry.get("source") != "network")
         ]
 
     def end(self):

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::common::{
-    Camd, PATIENCE, Response, Stream, assert_jpeg, connect, read_head, read_response, request, run,
-    send,
+    Camd, PATIENCE, Response, Stream, assert_jpeg, connect, python, read_head, read_response,
+    request, run, send,
 };
 
 /// "secret", with as many iterations as `camd passwd` takes.
@@ -507,6 +507,9 @@ fn a_name_of_somebody_else_is_not_answered() {
         &format!("{own}.lan:8080"),
         &format!("{own}.home.arpa"),
         &format!("{own}.internal."),
+        // Names without a dot are of no domain.
+        "box",
+        "Printer:8080",
     ] {
         assert_eq!(ask(host, "").status, 200, "{host}");
     }
@@ -560,6 +563,9 @@ fn a_name_of_somebody_else_is_not_answered() {
             "{method}"
         );
     }
+    // A page of another site hears that first.
+    let foreign = "POST /controls HTTP/1.1\r\nHost: cam.example\r\nOrigin: http://evil.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(request(camd.http(), foreign).status, 403);
     // A program of the last century has none.
     assert_eq!(
         request(camd.http(), "GET /state HTTP/1.0\r\n\r\n").status,
@@ -722,4 +728,191 @@ code, seen = talk([(b"Password: ", b"geheim"), (b"Again: ", b"gehiem")])
 assert code == 2 and b"geh" not in seen and b"not the same" in seen, (code, seen)
 "#;
     run(Command::new("python3").args(["-c", python, env!("CARGO_BIN_EXE_camd")]));
+}
+
+/// The starts of JPEGs.
+fn pictures(bytes: &[u8]) -> usize {
+    let starts = bytes.windows(3).filter(|it| *it == [0xFF, 0xD8, 0xFF]);
+    starts.count()
+}
+
+/// What a program ends with that is not let in, and what it says.
+fn refused(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    assert!(!output.status.success(), "{command:?} was let in");
+    assert_eq!(pictures(&output.stdout), 0);
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+#[test]
+fn curl_logs_in() {
+    let camd = Camd::start(&camera(&users(), ""));
+    let curl = |args: &[&str], target: &str| {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--fail", "--max-time", "20"])
+            .args(args)
+            .arg(format!("http://{}{target}", camd.http()));
+        command
+    };
+    let token = "0123456789abcdef-_.~";
+    for (args, target) in [
+        (&["--user", "anna:pässwört: ok"][..], "/snapshot"),
+        (&["--user", "otto:secret"], "/snapshot"),
+        // It asks first, and then chooses.
+        (&["--anyauth", "--user", "otto:secret"], "/snapshot"),
+        (&["--oauth2-bearer", token], "/snapshot"),
+        (
+            &[],
+            "/?action=snapshot&token=0123456789abcdef-_.~&1712345678901",
+        ),
+    ] {
+        let bytes = run(&mut curl(args, target)).stdout;
+        assert_eq!(pictures(&bytes), 1, "{args:?} {target}");
+    }
+    let mut url = Command::new("curl");
+    url.args(["--silent", "--fail", "--max-time", "20"]);
+    url.arg(format!("http://otto:secret@{}/snapshot", camd.http()));
+    assert_jpeg(&run(&mut url).stdout);
+    for args in [
+        &[][..],
+        &["--user", "otto:Secret"],
+        &["--user", "Otto:secret"],
+        &["--oauth2-bearer", "0123456789abcdef-_."],
+        &["--digest", "--user", "otto:secret"],
+    ] {
+        assert!(
+            refused(&mut curl(args, "/snapshot")).contains("401"),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn opencv_and_ffmpeg_log_in() {
+    let camd = Camd::start(&camera(&users(), ""));
+    let url = |login: &str| format!("http://{login}@{}/stream", camd.http());
+    for login in ["otto:secret", "anna:p%C3%A4ssw%C3%B6rt%3A%20ok"] {
+        let output = run(python("video_capture.py").args([&url(login), "5"]));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let sizes = text.lines().filter(|line| line.starts_with("320x240 "));
+        assert_eq!(sizes.count(), 5, "{login}: {text}");
+    }
+    let said = refused(python("video_capture.py").args([&url("otto:guess"), "1"]));
+    assert!(said.contains("cannot open"), "{said}");
+    let ffmpeg = |login: &str| {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i"]);
+        command.args([&url(login), "-frames:v", "3", "-f", "framecrc", "-"]);
+        command
+    };
+    let output = run(&mut ffmpeg("otto:secret"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.lines().filter(|it| !it.starts_with('#')).count(), 3);
+    let said = refused(&mut ffmpeg("otto:guess"));
+    assert!(said.contains("401"), "{said}");
+}
+
+/// `camd fetch URL -n COUNT -o -`
+fn fetch(url: &str, count: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.args(["fetch", url, "-n", count, "-o", "-", "--timeout", "10"]);
+    command
+}
+
+#[test]
+fn fetch_logs_in() {
+    let camd = Camd::start(&camera(&users(), ""));
+    let url = |login: &str, path: &str| format!("http://{login}{}/{path}", camd.http());
+    for (login, path, count) in [
+        ("otto:secret@", "stream", 3),
+        ("otto:secret@", "snapshot", 1),
+        ("anna:p%C3%A4ssw%C3%B6rt%3A%20ok@", "stream", 3),
+        ("", "stream?token=0123456789abcdef-_.~", 3),
+    ] {
+        let bytes = run(&mut fetch(&url(login, path), &count.to_string())).stdout;
+        assert_eq!(pictures(&bytes), count, "{login} {path}");
+    }
+    for (login, path, why) in [
+        (
+            "",
+            "stream",
+            "it wants a login, as in http://USER:PASSWORD@",
+        ),
+        (
+            "otto:guess@",
+            "stream",
+            "it does not take this user and password",
+        ),
+        (
+            "nobody:secret@",
+            "snapshot",
+            "it does not take this user and password",
+        ),
+    ] {
+        let said = refused(&mut fetch(&url(login, path), "1"));
+        assert!(said.contains(why) && said.lines().count() == 1, "{said}");
+        assert!(!said.contains("guess"), "{said}");
+    }
+}
+
+#[test]
+fn octoprint_and_home_assistant_log_in() {
+    let camd = Camd::start(&camera(&users(), ""));
+    // OctoPrint asks with requests, which sends these fields; its page has the browser ask, which adds a number.
+    for target in [
+        "/?action=snapshot&token=0123456789abcdef-_.~",
+        "/?action=snapshot&token=0123456789abcdef-_.~&1712345678901",
+        "/?action=snapshot&token=0123456789abcdef%2D_.%7E",
+    ] {
+        let fields = "User-Agent: python-requests/2.32.3\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n";
+        let answer = request(camd.http(), &text("GET", target, fields));
+        assert_eq!(answer.status, 200, "{target}");
+        assert_jpeg(&answer.body);
+    }
+    let target = "/?action=stream&token=0123456789abcdef-_.~&1712345678901";
+    let mut stream = connect(camd.http());
+    send(&mut stream, text("GET", target, ""));
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+    let assistant = |user: &str, password: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/home_assistant.py");
+        let url = format!("http://{}", camd.http());
+        // Debian's own, for which aiohttp is installed.
+        let output = run(Command::new("/usr/bin/python3").args([script, &url, user, password]));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (user, password) in [("otto", "secret"), ("anna", "pässwört: ok")] {
+        let said = assistant(user, password);
+        let lines: Vec<_> = said.lines().collect();
+        let bytes = lines[0].strip_prefix("200 ").map(str::parse::<usize>);
+        assert!(matches!(bytes, Some(Ok(1000..))), "{said}");
+        assert_eq!(lines[1], "200", "{said}");
+    }
+    assert_eq!(assistant("otto", "guess"), "401 no picture\n401\n");
+}
+
+#[test]
+fn users_of_a_call_listener() {
+    let camd = Camd::start(&camera(&users(), "access = \"users\"").replace(
+        "protocol = \"http\"",
+        "protocol = \"call\"\nuser = \"door\"\nfps = 30",
+    ));
+    let url = |login: &str, to: &str| format!("call://{login}@{}/{to}", camd.call());
+    // One whose password is in the file, and one whose password is kept as a hash.
+    for login in ["anna:p%C3%A4ssw%C3%B6rt%3A%20ok", "otto:secret"] {
+        let bytes = run(&mut fetch(&url(login, "door"), "3")).stdout;
+        assert_eq!(pictures(&bytes), 3, "{login}");
+    }
+    for (login, why) in [
+        ("otto:guess", "wrong password"),
+        // That of another user; of nobody; none; a token is none.
+        ("anna:secret", "wrong password"),
+        ("mallory:secret", "wrong password"),
+        ("otto", "wrong password"),
+        ("printer:0123456789abcdef-_.~", "wrong password"),
+    ] {
+        let said = refused(&mut fetch(&url(login, "door"), "1"));
+        println!("{login}: {said}");
+        assert!(said.contains(why), "{login}: {said}");
+    }
 }

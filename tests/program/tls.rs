@@ -298,6 +298,38 @@ fn ffmpeg_and_opencv() {
     run(opencv.args([&format!("https://{}/stream", camd.http()), "5"]));
 }
 
+/// What Chromium takes a key for, in place of a certificate that it knows: SHA-256 of its SubjectPublicKeyInfo, in Base64.
+fn key_pin(certificate: &Path) -> String {
+    let script = "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der | \
+                  openssl dgst -sha256 -binary | base64";
+    let output = run(Command::new("sh").args(["-ec", script]).arg(certificate));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn the_page_in_chromium() {
+    let users = "[[user]]\nname = \"anna\"\npassword = \"secret\"\n";
+    let (state, camd) = start(&format!("{PATTERN}{users}{}", listener("http", "")));
+    let trusted = certificate(state.path());
+    let folder = Folder::new();
+    let mut page = python("page.py");
+    // The page asks for `/state` with its own eyes, and this script with its own.
+    page.env("SSL_CERT_FILE", &trusted)
+        .env("CAMD_LOGIN", "Basic YW5uYTpzZWNyZXQ=")
+        .env(
+            "CHROMIUM_ARGS",
+            format!(
+                "--ignore-certificate-errors-spki-list={}",
+                key_pin(&trusted)
+            ),
+        );
+    page.args(["chromium", "secure"]).arg(folder.path());
+    page.arg(format!("https://localhost:{}/", camd.http().port()));
+    page.arg(camd.pid().to_string()).arg(camd.config_path());
+    let output = run(&mut page);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[test]
 fn camd_fetch() {
     let protocols = ["http", "push", "pull", "raw", "call"];

@@ -1,14 +1,12 @@
 //! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. Pixels are encoded to JPEG.
 
-use std::io::{self, ErrorKind, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::FetchError;
@@ -19,6 +17,7 @@ use crate::picture::exif;
 use crate::picture::frame::{FrameBuf, Orientation, Picture, Plane, RawPicture};
 use crate::protocol::ProtocolKind;
 use crate::system::ring::{Description, HELLO, View, flags, parse_hello};
+use crate::system::unix_socket;
 use crate::system::v4l2::formats;
 
 pub(super) struct Receiver {
@@ -51,9 +50,12 @@ impl Receiver {
             .map_err(failed)?;
         let address = SockAddr::unix(path).map_err(failed)?;
         connection.connect(&address).map_err(failed)?;
-        let (hello, fds) = receive(&connection).map_err(failed)?;
+        // A longer one is cut, and then no greeting.
+        let mut hello = [0; HELLO + 1];
+        let (bytes, fds) = unix_socket::receive::<2>(&connection, &mut hello).map_err(failed)?;
+        let hello = &hello[..bytes];
         let wrong = |why: &str| FetchError::Protocol(format!("{}: {why}", path.display()));
-        match parse_hello(&hello) {
+        match parse_hello(hello) {
             None => return Err(wrong("not a ring of pictures, or one of another version")),
             Some(0) => {
                 let what = format!("{}: all places are taken", path.display());
@@ -159,29 +161,6 @@ impl Pictures for Receiver {
 
 fn broken(error: io::Error) -> FetchError {
     FetchError::Connection(format!("the connection broke: {error}"))
-}
-
-/// One message and its descriptors.
-fn receive(connection: &Socket) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    // A longer one is cut, and then no greeting.
-    let mut message = [0; HELLO + 1];
-    let mut parts = [IoSliceMut::new(&mut message)];
-    let mut room = cmsg_space!([RawFd; 2]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let received = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
-    let mut fds = Vec::new();
-    for part in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(passed) = part {
-            // SAFETY: the kernel has just opened them for us, and nobody else has them.
-            fds.extend(
-                passed
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
-        }
-    }
-    let bytes = received.bytes;
-    Ok((message[..bytes].to_vec(), fds))
 }
 
 /// A raw picture as its slot describes it. `None`: in no format that camd has, or not where its planes are said to be.

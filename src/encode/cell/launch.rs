@@ -1,17 +1,16 @@
 //! Starts cells as processes of their own, and what such a process does first and last.
 
 use std::ffi::c_int;
-use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use nix::cmsg_space;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, read, write};
 
@@ -19,6 +18,7 @@ use super::wire::lacks;
 use super::worker::Worker;
 use crate::system::broker;
 use crate::system::jail::{self, Allowed};
+use crate::system::unix_socket;
 
 /// What a new cell is given.
 pub struct Given<'a> {
@@ -63,6 +63,10 @@ const TEST: &str = "CAMD_CELL_TEST";
 /// The user that a cell becomes where camd is root: none that a system has by itself. systemd gives numbers up to 65519 to
 /// its services, and 65534 is nobody, whom others are, too.
 const USER: u32 = 65533;
+
+/// clock_gettime64 of machines with 32 bits, the same of all of them (Linux 5.1, asm-generic/unistd.h). libc has it of some only.
+#[cfg(target_pointer_width = "32")]
+const CLOCK_GETTIME64: nix::libc::c_long = 403;
 
 /// Address space for the stack to grow.
 const STACK: u64 = 1 << 20;
@@ -229,6 +233,9 @@ fn become_cell() -> io::Result<std::convert::Infallible> {
         SigSet::all().thread_block()?;
         jail::close_inherited();
     }
+    // Else ps and top call it after the link that it was started by. Where it cannot be named, they do.
+    // SAFETY: the kernel copies the name.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"camd-cell".as_ptr()) };
     let (parent, [pictures, desk, work, done]) = receive()?;
     let mut worker = Worker::new(&pictures, &desk, Instant::now)?;
     drop((pictures, desk));
@@ -262,29 +269,17 @@ fn add_one(fd: RawFd) {
 /// Who has started this, and what it was given: by standard input.
 fn receive() -> io::Result<(u32, [OwnedFd; 4])> {
     let mut parent = [0; 4];
-    let mut parts = [IoSliceMut::new(&mut parent)];
-    let mut room = cmsg_space!([RawFd; 4]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let received = recvmsg::<()>(libc::STDIN_FILENO, &mut parts, Some(&mut room), flags)?;
-    let mut fds = Vec::new();
-    for part in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(passed) = part {
-            // SAFETY: the kernel has just opened them for us, and nobody else has them.
-            fds.extend(
-                passed
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
-        }
-    }
+    let (_, fds) = unix_socket::receive::<4>(&io::stdin(), &mut parent)?;
     let fds = fds
         .try_into()
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok((u32::from_ne_bytes(parent), fds))
 }
 
-/// Gives up all that is not needed. Returns what could not be given up.
-fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
+/// Gives up all that is not needed, and leaves this process the system calls of a cell: to read `work` and write `done`, to
+/// look at the clock, and to end. `parent` is the process that has started this one, and ends it. Returns what could not be
+/// given up ([`lacks`]). It is for a process of one thread, and for good.
+pub fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
     let mut lacks = 0;
     let mut note = |what, done: io::Result<()>| {
         if done.is_err() {
@@ -328,7 +323,7 @@ fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
         },
         #[cfg(target_pointer_width = "32")]
         Allowed {
-            call: libc::SYS_clock_gettime64,
+            call: CLOCK_GETTIME64,
             first: any,
         },
         // After SIGSTOP and SIGCONT.

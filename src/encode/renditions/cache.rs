@@ -32,8 +32,6 @@ use crate::protocol::session::Wish;
 struct Turned {
     /// Of which frame; 0 is none.
     sequence: u64,
-    /// What is known of that frame, and `cut`, where a cell has made it.
-    meta: Option<FrameMeta>,
     /// It has just come from a cell, as a rendition does.
     fresh: bool,
     /// When the last one was begun in a cell, among all jobs.
@@ -42,8 +40,8 @@ struct Turned {
     shape: Option<(FrameMeta, Area)>,
     /// Empty if that frame could not be turned so.
     jpeg: FrameBuf,
-    /// What it is a part of that frame, as that is stored; `None`: it is all of it.
-    cut: Option<Area>,
+    /// That frame's own, with what it is a part of, as it is stored, for its crop; `None`: there was none yet.
+    meta: Option<FrameMeta>,
     /// Whether the log says that a frame was not.
     told: bool,
     /// The size and place as viewers see them that the log has of pictures that are cropped.
@@ -85,12 +83,11 @@ impl Renditions {
             stamp: stamp(config),
             turned: Turned {
                 sequence: 0,
-                meta: None,
                 fresh: false,
                 begun: 0,
                 shape: None,
                 jpeg: FrameBuf::new(config.limits.frame_bytes),
-                cut: None,
+                meta: None,
                 told: false,
                 told_cut: None,
             },
@@ -354,11 +351,11 @@ impl Renditions {
     /// without loss has more than the frame's own [`FrameMeta::crop`]: what comes back with it says what it has.
     pub fn get<'a>(
         &'a mut self,
-        newest: Option<&Frame<'a>>,
+        newest: Option<&'a Frame<'a>>,
         profile: Profile,
         now: Instant,
         is_news: impl Fn(&FrameMeta) -> bool,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         let sequence = newest.map(|frame| frame.meta.sequence);
         let newest = newest.filter(|frame| is_news(&frame.meta));
         // Bounds that leave this picture as it is are all the same to the device. It makes what the configuration has: its
@@ -376,12 +373,11 @@ impl Renditions {
         if let Some((index, chroma)) = place.flatten() {
             self.quality = Some(profile.raw_quality);
             let rendition = &self.made[index];
-            let ready = rendition.meta.filter(|meta| {
+            let is_ready = rendition.meta.as_ref().is_some_and(|meta| {
                 (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
             });
-            if let Some(meta) = ready {
-                let jpeg = self.made[index].jpeg.as_slice();
-                return (!jpeg.is_empty()).then_some((meta, jpeg));
+            if is_ready {
+                return self.made[index].picture();
             }
             let (quality, most) = (rendition.quality, rendition.jpeg.capacity());
             if self
@@ -401,15 +397,15 @@ impl Renditions {
     /// What a cell has made for a profile, or the camera's own; `None` if it cannot be made, or a cell is to make it.
     fn fetch<'a>(
         &'a mut self,
-        newest: Option<&Frame<'a>>,
+        newest: Option<&'a Frame<'a>>,
         profile: Profile,
         is_news: impl Fn(&FrameMeta) -> bool,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         let sequence = newest.map(|frame| frame.meta.sequence);
         let is_untouched = |frame: &&Frame<'_>| profile.leaves_untouched(frame);
         let untouched = newest.filter(is_untouched);
         self.quality = None;
-        if let Some(&Frame {
+        if let Some(Frame {
             meta,
             picture: Picture::Jpeg(jpeg),
         }) = untouched
@@ -424,8 +420,9 @@ impl Renditions {
             let is_it = turned.fresh || Some(meta.sequence) == sequence;
             is_it && is_for && is_news(meta) && !turned.jpeg.is_empty() && profile.leaves_size(meta)
         };
-        if let Some(meta) = turned.meta.filter(has_turned) {
-            return Some((meta, self.turned.jpeg.as_slice()));
+        if turned.meta.as_ref().is_some_and(has_turned) {
+            let turned = &self.turned;
+            return Some((turned.meta.as_ref()?, turned.jpeg.as_slice()));
         }
         if let Some(frame) = untouched
             && turned.sequence != frame.meta.sequence
@@ -455,13 +452,12 @@ impl Renditions {
         let is_it = |meta: &FrameMeta| {
             (rendition.fresh || Some(meta.sequence) == sequence) && is_news(meta)
         };
-        if let Some(meta) = rendition.meta.filter(is_it) {
+        if rendition.meta.as_ref().is_some_and(is_it) {
             let rendition = match place {
                 Some(index) => &self.made[index],
                 None => self.asked.find(profile).expect(FOR_EACH),
             };
-            let jpeg = rendition.jpeg.as_slice();
-            return (!jpeg.is_empty()).then_some((meta, jpeg));
+            return rendition.picture();
         }
         let frame = newest?;
         let is_turned = untouched.is_some()
@@ -477,11 +473,12 @@ impl Renditions {
             };
             rendition.meta = Some(frame.meta);
             rendition.jpeg.clear();
-            let count = match is_refusal(&error) {
-                true => &mut self.budget.refused,
-                false => &mut self.failed,
-            };
-            tell_failed(count, profile.raw_quality, &error);
+            tell_not_made(
+                &mut self.budget,
+                &mut self.failed,
+                profile.raw_quality,
+                &error,
+            );
             return None;
         }
         self.want(Request::Jpeg(coding(&profile)), frame.meta.sequence);
@@ -549,25 +546,22 @@ impl Renditions {
     /// The frame's JPEG for a profile, by the processor; `None` if it cannot be made.
     fn make<'a>(
         &'a mut self,
-        frame: &Frame<'a>,
+        frame: &'a Frame<'a>,
         profile: Profile,
-    ) -> Option<(FrameMeta, &'a [u8])> {
+    ) -> Option<(&'a FrameMeta, &'a [u8])> {
         self.quality = None;
         if let Picture::Jpeg(jpeg) = frame.picture
             && profile.leaves_untouched(frame)
         {
             if frame.meta.orientation == Orientation::UPRIGHT && frame.meta.crop.is_none() {
-                return Some((frame.meta, jpeg));
+                return Some((&frame.meta, jpeg));
             }
-            if self.turn(frame, jpeg, profile.raw_quality) {
-                let meta = FrameMeta {
-                    crop: self.turned.cut,
-                    ..frame.meta
-                };
-                // Whole blocks may be larger than what the profile has room for.
-                if profile.leaves_size(&meta) {
-                    return Some((meta, self.turned.jpeg.as_slice()));
-                }
+            // Whole blocks may be larger than what the profile has room for.
+            let is_turned = self.turn(frame, jpeg, profile.raw_quality);
+            let meta = self.turned.meta.as_ref().filter(|_| is_turned);
+            if meta.is_some_and(|meta| profile.leaves_size(meta)) {
+                let turned = &self.turned;
+                return Some((turned.meta.as_ref()?, turned.jpeg.as_slice()));
             }
         }
         self.quality = Some(profile.raw_quality);
@@ -609,15 +603,11 @@ impl Renditions {
                 }
                 Err(error) => {
                     rendition.jpeg.clear();
-                    let count = match is_refusal(&error) {
-                        true => &mut self.budget.refused,
-                        false => &mut self.failed,
-                    };
-                    tell_failed(count, quality, &error);
+                    tell_not_made(&mut self.budget, &mut self.failed, quality, &error);
                 }
             }
         }
-        (!rendition.jpeg.is_empty()).then(|| (frame.meta, rendition.jpeg.as_slice()))
+        rendition.picture()
     }
 
     /// Gives the frame that [`Renditions::prepare_pixels`] has named to `rows` as pixels, turned, fitted into `bounds` and
@@ -666,7 +656,7 @@ impl Renditions {
         if turned.sequence != frame.meta.sequence {
             turned.sequence = frame.meta.sequence;
             let orientation = frame.meta.turning();
-            turned.cut = None;
+            let mut made = None;
             turned.jpeg.clear();
             let (codec, budget) = (&mut self.codec, &mut self.budget);
             // A refusal is counted and told where it is to be encoded again, which comes next.
@@ -676,13 +666,17 @@ impl Renditions {
                     None => codec.turn(jpeg, orientation, &mut turned.jpeg),
                     Some(area) => {
                         let cut = codec.cut(jpeg, orientation, area, &mut turned.jpeg);
-                        cut.map(|cut| turned.cut = Some(cut))
+                        cut.map(|cut| made = Some(cut))
                     }
                 };
                 budget.spend(&codec.spent());
                 done
             });
-            turned.tell_cut(&frame.meta);
+            turned.meta = Some(FrameMeta {
+                crop: made,
+                ..frame.meta
+            });
+            turned.tell_cut(&frame.meta, made);
             if result.is_ok() && frame.meta.live {
                 jpeg::keep_words(jpeg, frame.meta.turning(), &mut turned.jpeg);
             }
@@ -697,8 +691,8 @@ impl Renditions {
 
 impl Turned {
     /// Says once where whole blocks are, if that is not where they were wanted.
-    fn tell_cut(&mut self, meta: &FrameMeta) {
-        let (Some(cut), orientation) = (self.cut, meta.turning()) else {
+    fn tell_cut(&mut self, meta: &FrameMeta, cut: Option<Area>) {
+        let (Some(cut), orientation) = (cut, meta.turning()) else {
             return;
         };
         let [wanted, cut] =
@@ -747,6 +741,15 @@ fn is_refusal(error: &CodecError) -> bool {
     matches!(error, CodecError::ManyPixels { .. } | CodecError::NoTime)
 }
 
+/// Counts a picture that is not encoded among those that were refused or that failed, and says so.
+fn tell_not_made(budget: &mut Budget, failed: &mut u64, quality: u8, error: &CodecError) {
+    let count = match is_refusal(error) {
+        true => &mut budget.refused,
+        false => failed,
+    };
+    tell_failed(count, quality, error);
+}
+
 /// Counts a picture that could not be encoded, and says so once in a while, as a broken camera can do this with each frame.
 fn tell_failed(failed: &mut u64, quality: u8, why: &dyn Display) {
     *failed += 1;
@@ -777,7 +780,7 @@ impl Shelf<'_> {
                     return;
                 }
                 let turned = &mut *self.turned;
-                (turned.sequence, turned.meta, turned.cut) = (meta.sequence, None, None);
+                (turned.sequence, turned.meta) = (meta.sequence, None);
                 turned.fresh = false;
                 match finished {
                     Finished::Jpeg {
@@ -786,13 +789,12 @@ impl Shelf<'_> {
                         ..
                     } => {
                         std::mem::swap(jpeg, &mut turned.jpeg);
-                        turned.cut = cut;
                         turned.fresh = true;
                         turned.meta = Some(FrameMeta { crop: cut, ..meta });
                         if let Some(cut) = cut {
                             turned.shape = Some((meta, cut));
                         }
-                        turned.tell_cut(&meta);
+                        turned.tell_cut(&meta, cut);
                     }
                     other => {
                         turned.jpeg.clear();
@@ -926,7 +928,7 @@ mod tests {
 
     impl Renditions {
         /// Only the JPEG.
-        fn jpeg<'a>(&'a mut self, frame: &Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
+        fn jpeg<'a>(&'a mut self, frame: &'a Frame<'a>, profile: Profile) -> Option<&'a [u8]> {
             self.make(frame, profile).map(|(_, jpeg)| jpeg)
         }
     }
@@ -1184,7 +1186,8 @@ mod tests {
                     height: 240,
                     ..meta(sequence, live)
                 };
-                let jpeg = renditions.jpeg(&Frame { meta, picture }, profile);
+                let frame = Frame { meta, picture };
+                let jpeg = renditions.jpeg(&frame, profile);
                 assert_eq!(size(jpeg), (160, 120));
                 jpeg.unwrap().to_vec()
             };

@@ -45,6 +45,12 @@ impl Rendition {
         &self.times
     }
 
+    /// The picture that it is made of, and its bytes; `None` if there is none, or it could not be encoded.
+    pub(super) fn picture(&self) -> Option<(&FrameMeta, &[u8])> {
+        let meta = self.meta.as_ref()?;
+        (!self.jpeg.is_empty()).then(|| (meta, self.jpeg.as_slice()))
+    }
+
     /// One for which this is: encoded at its quality.
     pub(super) fn profile(&self) -> Profile {
         Profile {

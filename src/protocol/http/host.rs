@@ -2,8 +2,11 @@
 //!
 //! A page on the web can have its own name resolved to an address in its reader's network, and then read from there what it
 //! likes: to the browser it is one and the same site. What it cannot change is the Host field, which has that name. So only
-//! those names are answered that nobody on the web can have resolved to somewhere else: addresses, localhost, this
-//! machine's own name in domains that belong to its network, and what the configuration adds.
+//! those names are answered that nobody on the web can have resolved to somewhere else: addresses, localhost, names
+//! without a dot, this machine's own name in domains that belong to its network, and what the configuration adds.
+//!
+//! Who has a name on the web has a domain, so there is a dot in it (the top of the tree has no addresses: RFC 7085). One
+//! without is from a file of names, from the network's own name server, or from its search domain.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,8 +24,17 @@ pub(super) fn is_own(host: &str, names: &[String]) -> bool {
         return address.parse::<Ipv6Addr>().is_ok();
     }
     name.parse::<Ipv4Addr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
+        || is_label(name)
         || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Whether it is a single name, localhost for one. None begins with a digit here: that is an address in an odd notation.
+fn is_label(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 #[cfg(test)]
@@ -42,6 +54,8 @@ mod tests {
             "LOCALHOST:8080",
             "localhost.",
             "shed",
+            "box",
+            "printer_2:8080",
             "Shed.Local:80",
             "shed.local.",
             "cam.example.org:443",

@@ -9,6 +9,7 @@
 //! | `keeping.rs` | controls that stay set |
 //! | `turning.rs` | turning by the camera's own controls |
 //! | `cropping.rs` | cropping by the driver |
+//! | `weaving.rs` | interlaced cameras: both fields in one picture, where the driver can |
 //!
 //! The system calls and the pixel formats are in [`crate::system::v4l2`].
 
@@ -20,6 +21,7 @@ mod dating;
 mod keeping;
 mod ring;
 mod turning;
+mod weaving;
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
@@ -157,16 +159,13 @@ impl V4l2 {
             .into());
         };
         let (width, height) = asked(choice.size, wish.transposed);
-        let granted = device
-            .set_format(
-                Queue::Capture,
-                &Wanted {
-                    fourcc: choice.code,
-                    width,
-                    height,
-                    ..Wanted::default()
-                },
-            )
+        let wanted = Wanted {
+            fourcc: choice.code,
+            width,
+            height,
+            ..Wanted::default()
+        };
+        let granted = set_format(device, &wanted)
             .map_err(|failure| NotStarted::by(failure, &config.device))?;
         let layout = Layout::new(&granted).map_err(&refuse)?;
         // vivid answers a format that it does not have with one that it has, and no error.
@@ -212,7 +211,7 @@ impl V4l2 {
                 height,
                 ..Wanted::default()
             };
-            let granted = device.set_format(Queue::Capture, &wanted).ok()?;
+            let granted = set_format(device, &wanted).ok()?;
             let layout = Layout::new(&granted).ok()?;
             let is_same = granted.fourcc == agreed.granted.fourcc;
             smaller = is_same.then_some((granted, layout));
@@ -334,6 +333,11 @@ impl V4l2 {
         };
         Ok((ring, negotiated, instead))
     }
+}
+
+/// VIDIOC_S_FMT for whole pictures, see [`weaving`].
+fn set_format(device: &Device, wanted: &Wanted) -> Result<Granted, Failure> {
+    weaving::set_format(wanted, |wanted| device.set_format(Queue::Capture, wanted))
 }
 
 /// And what the log is to have of its size, if it is not the wanted one.

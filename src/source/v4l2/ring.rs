@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use v4l::v4l_sys::V4L2_BUF_FLAG_ERROR;
+use v4l::v4l_sys::{V4L2_BUF_FLAG_ERROR, v4l2_field_V4L2_FIELD_BOTTOM as FIELD_BOTTOM};
 
 use super::dating::{Dating, Nonsense};
 use crate::limits;
@@ -12,11 +12,11 @@ use crate::measure::times::Epoch;
 use crate::picture::frame::{
     Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, wall_clock,
 };
-use crate::picture::jpeg;
+use crate::picture::jpeg::{self, Field};
 use crate::picture::whole::Examiner;
 use crate::source::interface::{Captured, Fault};
 use crate::system::v4l2::device::{Failure, Filled, PLANES};
-use crate::system::v4l2::formats::Layout;
+use crate::system::v4l2::formats::{Layout, Lines};
 
 /// The driver's side of the ring: the kernel, or a scripted one in tests.
 pub trait Driver {
@@ -166,6 +166,7 @@ impl<D: Driver> Ring<D> {
             let Some(filled) = ring.dequeue()? else {
                 break;
             };
+            ring.pass_over(&filled);
             ring.queue(filled.index)?;
         }
         ring.check();
@@ -340,16 +341,21 @@ impl<D: Driver> Ring<D> {
         copy: &mut FrameBuf,
     ) -> Verdict {
         if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
+            self.pass_over(&filled);
             return Verdict::Bad(Reason::Flagged);
         }
         let Some(data) = bytes_of(&self.driver, &filled, 0) else {
             return Verdict::Bad(Reason::Empty);
         };
         if !wanted {
+            if self.layout.format == PixelFormat::Mjpeg {
+                self.examiner.pass_over(data);
+            }
             return Verdict::Surplus;
         }
+        let field = field_of(&self.layout, &filled);
         let (width, height, exif, kind) = if self.layout.format == PixelFormat::Mjpeg {
-            match judge_jpeg(data, &mut self.examiner, self.frame_bytes, copy) {
+            match judge_jpeg(data, field, &mut self.examiner, self.frame_bytes, copy) {
                 Ok(Some(good)) => good,
                 Ok(None) => return Verdict::Surplus,
                 Err(defect) => return Verdict::Bad(Reason::Jpeg(defect)),
@@ -360,6 +366,9 @@ impl<D: Driver> Ring<D> {
                 if got < needed {
                     return Verdict::Bad(Reason::Short { got, needed });
                 }
+            }
+            if !self.examiner.is_shown(field) {
+                return Verdict::Surplus;
             }
             let Layout { width, height, .. } = self.layout;
             (width, height, Orientation::UPRIGHT, Kind::Raw)
@@ -374,6 +383,15 @@ impl<D: Driver> Ring<D> {
             exif,
             kind,
         })
+    }
+
+    /// Lets the examiner of JPEGs know of a buffer that holds none to be shown.
+    fn pass_over(&mut self, filled: &Filled) {
+        if self.layout.format == PixelFormat::Mjpeg
+            && let Some(data) = bytes_of(&self.driver, filled, 0)
+        {
+            self.examiner.pass_over(data);
+        }
     }
 
     fn data(&self, filled: &Filled, plane: usize) -> Option<&[u8]> {
@@ -470,9 +488,20 @@ fn bytes_of<'a>(driver: &'a impl Driver, filled: &Filled, plane: usize) -> Optio
         .filter(|data| !data.is_empty())
 }
 
-/// Size of the picture in a buffer, how it is to be turned, and where it is; `None`: it is not to be shown.
+/// Which field of an interlaced picture a buffer holds, or is shown of it; `None`: it is all of the picture.
+fn field_of(layout: &Layout, filled: &Filled) -> Option<Field> {
+    match (layout.lines, filled.field) {
+        (Lines::All, _) => None,
+        (Lines::OneField, FIELD_BOTTOM) => Some(Field::Second),
+        (Lines::OneField | Lines::BothFields, _) => Some(Field::First),
+    }
+}
+
+/// Size of the picture in a buffer, how it is to be turned, and where it is; `None`: it is not to be shown. `field`: which
+/// one it is, as the driver says; what the JPEG says counts more.
 fn judge_jpeg(
     data: &[u8],
+    field: Option<Field>,
     examiner: &mut Examiner,
     frame_bytes: usize,
     copy: &mut FrameBuf,
@@ -480,6 +509,9 @@ fn judge_jpeg(
     let Some(found) = examiner.examine(data)? else {
         return Ok(None);
     };
+    if found.field.is_none() && !examiner.is_shown(field) {
+        return Ok(None);
+    }
     let (start, end) = (found.start, found.end);
     if end - start > frame_bytes {
         return Err(jpeg::Defect::TooBig {

@@ -23,6 +23,30 @@ fn jpeg_of(mark: u8) -> Vec<u8> {
     [SOI_TO_SOS, &[mark], &[0xFF, 0xD9]].concat()
 }
 
+/// A whole JPEG of 2048x2048 grey pixels that relies on the standard Huffman tables: 92 KB, so that most are shown
+/// without another look.
+fn large_jpeg(mark: u8) -> Vec<u8> {
+    let mut jpeg = vec![
+        0xFF, 0xD8, 0xFF, 0xC0, 0x00, 0x0B, 0x08, 0x08, 0x00, 0x08, 0x00, 0x01, 0x01, 0x11, 0x00,
+        0xFF, 0xDA, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3F, 0x00,
+    ];
+    let (mut random, mut blocks) = (fastrand::Rng::with_seed(mark.into()), 256 * 256);
+    while blocks > 0 {
+        if blocks >= 4 && random.u8(..16) == 0 {
+            // Four blocks of 6 bits each: no difference (00), no more coefficients (1010).
+            jpeg.extend([0x28, 0xA2, 0x8A]);
+            blocks -= 4;
+        } else {
+            // Two of 12 bits: a difference of five (110xxxxx), no more coefficients.
+            let (first, second) = (random.u8(..32), random.u8(..32));
+            jpeg.extend([0xC0 | first, 0xAC | second >> 4, second << 4 | 10]);
+            blocks -= 2;
+        }
+    }
+    jpeg.extend([0xFF, 0xD9]);
+    jpeg
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Driver,
@@ -156,16 +180,23 @@ struct Bench {
 }
 
 fn bench_of(driver: Fake, fourcc: &[u8; 4], fps: u16) -> Bench {
-    let granted = Granted {
+    bench_with(driver, &granted(fourcc), fps)
+}
+
+fn granted(fourcc: &[u8; 4]) -> Granted {
+    Granted {
         fourcc: u32::from_le_bytes(*fourcc),
         width: 16,
         height: 16,
         planes: 1,
         ..Default::default()
-    };
+    }
+}
+
+fn bench_with(driver: Fake, granted: &Granted, fps: u16) -> Bench {
     // Room on both sides of it: `Instant` may be close to the system's start.
     let start = Instant::now() + Duration::from_secs(100);
-    let layout = Layout::new(&granted).unwrap();
+    let layout = Layout::new(granted).unwrap();
     Bench {
         ring: Ring::new(driver, layout, epoch(start), fps, 600, start).unwrap(),
         copy: FrameBuf::new(600),
@@ -420,6 +451,112 @@ fn of_two_fields_one_is_shown_and_the_other_is_neither_lost_nor_bad() {
         b.camera().fill(&second);
         assert_eq!(b.capture_at(ms + 20), Ok(got(false, 0, 0)));
         assert_eq!(b.newest(), Some(first));
+    }
+}
+
+/// A driver whose buffers keep what they hold: what comes is written over it, and the end is where it was.
+#[test]
+fn what_a_buffer_held_before_does_not_make_a_picture_of_a_part() {
+    // Whether the old picture was too early, flagged, or there before the start.
+    for what in ["surplus", "flagged", "before the start"] {
+        let old = large_jpeg(3);
+        let mut driver = Fake::new(2);
+        driver.memory.fill([vec![0; 100_000], vec![], vec![]]);
+        if what == "before the start" {
+            driver.fill(&old);
+        }
+        let mut b = bench_of(driver, b"MJPG", 10);
+        (b.ring.frame_bytes, b.copy) = (100_000, FrameBuf::new(100_000));
+        let good = |b: &mut Bench, n: u64| {
+            date(b.camera().fill(&large_jpeg(100 + n as u8)), 100 * n);
+            assert_eq!(b.capture_at(100 * n), Ok(got(true, 0, 0)), "{what}, {n}");
+            b.newest()
+        };
+        // A stream that is known.
+        let mut last = None;
+        for n in 1..=20 {
+            last = good(&mut b, n);
+        }
+        if what != "before the start" {
+            let early = b.camera().fill(&old);
+            date(early, 2020);
+            if what == "flagged" {
+                early.flags |= V4L2_BUF_FLAG_ERROR;
+            }
+            let bad = u32::from(what == "flagged");
+            assert_eq!(b.capture_at(2020), Ok(got(false, 0, bad)), "{what}");
+        }
+        let half = old.len() / 2;
+        let mixed = [&large_jpeg(4)[..half], &old[half..]].concat();
+        date(b.camera().fill(&mixed), 2100);
+        assert_eq!(b.capture_at(2100), Ok(got(false, 0, 1)), "{what}");
+        assert_eq!(b.newest(), last, "{what}");
+        good(&mut b, 22);
+    }
+}
+
+#[test]
+fn of_fields_in_buffers_of_their_own_one_is_shown() {
+    let (top, bottom) = (
+        v4l::v4l_sys::v4l2_field_V4L2_FIELD_TOP,
+        v4l::v4l_sys::v4l2_field_V4L2_FIELD_BOTTOM,
+    );
+    for code in [b"MJPG", b"GREY"] {
+        let mut b = bench_with(
+            Fake::new(4),
+            &Granted {
+                field: v4l::v4l_sys::v4l2_field_V4L2_FIELD_ALTERNATE,
+                ..granted(code)
+            },
+            240,
+        );
+        let fill = |b: &mut Bench, n: u8, field| {
+            let bytes = match code {
+                b"MJPG" => jpeg_of(n),
+                _ => vec![n; 256],
+            };
+            b.camera().fill(&bytes).field = field;
+        };
+        for n in 0..10 {
+            let ms = 40 * u64::from(n);
+            fill(&mut b, n, bottom);
+            assert_eq!(b.capture_at(ms), Ok(got(true, 0, 0)));
+            // The other one is neither lost nor bad.
+            fill(&mut b, n, top);
+            assert_eq!(b.capture_at(ms + 20), Ok(got(false, 0, 0)));
+        }
+        // From now on there are others only.
+        let shown = (0..20).filter(|n| {
+            fill(&mut b, *n, top);
+            b.capture_at(1000 + 40 * u64::from(*n)).unwrap().fresh
+        });
+        assert_eq!(shown.count(), 14);
+    }
+}
+
+#[test]
+fn of_fields_behind_each_other_the_first_is_shown() {
+    for field in [
+        v4l::v4l_sys::v4l2_field_V4L2_FIELD_SEQ_TB,
+        v4l::v4l_sys::v4l2_field_V4L2_FIELD_SEQ_BT,
+    ] {
+        let granted = Granted {
+            field,
+            height: 32,
+            ..granted(b"GREY")
+        };
+        let mut driver = Fake::new(4);
+        driver.memory.fill(Default::default());
+        driver.memory[0][0] = vec![0; 512];
+        let mut b = bench_with(driver, &granted, 240);
+        b.camera().fill(&[[1; 256], [2; 256]].concat());
+        assert_eq!(b.capture_at(10), Ok(got(true, 0, 0)));
+        let frame = b.ring.newest(&b.copy).unwrap();
+        assert_eq!((frame.meta.width, frame.meta.height), (16, 16));
+        let Picture::Raw(raw) = frame.picture else {
+            panic!("a JPEG of a raw camera");
+        };
+        assert_eq!(raw.planes[0].data, [1; 256]);
     }
 }
 

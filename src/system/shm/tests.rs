@@ -251,13 +251,18 @@ fn elsewhere(body: impl FnOnce()) {
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
+        // Should another thread have held some lock: a child that waits for ever must not have all tests wait.
+        // SAFETY: it ends the process, later.
+        unsafe { libc::alarm(10) };
         body();
         // SAFETY: ends the process, without any destructor.
         unsafe { libc::_exit(0) }
     }
-    // SAFETY: waits for our own child.
-    let waited = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    let mut status = 0;
+    // SAFETY: waits for our own child, and writes how it ended.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(waited, child);
+    assert!(libc::WIFEXITED(status), "the child ended by {status}");
 }
 
 #[test]

@@ -273,6 +273,8 @@ pub struct Wanted {
     pub sizeimage: u32,
     /// `V4L2_COLORSPACE_*`
     pub colorspace: u32,
+    /// How lines lie in the buffers of a CAPTURE queue: `V4L2_FIELD_*`; 0 is V4L2_FIELD_ANY.
+    pub field: u32,
 }
 
 /// What VIDIOC_S_FMT settled on.
@@ -290,6 +292,8 @@ pub struct Granted {
     pub bytesperline: [u32; PLANES],
     /// Bytes of each memory plane.
     pub sizeimage: [u32; PLANES],
+    /// How lines lie in the buffers: `V4L2_FIELD_*`.
+    pub field: u32,
 }
 
 /// The bytes that a buffer's memory plane holds: V4L2's data_offset, and what is left of bytesused behind it.
@@ -312,6 +316,8 @@ pub struct Filled {
     pub sequence: u32,
     /// On the clock that `flags` tells.
     pub timestamp: Duration,
+    /// Which lines it holds: `V4L2_FIELD_*`.
+    pub field: u32,
     /// What each memory plane holds.
     pub planes: [Extent; PLANES],
 }
@@ -526,7 +532,7 @@ impl Device {
         raw.type_ = self.buf_type(queue);
         let (width, height, fourcc) = (wanted.width, wanted.height, wanted.fourcc);
         let field = match queue {
-            Queue::Capture => v4l2_field_V4L2_FIELD_ANY,
+            Queue::Capture => wanted.field,
             Queue::Output => v4l2_field_V4L2_FIELD_NONE,
         };
         if self.multiplanar() {
@@ -555,7 +561,7 @@ impl Device {
             let pix = unsafe { raw.fmt.pix_mp };
             (granted.fourcc, granted.width, granted.height) =
                 (pix.pixelformat, pix.width, pix.height);
-            granted.planes = usize::from(pix.num_planes);
+            (granted.planes, granted.field) = (usize::from(pix.num_planes), pix.field);
             let planes = pix.plane_fmt;
             for (i, plane) in planes
                 .into_iter()
@@ -570,7 +576,7 @@ impl Device {
             let pix = unsafe { raw.fmt.pix };
             (granted.fourcc, granted.width, granted.height) =
                 (pix.pixelformat, pix.width, pix.height);
-            granted.planes = 1;
+            (granted.planes, granted.field) = (1, pix.field);
             granted.bytesperline[0] = pix.bytesperline;
             granted.sizeimage[0] = pix.sizeimage;
         }
@@ -714,6 +720,7 @@ impl Device {
                     raw.timestamp.tv_sec.max(0) as u64,
                     raw.timestamp.tv_usec.clamp(0, 999_999) as u32 * 1000,
                 ),
+                field: raw.field,
                 planes: Default::default(),
             };
             if self.multiplanar() {

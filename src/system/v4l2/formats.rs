@@ -2,6 +2,12 @@
 
 use std::fmt::Write;
 
+use v4l::v4l_sys::{
+    v4l2_field_V4L2_FIELD_ALTERNATE as FIELD_ALTERNATE,
+    v4l2_field_V4L2_FIELD_BOTTOM as FIELD_BOTTOM, v4l2_field_V4L2_FIELD_SEQ_BT as FIELD_SEQ_BT,
+    v4l2_field_V4L2_FIELD_SEQ_TB as FIELD_SEQ_TB, v4l2_field_V4L2_FIELD_TOP as FIELD_TOP,
+};
+
 use super::device::{Device, Granted, PLANES, Queue, Sizes};
 use crate::limits;
 use crate::picture::frame::PixelFormat;
@@ -128,10 +134,36 @@ pub struct Layout {
     pub planes: [PlaneLayout; PLANES],
     /// The least number of bytes for a whole picture in each memory plane.
     pub needed: [usize; PLANES],
+    /// Which lines of the picture each buffer holds.
+    pub lines: Lines,
+}
+
+/// Which lines of an interlaced picture are in a buffer. (V4L2, "Field Order")
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// All, one after the other: the picture is not interlaced, or the driver weaves its fields.
+    All,
+    /// Those of one field: `V4L2_FIELD_TOP`, `V4L2_FIELD_BOTTOM`; or of the one or the other, as each buffer says:
+    /// `V4L2_FIELD_ALTERNATE`.
+    OneField,
+    /// Those of one field, and behind them those of the other: `V4L2_FIELD_SEQ_TB`, `V4L2_FIELD_SEQ_BT`.
+    BothFields,
+}
+
+impl Lines {
+    /// Of a `V4L2_FIELD_*`.
+    pub fn of(field: u32) -> Lines {
+        match field {
+            FIELD_TOP | FIELD_BOTTOM | FIELD_ALTERNATE => Lines::OneField,
+            FIELD_SEQ_TB | FIELD_SEQ_BT => Lines::BothFields,
+            _ => Lines::All,
+        }
+    }
 }
 
 impl Layout {
-    /// Errors say what the driver got wrong.
+    /// Of pictures with both fields in one buffer, one behind the other, it is that of the first field. Errors say what the
+    /// driver got wrong.
     pub fn new(granted: &Granted) -> Result<Layout, String> {
         let code = code_name(granted.fourcc);
         let format = known(granted.fourcc)
@@ -150,8 +182,16 @@ impl Layout {
                     )
                 })
         };
-        let (width, height) = (side(granted.width)?, side(granted.height)?);
+        let lines = Lines::of(granted.field);
+        let (width, whole_height) = (side(granted.width)?, side(granted.height)?);
+        // Where the fields of an MJPEG camera are in one buffer, each is a JPEG that tells its own height.
+        let height = match lines {
+            Lines::BothFields => side(granted.height / 2)?,
+            Lines::All | Lines::OneField => whole_height,
+        };
         let shape: [(usize, usize); PLANES] = format.planes(width, height);
+        // The field behind it takes room in each plane.
+        let fields = if height < whole_height { 2 } else { 1 };
         let colour_planes = shape.iter().filter(|(line, _)| *line > 0).count().max(1);
         if granted.planes != 1 && granted.planes != colour_planes {
             return Err(format!("{code} in {} memory planes", granted.planes));
@@ -159,7 +199,7 @@ impl Layout {
         let mut planes = [PlaneLayout::default(); PLANES];
         let mut needed = [0; PLANES];
         let mut next = 0;
-        for (i, &(line, lines)) in shape.iter().enumerate().filter(|(_, shape)| shape.0 > 0) {
+        for (i, &(line, count)) in shape.iter().enumerate().filter(|(_, shape)| shape.0 > 0) {
             let memory = if granted.planes == 1 { 0 } else { i };
             let stride = match granted.bytesperline[memory] as usize {
                 // Some drivers leave it out where lines are not padded.
@@ -183,10 +223,10 @@ impl Layout {
                 memory,
                 offset,
                 stride,
-                length: stride * (lines - 1) + line,
+                length: stride * (count - 1) + line,
             };
             needed[memory] = offset + planes[i].length;
-            next = offset + stride * lines;
+            next = offset + stride * count * fields;
         }
         Ok(Layout {
             format,
@@ -194,6 +234,7 @@ impl Layout {
             height,
             planes,
             needed,
+            lines,
         })
     }
 }
@@ -212,6 +253,31 @@ mod tests {
         };
         granted.bytesperline[..bytesperline.len()].copy_from_slice(bytesperline);
         granted
+    }
+
+    #[test]
+    fn of_two_fields_in_a_buffer_the_first_is_laid_out() {
+        let layout = |code: &[u8; 4], lines: &[u32], field| {
+            let granted = granted(code, 720, 576, lines);
+            Layout::new(&Granted { field, ..granted }).unwrap()
+        };
+        for field in [FIELD_SEQ_TB, FIELD_SEQ_BT] {
+            let packed = layout(b"YUYV", &[1440], field);
+            assert_eq!((packed.height, packed.lines), (288, Lines::BothFields));
+            assert_eq!(packed.needed[0], 1440 * 288);
+            // In each plane one field is behind the other.
+            let planar = layout(b"YU12", &[720], field);
+            let whole = layout(b"YU12", &[720], 0);
+            for (plane, of_whole) in planar.planes.iter().zip(&whole.planes) {
+                assert_eq!(plane.offset, of_whole.offset);
+                assert_eq!(
+                    (plane.stride, plane.length),
+                    (of_whole.stride, of_whole.length / 2)
+                );
+            }
+        }
+        let alone = layout(b"YUYV", &[1440], FIELD_ALTERNATE);
+        assert_eq!((alone.height, alone.lines), (576, Lines::OneField));
     }
 
     #[test]

@@ -15,13 +15,17 @@ use camd::encode::cell::worker::Worker;
 use camd::encode::cell::{Cells, Finished};
 use camd::encode::codec::Rows;
 use camd::picture::frame::{
-    Area, Bounds, Chroma, Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture, Size,
+    Area, Bounds, Chroma, Frame, FrameMeta, Orientation, Picture, PixelFormat, Plane, RawPicture,
+    Size,
 };
 use camd::picture::jpeg;
 use camd::system::shared::Shared;
 use camd_fuzz::Input;
 
-const SIZE: Size = Size { width: 48, height: 32 };
+const SIZE: Size = Size {
+    width: 48,
+    height: 32,
+};
 const FRAME_BYTES: usize = 1 << 16;
 
 /// A cell, and the same memory once more for what is to be written there.
@@ -111,7 +115,10 @@ impl Bench {
             let Question { task, meta } = question.expect("nothing comes unasked");
             assert_eq!((work.task, work.meta.sequence), (*task, meta.sequence));
             match (finished, task) {
-                (Finished::Jpeg { jpeg, turned, .. }, Task::Encode(coding) | Task::Turn(coding)) => {
+                (
+                    Finished::Jpeg { jpeg, turned, .. },
+                    Task::Encode(coding) | Task::Turn(coding),
+                ) => {
                     let found = jpeg::inspect(jpeg.as_slice()).expect("a JPEG");
                     assert_eq!(found.range(), 0..jpeg.len());
                     let size = match turned {
@@ -124,9 +131,16 @@ impl Bench {
                     assert_eq!((found.width, found.height), (size.width, size.height));
                     taken = true;
                 }
-                (Finished::Pixels { cell, size }, Task::Pixels { format, .. }) => pixels = Some((cell, size, *format)),
+                (Finished::Pixels { cell, size }, Task::Pixels { format, .. }) => {
+                    pixels = Some((cell, size, *format))
+                }
                 (Finished::Failed(failure), _) => {
-                    assert!(failure.reason.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+                    assert!(
+                        failure
+                            .reason
+                            .bytes()
+                            .all(|byte| matches!(byte, b' '..=b'~'))
+                    );
                     taken = true;
                 }
                 (Finished::Lost, _) => taken = true,
@@ -137,7 +151,10 @@ impl Bench {
             let mut rows = Counted::default();
             self.cells.rows(cell, size, format, &mut rows);
             let channels = if format == PixelFormat::Grey { 1 } else { 3 };
-            assert_eq!(rows.0, channels * usize::from(size.width) * usize::from(size.height));
+            assert_eq!(
+                rows.0,
+                channels * usize::from(size.width) * usize::from(size.height)
+            );
             self.cells.release();
             taken = true;
         }
@@ -161,7 +178,13 @@ impl Bench {
         panic!("there is no cell any more");
     }
 
-    fn ask(&mut self, task: Task, crop: Option<Area>, orientation: Orientation, is_raw: bool) -> Question {
+    fn ask(
+        &mut self,
+        task: Task,
+        crop: Option<Area>,
+        orientation: Orientation,
+        is_raw: bool,
+    ) -> Question {
         self.sequence += 1;
         let meta = FrameMeta {
             sequence: self.sequence,
@@ -171,18 +194,34 @@ impl Bench {
         };
         let data = [90; 2 * 48 * 32];
         let mut planes = [Plane::default(); 3];
-        planes[0] = Plane { data: &data, stride: 2 * 48 };
-        let raw = RawPicture { format: PixelFormat::Yuyv, width: SIZE.width, height: SIZE.height, planes };
+        planes[0] = Plane {
+            data: &data,
+            stride: 2 * 48,
+        };
+        let raw = RawPicture {
+            format: PixelFormat::Yuyv,
+            width: SIZE.width,
+            height: SIZE.height,
+            planes,
+        };
         let jpeg = JPEG.with_borrow_mut(|jpeg| {
             if jpeg.is_empty() {
                 let mut out = camd::picture::frame::FrameBuf::new(FRAME_BYTES);
-                camd::encode::codec::Codec::new().encode(&raw, 80, &mut out).expect("a small picture");
+                camd::encode::codec::Codec::new()
+                    .encode(&raw, 80, &mut out)
+                    .expect("a small picture");
                 *jpeg = out.as_slice().to_vec();
             }
             jpeg.clone()
         });
-        let picture = if is_raw { Picture::Raw(raw) } else { Picture::Jpeg(&jpeg) };
-        let submitted = self.cells.submit(&Frame { meta, picture }, task, None, self.now);
+        let picture = if is_raw {
+            Picture::Raw(raw)
+        } else {
+            Picture::Jpeg(&jpeg)
+        };
+        let submitted = self
+            .cells
+            .submit(&Frame { meta, picture }, task, None, self.now);
         assert!(submitted, "one is idle");
         Question { task, meta }
     }
@@ -199,17 +238,31 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         quality: 1 + input.byte() % 100,
         chroma: Chroma::Yuv420,
         bounds: Bounds {
-            within: Size { width: 1 + u16::from(input.byte()), height: 1 + u16::from(input.byte()) },
+            within: Size {
+                width: 1 + u16::from(input.byte()),
+                height: 1 + u16::from(input.byte()),
+            },
             eighths: 1 + more % 8,
         },
     };
     let task = match flags & 3 {
         0 => Task::Encode(coding),
         1 => Task::Turn(coding),
-        2 => Task::Pixels { format: PixelFormat::Grey, bounds: coding.bounds },
-        _ => Task::Pixels { format: PixelFormat::Rgb24, bounds: coding.bounds },
+        2 => Task::Pixels {
+            format: PixelFormat::Grey,
+            bounds: coding.bounds,
+        },
+        _ => Task::Pixels {
+            format: PixelFormat::Rgb24,
+            bounds: coding.bounds,
+        },
     };
-    let crop = (flags & 4 != 0).then_some(Area { x: 9, y: 4, width: 20, height: 17 });
+    let crop = (flags & 4 != 0).then_some(Area {
+        x: 9,
+        y: 4,
+        width: 20,
+        height: 17,
+    });
     let orientation = Orientation::quarters(flags >> 3 & 3).mirrored(flags & 32 != 0, false);
     BENCH.with_borrow_mut(|bench| {
         bench.settle();
@@ -221,7 +274,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             if flags & 128 != 0 {
                 cell.worker.work();
             }
-            cell.desk.number(ANSWERED).store(number.wrapping_sub(1), Ordering::Release);
+            cell.desk
+                .number(ANSWERED)
+                .store(number.wrapping_sub(1), Ordering::Release);
             // Then anything: numbers of the answer, bytes of what was made, and the numbers that announce it.
             for _ in 0..more >> 4 {
                 let (place, bytes) = (usize::from(input.word()), input.byte());
@@ -233,7 +288,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                 0 => number,
                 _ => number.wrapping_add(u32::from(input.word())),
             };
-            cell.desk.number(STATE).store(u32::from(input.word()) << 16, Ordering::Relaxed);
+            cell.desk
+                .number(STATE)
+                .store(u32::from(input.word()) << 16, Ordering::Relaxed);
             cell.desk.number(ANSWERED).store(number, Ordering::Release);
         }
         let mut taken = bench.look(Some(&question));
@@ -246,7 +303,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         // What comes then is whole again.
         bench.settle();
         let question = bench.ask(Task::Encode(coding), None, Orientation::UPRIGHT, true);
-        bench.started.0.borrow_mut().as_mut().expect("there is one").worker.work();
+        bench
+            .started
+            .0
+            .borrow_mut()
+            .as_mut()
+            .expect("there is one")
+            .worker
+            .work();
         let losses = bench.cells.losses();
         assert!(bench.look(Some(&question)));
         assert_eq!(bench.cells.losses(), losses, "a good cell");

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use camd::encode::cell::wire::{
-    ANSWER_AT, ANSWERED, ASKED, Answer, AnswerBytes, Coding, JOB_AT, Job, MADE_AT, Made, Stored, Task,
+    ANSWER_AT, ANSWERED, ASKED, Answer, AnswerBytes, Coding, JOB_AT, Job, MADE_AT, Made, Stored,
+    Task,
 };
 use camd::encode::cell::worker::Worker;
 use camd::picture::frame::{Area, Bounds, Chroma, Orientation, PixelFormat, Size};
@@ -66,7 +67,10 @@ fn job(input: &mut Input<'_>, jpeg: usize) -> Job {
             size: size(input),
             planes: std::array::from_fn(|_| {
                 let start = usize::from(input.word());
-                (start..start + usize::from(input.word()), usize::from(input.word()))
+                (
+                    start..start + usize::from(input.word()),
+                    usize::from(input.word()),
+                )
             }),
         },
     };
@@ -84,17 +88,30 @@ fn job(input: &mut Input<'_>, jpeg: usize) -> Job {
         task: match flags >> 2 & 3 {
             0 | 1 => Task::Encode(coding),
             2 => Task::Turn(coding),
-            _ => Task::Pixels { format: format(input), bounds },
+            _ => Task::Pixels {
+                format: format(input),
+                bounds,
+            },
         },
         crop: (flags & 16 != 0).then(|| {
             let Size { width, height } = size(input);
-            Area { x: side(input), y: side(input), width, height }
+            Area {
+                x: side(input),
+                y: side(input),
+                width,
+                height,
+            }
         }),
         turning: Orientation::quarters(flags >> 5 & 3).mirrored(flags & 128 != 0, false),
         live: input.byte() & 1 == 1,
         stamp: match input.byte() {
             0..200 => None,
-            count => (200..count).map(|_| std::array::from_fn(|_| input.byte())).collect::<Vec<_>>().as_slice().try_into().ok(),
+            count => (200..count)
+                .map(|_| std::array::from_fn(|_| input.byte()))
+                .collect::<Vec<_>>()
+                .as_slice()
+                .try_into()
+                .ok(),
         },
     }
 }
@@ -102,7 +119,9 @@ fn job(input: &mut Input<'_>, jpeg: usize) -> Job {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     let changes = usize::from(input.byte() % 4);
-    let changes: Vec<_> = (0..changes).map(|_| (input.byte(), input.byte(), input.word())).collect();
+    let changes: Vec<_> = (0..changes)
+        .map(|_| (input.byte(), input.byte(), input.word()))
+        .collect();
     let decisions = input.take(64);
     let picture = &input.0[..input.0.len().min(PICTURES)];
     let job = job(&mut Input(decisions), picture.len());
@@ -117,17 +136,27 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let large = |width: u16, height: u16| u32::from(width) * u32::from(height) > PIXELS;
     match Job::read(&bytes, PICTURES).map(|job| job.stored) {
         Ok(Stored::Raw { size, .. }) if large(size.width, size.height) => return,
-        Ok(Stored::Jpeg(_)) if jpeg::inspect(picture).is_ok_and(|found| large(found.width, found.height)) => return,
+        Ok(Stored::Jpeg(_))
+            if jpeg::inspect(picture).is_ok_and(|found| large(found.width, found.height)) =>
+        {
+            return;
+        }
         _ => {}
     }
     BENCH.with_borrow_mut(|bench| {
         bench.pictures.write(0, picture);
         bench.desk.write(JOB_AT, &bytes);
         bench.number = bench.number.wrapping_add(1);
-        bench.desk.number(ASKED).store(bench.number, Ordering::Release);
+        bench
+            .desk
+            .number(ASKED)
+            .store(bench.number, Ordering::Release);
         assert!(bench.worker.work(), "there is a job");
         assert!(!bench.worker.work(), "it is done");
-        assert_eq!(bench.desk.number(ANSWERED).load(Ordering::Acquire), bench.number);
+        assert_eq!(
+            bench.desk.number(ANSWERED).load(Ordering::Acquire),
+            bench.number
+        );
         let mut bytes: AnswerBytes = [0; _];
         bench.desk.read(ANSWER_AT, &mut bytes);
         let answer = Answer::read(&bytes, MADE).expect("camd can read it");
