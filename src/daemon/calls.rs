@@ -4,7 +4,13 @@ use std::io;
 
 use nix::libc::{self, c_int, c_long};
 
+#[cfg(target_pointer_width = "32")]
+use crate::system::jail::time64;
 use crate::system::jail::{self, Answer, Needs, Rule};
+
+/// fchmodat2 (Linux 6.6), which libc has of some machines only. The same on all: asm-generic/unistd.h,
+/// arch/arm/tools/syscall.tbl.
+const FCHMODAT2: c_long = 452;
 
 /// What is allowed beyond the calls of each camd.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,13 +87,13 @@ const OFTEN: &[c_long] = &[
     libc::SYS_readv,
     libc::SYS_timerfd_settime,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_timerfd_settime64,
+    time64::TIMERFD_SETTIME,
     libc::SYS_clock_gettime,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_clock_gettime64,
+    time64::CLOCK_GETTIME,
     libc::SYS_futex,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_futex_time64,
+    time64::FUTEX,
 ];
 
 /// Landlock says which files.
@@ -188,7 +194,7 @@ const THREADS: &[c_long] = &[
     libc::SYS_nanosleep,
     libc::SYS_clock_nanosleep,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_clock_nanosleep_time64,
+    time64::CLOCK_NANOSLEEP,
     libc::SYS_membarrier,
     libc::SYS_signalfd4,
     #[cfg(target_arch = "x86_64")]
@@ -220,19 +226,19 @@ const WAITING: &[c_long] = &[
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_gettime,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_timerfd_gettime64,
+    time64::TIMERFD_GETTIME,
     #[cfg(any(target_arch = "x86_64", target_arch = "arm"))]
     libc::SYS_poll,
     libc::SYS_ppoll,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_ppoll_time64,
+    time64::PPOLL,
 ];
 
 const OTHERS: &[c_long] = &[
     libc::SYS_getrandom,
     libc::SYS_clock_getres,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_clock_getres_time64,
+    time64::CLOCK_GETRES,
     libc::SYS_gettimeofday,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_time,
@@ -262,7 +268,7 @@ const MEMFD: &[c_long] = &[
     #[cfg(any(target_arch = "x86_64", target_arch = "arm"))]
     libc::SYS_chmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
 ];
 
 /// For what Qt shares, and where it is not made by one call for all (`ipc` of 32-bit x86).
@@ -276,10 +282,10 @@ const QT: &[c_long] = &[
     libc::SYS_semop,
     libc::SYS_semtimedop,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_semtimedop_time64,
+    time64::SEMTIMEDOP,
     libc::SYS_utimensat,
     #[cfg(target_pointer_width = "32")]
-    libc::SYS_utimensat_time64,
+    time64::UTIMENSAT,
 ];
 
 /// The numbers of ioctls have the kind of device in this byte: 'V' is video, 'W' the watchdog.

@@ -452,7 +452,7 @@ mod attack {
         let path = CString::new(argument).unwrap_or_default();
         let path = path.as_ptr();
         let none = std::ptr::null::<u8>();
-        let number = argument.parse::<c_long>().unwrap_or_default();
+        let number = argument.parse::<i32>().unwrap_or_default();
         let port = argument.parse::<u16>().unwrap_or_default();
         // SAFETY: each either fails, is the end of this process, or does what a test wants to be done.
         unsafe {
@@ -475,7 +475,7 @@ mod attack {
                 "process_vm_readv" => {
                     libc::syscall(libc::SYS_process_vm_readv, number, none, 0, none, 0, 0)
                 }
-                "kill" => c_long::from(libc::kill(number as i32, 0)),
+                "kill" => c_long::from(libc::kill(number, 0)),
                 "mount" => libc::syscall(libc::SYS_mount, none, path, none, 0, none),
                 "unshare" => c_long::from(libc::unshare(libc::CLONE_NEWUSER)),
                 "bpf" => libc::syscall(libc::SYS_bpf, 0, none, 0),
@@ -555,7 +555,7 @@ mod attack {
                     )
                 }
                 "signal" => {
-                    let group = nix::unistd::Pid::from_raw(number as i32);
+                    let group = nix::unistd::Pid::from_raw(number);
                     broker(crate::system::broker::signal_group(
                         group,
                         nix::sys::signal::SIGKILL,

@@ -25,6 +25,32 @@ pub struct Allowed<'a> {
     pub first: &'a [RawFd],
 }
 
+/// Calls with times of 64 bits on machines with 32, which glibc makes first from 2.34 on (Linux 5.1). libc has them of some
+/// machines only. They are the same on all: arch/arm/tools/syscall.tbl, arch/x86/entry/syscalls/syscall_32.tbl.
+#[cfg(target_pointer_width = "32")]
+pub mod time64 {
+    use nix::libc::c_long;
+
+    /// clock_gettime64
+    pub const CLOCK_GETTIME: c_long = 403;
+    /// clock_getres_time64
+    pub const CLOCK_GETRES: c_long = 406;
+    /// clock_nanosleep_time64
+    pub const CLOCK_NANOSLEEP: c_long = 407;
+    /// timerfd_gettime64
+    pub const TIMERFD_GETTIME: c_long = 410;
+    /// timerfd_settime64
+    pub const TIMERFD_SETTIME: c_long = 411;
+    /// utimensat_time64
+    pub const UTIMENSAT: c_long = 412;
+    /// ppoll_time64
+    pub const PPOLL: c_long = 414;
+    /// semtimedop_time64
+    pub const SEMTIMEDOP: c_long = 420;
+    /// futex_time64
+    pub const FUTEX: c_long = 422;
+}
+
 /// This machine's table of system calls, as linux/audit.h numbers them: a call's number means another one elsewhere.
 const MACHINE: Option<u32> = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
     Some(0xC000_003E)

@@ -64,10 +64,6 @@ const TEST: &str = "CAMD_CELL_TEST";
 /// its services, and 65534 is nobody, whom others are, too.
 const USER: u32 = 65533;
 
-/// clock_gettime64 of machines with 32 bits, the same of all of them (Linux 5.1, asm-generic/unistd.h). libc has it of some only.
-#[cfg(target_pointer_width = "32")]
-const CLOCK_GETTIME64: nix::libc::c_long = 403;
-
 /// Address space for the stack to grow.
 const STACK: u64 = 1 << 20;
 
@@ -323,7 +319,7 @@ pub fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
         },
         #[cfg(target_pointer_width = "32")]
         Allowed {
-            call: CLOCK_GETTIME64,
+            call: jail::time64::CLOCK_GETTIME,
             first: any,
         },
         // After SIGSTOP and SIGCONT.
