@@ -751,12 +751,16 @@ def _(lab):
 
 @test(f"cost: little more than the least possible program at {', '.join(map(str, bench.CLIENTS))} clients")
 def _(lab):
-    table, ratios = bench.run(lab.folder, lab.camd, lab.logs / "bench-console.log")
+    table, ratios, sandbox = bench.run(lab.folder, lab.camd, lab.logs / "bench-console.log")
     (lab.folder / "bench.txt").write_text(table)
     print(table, end="", flush=True)
     for clients, ratio in ratios.items():
         limit = bench.LIMITS[clients]
         check(ratio <= limit, f"camd costs {ratio:.3f} x the least possible program at {clients} clients, not {limit}")
+    once, each = bench.SANDBOX
+    for clients, cost in sandbox.items():
+        limit = once / clients + each
+        check(cost <= limit, f"the sandbox costs {cost:.2f} thousand instructions per client at {clients} clients, not {limit:.2f}")
     return ", ".join(f"{ratio:.3f} x at {clients}" for clients, ratio in ratios.items())
 
 
