@@ -38,7 +38,8 @@ def measure(guest, cells):
         guest.wait_for("wget -qO- http://127.0.0.1:8080/state >/dev/null", 30, "camd answers")
         guest.run("wget -qO /dev/null http://127.0.0.1:8080/stream & echo $! >/run/viewer.pid; sleep 3", timeout=120)
         processes = len(guest.run("pidof camd").split())
-        if processes != 1 + cells:
+        # camd itself, its broker, and the cells.
+        if processes != 2 + cells:
             raise GuestError(f"{processes} processes with cells = {cells}")
         spent, frames = map(int, guest.run(LOOK, timeout=60).split())
         guest.run(f"sleep {SECONDS}", timeout=300)
