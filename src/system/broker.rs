@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -200,8 +200,8 @@ pub fn run(words: &[String], outputs: Outputs) -> io::Result<Pid> {
     }
 }
 
-/// The argument by which camd is a cell ([`crate::encode`]). It is not for people.
-pub const CELL: &str = "--cell";
+/// camd's own file. Not by its name, which may be that of a newer one by now.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Starts this program as a cell, with this as its standard input. `None`: there is no broker, so that this process can do
 /// that by itself.
@@ -553,15 +553,7 @@ impl<R: Rules> Broker<R> {
                 let Ok([input]) = <[OwnedFd; 1]>::try_from(fds) else {
                     return Err(No::Refused);
                 };
-                let mut command = Command::new("/proc/self/exe");
-                command.arg0("camd").arg(CELL).env_clear();
-                #[cfg(debug_assertions)]
-                if let Some(test) = std::env::var_os("CAMD_CELL_TEST") {
-                    command.env("CAMD_CELL_TEST", test);
-                }
-                command.process_group(0).current_dir("/");
-                command.stdin(input).stdout(Stdio::null());
-                let child = self.start(command)?;
+                let child = self.start(program::cell(Path::new(THIS_PROGRAM), input))?;
                 Ok((child.as_raw(), None))
             }
             op::SIGNAL => {

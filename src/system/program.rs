@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -70,6 +71,27 @@ pub(super) fn command(words: &[String], outputs: Outputs, camd: Pid) -> io::Resu
         });
     }
     Ok(command)
+}
+
+/// The argument by which camd is a cell ([`crate::encode`]). It is not for people.
+pub const CELL: &str = "--cell";
+
+/// Environment of a cell of a debug build: what it is to do wrong, for tests.
+#[cfg(debug_assertions)]
+pub const CELL_TEST: &str = "CAMD_CELL_TEST";
+
+/// How this file of camd's is run as a cell, with this as its standard input.
+pub fn cell(camd: &Path, input: OwnedFd) -> Command {
+    let mut command = Command::new(camd);
+    command.arg0("camd").arg(CELL).env_clear();
+    #[cfg(debug_assertions)]
+    if let Some(test) = std::env::var_os(CELL_TEST) {
+        command.env(CELL_TEST, test);
+    }
+    // A group of its own: a Ctrl-C is camd's to act on.
+    command.process_group(0).current_dir("/");
+    command.stdin(input).stdout(Stdio::null());
+    command
 }
 
 /// Runs a program as a child of this process.

@@ -4,8 +4,9 @@ use std::ffi::c_int;
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode};
 use std::time::Instant;
 
 use nix::libc;
@@ -18,6 +19,7 @@ use super::wire::lacks;
 use super::worker::Worker;
 use crate::system::broker;
 use crate::system::jail::{self, Allowed};
+use crate::system::program;
 use crate::system::unix_socket;
 
 /// What a new cell is given.
@@ -54,11 +56,7 @@ pub trait Life {
 }
 
 /// The argument by which camd is a cell. It is not for people.
-pub const ARGUMENT: &str = broker::CELL;
-
-/// Environment of a cell of a debug build: what it is to do wrong, for tests.
-#[cfg(debug_assertions)]
-const TEST: &str = "CAMD_CELL_TEST";
+pub const ARGUMENT: &str = program::CELL;
 
 /// The user that a cell becomes where camd is root: none that a system has by itself. systemd gives numbers up to 65519 to
 /// its services, and 65534 is nobody, whom others are, too.
@@ -96,25 +94,14 @@ impl Launch for Processes {
             let pid = started?;
             return Ok(Box::new(Brokered { pid, line }));
         }
-        // Not by its name, which may be that of a newer one by now.
-        let mut command = Command::new("/proc/self/exe");
+        let camd = PathBuf::from(broker::THIS_PROGRAM);
         #[cfg(debug_assertions)]
-        if Test::new().is_free() {
-            // That is valgrind.
-            command = Command::new(std::env::current_exe()?);
-        }
-        command.arg0("camd").arg(ARGUMENT).env_clear();
-        #[cfg(debug_assertions)]
-        if let Some(test) = std::env::var_os(TEST) {
-            command.env(TEST, test);
-        }
-        // A group of its own: a Ctrl-C is camd's to act on.
-        let child = command
-            .process_group(0)
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .spawn()?;
+        let camd = match Test::new().is_free() {
+            // The other one is valgrind.
+            true => std::env::current_exe()?,
+            false => camd,
+        };
+        let child = program::cell(&camd, theirs.into()).spawn()?;
         Ok(Box::new(Process { child, line }))
     }
 }
@@ -129,11 +116,7 @@ impl Life for Process {
             Ok(None) => None,
             Ok(Some(status)) => Some(match (status.signal(), status.code()) {
                 (Some(signal), _) => match Signal::try_from(signal) {
-                    Ok(Signal::SIGSYS) => {
-                        "ended by the kernel at a system call that it must not make (SIGSYS)"
-                            .to_owned()
-                    }
-                    Ok(signal) => format!("ended by {signal}"),
+                    Ok(signal) => ended_by(signal),
                     Err(_) => format!("ended by signal {signal}"),
                 },
                 (None, code) => format!("ended by itself (code {})", code.unwrap_or_default()),
@@ -169,6 +152,15 @@ impl Drop for Process {
     }
 }
 
+fn ended_by(signal: Signal) -> String {
+    match signal {
+        Signal::SIGSYS => {
+            "ended by the kernel at a system call that it must not make (SIGSYS)".to_owned()
+        }
+        signal => format!("ended by {signal}"),
+    }
+}
+
 /// One that the broker has started.
 struct Brokered {
     pid: Pid,
@@ -183,10 +175,7 @@ impl Life for Brokered {
     fn end(&mut self) -> Option<String> {
         match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => None,
-            Ok(WaitStatus::Signaled(_, Signal::SIGSYS, _)) => Some(
-                "ended by the kernel at a system call that it must not make (SIGSYS)".to_owned(),
-            ),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Some(format!("ended by {signal}")),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(ended_by(signal)),
             Ok(WaitStatus::Exited(_, code)) => Some(format!("ended by itself (code {code})")),
             Ok(other) => Some(format!("ended ({other:?})")),
             Err(error) => Some(format!("not there any more: {error}")),
@@ -364,7 +353,7 @@ struct Test {
 #[cfg(debug_assertions)]
 impl Test {
     fn new() -> Self {
-        let text = std::env::var(TEST).unwrap_or_default();
+        let text = std::env::var(program::CELL_TEST).unwrap_or_default();
         let (what, at) = text.split_once(':').unwrap_or((&text, "1"));
         Test {
             what: what.to_owned(),
