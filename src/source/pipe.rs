@@ -1,4 +1,5 @@
-//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other.
+//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other, or as
+//! H.264 (Annex B). Which of them it is shows by its first bytes.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -21,7 +22,9 @@ use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::measure::said::{Said, Times};
-use crate::picture::frame::Frame;
+use crate::picture::chain::Chain;
+use crate::picture::frame::{Frame, FrameMeta};
+use crate::picture::h264::{self, Parameters};
 use crate::picture::jpeg::{SplitCounts, Splitter};
 use crate::text::Printable;
 
@@ -72,7 +75,7 @@ fn keep_standard_files_alone() {
     };
 }
 
-/// A program that writes JPEGs.
+/// A program that writes JPEGs, or H.264.
 ///
 /// It runs in a process group of its own, so that all it started can be ended with it.
 pub struct Pipe {
@@ -80,6 +83,7 @@ pub struct Pipe {
     splitter: Splitter,
     /// Apart, as the splitter's buffer moves on.
     newest: Newest,
+    film: Film,
     running: Option<Running>,
     /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
     unreaped: Option<Child>,
@@ -95,6 +99,7 @@ struct Running {
     poll: Poll,
     events: Events,
     stdout_ready: bool,
+    coding: Coding,
     /// Of the splitter, as far as they have been reported.
     counts: SplitCounts,
     /// When there has to be a picture.
@@ -111,6 +116,7 @@ impl Pipe {
             command,
             splitter: Splitter::new(frame_bytes),
             newest: Newest::new(frame_bytes, fps),
+            film: Film::new(frame_bytes),
             running: None,
             unreaped: None,
             said: Said::new(),
@@ -187,6 +193,7 @@ impl Pipe {
                 poll,
                 events: Events::with_capacity(2),
                 stdout_ready: false,
+                coding: Coding::Unknown(heapless::Vec::new()),
                 counts: SplitCounts::default(),
                 stall: now + FIRST_PICTURE,
                 last_look: now,
@@ -264,8 +271,16 @@ impl Running {
         now: Instant,
         splitter: &mut Splitter,
         newest: &mut Newest,
+        film: &mut Film,
     ) -> io::Result<Captured> {
         let mut captured = Captured::default();
+        if matches!(self.coding, Coding::Unknown(_)) {
+            self.look_at_first_bytes(splitter, film)?;
+        }
+        if matches!(self.coding, Coding::H264) {
+            self.read_film(now, film, &mut captured)?;
+            return Ok(captured);
+        }
         // Within one picture's size of bytes at a time: a program that writes faster than it can be read must not keep
         // the caller for ever.
         let mut room = newest.capacity();
@@ -299,6 +314,73 @@ impl Running {
         captured.bad += u32::try_from(bad).unwrap_or(u32::MAX);
         self.counts = counts;
         Ok(captured)
+    }
+
+    /// Reads no more than what tells the coding, and hands that on.
+    fn look_at_first_bytes(&mut self, splitter: &mut Splitter, film: &mut Film) -> io::Result<()> {
+        let Coding::Unknown(seen) = &mut self.coding else {
+            return Ok(());
+        };
+        while self.stdout_ready && seen.len() < seen.capacity() {
+            let mut byte = [0];
+            match self.stdout.read(&mut byte) {
+                // The reading of JPEGs finds the end once more.
+                Ok(0) => break,
+                Ok(_) => seen.extend(byte),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.stdout_ready {
+            let is_film = seen.starts_with(&[0, 0, 1]) || seen.starts_with(&[0, 0, 0, 1]);
+            if is_film {
+                film.splitter.spare()[..seen.len()].copy_from_slice(seen);
+                film.splitter.filled(seen.len());
+                self.coding = Coding::H264;
+            } else {
+                splitter.spare()[..seen.len()].copy_from_slice(seen);
+                splitter.filled(seen.len());
+                self.coding = Coding::Jpeg;
+            }
+        }
+        Ok(())
+    }
+
+    /// As `read`, of H.264: all of it counts.
+    fn read_film(
+        &mut self,
+        now: Instant,
+        film: &mut Film,
+        captured: &mut Captured,
+    ) -> io::Result<()> {
+        let mut room = film.frame_bytes;
+        while self.stdout_ready && room > 0 {
+            let spare = film.splitter.spare();
+            let most = spare.len().min(room);
+            match self.stdout.read(&mut spare[..most]) {
+                Ok(0) => {
+                    self.stdout_ready = false;
+                    self.ended = Some(now);
+                    film.take_in(now, true, captured);
+                }
+                Ok(n) => {
+                    room -= n;
+                    film.splitter.filled(n);
+                    if film.take_in(now, false, captured) {
+                        self.stall = now + CAPTURE_STALL;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Why the program gives no pictures any more, if so.
@@ -356,6 +438,7 @@ impl Source for Pipe {
         }
         self.splitter.reset();
         self.newest.clear();
+        self.film.clear();
     }
 
     fn fd(&self) -> Option<RawFd> {
@@ -394,8 +477,12 @@ impl Source for Pipe {
         }
         running.stderr.read(STDERR_PER_CAPTURE, &mut self.said, now);
         let captured = running
-            .read(now, &mut self.splitter, &mut self.newest)
+            .read(now, &mut self.splitter, &mut self.newest, &mut self.film)
             .map_err(failed)?;
+        if let Some(refusal) = self.film.refusal {
+            let program = self.command.first().map_or("", String::as_str);
+            return Err(Fault(format!("{program}: {refusal}")));
+        }
         // The last picture before the end is still one; the fault can wait for the deadline.
         if !captured.fresh
             && let Some(what) = running.trouble(&mut self.said, now)
@@ -411,11 +498,89 @@ impl Source for Pipe {
     fn newest(&self) -> Option<Frame<'_>> {
         self.newest.frame()
     }
+
+    fn chain(&self) -> Option<&Chain> {
+        self.film.chain.is_running().then_some(&self.film.chain)
+    }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// What a program writes.
+enum Coding {
+    /// Its first bytes, as far as they have come.
+    Unknown(heapless::Vec<u8, 4>),
+    Jpeg,
+    H264,
+}
+
+/// The pictures of a program that writes H.264.
+struct Film {
+    frame_bytes: usize,
+    splitter: h264::Splitter,
+    parameters: Parameters,
+    chain: Chain,
+    /// Of the splitter, as far as they have been reported.
+    oversized: u64,
+    refusal: Option<h264::Refusal>,
+}
+
+impl Film {
+    fn new(frame_bytes: usize) -> Self {
+        Film {
+            frame_bytes,
+            splitter: h264::Splitter::new(frame_bytes),
+            parameters: Parameters::default(),
+            chain: Chain::new(frame_bytes),
+            oversized: 0,
+            refusal: None,
+        }
+    }
+
+    /// Takes in what the splitter has. `is_end`: nothing follows. True if there was a picture, usable or not.
+    fn take_in(&mut self, now: Instant, is_end: bool, captured: &mut Captured) -> bool {
+        let mut any = false;
+        while self.refusal.is_none() {
+            let lost = self.splitter.lost().oversized;
+            let unit = match self.splitter.next_unit() {
+                None if is_end => self.splitter.finish(),
+                unit => unit,
+            };
+            let Some(unit) = unit else {
+                break;
+            };
+            any = true;
+            if lost != self.oversized || !unit.has_beginning() {
+                captured.bad += u32::try_from(lost - self.oversized)
+                    .unwrap_or(u32::MAX)
+                    .max(1);
+                self.oversized = lost;
+                self.chain.cut();
+            }
+            if let Err(refusal) = unit.check(&mut self.parameters) {
+                self.refusal = Some(refusal);
+                break;
+            }
+            let size = self.parameters.size();
+            let (width, height) = size.map_or((0, 0), |size| (size.width, size.height));
+            let meta = FrameMeta::taken(now, width, height);
+            if unit.has_beginning() && self.chain.push(meta, unit, &self.parameters) {
+                captured.fresh = true;
+            } else {
+                captured.dropped += 1;
+            }
+        }
+        any
+    }
+
+    fn clear(&mut self) {
+        self.splitter.reset();
+        self.chain.cut();
+        (self.parameters, self.refusal) = (Parameters::default(), None);
     }
 }
 
