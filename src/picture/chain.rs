@@ -152,6 +152,11 @@ impl Chain {
         })
     }
 
+    /// What a decoder needs to know before those that are held.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
     /// There were pictures since it was cut.
     pub fn is_running(&self) -> bool {
         !self.is_cut

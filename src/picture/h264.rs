@@ -159,6 +159,23 @@ impl Parameters {
         }
     }
 
+    /// chroma_format_idc and the bits of a sample above 8, of luma and chroma, where the profile has a say in that
+    /// (14496-15, 5.3.3.1.2).
+    pub fn fidelity(&self) -> Option<[u8; 3]> {
+        let mut bits = Bits::new(self.sps.get(1..)?);
+        if !matches!(bits.bits(8)?, 100 | 110 | 122 | 144) {
+            return None;
+        }
+        bits.bits(16)?;
+        bits.number()?;
+        let chroma = bits.number()?;
+        if chroma == 3 {
+            bits.bit()?;
+        }
+        let depths = [bits.number()?, bits.number()?];
+        Some([chroma, depths[0], depths[1]].map(|value| value as u8 & 7))
+    }
+
     /// The size of the pictures as they are shown; `None`: the set makes no sense.
     pub fn size(&self) -> Option<Size> {
         self.read().ok()
