@@ -34,6 +34,7 @@ mod qt_sink;
 mod qt_source;
 mod raw;
 mod recipes;
+mod sandbox;
 mod stamp;
 mod supervisor;
 mod tls;
