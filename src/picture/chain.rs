@@ -78,6 +78,11 @@ impl Chain {
             return false;
         }
         if *self.parameters != *parameters {
+            if !is_key {
+                // Those who follow decode by what they were told before their key picture.
+                self.cut();
+                return false;
+            }
             // Rare enough to take memory.
             self.held.clear();
             self.parameters = Arc::new(parameters.clone());
@@ -155,11 +160,6 @@ impl Chain {
     /// What a decoder needs to know before those that are held.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
-    }
-
-    /// There were pictures since it was cut.
-    pub fn is_running(&self) -> bool {
-        !self.is_cut
     }
 }
 

@@ -10,6 +10,10 @@ struct Rig {
     chain: Chain,
     now: Instant,
     parameters: Parameters,
+    /// The last byte of the picture parameter set.
+    pps: u8,
+    /// It stands in front of other pictures, too.
+    always: bool,
 }
 
 impl Rig {
@@ -18,18 +22,20 @@ impl Rig {
             chain: Chain::new(capacity),
             now: Instant::now(),
             parameters: Parameters::default(),
+            pps: 0x80,
+            always: false,
         }
     }
 
     /// A picture with so many bytes behind its slice's beginning, 20 ms after the last one.
     fn push(&mut self, is_key: bool, more: usize) -> bool {
         let mut bytes = Vec::new();
-        if is_key {
+        if is_key || self.always {
             bytes.extend(
                 [
                     &[0, 0, 1],
                     &SPS_64X48[..],
-                    &[0, 0, 1, 0x68, 0xCE, 0x3C, 0x80],
+                    &[0, 0, 1, 0x68, 0xCE, 0x3C, self.pps],
                 ]
                 .concat(),
             );
@@ -157,4 +163,21 @@ fn viewers_never_get_a_picture_without_its_chain() {
         }
         assert!(got.iter().all(|pictures| *pictures > 0), "{got:?}");
     }
+}
+
+#[test]
+fn other_parameters_without_a_key_picture_cut_it() {
+    let mut rig = Rig::new(1024);
+    rig.push(true, 0);
+    rig.always = true;
+    assert!(rig.push(false, 0), "the same ones once more");
+    rig.pps = 0x81;
+    assert!(!rig.push(false, 0));
+    rig.always = false;
+    assert!(!rig.push(false, 0), "it leans on what was not taken");
+    assert_eq!(rig.after(0, 0), None);
+    assert!(rig.push(true, 0));
+    assert_eq!(rig.after(2, 0), Some((4, true)));
+    let pps = rig.chain.parameters().pps().map(|pps| pps[3]);
+    assert_eq!(pps.collect::<Vec<_>>(), [0x81]);
 }

@@ -3,7 +3,8 @@
 //!
 //! A NAL unit begins behind a start code, `00 00 01`, in front of which any number of zeros may stand; its own bytes never
 //! contain one. An access unit is one picture: its slices, and what stands in front of them (access unit delimiter,
-//! parameter sets, SEI). That one is whole shows only by the beginning of the next (7.4.1.2.3).
+//! parameter sets, SEI). That one is whole shows only by the beginning of the next (7.4.1.2.3), or by a silence: see
+//! [`Splitter::flush`].
 
 use std::fmt;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::frame::Size;
-use crate::limits::{NALS, PARAMETER_SET};
+use crate::limits::{NALS, PARAMETER_SET, PICTURE_SETS, SEQUENCE_SETS};
 
 /// The types of NAL units that matter here (H.264, table 7-1).
 pub mod nal {
@@ -41,9 +42,9 @@ pub enum Refusal {
     BPictures,
     /// Two fields a picture.
     Interlaced,
-    /// A sequence parameter set that makes no sense.
+    /// A parameter set that makes no sense.
     Damaged,
-    /// Parameter sets of more than [`PARAMETER_SET`] bytes.
+    /// A parameter set of more than [`PARAMETER_SET`] bytes.
     TooLong,
 }
 
@@ -56,8 +57,8 @@ impl fmt::Display for Refusal {
             Refusal::Interlaced => {
                 "its H.264 is interlaced: ask the encoder for progressive pictures"
             }
-            Refusal::Damaged => "its H.264 has a sequence parameter set that makes no sense",
-            Refusal::TooLong => "its H.264 has parameter sets that are too long",
+            Refusal::Damaged => "its H.264 has a parameter set that makes no sense",
+            Refusal::TooLong => "its H.264 has a parameter set that is too long",
         })
     }
 }
@@ -128,32 +129,93 @@ impl<'a> Bits<'a> {
 /// Bytes of a NAL unit.
 type Set = heapless::Vec<u8, PARAMETER_SET>;
 
-/// What a decoder must know before the first picture.
+/// What a decoder must know before the first picture: the sets that came last, one for each identifier.
+///
+/// A stream may have several of each kind: a slice names its picture parameter set, and that one its sequence parameter set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    sps: Set,
-    pps: Set,
+    sps: heapless::Vec<Set, SEQUENCE_SETS>,
+    pps: heapless::Vec<Set, PICTURE_SETS>,
+    /// seq_parameter_set_id of what the last key picture uses.
+    used: Option<u32>,
+    /// That key picture names a set that did not come.
+    lacks: bool,
+}
+
+/// seq_parameter_set_id of a sequence parameter set (7.3.2.1.1).
+fn sps_id(sps: &[u8]) -> Option<u32> {
+    let mut bits = Bits::new(sps.get(1..)?);
+    bits.bits(24)?;
+    bits.number()
+}
+
+/// pic_parameter_set_id of a picture parameter set (7.3.2.2).
+fn pps_id(pps: &[u8]) -> Option<u32> {
+    Bits::new(pps.get(1..)?).number()
+}
+
+/// Puts a set in the place of the one with its identifier. Of more identifiers than there is room for the first goes.
+fn keep<const N: usize>(
+    sets: &mut heapless::Vec<Set, N>,
+    nal: &[u8],
+    id: fn(&[u8]) -> Option<u32>,
+) -> Result<(), Refusal> {
+    let set = Set::from_slice(nal).map_err(|_| Refusal::TooLong)?;
+    let own = id(nal).ok_or(Refusal::Damaged)?;
+    match sets.iter_mut().find(|it| id(it) == Some(own)) {
+        Some(place) => *place = set,
+        None => {
+            if sets.is_full() {
+                sets.remove(0);
+            }
+            // There is room now.
+            let _ = sets.push(set);
+        }
+    }
+    Ok(())
 }
 
 impl Parameters {
-    /// The sequence parameter set, without start code.
-    pub fn sps(&self) -> &[u8] {
-        &self.sps
+    /// The sequence parameter sets, without start codes.
+    pub fn sps(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.sps.iter().map(|set| &set[..])
     }
 
-    /// The picture parameter set, without start code.
-    pub fn pps(&self) -> &[u8] {
-        &self.pps
+    /// The picture parameter sets, without start codes.
+    pub fn pps(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.pps.iter().map(|set| &set[..])
     }
 
-    /// There are both.
+    /// There are both kinds, and those that the last key picture names.
     pub fn are_whole(&self) -> bool {
-        self.sps.len() > 3 && !self.pps.is_empty()
+        !self.sps.is_empty() && !self.pps.is_empty() && !self.lacks
+    }
+
+    /// Finds the sets that this slice of a key picture names (7.3.3).
+    fn use_for(&mut self, slice: &[u8]) {
+        let mut bits = Bits::new(&slice[1..]);
+        let named = (bits.number().zip(bits.number()))
+            .and_then(|_| bits.number())
+            .and_then(|own| self.pps.iter().find(|set| pps_id(set) == Some(own)))
+            .and_then(|pps| {
+                let mut bits = Bits::new(&pps[1..]);
+                bits.number()?;
+                bits.number()
+            });
+        self.used = named.filter(|id| self.sps.iter().any(|set| sps_id(set) == Some(*id)));
+        self.lacks = self.used.is_none();
+    }
+
+    /// The sequence parameter set of the pictures.
+    fn used(&self) -> &[u8] {
+        let mut sets = self.sps();
+        let used = sets.find(|set| self.used.is_some() && sps_id(set) == self.used);
+        used.or(self.sps().next()).unwrap_or_default()
     }
 
     /// profile_idc, the constraint flags and level_idc: what `codecs="avc1.…"` spells in hexadecimal (RFC 6381, 3.3).
     pub fn profile(&self) -> [u8; 3] {
-        match self.sps[..] {
+        match *self.used() {
             [_, profile, constraints, level, ..] => [profile, constraints, level],
             _ => [0; 3],
         }
@@ -162,7 +224,7 @@ impl Parameters {
     /// chroma_format_idc and the bits of a sample above 8, of luma and chroma, where the profile has a say in that
     /// (14496-15, 5.3.3.1.2).
     pub fn fidelity(&self) -> Option<[u8; 3]> {
-        let mut bits = Bits::new(self.sps.get(1..)?);
+        let mut bits = Bits::new(self.used().get(1..)?);
         if !matches!(bits.bits(8)?, 100 | 110 | 122 | 144) {
             return None;
         }
@@ -178,13 +240,14 @@ impl Parameters {
 
     /// The size of the pictures as they are shown; `None`: the set makes no sense.
     pub fn size(&self) -> Option<Size> {
-        self.read().ok()
+        size_of(self.used()).ok()
     }
+}
 
-    fn read(&self) -> Result<Size, Refusal> {
-        let mut bits = Bits::new(self.sps.get(1..).unwrap_or_default());
-        read_sps(&mut bits).ok_or(Refusal::Damaged)?
-    }
+/// What a sequence parameter set says, or what of it cannot be passed on.
+fn size_of(sps: &[u8]) -> Result<Size, Refusal> {
+    let mut bits = Bits::new(sps.get(1..).unwrap_or_default());
+    read_sps(&mut bits).ok_or(Refusal::Damaged)?
 }
 
 /// 7.3.2.1.1; `None` if it breaks off.
@@ -319,16 +382,13 @@ impl<'a> AccessUnit<'a> {
     /// What of it forbids to pass the stream on; and `parameters` become those that it brings along.
     pub fn check(self, parameters: &mut Parameters) -> Result<(), Refusal> {
         for nal in self.nals() {
-            let set = |set: &mut Set| {
-                set.clear();
-                set.extend_from_slice(nal).map_err(|_| Refusal::TooLong)
-            };
             match nal::kind(nal[0]) {
                 nal::SPS => {
-                    set(&mut parameters.sps)?;
-                    parameters.read()?;
+                    size_of(nal)?;
+                    keep(&mut parameters.sps, nal, sps_id)?;
                 }
-                nal::PPS => set(&mut parameters.pps)?,
+                nal::PPS => keep(&mut parameters.pps, nal, pps_id)?,
+                nal::IDR if begins_picture(nal) => parameters.use_for(nal),
                 nal::SLICE if is_b(nal) => return Err(Refusal::BPictures),
                 _ => {}
             }
@@ -354,6 +414,8 @@ fn is_b(slice: &[u8]) -> bool {
 pub struct Lost {
     /// Pictures that did not fit the buffer, or have more than [`NALS`] NAL units.
     pub oversized: u64,
+    /// Pictures that [`Splitter::flush`] gave out and that went on after it.
+    pub torn: u64,
 }
 
 /// Finds access units in a stream of bytes.
@@ -375,6 +437,8 @@ pub struct Splitter {
     open: Option<usize>,
     /// The unit in `nals` was given out.
     given: bool,
+    /// Zeros behind what was given out by [`Splitter::flush`], as long as a start code may follow.
+    flushed: Option<u32>,
     lost: Lost,
 }
 
@@ -396,6 +460,7 @@ impl Splitter {
             has_slice: false,
             open: None,
             given: false,
+            flushed: None,
             lost: Lost::default(),
         }
     }
@@ -407,7 +472,7 @@ impl Splitter {
 
     /// The stream begins anew.
     pub fn reset(&mut self) {
-        (self.end, self.at, self.open) = (0, 0, None);
+        (self.end, self.at, self.open, self.flushed) = (0, 0, None, None);
         self.forget();
     }
 
@@ -444,7 +509,40 @@ impl Splitter {
     /// If there was no room for that many.
     pub fn filled(&mut self, n: usize) {
         assert!(n <= self.buf.len() - self.end, "filled past the spare room");
+        let begin = self.end;
         self.end += n;
+        for at in begin..self.end {
+            let Some(zeros) = &mut self.flushed else {
+                break;
+            };
+            match self.buf[at] {
+                0 => *zeros = zeros.saturating_add(1),
+                1 if *zeros >= 2 => self.flushed = None,
+                _ => {
+                    self.lost.torn += 1;
+                    self.flushed = None;
+                }
+            }
+        }
+    }
+
+    /// A picture is being received: there are slices of it, and nothing that follows them.
+    pub fn has_picture(&self) -> bool {
+        let is_slice = |at: usize| {
+            let first = self.buf[..self.end].get(at).copied().map(nal::kind);
+            matches!(first, Some(nal::SLICE | nal::IDR))
+        };
+        !self.given && (self.has_slice || self.open.is_some_and(is_slice))
+    }
+
+    /// What is being received is taken to be whole, as nothing followed for a while; `None`: that is no picture. If it goes on
+    /// all the same it is [`Lost::torn`], or the next one lacks its beginning.
+    pub fn flush(&mut self) -> Option<AccessUnit<'_>> {
+        if !self.has_picture() {
+            return None;
+        }
+        self.flushed = Some(0);
+        self.finish()
     }
 
     /// The next access unit; `None`: more input is needed. It may lack its beginning ([`AccessUnit::has_beginning`]).

@@ -147,3 +147,93 @@ fn parameter_sets_that_break_off_or_are_too_long_are_refused() {
     let long = [0x68; PARAMETER_SET + 1];
     assert_eq!(check(&[&long]).0, Err(Refusal::TooLong));
 }
+
+fn fill(splitter: &mut Splitter, bytes: &[u8]) {
+    splitter.spare()[..bytes.len()].copy_from_slice(bytes);
+    splitter.filled(bytes.len());
+}
+
+#[test]
+fn a_picture_can_be_taken_before_the_next_one_begins() {
+    let mut splitter = Splitter::new(256);
+    assert!(splitter.flush().is_none(), "nothing came");
+    fill(&mut splitter, &stream(&[(LONG, AUD), (LONG, PPS)]));
+    assert!(splitter.next_unit().is_none());
+    assert!(splitter.flush().is_none(), "no slice of it came");
+    for (number, code) in [LONG, SHORT, LONG].into_iter().enumerate() {
+        fill(&mut splitter, &stream(&[(code, &SLICE), (SHORT, &REST)]));
+        assert!(splitter.next_unit().is_none());
+        assert!(splitter.has_picture());
+        let unit = splitter.flush().expect("a picture");
+        let slices = unit.nals().filter(|nal| nal::kind(nal[0]) == nal::SLICE);
+        assert_eq!(slices.collect::<Vec<_>>(), [&SLICE, &REST], "{number}");
+        assert!(!splitter.has_picture());
+        assert!(splitter.flush().is_none(), "once only");
+    }
+    // Zeros in front of a start code belong to nothing.
+    for piece in [&[0, 0][..], &[0], &[0, 1, 0x41, 0x9A, 0x21]] {
+        fill(&mut splitter, piece);
+        assert!(splitter.next_unit().is_none());
+    }
+    assert!(splitter.has_picture());
+    assert_eq!(splitter.lost(), Lost::default());
+}
+
+#[test]
+fn a_picture_that_goes_on_after_it_was_taken_is_counted() {
+    let mut splitter = Splitter::new(256);
+    for (torn, rest) in [(1, &[0x55, 0x66][..]), (2, &[0, 0, 3, 1])] {
+        fill(&mut splitter, &stream(&[(LONG, &SLICE)]));
+        assert!(splitter.next_unit().is_none());
+        assert!(splitter.flush().is_some());
+        fill(&mut splitter, rest);
+        assert!(splitter.next_unit().is_none());
+        assert_eq!(splitter.lost().torn, torn);
+    }
+}
+
+/// A picture parameter set with these identifiers, of it and of its sequence parameter set.
+fn pps(own: u8, sequence: u8) -> Vec<u8> {
+    // ue(v) of 0 is 1, of 1 is 010, of 2 is 011.
+    let codes = ["1", "010", "011"];
+    let bits = format!(
+        "{}{}11",
+        codes[usize::from(own)],
+        codes[usize::from(sequence)]
+    );
+    let bits = format!("{bits:0<16}");
+    let byte = |at: usize| u8::from_str_radix(&bits[at..at + 8], 2).unwrap();
+    vec![0x68, byte(0), byte(8), 0x80]
+}
+
+/// A key picture's slice that names this picture parameter set.
+fn key_by(pps: u8) -> Vec<u8> {
+    // first_mb_in_slice 0, slice_type 7.
+    let code = ["1", "010", "011"][usize::from(pps)];
+    let bits = format!("{:0<16}", format!("10001000{code}1"));
+    let bytes = [0, 8].map(|at| u8::from_str_radix(&bits[at..at + 8], 2).unwrap());
+    [&[0x65][..], &bytes].concat()
+}
+
+#[test]
+fn sets_are_kept_by_their_identifiers() {
+    let (zero, one) = (pps(0, 0), pps(1, 0));
+    let (checked, parameters) = check(&[&SPS_64X48, &zero, &one, &zero, &SPS_64X48, &key_by(1)]);
+    assert_eq!(checked, Ok(()));
+    assert!(parameters.are_whole());
+    assert_eq!(parameters.sps().collect::<Vec<_>>(), [&SPS_64X48]);
+    assert_eq!(parameters.pps().collect::<Vec<_>>(), [&zero, &one]);
+    // The second one replaces the first.
+    let other = [&pps(0, 0)[..], &[0x77]].concat();
+    let (_, parameters) = check(&[&SPS_64X48, &zero, &one, &other]);
+    assert_eq!(parameters.pps().collect::<Vec<_>>(), [&other, &one]);
+}
+
+#[test]
+fn a_key_picture_without_its_sets_cannot_be_decoded() {
+    let (zero, one) = (pps(0, 0), pps(1, 1));
+    for (named, is_whole) in [(0, true), (1, false), (2, false)] {
+        let (_, parameters) = check(&[&SPS_64X48, &zero, &one, &key_by(named)]);
+        assert_eq!(parameters.are_whole(), is_whole, "by {named}");
+    }
+}

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
-use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
+use crate::limits::{CAPTURE_STALL, FIRST_PICTURE, UNIT_QUIET};
 use crate::measure::said::{Said, Times};
 use crate::picture::chain::Chain;
 use crate::picture::frame::{Frame, FrameMeta};
@@ -315,6 +315,7 @@ impl Running {
         captured: &mut Captured,
     ) -> io::Result<()> {
         let mut room = film.frame_bytes;
+        let silent = !self.stdout_ready;
         while self.stdout_ready && room > 0 {
             let spare = film.splitter.spare();
             let most = spare.len().min(room);
@@ -322,12 +323,13 @@ impl Running {
                 Ok(0) => {
                     self.stdout_ready = false;
                     self.ended = Some(now);
-                    film.take_in(now, true, captured);
+                    film.take_in(now, Take::Rest, captured);
                 }
                 Ok(n) => {
                     room -= n;
                     film.splitter.filled(n);
-                    if film.take_in(now, false, captured) {
+                    film.heard = now;
+                    if film.take_in(now, Take::Whole, captured) {
                         self.stall = now + CAPTURE_STALL;
                     }
                 }
@@ -336,6 +338,12 @@ impl Running {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
+            }
+        }
+        if silent && film.quiet().is_some_and(|at| at <= now) {
+            // It came when its last bytes did.
+            if film.take_in(film.heard, Take::Pending, captured) {
+                self.stall = now + CAPTURE_STALL;
             }
         }
         Ok(())
@@ -410,7 +418,10 @@ impl Source for Pipe {
         } else if running.ended.is_some() {
             running.last_look + EXIT_POLL
         } else {
-            running.stall
+            match self.film.quiet() {
+                Some(quiet) => quiet.min(running.stall),
+                None => running.stall,
+            }
         })
     }
 
@@ -458,7 +469,9 @@ impl Source for Pipe {
     }
 
     fn chain(&self) -> Option<&Chain> {
-        self.film.chain.is_running().then_some(&self.film.chain)
+        // Cut or not: it goes on with the next key picture.
+        let running = self.running.as_ref()?;
+        matches!(running.coding, Coding::H264).then_some(&self.film.chain)
     }
 }
 
@@ -476,14 +489,32 @@ enum Coding {
     H264,
 }
 
+/// Which pictures are taken.
+#[derive(Clone, Copy)]
+enum Take {
+    /// Those that are known to be whole.
+    Whole,
+    /// The one that is being received, as nothing follows for a while.
+    Pending,
+    /// All, as nothing will follow.
+    Rest,
+}
+
 /// The pictures of a program that writes H.264.
 struct Film {
     frame_bytes: usize,
     splitter: h264::Splitter,
     parameters: Parameters,
     chain: Chain,
-    /// Of the splitter, as far as they have been reported.
-    oversized: u64,
+    /// Of the splitter, as far as it has been reported.
+    lost: h264::Lost,
+    /// When bytes came last, and a picture; and the mean distance of pictures.
+    heard: Instant,
+    last: Option<Instant>,
+    interval: Option<Duration>,
+    /// See [`Film::quiet`]. The last picture was taken to be whole after it.
+    wait: Duration,
+    flushed: bool,
     refusal: Option<h264::Refusal>,
 }
 
@@ -494,31 +525,73 @@ impl Film {
             splitter: h264::Splitter::new(frame_bytes),
             parameters: Parameters::default(),
             chain: Chain::new(frame_bytes),
-            oversized: 0,
+            lost: h264::Lost::default(),
+            heard: Instant::now(),
+            last: None,
+            interval: None,
+            wait: UNIT_QUIET,
+            flushed: false,
             refusal: None,
         }
     }
 
-    /// Takes in what the splitter has. `is_end`: nothing follows. True if there was a picture, usable or not.
-    fn take_in(&mut self, now: Instant, is_end: bool, captured: &mut Captured) -> bool {
+    /// When the picture that is being received is taken to be whole if nothing follows. A program that writes one at once, as
+    /// rpicam-vid does, would have each late by the time to the next otherwise. `None`: not at all. There is none, or pictures are
+    /// not that far apart, or this has torn so many that it takes too long.
+    fn quiet(&self) -> Option<Instant> {
+        let pays = self.interval? >= 2 * self.wait;
+        (pays && self.refusal.is_none() && self.splitter.has_picture())
+            .then(|| self.heard + self.wait)
+    }
+
+    /// A picture came at this time.
+    fn measure(&mut self, at: Instant) {
+        if let Some(last) = self.last.replace(at) {
+            let distance = at.saturating_duration_since(last).min(CAPTURE_STALL);
+            self.interval = Some(match self.interval {
+                Some(interval) => (7 * interval + distance) / 8,
+                None => distance,
+            });
+        }
+    }
+
+    /// Takes in what the splitter has, as of this time. True if there was a picture, usable or not.
+    fn take_in(&mut self, now: Instant, take: Take, captured: &mut Captured) -> bool {
         let mut any = false;
         while self.refusal.is_none() {
-            let lost = self.splitter.lost().oversized;
-            let unit = match self.splitter.next_unit() {
-                None if is_end => self.splitter.finish(),
-                unit => unit,
+            let lost = self.splitter.lost();
+            // Known before the next picture is: until that those who follow must get no more of these.
+            let gone = lost.oversized - self.lost.oversized + lost.torn - self.lost.torn;
+            if gone > 0 {
+                if lost.torn > self.lost.torn {
+                    self.wait *= 2;
+                    self.flushed = false;
+                }
+                captured.bad += u32::try_from(gone).unwrap_or(u32::MAX);
+                self.lost = lost;
+                self.chain.cut();
+            }
+            let unit = match take {
+                Take::Pending => self.splitter.flush(),
+                Take::Rest => match self.splitter.next_unit() {
+                    Some(unit) => Some(unit),
+                    None => self.splitter.finish(),
+                },
+                Take::Whole => self.splitter.next_unit(),
             };
             let Some(unit) = unit else {
                 break;
             };
             any = true;
-            if lost != self.oversized || !unit.has_beginning() {
-                captured.bad += u32::try_from(lost - self.oversized)
-                    .unwrap_or(u32::MAX)
-                    .max(1);
-                self.oversized = lost;
+            if !unit.has_beginning() {
+                // What is left of a picture that was not whole.
+                if self.flushed {
+                    self.wait *= 2;
+                }
+                captured.bad += 1;
                 self.chain.cut();
             }
+            self.flushed = matches!(take, Take::Pending);
             if let Err(refusal) = unit.check(&mut self.parameters) {
                 self.refusal = Some(refusal);
                 break;
@@ -531,6 +604,7 @@ impl Film {
             } else {
                 captured.dropped += 1;
             }
+            self.measure(now);
         }
         any
     }
@@ -539,6 +613,8 @@ impl Film {
         self.splitter.reset();
         self.chain.cut();
         (self.parameters, self.refusal) = (Parameters::default(), None);
+        (self.last, self.interval) = (None, None);
+        (self.wait, self.flushed) = (UNIT_QUIET, false);
     }
 }
 

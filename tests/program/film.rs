@@ -1,10 +1,13 @@
 //! H.264: from a program to `/stream.mp4`, and what those get who take JPEGs alone.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::common::{Camd, Folder, LISTENERS, PATIENCE};
+use crate::common::{
+    Camd, Folder, LISTENERS, PATIENCE, Paced, connect_as_over_a_slow_line, read_head,
+};
 
 /// Three pictures of 64x48 by x264, the first of them a key picture.
 const FILM: &[u8] = include_bytes!("../data/64x48.264");
@@ -37,8 +40,8 @@ fn nals(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 /// A request for a film, as it is read.
-struct Viewer {
-    stream: TcpStream,
+struct Viewer<S = TcpStream> {
+    stream: S,
     head: String,
     /// What was read of the film, in whole boxes.
     film: Vec<u8>,
@@ -46,20 +49,21 @@ struct Viewer {
 
 impl Viewer {
     fn new(camd: &Camd) -> Viewer {
-        let mut stream = TcpStream::connect(camd.http()).expect("a connection");
+        let stream = TcpStream::connect(camd.http()).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Viewer::over(stream)
+    }
+}
+
+impl<S: Read + Write> Viewer<S> {
+    fn over(mut stream: S) -> Viewer<S> {
         stream
             .write_all(b"GET /stream.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .expect("a request");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("a head");
-            head.extend(byte);
-        }
+        let head = read_head(&mut stream);
         Viewer {
             stream,
-            head: String::from_utf8(head).expect("text"),
+            head,
             film: Vec::new(),
         }
     }
@@ -100,19 +104,35 @@ impl Viewer {
     }
 }
 
-#[test]
-fn pictures_come_out_as_they_went_in() {
-    let folder = Folder::new();
+/// The three pictures.
+fn pictures() -> [&'static [u8]; 3] {
     // Where the two pictures behind the key picture begin.
     let code = [0, 0, 0, 1, 0x41];
     let starts = FILM.windows(5).enumerate();
     let starts: Vec<_> = starts.filter(|(_, window)| *window == code).collect();
     let (second, third) = (starts[0].0, starts[1].0);
-    for (number, range) in [0..second, second..third, third..FILM.len()]
-        .into_iter()
-        .enumerate()
-    {
-        folder.file(&number.to_string(), &FILM[range]);
+    [0..second, second..third, third..FILM.len()].map(|range| &FILM[range])
+}
+
+/// A player's own reading of so many pictures: nothing to complain of.
+fn assert_plays(folder: &Folder, film: &[u8], pictures: usize) {
+    let path = folder.file("film.mp4", film);
+    let probe = Command::new("ffprobe")
+        .args(["-v", "warning", "-count_frames", "-show_entries"])
+        .args(["stream=nb_read_frames,width,height", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe, which tests/setup installs");
+    assert_eq!(String::from_utf8_lossy(&probe.stderr), "");
+    let expected = format!("64,48,{pictures}\n");
+    assert_eq!(String::from_utf8_lossy(&probe.stdout), expected);
+}
+
+#[test]
+fn pictures_come_out_as_they_went_in() {
+    let folder = Folder::new();
+    for (number, picture) in pictures().into_iter().enumerate() {
+        folder.file(&number.to_string(), picture);
     }
     let camd = camd(&folder, STEADY);
     let mut viewer = Viewer::new(&camd);
@@ -138,16 +158,81 @@ fn pictures_come_out_as_they_went_in() {
     }
     assert_eq!(camd.state()["camera"]["format"], "h264");
     assert_eq!(camd.state()["camera"]["width"], 64);
-    // A player's own reading of it.
-    let path = folder.file("film.mp4", &viewer.film);
-    let probe = Command::new("ffprobe")
-        .args(["-v", "warning", "-count_frames", "-show_entries"])
-        .args(["stream=nb_read_frames,width,height", "-of", "csv=p=0"])
-        .arg(path)
-        .output()
-        .expect("ffprobe, which tests/setup installs");
-    assert_eq!(String::from_utf8_lossy(&probe.stderr), "");
-    assert_eq!(String::from_utf8_lossy(&probe.stdout), "64,48,30\n");
+    assert_plays(&folder, &viewer.film, 30);
+}
+
+#[test]
+fn pictures_that_come_at_once_are_played_one_after_the_other() {
+    let folder = Folder::new();
+    folder.file("film", FILM);
+    let camd = camd(&folder, "while :; do cat $1/film $1/film; sleep 0.24; done");
+    let mut viewer = Viewer::new(&camd);
+    let times: Vec<_> = (0..40)
+        .map(|_| viewer.next_picture().expect("a picture").1)
+        .collect();
+    let distances: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    // The usual distance is 3600 or more. Of the first few camd has yet to learn that.
+    assert!(distances.iter().all(|it| *it >= 500), "{distances:?}");
+    assert_plays(&folder, &viewer.film, 40);
+}
+
+/// By the byte that fills it up, which of 30 pictures it is, and whether it is a key picture.
+fn which(nals: &[Vec<u8>]) -> (u8, bool) {
+    let filler = nals.last().expect("NAL units");
+    assert_eq!((filler[0], filler.len()), (0x0C, 50_000), "a whole one");
+    let is_key = nals.iter().any(|nal| nal[0] & 0x1F == 5);
+    (filler[1] - 1, is_key)
+}
+
+#[test]
+fn a_slow_viewer_goes_from_key_picture_to_key_picture_and_others_notice_nothing() {
+    let folder = Folder::new();
+    for (number, picture) in (0u8..30).zip(pictures().into_iter().cycle()) {
+        let mut large = picture.to_vec();
+        // Filler data (type 12).
+        large.extend([0, 0, 0, 1, 0x0C]);
+        large.resize(large.len() + 49_999, number + 1);
+        folder.file(&number.to_string(), large);
+    }
+    // 1.25 MB/s at most.
+    // Each fits a pipe (64 KiB), so that it is written at once.
+    let all: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    let script = format!(
+        "while :; do for each in {}; do cat $1/$each; sleep 0.04; done; done",
+        all.join(" ")
+    );
+    let camd = camd(&folder, &script);
+    // The chain rule, and whether anything was passed over.
+    let check = |got: &mut VecDeque<u8>, nals: &[Vec<u8>]| {
+        let (number, is_key) = which(nals);
+        let last = got.back().copied();
+        let follows = last.is_some_and(|last| (last + 1) % 30 == number);
+        assert!(is_key || follows, "{number} behind {last:?}");
+        got.push_back(number);
+        !follows && last.is_some()
+    };
+    let paced = Paced::new(connect_as_over_a_slow_line(camd.http()), 300e3);
+    let mut slow = Viewer::over(paced);
+    let mut healthy = Viewer::new(&camd);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(move || {
+            let (mut got, mut skips) = (VecDeque::new(), 0);
+            while skips < 3 {
+                let (nals, _) = slow.next_picture().expect("a picture");
+                skips += u32::from(check(&mut got, &nals));
+            }
+            got.len()
+        });
+        let mut got = VecDeque::new();
+        while !slow.is_finished() {
+            let (nals, _) = healthy.next_picture().expect("a picture");
+            check(&mut got, &nals);
+        }
+        let slow = slow.join().expect("the slow viewer");
+        println!("slow {slow}, healthy {}", got.len());
+        // Four times as fast, if the machine is.
+        assert!(got.len() > 2 * slow, "slow {slow}, healthy {}", got.len());
+    });
 }
 
 #[test]

@@ -2,7 +2,13 @@
 //!
 //! In front of the first picture stand `ftyp` and `moov`, which tell how pictures are decoded. Then each picture is a `moof`,
 //! which tells its time, and an `mdat`. It begins with a key picture. Time runs with the capture of pictures, in 90 kHz from
-//! 0: where pictures were passed over, players see a gap and not a jump.
+//! 0: where pictures were passed over, players see a gap and not a jump. Pictures that came at once are put half their usual
+//! distance apart, until time has caught up: ffmpeg takes a distance that is 60 times the usual one for a fault of the stream
+//! (`avformat_find_stream_info`).
+//!
+//! How long a picture lasts nobody knows before the next one. Media Source Extensions take a distance of more than twice that
+//! for a gap, behind which they wait for a key picture (3.5.8, 1.6), and do not mind if it is less. So what is said is the longest
+//! distance of late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +20,10 @@ use crate::protocol::session::{Chunk, Head};
 
 /// Units of time a second.
 const TIMESCALE: u32 = 90_000;
-/// What the first picture is said to last, and what any is at most, in units of time. The next one tells the truth.
-const FIRST_LASTS: u64 = 3_000;
+/// What the distance of pictures is taken to be before there are two, what the first one is said to last, and what any is at
+/// most, in units of time.
+const FIRST_MEAN: u64 = 3_000;
+const FIRST_LASTS: u64 = 18_000;
 const MOST: u64 = TIMESCALE as u64;
 
 /// sample_flags (14496-12, 8.8.3.1): leans on no other; leans on others, and is no point to begin at.
@@ -38,8 +46,13 @@ struct Sent {
     began: Instant,
     /// Fragments so far.
     fragments: u32,
-    /// In units of time.
+    /// In units of time, and when it was captured, which is earlier if it came at once with others.
     at: u64,
+    captured: u64,
+    /// The mean distance of pictures.
+    mean: u64,
+    /// What it was said to last.
+    lasts: u64,
 }
 
 impl Film {
@@ -59,6 +72,9 @@ impl Film {
                     began: unit.meta.captured,
                     fragments: 1,
                     at: 0,
+                    captured: 0,
+                    mean: FIRST_MEAN,
+                    lasts: FIRST_LASTS,
                 }
             }
             Some(sent) => {
@@ -68,17 +84,20 @@ impl Film {
                     return None;
                 }
                 let time = unit.meta.captured.saturating_duration_since(sent.began);
+                let captured = ticks(time).max(sent.captured);
+                let at = captured.max(sent.at + (sent.mean / 2).max(1));
                 Sent {
+                    parameters: Arc::clone(&sent.parameters),
+                    began: sent.began,
                     fragments: sent.fragments.wrapping_add(1),
-                    // Two that came at once follow one another, too.
-                    at: ticks(time).max(sent.at + 1),
-                    ..sent.clone()
+                    at,
+                    captured,
+                    mean: (7 * sent.mean + (captured - sent.captured).min(MOST)) / 8,
+                    lasts: (at - sent.at).clamp(sent.lasts - sent.lasts / 16, MOST),
                 }
             }
         };
-        let before = self.sent.as_ref().map(|sent| sent.at);
-        let lasts = before.map_or(FIRST_LASTS, |before| (framed.at - before).min(MOST));
-        write_fragment(&framed, lasts as u32, unit, head);
+        write_fragment(&framed, unit, head);
         self.framed = Some(framed);
         Some(Chunk {
             payload: unit.sample.len(),
@@ -214,26 +233,30 @@ fn write_sample_table(parameters: &Parameters, meta: &FrameMeta, out: &mut Boxes
     out.full(b"stco", 0, |it| it.number(0));
 }
 
-/// AVCDecoderConfigurationRecord (14496-15, 5.3.3.1): lengths of NAL units take four bytes; one set of each kind.
+/// AVCDecoderConfigurationRecord (14496-15, 5.3.3.1): lengths of NAL units take four bytes.
 fn write_configuration(parameters: &Parameters, out: &mut Boxes<'_>) {
     out.put(&[1]);
     out.put(&parameters.profile());
-    out.put(&[0xFF, 0xE1]);
+    out.put(&[0xFF, 0xE0 | parameters.sps().len() as u8]);
     let put_set = |out: &mut Boxes<'_>, set: &[u8]| {
         out.put(&(set.len() as u16).to_be_bytes());
         out.put(set);
     };
-    put_set(out, parameters.sps());
-    out.put(&[1]);
-    put_set(out, parameters.pps());
+    for set in parameters.sps() {
+        put_set(out, set);
+    }
+    out.put(&[parameters.pps().len() as u8]);
+    for set in parameters.pps() {
+        put_set(out, set);
+    }
     if let Some(fidelity) = parameters.fidelity() {
         let [chroma, luma_depth, chroma_depth] = fidelity;
         out.put(&[0xFC | chroma, 0xF8 | luma_depth, 0xF8 | chroma_depth, 0]);
     }
 }
 
-fn write_fragment(at: &Sent, lasts: u32, unit: &Unit<'_>, head: &mut Head) {
-    let len = unit.sample.len() as u32;
+fn write_fragment(at: &Sent, unit: &Unit<'_>, head: &mut Head) {
+    let (lasts, len) = (at.lasts as u32, unit.sample.len() as u32);
     let flags = match unit.is_key {
         true => KEY_FLAGS,
         false => OTHER_FLAGS,

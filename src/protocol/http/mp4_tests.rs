@@ -78,7 +78,7 @@ fn the_first_picture_is_written_byte_for_byte() {
          0000004C 74726166
          00000010 74666864 00020000 00000001
          00000014 74666474 01000000 0000000000000000
-         00000020 7472756E 00000701 00000001 0000006C 00000BB8 00000008 02000000
+         00000020 7472756E 00000701 00000001 0000006C 00004650 00000008 02000000
          00000010 6D646174"
     );
     assert_eq!(head[..], hex(&expected)[..]);
@@ -104,14 +104,18 @@ fn later_pictures_tell_their_time() {
          0000004C 74726166
          00000010 74666864 00020000 00000001
          00000014 74666474 01000000 0000000000000708
-         00000020 7472756E 00000701 00000001 0000006C 00000708 00000008 01010000
+         00000020 7472756E 00000701 00000001 0000006C 000041EB 00000008 01010000
          00000010 6D646174");
     assert_eq!(head[..], expected[..]);
     assert_eq!(chunk.map(|chunk| chunk.payload), Some(8));
     film.began();
     head.clear();
     film.frame(&unit(&parameters, at(20), false), &mut head);
-    assert_eq!(head[60..68], 0x709u64.to_be_bytes(), "never twice the same");
+    assert_eq!(
+        head[60..68],
+        (1800u64 + 2850 / 2).to_be_bytes(),
+        "half the mean distance on"
+    );
 }
 
 #[test]
