@@ -182,7 +182,7 @@ fn a_picture_can_be_taken_before_the_next_one_begins() {
 #[test]
 fn a_picture_that_goes_on_after_it_was_taken_is_counted() {
     let mut splitter = Splitter::new(256);
-    for (torn, rest) in [(1, &[0x55, 0x66][..]), (2, &[0, 0, 3, 1])] {
+    for (torn, rest) in [(1, &[0x55, 0x66][..]), (2, &[0, 0, 3, 1][..])] {
         fill(&mut splitter, &stream(&[(LONG, &SLICE)]));
         assert!(splitter.next_unit().is_none());
         assert!(splitter.flush().is_some());

@@ -35,7 +35,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::head_cache::HeadCache;
-
 use super::name::Name;
 use super::session::*;
 pub use super::setup::Policy;
