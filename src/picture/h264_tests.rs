@@ -175,7 +175,8 @@ fn a_picture_can_be_taken_before_the_next_one_begins() {
         fill(&mut splitter, piece);
         assert!(splitter.next_unit().is_none());
     }
-    assert!(splitter.has_picture());
+    let unit = splitter.flush().expect("a picture of one slice");
+    assert_eq!(unit.nals().collect::<Vec<_>>(), [&SLICE[..3]]);
     assert_eq!(splitter.lost(), Lost::default());
 }
 
