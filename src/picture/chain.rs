@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::frame::FrameMeta;
 use super::h264::{AccessUnit, Parameters};
@@ -24,6 +24,8 @@ pub struct Unit<'a> {
     pub parameters: &'a Arc<Parameters>,
     /// Its NAL units but for parameter sets and delimiters, each behind its length in four bytes, big-endian (ISO/IEC 14496-15, 5.3).
     pub sample: &'a [u8],
+    /// The mean distance of pictures, lately; `None`: there were no two yet.
+    pub distance: Option<Duration>,
 }
 
 struct Held {
@@ -43,6 +45,9 @@ pub struct Chain {
     next: u64,
     /// Nothing leans on what came before: the next picture has to stand for itself.
     is_cut: bool,
+    /// When the last picture was captured, if it was not cut since.
+    last: Option<Instant>,
+    distance: Option<Duration>,
 }
 
 impl Chain {
@@ -54,6 +59,8 @@ impl Chain {
             parameters: Arc::default(),
             next: 1,
             is_cut: true,
+            last: None,
+            distance: None,
         }
     }
 
@@ -62,7 +69,7 @@ impl Chain {
         self.held.clear();
         // Nobody's next one.
         self.next += u64::from(!self.is_cut);
-        self.is_cut = true;
+        (self.is_cut, self.last) = (true, None);
     }
 
     /// Takes a picture in, and gives it its number. False: it leans on one that is not there, or does not fit, and is not
@@ -104,7 +111,19 @@ impl Chain {
             end: at,
         });
         (self.next, self.is_cut) = (sequence + 1, false);
+        self.measure(meta.captured);
         true
+    }
+
+    /// A picture was captured then.
+    fn measure(&mut self, captured: Instant) {
+        if let Some(last) = self.last.replace(captured) {
+            let distance = captured.saturating_duration_since(last);
+            self.distance = Some(match self.distance {
+                Some(mean) => (7 * mean + distance) / 8,
+                None => distance,
+            });
+        }
     }
 
     /// Where so many bytes have room. The oldest pictures go for it.
@@ -154,6 +173,7 @@ impl Chain {
             is_key: held.is_key,
             parameters: &self.parameters,
             sample: &self.bytes[held.begin..held.end],
+            distance: self.distance,
         })
     }
 

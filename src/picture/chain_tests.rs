@@ -181,3 +181,22 @@ fn other_parameters_without_a_key_picture_cut_it() {
     let pps = rig.chain.parameters().pps().map(|pps| pps[3]);
     assert_eq!(pps.collect::<Vec<_>>(), [0x81]);
 }
+
+#[test]
+fn the_distance_of_pictures_is_told() {
+    let mut rig = Rig::new(1024);
+    rig.push(true, 0);
+    let distance = |rig: &Rig| rig.chain.after(0, rig.now).unwrap().distance;
+    assert_eq!(distance(&rig), None);
+    rig.push(true, 0);
+    assert_eq!(distance(&rig), Some(Duration::from_millis(20)));
+    // Where it was cut nobody knows how many are missing.
+    rig.chain.cut();
+    rig.now += Duration::from_secs(5);
+    rig.push(true, 0);
+    assert_eq!(distance(&rig), Some(Duration::from_millis(20)));
+    rig.now += Duration::from_millis(80);
+    rig.push(true, 0);
+    let mean = (7 * Duration::from_millis(20) + Duration::from_millis(100)) / 8;
+    assert_eq!(distance(&rig), Some(mean));
+}

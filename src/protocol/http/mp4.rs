@@ -20,8 +20,8 @@ use crate::protocol::session::{Chunk, Head};
 
 /// Units of time a second.
 const TIMESCALE: u32 = 90_000;
-/// What the distance of pictures is taken to be before there are two, what the first one is said to last, and what any is at
-/// most, in units of time.
+/// Where the distance of pictures is not known yet: what it is taken to be, and what the first one is said to last; and what
+/// any is said to last at most. In units of time.
 const FIRST_MEAN: u64 = 3_000;
 const FIRST_LASTS: u64 = 18_000;
 const MOST: u64 = TIMESCALE as u64;
@@ -73,8 +73,11 @@ impl Film {
                     fragments: 1,
                     at: 0,
                     captured: 0,
-                    mean: FIRST_MEAN,
-                    lasts: FIRST_LASTS,
+                    mean: unit.distance.map_or(FIRST_MEAN, ticks).min(MOST),
+                    lasts: unit
+                        .distance
+                        .map_or(FIRST_LASTS, |distance| 2 * ticks(distance))
+                        .clamp(FIRST_MEAN, MOST),
                 }
             }
             Some(sent) => {

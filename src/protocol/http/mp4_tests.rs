@@ -30,6 +30,7 @@ fn unit(parameters: &Arc<Parameters>, captured: Instant, is_key: bool) -> Unit<'
         is_key,
         parameters,
         sample: &SAMPLE,
+        distance: None,
     }
 }
 
@@ -134,4 +135,20 @@ fn other_parameters_end_it() {
         film.frame(&unit(&after, now, true), &mut Head::new())
             .is_none()
     );
+}
+
+#[test]
+fn the_first_picture_lasts_as_pictures_do() {
+    let parameters = parameters(PPS);
+    for (ms, lasts) in [(0, 3_000), (200, 2 * 18_000), (5_000, 90_000)] {
+        let mut head = Head::new();
+        let first = Unit {
+            distance: Some(Duration::from_millis(ms)),
+            ..unit(&parameters, Instant::now(), true)
+        };
+        Film::default().frame(&first, &mut head).unwrap();
+        // In front of the size, the flags, and the beginning of `mdat`.
+        let at = head.len() - 20;
+        assert_eq!(head[at..at + 4], u32::to_be_bytes(lasts), "{ms} ms");
+    }
 }
