@@ -66,6 +66,8 @@ impl Film {
     pub fn frame(&mut self, unit: &Unit<'_>, head: &mut Head) -> Option<Chunk> {
         let framed = match &self.sent {
             None => {
+                // Less is that of pictures that came at once.
+                let distance = unit.distance.filter(|it| ticks(*it) >= FIRST_MEAN / 4);
                 write_init(unit.parameters, &unit.meta, head);
                 Sent {
                     parameters: Arc::clone(unit.parameters),
@@ -73,9 +75,8 @@ impl Film {
                     fragments: 1,
                     at: 0,
                     captured: 0,
-                    mean: unit.distance.map_or(FIRST_MEAN, ticks).min(MOST),
-                    lasts: unit
-                        .distance
+                    mean: distance.map_or(FIRST_MEAN, ticks).min(MOST),
+                    lasts: distance
                         .map_or(FIRST_LASTS, |distance| 2 * ticks(distance))
                         .clamp(FIRST_MEAN, MOST),
                 }

@@ -140,7 +140,7 @@ fn other_parameters_end_it() {
 #[test]
 fn the_first_picture_lasts_as_pictures_do() {
     let parameters = parameters(PPS);
-    for (ms, lasts) in [(0, 3_000), (200, 2 * 18_000), (5_000, 90_000)] {
+    for (ms, lasts) in [(0, 18_000), (10, 3_000), (200, 2 * 18_000), (5_000, 90_000)] {
         let mut head = Head::new();
         let first = Unit {
             distance: Some(Duration::from_millis(ms)),
