@@ -34,6 +34,11 @@ use crate::source::camera::{Camera, Condition};
 use crate::system::household::Household;
 use crate::tls::identity::Identity;
 
+/// What one who asks for a film is told where there are JPEGs alone.
+const NO_CHAIN: &str = "the camera gives no H.264; there is /stream";
+/// What one who asks for a JPEG is told where there is H.264 alone.
+const CHAIN_ALONE: &str = "the camera gives H.264 alone; there is /stream.mp4";
+
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
 
@@ -468,6 +473,9 @@ impl<S: Stream> Hub<S> {
             let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
+                Turn::WantsFrame if self.table.slot(index).wants_chain() => {
+                    self.offer_unit(index, now, camera)
+                }
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
                 Turn::WantsFrame => self.offer(index, now, newest),
                 Turn::Refers => return true,
@@ -493,16 +501,56 @@ impl<S: Stream> Hub<S> {
 
     /// A client that wants one live picture is told at once that the camera has none. True if that is so.
     fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
-        if camera.condition() != Condition::Fault {
-            return false;
-        }
+        let why = match camera.condition() {
+            Condition::Fault => camera.reason(),
+            _ if camera.chain().is_some() => CHAIN_ALONE,
+            _ => return false,
+        };
         let slot = self.table.slot_mut(index);
         let is_vain = slot.wants_live();
         if is_vain {
-            slot.no_picture(camera.reason());
+            slot.no_picture(why);
             self.sent_away = Some(now);
         }
         is_vain
+    }
+
+    /// Hands the next picture of those that lean on one another to a slot that wants it. False: there is nothing more for it
+    /// now.
+    #[inline(never)]
+    fn offer_unit<C: Source>(
+        &mut self,
+        index: usize,
+        now: Instant,
+        camera: &Camera<C>,
+    ) -> Result<bool, CloseReason> {
+        let slot = self.table.slot_mut(index);
+        let last = slot.subscription.sequence();
+        let Some(chain) = camera.chain() else {
+            let why = match camera.condition() {
+                Condition::Fault => camera.reason(),
+                Condition::Live => NO_CHAIN,
+                Condition::Idle | Condition::Starting => return Ok(false),
+            };
+            if last == 0 {
+                slot.no_picture(why);
+                self.sent_away = Some(now);
+                return Ok(true);
+            }
+            // It may come back as it was; as something else it never does.
+            return match camera.condition() {
+                Condition::Live => Err(CloseReason::Done),
+                _ => Ok(false),
+            };
+        };
+        let Some(unit) = chain.after(last, now) else {
+            return Ok(false);
+        };
+        if !slot.ready(now, None)? {
+            return Ok(false);
+        }
+        slot.offer_unit(&unit, now)?;
+        Ok(true)
     }
 
     /// Hands the picture that there is to a slot that wants one. False: there is nothing more for it now.

@@ -19,7 +19,7 @@ use crate::encode::cell::Losses;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
-use crate::picture::frame::{FrameBuf, PixelFormat};
+use crate::picture::frame::FrameBuf;
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
 use crate::protocol::http::{self, Call as Request, Claim, Route, Status};
@@ -195,7 +195,9 @@ pub(super) fn write<S: Stream, C: Source>(
             let name = &camera.settings().name;
             (Status::Ok, http::MANIFEST, manifest(name, page))
         }
-        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) | Request::Moved(_) => {
+        Request::Get(Route::Stream | Route::Film | Route::Snapshot)
+        | Request::Options(_)
+        | Request::Moved(_) => {
             unreachable!("sessions answer {call:?} by themselves")
         }
     };
@@ -497,7 +499,7 @@ pub fn state<S: Stream, C: Source>(
             state: camera.condition(),
             reason: camera.reason(),
             source: settings.source.name(),
-            format: camera.format().map(PixelFormat::name),
+            format: camera.coding(),
             encoder: view.renditions.encoder(),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),

@@ -25,6 +25,7 @@
 pub mod answer;
 mod host;
 mod login;
+mod mp4;
 mod origin;
 pub mod target;
 
@@ -40,13 +41,16 @@ pub use super::setup::Policy;
 use super::setup::Setup;
 use super::user::{Access, User, Verdict};
 pub use login::Claim;
+use mp4::Film;
 use origin::Asker;
 pub use target::Route;
 use target::{Moved, Target, Wrong};
 
 use crate::limits::{
-    CONTROL_NAME, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS, SNAPSHOT_WAIT,
+    CONTROL_NAME, KEY_WAIT, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS,
+    SNAPSHOT_WAIT,
 };
+use crate::picture::chain::Unit;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// Separates the parts of a stream.
@@ -158,7 +162,7 @@ impl Call {
             Call::Get(route) => match route {
                 Route::Index | Route::Icon | Route::Manifest | Route::StateOnce => true,
                 Route::Controls | Route::Healthz => true,
-                Route::Stream | Route::Snapshot => false,
+                Route::Stream | Route::Film | Route::Snapshot => false,
                 Route::State | Route::Metrics => false,
             },
             Call::Options(route) => *route == Route::Controls,
@@ -181,7 +185,7 @@ impl Call {
     fn check(&self, user: &User) -> Result<(), Refusal> {
         let (may, missing) = match self {
             Call::SetControls(_) => (user.may.control, "this user has no \"control\" in may"),
-            Call::Get(Route::Stream | Route::Snapshot) => {
+            Call::Get(Route::Stream | Route::Film | Route::Snapshot) => {
                 (user.may.watch, "this user has no \"watch\" in may")
             }
             _ => return Ok(()),
@@ -240,6 +244,8 @@ pub enum Phase {
     Snapshot,
     /// Sending picture after picture.
     Stream,
+    /// As `Stream`, of pictures that lean on one another; before the first of them, waiting for it.
+    Film,
 }
 
 /// Where a connection stands with its place.
@@ -262,6 +268,8 @@ pub struct Http {
     pub policy: Rc<Policy>,
     /// What the connection is doing.
     pub phase: Phase,
+    /// What of a film is written.
+    film: Film,
     /// The connection ends with the current reply.
     pub close: bool,
     /// The client speaks HTTP/1.0 and has to be told that the connection stays.
@@ -300,6 +308,7 @@ impl Session for Http {
             policy: Rc::clone(&setup.policy),
             heads: Rc::clone(&setup.heads),
             phase: Phase::Request,
+            film: Film::default(),
             close: false,
             say_keep_alive: false,
             head_only: false,
@@ -348,7 +357,7 @@ impl Session for Http {
         input: &mut FrameBuf,
         reply: Reply<'_>,
     ) -> Result<Heard, Violation> {
-        if self.phase == Phase::Stream {
+        if self.phase == Phase::Stream || self.is_in_film() {
             input.clear();
             return Ok(Heard::Waits);
         }
@@ -396,6 +405,7 @@ impl Session for Http {
             // The card that says that there is no picture would be taken for one.
             Phase::Snapshot => Wants::Live,
             Phase::Stream => Wants::Newest,
+            Phase::Film => Wants::Chain,
         }
     }
 
@@ -416,6 +426,26 @@ impl Session for Http {
         self.next_chunk(meta, len, head)
     }
 
+    /// The next fragment of a film; in front of the first the response's head, and what tells how to decode it.
+    fn begin_unit(&mut self, unit: &Unit<'_>, head: &mut Head) -> Option<Chunk> {
+        if !self.film.has_begun() {
+            self.film_head(unit, head);
+            if self.head_only {
+                return Some(Chunk {
+                    payload: 0,
+                    tail: b"",
+                });
+            }
+        }
+        self.film.frame(unit, head)
+    }
+
+    fn began(&mut self, _: &FrameMeta) {
+        if self.phase == Phase::Film {
+            self.film.began();
+        }
+    }
+
     fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
         self.reply(Status::ServiceUnavailable, TEXT, why.as_bytes(), reply);
     }
@@ -425,7 +455,7 @@ impl Session for Http {
     }
 
     fn sent(&mut self) -> bool {
-        if self.phase == Phase::Stream {
+        if self.phase == Phase::Stream || self.is_in_film() {
             return false;
         }
         self.phase = Phase::Request;
@@ -438,13 +468,20 @@ impl Session for Http {
             Moment::Idle if self.login != Login::None => None,
             Moment::Idle => Some(patience.head),
             Moment::AnnouncePending if self.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
+            Moment::AnnouncePending if self.phase == Phase::Film && !self.is_in_film() => {
+                Some(KEY_WAIT)
+            }
             _ => None,
         }
     }
 
     fn late(&mut self, at: Moment, input: &mut FrameBuf, reply: Reply<'_>) -> Late {
         let refusal = if at == Moment::AnnouncePending {
-            Refusal::new(Status::ServiceUnavailable, "no picture within 2 s")
+            let why = match self.phase {
+                Phase::Film => "no key picture within 20 s: ask the encoder for more of them",
+                _ => "no picture within 2 s",
+            };
+            Refusal::new(Status::ServiceUnavailable, why)
         } else if input.is_empty() {
             return Late::Close(CloseReason::HeadTimeout);
         } else {
@@ -647,6 +684,10 @@ impl Http {
             Call::Get(Route::Stream) => {
                 self.stream_head(reply.head);
                 Heard::Reply
+            }
+            Call::Get(Route::Film) => {
+                (self.phase, self.film, self.close) = (Phase::Film, Film::default(), true);
+                Heard::Asked
             }
             Call::Get(Route::Snapshot) => {
                 self.phase = Phase::Snapshot;
@@ -857,11 +898,11 @@ impl Http {
             Wrong::Value(reason) => Refusal::new(Status::BadRequest, reason),
             Wrong::Unknown => Refusal::new(
                 Status::NotFound,
-                "there are /, /stream, /snapshot, /state, /metrics, /healthz and /controls",
+                "there are /, /stream, /stream.mp4, /snapshot, /state, /metrics, /healthz and /controls",
             ),
         })?;
         match (method, target.route) {
-            ("GET", Route::Stream | Route::Snapshot)
+            ("GET", Route::Stream | Route::Film | Route::Snapshot)
                 if !self.policy.embed
                     && fields.asker.is_embedded()
                     && !self.is_allowed(&fields.asker) =>
@@ -1046,6 +1087,27 @@ impl Http {
         }
     }
 
+    /// Begins a film: the response's head. Its type names the profile, which a page must know before it can play it
+    /// (RFC 6381, 3.3).
+    fn film_head(&self, unit: &Unit<'_>, head: &mut Head) {
+        let [profile, constraints, level] = unit.parameters.profile();
+        line(head, format_args!("HTTP/1.1 {}", Status::Ok));
+        line(head, format_args!("Cache-Control: no-store"));
+        line(
+            head,
+            format_args!(
+                "Content-Type: video/mp4; codecs=\"avc1.{profile:02X}{constraints:02X}{level:02X}\""
+            ),
+        );
+        line(head, format_args!("X-Accel-Buffering: no"));
+        self.end_head(true, head);
+    }
+
+    /// A film's first picture is on its way or out.
+    fn is_in_film(&self) -> bool {
+        self.phase == Phase::Film && self.film.has_begun()
+    }
+
     fn cors(&self, head: &mut Head) {
         if let Some(origin) = &self.policy.allow_origin {
             line(head, format_args!("Access-Control-Allow-Origin: {origin}"));
@@ -1088,7 +1150,7 @@ impl Http {
                     tail: PART_TAIL,
                 }
             }
-            Phase::Snapshot | Phase::Request => {
+            Phase::Snapshot | Phase::Film | Phase::Request => {
                 line(head, format_args!("HTTP/1.1 {}", Status::Ok));
                 line(head, format_args!("Cache-Control: no-store"));
                 line(head, format_args!("Content-Type: {JPEG}"));

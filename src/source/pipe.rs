@@ -1,4 +1,5 @@
-//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other.
+//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other, or as
+//! H.264 (Annex B). Which of them it is shows by its first bytes.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -15,9 +16,11 @@ use nix::unistd::Pid;
 
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
-use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
+use crate::limits::{CAPTURE_STALL, FIRST_PICTURE, UNIT_QUIET};
 use crate::measure::said::{Said, Times};
-use crate::picture::frame::Frame;
+use crate::picture::chain::Chain;
+use crate::picture::frame::{Frame, FrameMeta};
+use crate::picture::h264::{self, Parameters};
 use crate::picture::jpeg::{SplitCounts, Splitter};
 use crate::system::broker;
 use crate::system::program::Outputs;
@@ -39,7 +42,7 @@ const LINE: usize = 512;
 const STDOUT: Token = Token(0);
 const STDERR: Token = Token(1);
 
-/// A program that writes JPEGs.
+/// A program that writes JPEGs, or H.264.
 ///
 /// It runs in a process group of its own, so that all it started can be ended with it.
 pub struct Pipe {
@@ -47,6 +50,7 @@ pub struct Pipe {
     splitter: Splitter,
     /// Apart, as the splitter's buffer moves on.
     newest: Newest,
+    film: Film,
     running: Option<Running>,
     /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
     unreaped: Option<Pid>,
@@ -70,6 +74,7 @@ struct Running {
     poll: Poll,
     events: Events,
     stdout_ready: bool,
+    coding: Coding,
     /// Of the splitter, as far as they have been reported.
     counts: SplitCounts,
     /// When there has to be a picture.
@@ -86,6 +91,7 @@ impl Pipe {
             command,
             splitter: Splitter::new(frame_bytes),
             newest: Newest::new(frame_bytes, fps),
+            film: Film::new(frame_bytes),
             running: None,
             unreaped: None,
             said: Said::new(),
@@ -146,6 +152,7 @@ impl Pipe {
                 poll,
                 events: Events::with_capacity(2),
                 stdout_ready: false,
+                coding: Coding::Unknown(heapless::Vec::new()),
                 counts: SplitCounts::default(),
                 stall: now + FIRST_PICTURE,
                 last_look: now,
@@ -222,8 +229,16 @@ impl Running {
         now: Instant,
         splitter: &mut Splitter,
         newest: &mut Newest,
+        film: &mut Film,
     ) -> io::Result<Captured> {
         let mut captured = Captured::default();
+        if matches!(self.coding, Coding::Unknown(_)) {
+            self.look_at_first_bytes(splitter, film)?;
+        }
+        if matches!(self.coding, Coding::H264) {
+            self.read_film(now, film, &mut captured)?;
+            return Ok(captured);
+        }
         // Within one picture's size of bytes at a time: a program that writes faster than it can be read must not keep
         // the caller for ever.
         let mut room = newest.capacity();
@@ -257,6 +272,81 @@ impl Running {
         captured.bad += u32::try_from(bad).unwrap_or(u32::MAX);
         self.counts = counts;
         Ok(captured)
+    }
+
+    /// Reads no more than what tells the coding, and hands that on.
+    fn look_at_first_bytes(&mut self, splitter: &mut Splitter, film: &mut Film) -> io::Result<()> {
+        let Coding::Unknown(seen) = &mut self.coding else {
+            return Ok(());
+        };
+        while self.stdout_ready && seen.len() < seen.capacity() {
+            let mut byte = [0];
+            match self.stdout.read(&mut byte) {
+                // The reading of JPEGs finds the end once more.
+                Ok(0) => break,
+                Ok(_) => seen.extend(byte),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.stdout_ready {
+            let is_film = seen.starts_with(&[0, 0, 1]) || seen.starts_with(&[0, 0, 0, 1]);
+            if is_film {
+                film.splitter.spare()[..seen.len()].copy_from_slice(seen);
+                film.splitter.filled(seen.len());
+                self.coding = Coding::H264;
+            } else {
+                splitter.spare()[..seen.len()].copy_from_slice(seen);
+                splitter.filled(seen.len());
+                self.coding = Coding::Jpeg;
+            }
+        }
+        Ok(())
+    }
+
+    /// As `read`, of H.264: all of it counts.
+    fn read_film(
+        &mut self,
+        now: Instant,
+        film: &mut Film,
+        captured: &mut Captured,
+    ) -> io::Result<()> {
+        let mut room = film.frame_bytes;
+        let silent = !self.stdout_ready;
+        while self.stdout_ready && room > 0 {
+            let spare = film.splitter.spare();
+            let most = spare.len().min(room);
+            match self.stdout.read(&mut spare[..most]) {
+                Ok(0) => {
+                    self.stdout_ready = false;
+                    self.ended = Some(now);
+                    film.take_in(now, Take::Rest, captured);
+                }
+                Ok(n) => {
+                    room -= n;
+                    film.splitter.filled(n);
+                    film.heard = now;
+                    if film.take_in(now, Take::Whole, captured) {
+                        self.stall = now + CAPTURE_STALL;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if silent && film.quiet().is_some_and(|at| at <= now) {
+            // It came when its last bytes did.
+            if film.take_in(film.heard, Take::Pending, captured) {
+                self.stall = now + CAPTURE_STALL;
+            }
+        }
+        Ok(())
     }
 
     /// Why the program gives no pictures any more, if so.
@@ -314,6 +404,7 @@ impl Source for Pipe {
         }
         self.splitter.reset();
         self.newest.clear();
+        self.film.clear();
     }
 
     fn fd(&self) -> Option<RawFd> {
@@ -327,7 +418,10 @@ impl Source for Pipe {
         } else if running.ended.is_some() {
             running.last_look + EXIT_POLL
         } else {
-            running.stall
+            match self.film.quiet() {
+                Some(quiet) => quiet.min(running.stall),
+                None => running.stall,
+            }
         })
     }
 
@@ -352,8 +446,12 @@ impl Source for Pipe {
         }
         running.stderr.read(STDERR_PER_CAPTURE, &mut self.said, now);
         let captured = running
-            .read(now, &mut self.splitter, &mut self.newest)
+            .read(now, &mut self.splitter, &mut self.newest, &mut self.film)
             .map_err(failed)?;
+        if let Some(refusal) = self.film.refusal {
+            let program = self.command.first().map_or("", String::as_str);
+            return Err(Fault(format!("{program}: {refusal}")));
+        }
         // The last picture before the end is still one; the fault can wait for the deadline.
         if !captured.fresh
             && let Some(what) = running.trouble(&mut self.said, now)
@@ -369,11 +467,154 @@ impl Source for Pipe {
     fn newest(&self) -> Option<Frame<'_>> {
         self.newest.frame()
     }
+
+    fn chain(&self) -> Option<&Chain> {
+        // Cut or not: it goes on with the next key picture.
+        let running = self.running.as_ref()?;
+        matches!(running.coding, Coding::H264).then_some(&self.film.chain)
+    }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// What a program writes.
+enum Coding {
+    /// Its first bytes, as far as they have come.
+    Unknown(heapless::Vec<u8, 4>),
+    Jpeg,
+    H264,
+}
+
+/// Which pictures are taken.
+#[derive(Clone, Copy)]
+enum Take {
+    /// Those that are known to be whole.
+    Whole,
+    /// The one that is being received, as nothing follows for a while.
+    Pending,
+    /// All, as nothing will follow.
+    Rest,
+}
+
+/// The pictures of a program that writes H.264.
+struct Film {
+    frame_bytes: usize,
+    splitter: h264::Splitter,
+    parameters: Parameters,
+    chain: Chain,
+    /// Of the splitter, as far as it has been reported.
+    lost: h264::Lost,
+    /// When bytes came last, and a picture; and the mean distance of pictures.
+    heard: Instant,
+    last: Option<Instant>,
+    interval: Option<Duration>,
+    /// See [`Film::quiet`]. The last picture was taken to be whole after it.
+    wait: Duration,
+    flushed: bool,
+    refusal: Option<h264::Refusal>,
+}
+
+impl Film {
+    fn new(frame_bytes: usize) -> Self {
+        Film {
+            frame_bytes,
+            splitter: h264::Splitter::new(frame_bytes),
+            parameters: Parameters::default(),
+            chain: Chain::new(frame_bytes),
+            lost: h264::Lost::default(),
+            heard: Instant::now(),
+            last: None,
+            interval: None,
+            wait: UNIT_QUIET,
+            flushed: false,
+            refusal: None,
+        }
+    }
+
+    /// When the picture that is being received is taken to be whole if nothing follows. A program that writes one at once, as
+    /// rpicam-vid does, would have each late by the time to the next otherwise. `None`: not at all. There is none, or pictures are
+    /// not that far apart, or this has torn so many that it takes too long.
+    fn quiet(&self) -> Option<Instant> {
+        let pays = self.interval? >= 2 * self.wait;
+        (pays && self.refusal.is_none() && self.splitter.has_picture())
+            .then(|| self.heard + self.wait)
+    }
+
+    /// A picture came at this time.
+    fn measure(&mut self, at: Instant) {
+        if let Some(last) = self.last.replace(at) {
+            let distance = at.saturating_duration_since(last).min(CAPTURE_STALL);
+            self.interval = Some(match self.interval {
+                Some(interval) => (7 * interval + distance) / 8,
+                None => distance,
+            });
+        }
+    }
+
+    /// Takes in what the splitter has, as of this time. True if there was a picture, usable or not.
+    fn take_in(&mut self, now: Instant, take: Take, captured: &mut Captured) -> bool {
+        let mut any = false;
+        while self.refusal.is_none() {
+            let lost = self.splitter.lost();
+            // Known before the next picture is: until that those who follow must get no more of these.
+            let gone = lost.oversized - self.lost.oversized + lost.torn - self.lost.torn;
+            if gone > 0 {
+                if lost.torn > self.lost.torn {
+                    self.wait *= 2;
+                    self.flushed = false;
+                }
+                captured.bad += u32::try_from(gone).unwrap_or(u32::MAX);
+                self.lost = lost;
+                self.chain.cut();
+            }
+            let unit = match take {
+                Take::Pending => self.splitter.flush(),
+                Take::Rest => match self.splitter.next_unit() {
+                    Some(unit) => Some(unit),
+                    None => self.splitter.finish(),
+                },
+                Take::Whole => self.splitter.next_unit(),
+            };
+            let Some(unit) = unit else {
+                break;
+            };
+            any = true;
+            if !unit.has_beginning() {
+                // What is left of a picture that was not whole.
+                if self.flushed {
+                    self.wait *= 2;
+                }
+                captured.bad += 1;
+                self.chain.cut();
+            }
+            self.flushed = matches!(take, Take::Pending);
+            if let Err(refusal) = unit.check(&mut self.parameters) {
+                self.refusal = Some(refusal);
+                break;
+            }
+            let size = self.parameters.size();
+            let (width, height) = size.map_or((0, 0), |size| (size.width, size.height));
+            let meta = FrameMeta::taken(now, width, height);
+            if unit.has_beginning() && self.chain.push(meta, unit, &self.parameters) {
+                captured.fresh = true;
+            } else {
+                captured.dropped += 1;
+            }
+            self.measure(now);
+        }
+        any
+    }
+
+    fn clear(&mut self) {
+        self.splitter.reset();
+        self.chain.cut();
+        (self.parameters, self.refusal) = (Parameters::default(), None);
+        (self.last, self.interval) = (None, None);
+        (self.wait, self.flushed) = (UNIT_QUIET, false);
     }
 }
 

@@ -13,6 +13,7 @@ mod call;
 mod call_source;
 mod crop;
 mod exif;
+mod film;
 mod http;
 mod http_source;
 mod idle;

@@ -13,6 +13,8 @@ use crate::limits::{BASE_PATH, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, REQUEST_HE
 pub enum Route {
     /// Picture after picture.
     Stream,
+    /// H.264 in a fragmented MP4.
+    Film,
     /// One picture.
     Snapshot,
     /// The page.
@@ -106,6 +108,7 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
     let action = value(query, b"action").filter(|action| !action.is_empty());
     let route = match (inner, action) {
         (b"stream", _) => Route::Stream,
+        (b"stream.mp4", _) => Route::Film,
         (b"snapshot" | b"snapshot.jpg", _) => Route::Snapshot,
         (b"favicon.ico" | b"icon.svg", _) => Route::Icon,
         (b"manifest.webmanifest", _) => Route::Manifest,

@@ -1,0 +1,310 @@
+//! H.264: from a program to `/stream.mp4`, and what those get who take JPEGs alone.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::common::{
+    Camd, Folder, LISTENERS, PATIENCE, Paced, connect_as_over_a_slow_line, read_head,
+};
+
+/// Three pictures of 64x48 by x264, the first of them a key picture.
+const FILM: &[u8] = include_bytes!("../data/64x48.264");
+
+/// camd, with a program that writes what the script does; `$1` is its folder.
+fn camd(folder: &Folder, script: &str) -> Camd {
+    let at = folder.path().display().to_string();
+    Camd::start(&format!(
+        "[camera]\nsource = \"pipe\"\ncommand = [\"sh\", \"-c\", {script:?}, \"sh\", {at:?}]\n{LISTENERS}"
+    ))
+}
+
+/// One picture after the other, as a camera gives them.
+const STEADY: &str = "while :; do for each in 0 1 2; do cat $1/$each; sleep 0.04; done; done";
+const AGAIN: &str = "while :; do cat $1/film; sleep 0.05; done";
+
+/// The NAL units of a stream whose start codes are what they look like.
+fn nals(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut nals = Vec::new();
+    while let Some(at) = bytes.windows(3).position(|code| code == [0, 0, 1]) {
+        let end = bytes[at + 3..]
+            .windows(3)
+            .position(|code| code == [0, 0, 1]);
+        let (nal, rest) = bytes[at + 3..].split_at(end.unwrap_or(bytes.len() - at - 3));
+        let zeros = nal.iter().rev().take_while(|byte| **byte == 0).count();
+        nals.push(&nal[..nal.len() - zeros]);
+        bytes = rest;
+    }
+    nals
+}
+
+/// A request for a film, as it is read.
+struct Viewer<S = TcpStream> {
+    stream: S,
+    head: String,
+    /// What was read of the film, in whole boxes.
+    film: Vec<u8>,
+}
+
+impl Viewer {
+    fn new(camd: &Camd) -> Viewer {
+        let stream = TcpStream::connect(camd.http()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Viewer::over(stream)
+    }
+}
+
+impl<S: Read + Write> Viewer<S> {
+    fn over(mut stream: S) -> Viewer<S> {
+        stream
+            .write_all(b"GET /stream.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("a request");
+        let head = read_head(&mut stream);
+        Viewer {
+            stream,
+            head,
+            film: Vec::new(),
+        }
+    }
+
+    /// The next box's name and content; `None`: the film has ended.
+    fn next_box(&mut self) -> Option<([u8; 4], Vec<u8>)> {
+        let mut begin = [0; 8];
+        self.stream.read_exact(&mut begin).ok()?;
+        let size = u32::from_be_bytes(begin[..4].try_into().unwrap()) as usize;
+        let mut content = vec![0; size - 8];
+        self.stream.read_exact(&mut content).expect("a whole box");
+        self.film.extend(begin);
+        self.film.extend(&content);
+        Some((begin[4..].try_into().unwrap(), content))
+    }
+
+    /// The next picture's NAL units, and its time.
+    fn next_picture(&mut self) -> Option<(Vec<Vec<u8>>, u64)> {
+        let mut time = None;
+        loop {
+            match self.next_box()? {
+                (name, content) if &name == b"moof" => {
+                    time = Some(u64::from_be_bytes(content[52..60].try_into().unwrap()));
+                }
+                (name, content) if &name == b"mdat" => {
+                    let mut rest = &content[..];
+                    let mut nals = Vec::new();
+                    while let Some((length, more)) = rest.split_first_chunk() {
+                        let (nal, more) = more.split_at(u32::from_be_bytes(*length) as usize);
+                        nals.push(nal.to_vec());
+                        rest = more;
+                    }
+                    return Some((nals, time.expect("a moof in front of each mdat")));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The three pictures.
+fn pictures() -> [&'static [u8]; 3] {
+    // Where the two pictures behind the key picture begin.
+    let code = [0, 0, 0, 1, 0x41];
+    let starts = FILM.windows(5).enumerate();
+    let starts: Vec<_> = starts.filter(|(_, window)| *window == code).collect();
+    let (second, third) = (starts[0].0, starts[1].0);
+    [0..second, second..third, third..FILM.len()].map(|range| &FILM[range])
+}
+
+/// A player's own reading of so many pictures: nothing to complain of.
+fn assert_plays(folder: &Folder, film: &[u8], pictures: usize) {
+    let path = folder.file("film.mp4", film);
+    let probe = Command::new("ffprobe")
+        .args(["-v", "warning", "-count_frames", "-show_entries"])
+        .args(["stream=nb_read_frames,width,height", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe, which tests/setup installs");
+    assert_eq!(String::from_utf8_lossy(&probe.stderr), "");
+    let expected = format!("64,48,{pictures}\n");
+    assert_eq!(String::from_utf8_lossy(&probe.stdout), expected);
+}
+
+#[test]
+fn pictures_come_out_as_they_went_in() {
+    let folder = Folder::new();
+    for (number, picture) in pictures().into_iter().enumerate() {
+        folder.file(&number.to_string(), picture);
+    }
+    let camd = camd(&folder, STEADY);
+    let mut viewer = Viewer::new(&camd);
+    assert!(viewer.head.starts_with("HTTP/1.1 200 "), "{}", viewer.head);
+    let kind = "\r\nContent-Type: video/mp4; codecs=\"avc1.42C00A\"\r\n";
+    assert!(viewer.head.contains(kind), "{}", viewer.head);
+    // SEI and slices: each of the three pictures is one slice.
+    let given: Vec<_> = nals(FILM)
+        .into_iter()
+        .filter(|nal| !matches!(nal[0] & 0x1F, 7 | 8))
+        .collect();
+    let pictures = [
+        given[..2].to_vec(),
+        given[2..3].to_vec(),
+        given[3..].to_vec(),
+    ];
+    let mut last = None;
+    for number in 0..30 {
+        let (got, time) = viewer.next_picture().expect("a picture");
+        assert_eq!(got, pictures[number % 3], "picture {number}");
+        assert!(last < Some(time), "{last:?}, {time}");
+        last = Some(time);
+    }
+    assert_eq!(camd.state()["camera"]["format"], "h264");
+    assert_eq!(camd.state()["camera"]["width"], 64);
+    assert_plays(&folder, &viewer.film, 30);
+}
+
+#[test]
+fn pictures_that_come_at_once_are_played_one_after_the_other() {
+    let folder = Folder::new();
+    folder.file("film", FILM);
+    let camd = camd(&folder, "while :; do cat $1/film $1/film; sleep 0.24; done");
+    let mut viewer = Viewer::new(&camd);
+    let times: Vec<_> = (0..40)
+        .map(|_| viewer.next_picture().expect("a picture").1)
+        .collect();
+    let distances: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    // The usual distance is 3600 or more. Of the first few camd has yet to learn that.
+    assert!(distances.iter().all(|it| *it >= 500), "{distances:?}");
+    assert_plays(&folder, &viewer.film, 40);
+}
+
+/// By the byte that fills it up, which of 30 pictures it is, and whether it is a key picture.
+fn which(nals: &[Vec<u8>]) -> (u8, bool) {
+    let filler = nals.last().expect("NAL units");
+    assert_eq!((filler[0], filler.len()), (0x0C, 50_000), "a whole one");
+    let is_key = nals.iter().any(|nal| nal[0] & 0x1F == 5);
+    (filler[1] - 1, is_key)
+}
+
+#[test]
+fn a_slow_viewer_goes_from_key_picture_to_key_picture_and_others_notice_nothing() {
+    let folder = Folder::new();
+    for (number, picture) in (0u8..30).zip(pictures().into_iter().cycle()) {
+        let mut large = picture.to_vec();
+        // Filler data (type 12).
+        large.extend([0, 0, 0, 1, 0x0C]);
+        large.resize(large.len() + 49_999, number + 1);
+        folder.file(&number.to_string(), large);
+    }
+    // 1.25 MB/s at most.
+    // Each fits a pipe (64 KiB), so that it is written at once.
+    let all: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    let script = format!(
+        "while :; do for each in {}; do cat $1/$each; sleep 0.04; done; done",
+        all.join(" ")
+    );
+    let camd = camd(&folder, &script);
+    // The chain rule, and whether anything was passed over.
+    let check = |got: &mut VecDeque<u8>, nals: &[Vec<u8>]| {
+        let (number, is_key) = which(nals);
+        let last = got.back().copied();
+        let follows = last.is_some_and(|last| (last + 1) % 30 == number);
+        assert!(is_key || follows, "{number} behind {last:?}");
+        got.push_back(number);
+        !follows && last.is_some()
+    };
+    let paced = Paced::new(connect_as_over_a_slow_line(camd.http()), 300e3);
+    let mut slow = Viewer::over(paced);
+    let mut healthy = Viewer::new(&camd);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(move || {
+            let (mut got, mut skips) = (VecDeque::new(), 0);
+            while skips < 3 {
+                let (nals, _) = slow.next_picture().expect("a picture");
+                skips += u32::from(check(&mut got, &nals));
+            }
+            got.len()
+        });
+        let mut got = VecDeque::new();
+        while !slow.is_finished() {
+            let (nals, _) = healthy.next_picture().expect("a picture");
+            check(&mut got, &nals);
+        }
+        let slow = slow.join().expect("the slow viewer");
+        println!("slow {slow}, healthy {}", got.len());
+        // Four times as fast, if the machine is.
+        assert!(got.len() > 2 * slow, "slow {slow}, healthy {}", got.len());
+    });
+}
+
+#[test]
+fn those_who_take_jpegs_alone_are_told() {
+    let folder = Folder::new();
+    folder.file("film", FILM);
+    let camd = camd(&folder, AGAIN);
+    let _viewer = Viewer::new(&camd);
+    let snapshot = camd.get("/snapshot");
+    assert_eq!(snapshot.status, 503);
+    assert!(
+        snapshot.text().contains("/stream.mp4"),
+        "{}",
+        snapshot.text()
+    );
+    assert!(
+        camd.log().contains("all others get a card"),
+        "{}",
+        camd.log()
+    );
+    // A push client: length twice, and a JPEG.
+    let mut push = TcpStream::connect(camd.push()).expect("a connection");
+    push.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut begin = [0; 10];
+    push.read_exact(&mut begin).expect("a card");
+    assert_eq!(begin[8..], [0xFF, 0xD8]);
+}
+
+#[test]
+fn a_camera_without_h264_has_no_film() {
+    let camd = Camd::start(&format!(
+        "[camera]\nsource = \"pattern\"\nwidth = 320\nheight = 240\n{LISTENERS}"
+    ));
+    let film = camd.get("/stream.mp4");
+    assert_eq!(film.status, 503);
+    assert!(
+        film.text().contains("the camera gives no H.264"),
+        "{}",
+        film.text()
+    );
+}
+
+#[test]
+fn other_parameters_end_the_film_and_the_next_one_has_them() {
+    let folder = Folder::new();
+    folder.file("film", FILM);
+    let mut other = FILM.to_vec();
+    // level_idc
+    other[7] += 1;
+    folder.file("other", other);
+    let camd = camd(
+        &folder,
+        "until [ -e $1/go ]; do cat $1/film; sleep 0.05; done; while :; do cat $1/other; sleep 0.05; done",
+    );
+    let mut viewer = Viewer::new(&camd);
+    viewer.next_picture().expect("a picture");
+    folder.file("go", "");
+    while viewer.next_picture().is_some() {}
+    let viewer = Viewer::new(&camd);
+    assert!(viewer.head.contains("avc1.42C00B"), "{}", viewer.head);
+}
+
+#[test]
+fn b_pictures_are_refused_with_a_reason() {
+    let folder = Folder::new();
+    let mut film = FILM.to_vec();
+    film.extend([0, 0, 1, 0x01, 0x9E, 0x21, 0x6C, 0, 0, 1, 0x09, 0xF0]);
+    folder.file("film", film);
+    let camd = camd(&folder, AGAIN);
+    let state = camd.condition("fault");
+    let reason = state["camera"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("B-pictures"), "{state}");
+    let film = camd.get("/stream.mp4");
+    assert_eq!((film.status, film.text()), (503, reason));
+}
