@@ -28,6 +28,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "deploy/image"))
 import card  # noqa: E402
 import debian  # noqa: E402
+import signature  # noqa: E402
 
 UPDATE = TOP / "deploy/image/update"
 PORT = 8080
@@ -302,6 +303,30 @@ def _(lab):
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lab.image, again)]
     check(sums[0] == sums[1], "two builds differ")
     run("sha256sum", "-c", f"{lab.image.name}.sha256", cwd=lab.image.parent)
+    # Signed as a whole, and the list of its parts for a box that is sent it; by a key that nobody else can read.
+    key = signature.default_key()
+    check(key.stat().st_mode & 0o77 == 0 and key.parent.stat().st_mode & 0o77 == 0, f"others can read {key}")
+    public, said = Path(f"{lab.image}.pub"), run("minisign", "-V", "-m", lab.image, "-p", f"{lab.image}.pub").decode()
+    with open(lab.image, "rb") as file:
+        file.seek(signature.PLACE)
+        listed, _, signed = file.read(signature.SIZE).rstrip(b"\0").partition(b"\n\n")
+    (lab.folder / "list").write_bytes(listed + b"\n")
+    (lab.folder / "list.minisig").write_bytes(signed)
+    run("minisign", "-V", "-m", lab.folder / "list", "-p", public)
+    [version] = re.findall(r"^version (camd .*)$", listed.decode(), re.M)
+    check(f"Trusted comment: {version}, built " in said, f"{said}")
+    check(re.findall(r"^part .*$", listed.decode(), re.M) == ["part " + " ".join(map(str, it)) for it in signature.parts(lab.image)],
+          "the list of parts")  # fmt: skip
+    with open(lab.folder / "list", "ab") as file:
+        file.write(b"part 1")
+    done = subprocess.run(["minisign", "-V", "-m", lab.folder / "list", "-p", public], capture_output=True)
+    check(done.returncode != 0, "minisign takes another list")
+    [trusted] = re.findall(r"^trusted comment: (.*)$", Path(f"{lab.image}.minisig").read_text(), re.M)
+    check(signature.Key(key).sign(again, trusted) == Path(f"{lab.image}.minisig").read_text(), "two signatures of the same bytes differ")
+    for more in (".pub", ".cdx.json"):
+        check(Path(f"{lab.image}{more}").read_bytes() == Path(f"{again}{more}").read_bytes(), f"two builds' {more} differ")
+    done = subprocess.run([*build, "--key", lab.folder / "none"], capture_output=True, text=True)
+    check(done.returncode == 1 and f"there is no {lab.folder / 'none'}" in done.stderr, done.stderr)
     [entry] = json.loads(Path(f"{lab.image}.json").read_text())["os_list"]
     url = lab.image.resolve().as_uri()
     wanted = {"extract_sha256": sums[0], "extract_size": again.stat().st_size, "url": url, "init_format": "none"}
@@ -323,6 +348,7 @@ def _(lab):
         check(f"{package.name} {package.version}" in text, f"licences.txt has no {package.name} {package.version}")
     check("\nmio 1." in text, "licences.txt has no mio, which camd is made of")
     # The bill of materials is looked at more closely in tests/package.
+    check(made.read("camd-pi.cdx.json") == Path(f"{lab.image}.cdx.json").read_text(), "the bill beside the image is another one")
     parts = json.loads(made.read("camd-pi.cdx.json"))["components"]
     digest = hashlib.sha256(lab.camd.read_bytes()).hexdigest()
     check(parts[0]["name"] == "camd" and parts[0]["hashes"][0]["content"] == digest, "the bill is of another camd")
