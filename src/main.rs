@@ -43,7 +43,8 @@ fn main() -> ExitCode {
             fallback,
             watchdog,
             board,
-        } => return with_log(|| serve(config, fallback.as_deref(), watchdog, board)),
+            updater,
+        } => return with_log(|| serve(config, fallback.as_deref(), watchdog, board, updater)),
         Command::Demo { port } => return with_log(|| demo(port)),
         Command::Passwd => match passwd::run(&mut out) {
             Ok(()) => Ok(Exit::Success),
@@ -120,6 +121,7 @@ fn serve(
     fallback: Option<&Path>,
     watchdog: Option<PathBuf>,
     board: Option<PathBuf>,
+    updater: Option<PathBuf>,
 ) -> ExitCode {
     let loaded = match config::load_or(&path, fallback) {
         Ok(loaded) => loaded,
@@ -139,6 +141,7 @@ fn serve(
         errors: loaded.errors,
         watchdog,
         board,
+        updater,
     };
     run(loaded.config, options, |_| {})
 }

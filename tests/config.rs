@@ -82,6 +82,7 @@ fn user(name: &str) -> UserConfig {
         may: May {
             watch: true,
             control: false,
+            update: false,
         },
     }
 }
@@ -543,6 +544,7 @@ cells = 2
                 may: May {
                     watch: false,
                     control: true,
+                    update: false,
                 },
                 ..user("drucker 2")
             },
@@ -2383,7 +2385,7 @@ fn who_is_let_in() {
         ),
         (
             format!("{user}may = []\n"),
-            r#"camd.toml:4: user.may: is empty; allowed: ["watch"], ["control"], ["watch", "control"]"#,
+            r#"camd.toml:4: user.may: is empty; allowed: "watch", "control" and "update", in a list"#,
         ),
         (
             format!(

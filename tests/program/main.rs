@@ -36,5 +36,6 @@ mod recipes;
 mod stamp;
 mod supervisor;
 mod tls;
+mod update;
 mod uplink;
 mod wishes;
