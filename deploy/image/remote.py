@@ -17,6 +17,7 @@ from card import USER, Error
 PIECE = 64 * 1024
 # A box that takes nothing for so long is gone: a worn card takes seconds for what others take at once.
 PATIENCE = 150
+BEGINNING = 30
 # It starts, tries the new system for up to 2 minutes, and may then start the old one.
 TRIAL = 300
 
@@ -114,7 +115,10 @@ def show(sent, size):
 def update(box, image, older=False):
     """Returns what to tell."""
     wanted = version_of(image)
-    before = box.state()
+    deadline = time.monotonic() + BEGINNING
+    # One that has just started has not looked after itself yet.
+    while not (before := box.state()).get("box") and "box" in before and time.monotonic() < deadline:
+        time.sleep(1)
     if not before.get("box"):
         raise Error(f"{box.host} is no camera box")
     if not before["you"].get("updates"):
