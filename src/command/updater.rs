@@ -83,10 +83,9 @@ struct Options {
 /// Serves one update. Ends with 0 if the trial was selected, 1 if not, 2 for wrong arguments.
 pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let Some(options) = options(arguments) else {
-        let _ = writeln!(
-            io::stderr(),
+        log(&format!(
             "usage: camd {ARGUMENT} SOCKET KEY BUILT DEVICE SLOT PROGRESS SELECT"
-        );
+        ));
         return ExitCode::from(2);
     };
     let _ = std::fs::remove_file(&options.socket);
@@ -107,17 +106,13 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Err(refused) => (refused.to_string(), ExitCode::FAILURE),
     };
     say(&options, &line[4..]);
-    let _ = writeln!(io::stderr(), "camd-box: update: {}", &line[4..]);
+    log(&format!("camd-box: update: {}", &line[4..]));
     let _ = stream.write_all(format!("{line}\n").as_bytes());
     code
 }
 
 fn fail(options: &Options, error: &io::Error) -> ExitCode {
-    let _ = writeln!(
-        io::stderr(),
-        "camd-box: {}: {error}",
-        options.socket.display()
-    );
+    log(&format!("camd-box: {}: {error}", options.socket.display()));
     ExitCode::FAILURE
 }
 
@@ -137,6 +132,11 @@ fn options(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<Op
         select: path()?,
     };
     arguments.next().is_none().then_some(options)
+}
+
+/// One line in one piece, as each write to /dev/kmsg is a message of its own.
+fn log(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// For the page.
@@ -578,4 +578,123 @@ fn entries(folder: &[u8]) -> Vec<Entry> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(parts: &str) -> Option<List> {
+        List::parse(&format!("{MAGIC}\nversion camd 2\nbuilt 17\n{parts}"))
+    }
+
+    fn files(files: &[(&str, u64)]) -> BTreeMap<String, Place> {
+        let place = |size| Place { at: 4096, size };
+        files
+            .iter()
+            .map(|(name, size)| ((*name).to_owned(), place(*size)))
+            .collect()
+    }
+
+    #[test]
+    fn a_list_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let sum = "0a".repeat(32);
+        let good = list(&format!(
+            "part 65536 1024 a 0 {sum}\npart 66560 512 b 0 {sum}\n"
+        ))
+        .expect("a list");
+        assert_eq!((good.version.as_str(), good.built), ("camd 2", 17));
+        assert_eq!(good.parts[1].digest, [10; 32]);
+        for bad in [
+            format!("part 65535 1024 a 0 {sum}\n"),
+            format!("part 65536 1024 a 0 {sum}\npart 66559 512 b 0 {sum}\n"),
+            format!("part 65536 1048577 a 0 {sum}\n"),
+            format!("part 99999999999999999999 1024 a 0 {sum}\n"),
+            format!("part 18446744073709551615 1024 a 0 {sum}\n"),
+            format!("part 65536 -1 a 0 {sum}\n"),
+            format!("part 65536 1024 a 0 {sum}0\n"),
+            format!("part 65536 1024 a 0 {}\n", "é".repeat(32)),
+            format!("part 65536 1024 a 0 {sum} more\n"),
+            "party\n".to_owned(),
+            "\n".to_owned(),
+        ] {
+            assert_eq!(list(&bad), None, "{bad}");
+        }
+        assert_eq!(List::parse(MAGIC), None);
+        assert_eq!(List::parse("camd-update 2\nversion x\nbuilt 1\n"), None);
+    }
+
+    #[test]
+    fn the_parts_are_all_of_the_cards_files_and_nothing_else() {
+        let sum = "0a".repeat(32);
+        let whole = format!(
+            "part 65536 1024 a 0 {sum}\npart 66560 512 a 1024 {sum}\npart 70000 512 b 0 {sum}\n"
+        );
+        let whole = list(&whole).expect("a list");
+        assert!(whole.fits(&files(&[("a", 1536), ("b", 512)])));
+        for other in [
+            &[("a", 1536)][..],
+            &[("a", 1024), ("b", 512)],
+            &[("a", 2048), ("b", 512)],
+            &[("a", 1536), ("b", 512), ("c", 512)],
+            &[("a", 1536), ("c", 512)],
+            &[],
+        ] {
+            assert!(!whole.fits(&files(other)), "{other:?}");
+        }
+        for parts in [
+            // A gap, twice the same, and no whole sector.
+            format!("part 65536 512 a 0 {sum}\npart 66560 512 a 1024 {sum}\n"),
+            format!("part 65536 1024 a 0 {sum}\npart 66560 1024 a 0 {sum}\n"),
+            format!("part 65536 1000 a 0 {sum}\npart 66560 536 a 1000 {sum}\n"),
+        ] {
+            let parts = list(&parts).expect("a list");
+            assert!(!parts.fits(&files(&[("a", 1536)])), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_names_its_own_system() {
+        let mut line = b"console=tty1 camd.slot=a quiet".to_vec();
+        line.resize(511, b' ');
+        line.push(b'\n');
+        let own = command_line(&line, "b").expect("a line");
+        assert_eq!(own.len(), 512);
+        assert_eq!(
+            str::from_utf8(&own).map(str::trim_end),
+            Ok("console=tty1 quiet camd.slot=b")
+        );
+        assert_eq!(own.last(), Some(&b'\n'));
+        assert_eq!(command_line(&[b'x'; 512], "b"), None, "there is no room");
+        assert_eq!(command_line(&[0xff; 512], "b"), None);
+    }
+
+    #[test]
+    fn what_is_not_signed_is_not_read() {
+        let key =
+            "untrusted comment: x\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n";
+        let key = PublicKey::decode(key).expect("minisign's own");
+        for (text, why) in [
+            ("", "it is no image of a camera box that can be sent to one"),
+            (
+                "\0\0\0",
+                "it is no image of a camera box that can be sent to one",
+            ),
+            ("camd-update 1\nversion x\nbuilt 1\n", "it is not signed"),
+            (
+                "camd-update 1\nversion x\nbuilt 1\n\nsigned\n",
+                "it is not signed",
+            ),
+            // minisign's own example, of another text.
+            (
+                "camd-update 1\nversion x\nbuilt 1\n\nuntrusted comment: signature from minisign secret key\n\
+              RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=\n\
+              trusted comment: timestamp:1633700835\tfile:test\tprehashed\n\
+              wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==",
+                "it is not signed with the key of this box's image",
+            ),
+        ] {
+            assert_eq!(List::read(text.as_bytes(), &key), Err(image(why)), "{text}");
+        }
+    }
 }
