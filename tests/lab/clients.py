@@ -44,8 +44,8 @@ def jpeg_size(data):
     return size
 
 
-def decode(pictures, size):
-    """Decodes JPEGs with ffmpeg, which must find nothing wrong with them. Returns the number of different pictures."""
+def gray(pictures, size):
+    """Decodes JPEGs with ffmpeg, which must find nothing wrong with them. Returns their luma, a byte per pixel."""
     ffmpeg = subprocess.run(
         ["ffmpeg", "-v", "warning", "-xerror", "-err_detect", "explode", "-f", "image2pipe", "-c:v", "mjpeg", "-i", "-",
          "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-"],
@@ -60,7 +60,12 @@ def decode(pictures, size):
         raise ProtocolError(
             f"ffmpeg made {len(ffmpeg.stdout) / area:.2f} pictures of {len(pictures)}: {' '.join(remarks)}"
         )
-    return len({ffmpeg.stdout[at : at + area] for at in range(0, len(ffmpeg.stdout), area)})
+    return [ffmpeg.stdout[at : at + area] for at in range(0, len(ffmpeg.stdout), area)]
+
+
+def decode(pictures, size):
+    """Decodes JPEGs. Returns the number of different pictures."""
+    return len(set(gray(pictures, size)))
 
 
 class LabCamera:

@@ -76,6 +76,8 @@ class Camera:
 VIVID = "vivid n_devs=1 node_types=0x1 input_types=0 num_inputs=1"
 SINGLE = Camera("vivid single-planar", VIVID, "yuyv", (640, 480), 10)
 MULTI = Camera("vivid multi-planar", VIVID + " multiplanar=2", "auto", (640, 480), 10)
+# Its HDMI input: other than its webcam, it crops.
+HDMI = Camera("vivid, HDMI", VIVID.replace("input_types=0", "input_types=3"), "yuyv", (640, 480), 60)
 LOOPBACK = Camera(
     "v4l2loopback", "v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8", "mjpeg", (640, 480), 15
 )
@@ -504,6 +506,37 @@ def _(lab):
     check(announced(session).endswith("; turned by camd"), f"the log says: {announced(session)}")
     lab.end()
     return "set, put back, set again and put back"
+
+
+@test("crop: by vivid's own selection, the part that was asked for and no other, which is put back at the end")
+def _(lab):
+    part, still = "crop = [320, 120, 240, 200]", "controls = { test_pattern = 4, osd_text_mode = 2 }"
+    lab.end()
+    lab.load(HDMI)
+
+    def shown(keys):
+        session = lab.start(HDMI, keys=keys)
+        status, _, picture = get(session.port(HTTP), "/snapshot", timeout=RECOVERY_SECONDS)
+        check(status == 200, f"/snapshot is answered with {status}: {session.log()}")
+        size, state = clients.jpeg_size(picture), session.state()
+        check(size == (state["width"], state["height"]), f"a picture of {size}, and {state}")
+        return *size, clients.gray([picture], size)[0], session.log(1000)
+
+    width, height, whole, _ = shown(still)
+    check((width, height) == HDMI.size, f"the whole picture is {width}x{height}")
+    width, height, got, log = shown(f"{part}\n{still}")
+    check("camera: cropped by the camera: 320,120 240x200 of 640x480" in log, f"the log says: {log}")
+    check((width, height) == (240, 200), f"the part is {width}x{height}")
+    rows = (whole[640 * y + 320 : 640 * y + 560] for y in range(120, 320))
+    wanted = b"".join(rows)
+    check(len(set(wanted)) > 4, "the part shows something")
+    apart = [sum(abs(a - b) for a, b in zip(wanted, other)) / len(wanted) for other in (got, whole[: len(wanted)])]
+    check(apart[0] < 4 < 20 < apart[1], f"levels between the part and what is there: {apart}")
+    # A program that does not crop has the whole again.
+    width, height, *_ = shown(still)
+    check((width, height) == HDMI.size, f"after that the whole picture is {width}x{height}")
+    lab.unload()
+    return f"{apart[0]:.2f} levels between the part and the same of the whole picture"
 
 
 # ------------------------------------------------------------------------------------------------ rest and the end

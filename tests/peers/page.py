@@ -555,13 +555,15 @@ class Rebound:
             threading.Thread(target=self.talk, args=(client,), daemon=True).start()
 
     def talk(self, client):
+        # A browser opens connections ahead of what it asks: where one leads is decided when it asks.
+        asked = client.recv(65536)
         if not self.turned:
-            client.recv(65536)
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
             client.sendall(head % len(self.PAGE) + self.PAGE)
             client.close()
             return
         there = socket.create_connection(self.camd)
+        there.sendall(asked)
         threading.Thread(target=self.pump, args=(client, there), daemon=True).start()
         self.pump(there, client)
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use crate::common::memfd::{Reader, sink};
+use crate::common::qt::{Place, wait};
+use crate::common::user::{CALLS, User};
 use crate::common::{Camd, Folder, LISTENERS, Stream, connect, pattern, push_next};
 use camd::encode::codec::{Codec, Recipe};
 use camd::picture::frame::{
@@ -319,6 +321,52 @@ fn programs_on_the_board_get_the_part_and_nothing_else() {
     assert_eq!((description.width, description.height), (102, 51));
     assert_ne!(description.fourcc, u32::from_le_bytes(*b"JPEG"));
     drop(camd);
+}
+
+#[test]
+fn callers_and_qt_programs_get_the_part() {
+    let folder = Folder::new();
+    let whole = picture(160, 128);
+    folder.file("1.jpg", &whole);
+    let (sockets, place) = (Folder::new(), Place::new());
+    let socket = sockets.path().join("rgb24");
+    let mut config = replay(folder.path(), "crop = [24, 40, 80, 64]");
+    config += &format!("{LISTENERS}{CALLS}quality = 70\n");
+    config += &sink(&socket, "format = \"rgb24\"");
+    config += "\n[[sink]]\nkind = \"qt-shm\"\nkey = \"KEY\"\n";
+    let camd = place.camd(&config);
+    // What the call's picture is to be, byte for byte.
+    let (mut codec, mut out) = (Codec::new(), FrameBuf::new(1 << 20));
+    let recipe = Recipe::at(70).cropped(area(24, 40, 80, 64));
+    codec
+        .make(&Picture::Jpeg(&whole), &recipe, &mut out)
+        .expect("a JPEG");
+    jpeg::keep_words(&whole, Orientation::UPRIGHT, &mut out);
+    let mut caller = User::log_in(camd.call(), "alice");
+    caller.ring_camera();
+    let called = caller.picture();
+    assert_eq!(size(&called), (80, 64));
+    assert!(called == out.as_slice(), "the part, at this quality");
+    // What Qt programs see is what other programs on the board get.
+    let mut reader = Reader::new(&socket);
+    reader.next();
+    wait("pictures for Qt", || place.segment().is_some());
+    let lines = place.qt("PySide6", &["read", "1"]).end();
+    assert!(lines[0].starts_with("80x64 "), "{lines:?}");
+    let file = folder.path().join("qt.png");
+    let fetched = std::process::Command::new(env!("CARGO_BIN_EXE_camd"))
+        .args(["fetch", &format!("shm:{}", place.key), "-o"])
+        .arg(&file)
+        .env("TMPDIR", place.folder.path())
+        .status();
+    assert!(fetched.expect("camd runs").success());
+    let png = std::io::BufReader::new(std::fs::File::open(&file).expect("a picture"));
+    let mut png = png::Decoder::new(png).read_info().expect("a PNG");
+    let mut pixels = vec![0; png.output_buffer_size().expect("a small one")];
+    let info = png.next_frame(&mut pixels).expect("its pixels");
+    assert_eq!((info.width, info.height), (80, 64));
+    pixels.truncate(info.buffer_size());
+    assert!(pixels == reader.picture, "the same part");
 }
 
 #[test]
