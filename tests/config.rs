@@ -393,7 +393,7 @@ fn each_key_reaches_its_field() {
         name = "Änne"
         password_hash = "$pbkdf2-sha256$i=4096,l=32$MDEyMzQ1Njc4OWFiY2RlZg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         token = "abcdefghijklmn-p"
-        may = ["control", "watch"]
+        may = ["control", "update", "watch"]
 
         [[user]]
         name = "drucker 2"
