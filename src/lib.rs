@@ -21,6 +21,9 @@
 //! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks
 //! the protocol costs its own slot and nothing else, and the slot comes back by a deadline.
 //!
+//! What camd does not need any more once it has started it gives up ([`daemon`]'s `sandbox`), and a second process opens for it what
+//! the configuration names ([`system::broker`]).
+//!
 //! All memory that a picture needs is taken at start; serving one allocates nothing. The loop is one thread. What cannot be
 //! cut into slices has a thread of its own beside it: writing the log ([`system::logging`]), looking up a name, and
 //! reckoning for TLS handshakes ([`tls`]).
@@ -50,7 +53,7 @@
 //! | [`text`] | text of unknown origin, made fit to be read |
 //! | [`measure`] | events per second, how long they took, fewer of them, and what the log has already |
 //! | [`picture`] | borrowed pictures and fixed copies, the JPEG marker walk, loops over samples, sizes, date and time on a picture |
-//! | [`system`] | the kernel's edges: the log, where peers are, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog |
+//! | [`system`] | the kernel's edges: the log, where peers are, V4L2, Qt's shared memory (System V), pictures in a memfd, files of sockets, the board's watchdog, what a process gives up, and who does that for it |
 //! | [`tls`] | certificates, handshakes on a thread beside the loop, and what encrypts from then on: the kernel or rustls |
 //! | [`protocol`] | the wire protocols, one file each, and what they are to a slot: state machines without socket or clock |
 //! | [`config`] | TOML to a checked `Config` |
@@ -62,7 +65,7 @@
 //! | [`daemon`] | the event loop: mio, signals, timers, sockets, the supervisor; deadlines go by the time that it hands on |
 //!
 //! `unsafe` is where ioctl, mmap, System V IPC, libjpeg, loops in C and inherited descriptors need it: `system`,
-//! `encode::cell`, `encode::codec`, `picture::samples`, `source::pipe`, `command::fetch::memfd`, `tls`, `daemon`.
+//! `encode::cell`, `encode::codec`, `picture::samples`, `command::fetch::memfd`, `tls`, `daemon`.
 //!
 //! # Adding to it
 //!

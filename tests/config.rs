@@ -212,6 +212,7 @@ fn default() -> Config {
             ack_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(5),
+            sandbox: true,
         },
     }
 }
@@ -480,6 +481,7 @@ cells = 2
         ack_timeout_s = 0.25
         write_timeout_s = 2
         head_timeout_s = 3.0
+        sandbox = false
         "#,
     );
     let expected = Config {
@@ -622,6 +624,7 @@ cells = 2
             ack_timeout: Duration::from_millis(250),
             write_timeout: Duration::from_secs(2),
             head_timeout: Duration::from_secs(3),
+            sandbox: false,
         },
     };
     assert_eq!(config, expected);

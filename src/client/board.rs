@@ -5,16 +5,14 @@
 //! (rename), so reading it is a copy of some hundred bytes. deploy/image/README.md has the keys.
 
 use std::fmt::{self, Display};
-use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::limits::BOX_FILE;
+use crate::system::broker;
 
 /// Keys of the file, in the order of `/state`.
 const TEXTS: [&str; 8] = [
@@ -38,9 +36,7 @@ impl Buffer {
     /// long, those that fit.
     pub fn read(&mut self, path: &Path) -> Option<Board<'_>> {
         // Whatever it is: a pipe without a writer must not hold the event loop up.
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-        let mut file = options.open(path).ok()?;
+        let mut file = broker::open(path).ok()?;
         let mut length = 0;
         while length < BOX_FILE {
             match file.read(&mut self.0[length..]) {

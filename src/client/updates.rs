@@ -10,12 +10,13 @@
 //! one update at a time.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use log::{info, warn};
+use socket2::SockAddr;
 
 use super::link::Stream;
 use super::table::{ClientId, Table};
@@ -23,7 +24,7 @@ use crate::limits::{UPDATE_ANSWER, UPDATE_LONGEST};
 use crate::protocol::Protocol;
 use crate::protocol::http::{Status, TEXT, Update};
 use crate::protocol::session::CloseReason;
-use crate::system::unix_socket::connect_at_once;
+use crate::system::broker;
 
 /// Where updates go, and the one that is under way.
 #[derive(Default)]
@@ -181,7 +182,8 @@ impl Updates {
         if self.running.is_some() {
             return Err((Status::Conflict, "another update is under way"));
         }
-        let begun = connect_at_once(socket).and_then(|mut updater| {
+        let begun = SockAddr::unix(socket).and_then(|to| {
+            let mut updater = UnixStream::from(OwnedFd::from(broker::connect(&to)?));
             let mut line = heapless::String::<64>::new();
             let older = u8::from(update.older);
             let written = format_args!("update {} {older}\n", update.length);

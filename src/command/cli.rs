@@ -233,6 +233,7 @@ Exit codes:
   2    wrong command line or configuration
   3    nothing there: devices found no camera, fetch got no picture in time
   134  a bug in camd, which aborts; the log says where: please report it
+  159  ended by its sandbox: an attack or a bug; the log names the system call
 
 Signals:
   SIGHUP           read the configuration again; if it has errors, keep the
@@ -246,6 +247,15 @@ and the log says how many are missing. What peers bring about is said 16 times
 for each address and kind, then ever more rarely, and summed up each minute.
 /dev/kmsg gets each line with its level (<4>). A console (/dev/ttyS0,
 /dev/tty1) shows errors, warnings, addresses and the camera's state.
+
+Sandbox:
+Once it has started, camd gives up all rights that it does not need: system
+calls (seccomp), files and ports (Landlock). The log says what the kernel can do
+of that. A second process, camd-broker, opens cameras and the files that the
+configuration names, connects to its servers, and runs the program of source =
+\"pipe\", which has no sandbox. A system call that only an attacker makes ends
+camd by SIGSYS, and the log names it. `sandbox = false` in [limits] turns all of
+it off.
 
 Watchdogs:
 camd feeds systemd's watchdog (WatchdogSec=) and the board's from its event

@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod escape;
+pub mod named;
 mod password_hash;
 mod read;
 mod secret;

@@ -127,6 +127,7 @@ fn neutral() -> Config {
             ack_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
             head_timeout: Duration::ZERO,
+            sandbox: true,
         },
     }
 }

@@ -602,6 +602,8 @@ pub struct LimitsConfig {
     pub write_timeout: Duration,
     /// http: how long a client may take to send a request's head.
     pub head_timeout: Duration,
+    /// Whether camd gives up what it does not need, see [`crate::daemon`].
+    pub sandbox: bool,
 }
 
 /// How many processes decode and encode pictures.

@@ -1498,4 +1498,14 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, value| c.limits.head_timeout = value,
         },
     },
+    Setting {
+        section: Section::Limits,
+        key: "sandbox",
+        doc: "Whether camd gives up all rights that it does not need, as soon as it has started.",
+        absent: Absent::Default("true"),
+        only: &[],
+        kind: Kind::Boolean {
+            set: |c, value| c.limits.sandbox = value,
+        },
+    },
 ];

@@ -91,6 +91,8 @@ pub struct Handshakes {
     worker: Option<Worker>,
     /// What it knows, once it was asked.
     kernel: Option<Kernel>,
+    /// The same, before anybody wants to know.
+    probed: Option<Kernel>,
     /// What each address may still begin.
     begun: Buckets<Household, HANDSHAKE_ADDRESSES>,
     next: u64,
@@ -106,16 +108,24 @@ impl Handshakes {
             used: 0,
             worker: None,
             kernel: None,
+            probed: None,
             begun: Buckets::new(HANDSHAKES_AT_ONCE, INTERVAL),
             next: 0,
             tokens: (first, waker),
         }
     }
 
+    /// To ask it takes connections, which cannot be made in a sandbox.
+    pub fn prepare(&mut self) {
+        if self.kernel.is_none() {
+            self.probed = Some(Kernel::probe());
+        }
+    }
+
     /// Finds out whether the kernel encrypts, unless that is known.
     pub fn ask_kernel(&mut self) {
         if self.kernel.is_none() {
-            let kernel = Kernel::probe();
+            let kernel = self.probed.take().unwrap_or_else(Kernel::probe);
             info!("TLS: {kernel}");
             self.kernel = Some(kernel);
         }

@@ -4,9 +4,11 @@
 //! the next deadline. Without viewers and without a watchdog there is no deadline, and the process sleeps.
 
 mod alarm;
+mod calls;
 mod handshakes;
 pub mod health;
 pub mod net;
+mod sandbox;
 pub mod supervisor;
 pub mod uplink;
 
@@ -30,6 +32,7 @@ use crate::config::{self, Bind, CameraConfig, Config, ConfigError, ListenerConfi
 use crate::daemon::alarm::Alarm;
 use crate::daemon::handshakes::{Done, Handshakes};
 use crate::daemon::net::{Acceptor, Connection};
+use crate::daemon::sandbox::Sandbox;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::uplink::Uplink;
 use crate::encode::cell::launch::Processes;
@@ -41,9 +44,10 @@ use crate::measure::times::first;
 use crate::protocol::ProtocolKind;
 use crate::source::AnySource;
 use crate::source::camera::Camera;
+use crate::system::broker;
 use crate::system::household::address_of;
 use crate::system::logging::peers::Incident;
-use crate::system::logging::say_of_peer;
+use crate::system::logging::{self, say_of_peer};
 use crate::system::watchdog::Watchdog;
 use crate::tls::identity::{Identity, is_open_to_all, open_to_all, state_folder};
 
@@ -156,6 +160,7 @@ struct Daemon {
     /// Whose turn to accept it is first.
     next_door: usize,
     supervisor: Supervisor,
+    sandbox: Sandbox,
 }
 
 /// What there is to a configuration and is not in it.
@@ -182,6 +187,10 @@ pub fn run(
     ready: impl FnOnce(&[(ListenerConfig, String)]),
 ) -> io::Result<()> {
     let mut daemon = Daemon::new(config, options)?;
+    daemon.handshakes.prepare();
+    daemon.sandbox.enter(&daemon.config);
+    // A thread that was there before would have kept its rights.
+    logging::begin()?;
     let addresses: Vec<_> = daemon
         .hub
         .listeners()
@@ -199,22 +208,29 @@ pub fn run(
 impl Daemon {
     fn new(config: Config, options: Options) -> io::Result<Self> {
         let now = Instant::now();
-        let Options {
-            path,
-            file,
-            errors,
-            watchdog,
-            board,
-            updater,
-        } = options;
-        for error in &errors {
+        for error in &options.errors {
             error!("{error}");
         }
-        if let (false, Some(file)) = (errors.is_empty(), &file) {
+        if let (false, Some(file)) = (options.errors.is_empty(), &options.file) {
             error!("{} is in force in its place", file.display());
         }
         // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
         let doors = open_listeners(&config, now)?;
+        let files = [options.path.as_deref(), options.file.as_deref()];
+        let sandbox = Sandbox::prepare(
+            &config,
+            files,
+            options.board.as_deref(),
+            options.updater.as_deref(),
+        )?;
+        let Options {
+            path,
+            errors,
+            watchdog,
+            board,
+            updater,
+            ..
+        } = options;
         let poll = Poll::new()?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
         let signals = open_signals()?;
@@ -289,6 +305,7 @@ impl Daemon {
             accept_retry: None,
             next_door: 0,
             supervisor: Supervisor::new(watchdog, now),
+            sandbox,
         })
     }
 
@@ -354,6 +371,10 @@ impl Daemon {
                 return Ok(());
             }
             again = self.turn(now);
+            if broker::is_lost() {
+                // Whoever restarts camd brings it back, and the camera with it.
+                return Err(io::Error::other("the sandbox's second process has ended"));
+            }
         }
     }
 
@@ -702,6 +723,7 @@ impl Daemon {
             self.camera.replace(source, now);
         }
         self.config = config;
+        self.sandbox.compare(&self.config);
         self.hub.set_config_errors(&[]);
         tell_exposed(&self.hub);
         info!("{}: read again", path.display());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
@@ -12,14 +12,14 @@ use std::vec;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use nix::errno::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive};
 
 use super::interface::Fault;
 use crate::config::{Address, Remote};
 use crate::limits::{
     ADDRESSES, CONNECT_WAIT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, LOOKUP_WAIT,
 };
+use crate::system::broker;
 use crate::tls::client::{Client, Trust};
 use crate::tls::kernel::Kernel;
 use crate::tls::stream::TlsStream;
@@ -393,7 +393,7 @@ impl Opening {
 }
 
 fn begin(poll: &Poll, to: &SockAddr) -> io::Result<Socket> {
-    let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
+    let socket = broker::connect(to)?;
     // What is sent is short, and its answer waited for. Failures of both cost quality, not the connection.
     if to.domain() != Domain::UNIX {
         for (option, result) in [
@@ -404,10 +404,6 @@ fn begin(poll: &Poll, to: &SockAddr) -> io::Result<Socket> {
                 log::debug!("{option}: {error}");
             }
         }
-    }
-    match socket.connect(to) {
-        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
-        _ => {}
     }
     let interest = Interest::READABLE | Interest::WRITABLE;
     poll.registry()
@@ -435,10 +431,7 @@ fn outcome(socket: &Socket) -> io::Result<bool> {
 type Lookup = Thread<io::Result<Vec<SocketAddr>>>;
 
 fn look_up(Remote { host, port }: Remote) -> io::Result<Lookup> {
-    Thread::start("lookup", move || {
-        let found = (host.as_str(), port).to_socket_addrs();
-        found.map(|found| found.take(ADDRESSES).collect())
-    })
+    Thread::start("lookup", move || broker::look_up(&host, port, ADDRESSES))
 }
 
 /// What comes of a handshake: the connection, and what the next one need not find out again.

@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use nix::poll::{PollFd, PollFlags, poll};
 
+use socket2::Type;
+
 use super::*;
 
 /// No test waits that long unless it fails.

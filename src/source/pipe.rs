@@ -1,21 +1,17 @@
 //! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other.
 
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, log};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::prctl;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::Pid;
 
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
@@ -23,6 +19,8 @@ use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::measure::said::{Said, Times};
 use crate::picture::frame::Frame;
 use crate::picture::jpeg::{SplitCounts, Splitter};
+use crate::system::broker;
+use crate::system::program::Outputs;
 use crate::text::Printable;
 
 /// Between the end of a program's output and that of the program itself: it closes its files before it can be waited
@@ -38,39 +36,8 @@ const STDERR_PER_CAPTURE: usize = 16 * 1024;
 /// Of a line of stderr; the rest of a longer one is cut.
 const LINE: usize = 512;
 
-/// What the program gets of camd's environment. The rest is between camd and its supervisor (sockets, watchdog,
-/// credentials), or anybody's guess.
-const ENVIRONMENT: [&str; 12] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LANGUAGE",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "XDG_RUNTIME_DIR",
-];
-
 const STDOUT: Token = Token(0);
 const STDERR: Token = Token(1);
-
-/// Has all descriptors but the standard ones closed by exec, whoever has opened them: cameras, sockets, keys. Linux 5.11 and
-/// newer; before that, those that camd opens are closed by their own flag.
-fn keep_standard_files_alone() {
-    // SAFETY: close_range(2) takes three numbers, and with this flag closes nothing now.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-}
 
 /// A program that writes JPEGs.
 ///
@@ -82,14 +49,22 @@ pub struct Pipe {
     newest: Newest,
     running: Option<Running>,
     /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
-    unreaped: Option<Child>,
+    unreaped: Option<Pid>,
     /// What its runs have written to stderr: most of that is the same each time.
     said: Said,
 }
 
+/// A program that has just been started, and our ends of its outputs.
+struct Started {
+    child: Pid,
+    stdout: PipeReader,
+    stderr: PipeReader,
+}
+
 struct Running {
-    child: Child,
-    stdout: ChildStdout,
+    /// The head of a process group.
+    child: Pid,
+    stdout: PipeReader,
     stderr: Stderr,
     /// Both pipes behind one descriptor for the owner: an epoll set is readable when something in it is.
     poll: Poll,
@@ -121,64 +96,48 @@ impl Pipe {
         self.command.first().map_or("", String::as_str)
     }
 
-    fn spawn(&self) -> Result<Child, Fault> {
-        let Some((program, arguments)) = self.command.split_first() else {
+    fn spawn(&self) -> Result<Started, Fault> {
+        let Some(program) = self.command.first() else {
             return Err(Fault(
                 "camera.command is empty: it must name a program".into(),
             ));
         };
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .env_clear();
-        for name in ENVIRONMENT {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        let parent = getpid();
-        // SAFETY: this runs in the child between fork and exec, where only async-signal-safe functions may be called:
-        // prctl, close_range and getppid are bare system calls, and nothing is allocated.
-        unsafe {
-            command.pre_exec(move || {
-                // camd may be killed where it cannot clean up (kill -9, the OOM killer): the program would go on and
-                // keep the camera from the next camd.
-                prctl::set_pdeathsig(Signal::SIGKILL)?;
-                // Nothing that it runs is more than camd is.
-                prctl::set_no_new_privs()?;
-                keep_standard_files_alone();
-                // It may have happened just before.
-                match getppid() == parent {
-                    true => Ok(()),
-                    false => Err(Errno::ESRCH.into()),
-                }
-            });
-        }
-        command
-            .spawn()
-            .map_err(|error| Fault(format!("cannot run {program:?} (camera.command): {error}")))
+        let start = || {
+            let (stdout, out) = io::pipe()?;
+            let (stderr, err) = io::pipe()?;
+            let outputs = Outputs {
+                out: out.into(),
+                err: err.into(),
+            };
+            let child = broker::run(&self.command, outputs)?;
+            Ok(Started {
+                child,
+                stdout,
+                stderr,
+            })
+        };
+        start().map_err(|error: io::Error| {
+            Fault(format!("cannot run {program:?} (camera.command): {error}"))
+        })
     }
 
     fn run(&mut self, now: Instant) -> Result<Running, Fault> {
-        if let Some(mut child) = self.unreaped.take()
-            && !matches!(child.try_wait(), Ok(Some(_)))
+        if let Some(child) = self.unreaped.take()
+            && !is_reaped(child)
         {
             let fault = Fault(format!(
                 "{}: process {} was killed but hangs in the kernel; its camera may need to be unplugged",
                 self.program(),
-                child.id()
+                child
             ));
             self.unreaped = Some(child);
             return Err(fault);
         }
-        let mut child = self.spawn()?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            unreachable!("both were asked for as pipes");
-        };
+        let Started {
+            child,
+            stdout,
+            stderr,
+        } = self.spawn()?;
         match watch(&stdout, &stderr) {
             Ok(poll) => Ok(Running {
                 child,
@@ -204,7 +163,7 @@ impl Pipe {
 }
 
 /// A set of both pipes, made non-blocking.
-fn watch(stdout: &ChildStdout, stderr: &ChildStderr) -> io::Result<Poll> {
+fn watch(stdout: &PipeReader, stderr: &PipeReader) -> io::Result<Poll> {
     let poll = Poll::new()?;
     for (fd, token) in [(stdout.as_fd(), STDOUT), (stderr.as_fd(), STDERR)] {
         fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -216,24 +175,24 @@ fn watch(stdout: &ChildStdout, stderr: &ChildStderr) -> io::Result<Poll> {
 
 /// Whether the child is dead, and of what. It stays a zombie: as long as it is one, the kernel gives its process id, which
 /// is its group's too, to nobody else, so that the group can still be killed.
-fn status(child: &Child) -> Option<WaitStatus> {
+fn status(child: Pid) -> Option<WaitStatus> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    match waitid(Id::Pid(group(child)), flags) {
+    match waitid(Id::Pid(child), flags) {
         Ok(WaitStatus::StillAlive) | Err(_) => None,
         Ok(status) => Some(status),
     }
 }
 
-fn group(child: &Child) -> Pid {
-    // Process ids are below 2^22.
-    Pid::from_raw(child.id() as i32)
+/// Waits for the child, if it has ended. An error means that somebody else did.
+fn is_reaped(child: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    !matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::StillAlive))
 }
 
 /// Ends the child and all that it started. SIGTERM first, as some programs must put their camera back into a sane state
 /// (gphoto2, raspivid); but nothing else of camd moves meanwhile, so that the wait is short, and SIGKILL follows for all
 /// that is left of the group. A child that even this cannot end within [`KILL_GRACE`] is given back.
-fn end(mut child: Child) -> Option<Child> {
-    let group = group(&child);
+fn end(child: Pid) -> Option<Pid> {
     let wait = |limit: Duration, done: &mut dyn FnMut() -> bool| {
         let polls = limit.as_millis() / STOP_POLL.as_millis();
         for _ in 0..polls {
@@ -245,13 +204,12 @@ fn end(mut child: Child) -> Option<Child> {
         done()
     };
     // Errors: there is nothing left to signal.
-    if status(&child).is_none() {
-        let _ = killpg(group, Signal::SIGTERM);
-        wait(TERM_GRACE, &mut || status(&child).is_some());
+    if status(child).is_none() {
+        let _ = broker::signal_group(child, Signal::SIGTERM);
+        wait(TERM_GRACE, &mut || status(child).is_some());
     }
-    let _ = killpg(group, Signal::SIGKILL);
-    // An error means that somebody else reaped it.
-    match wait(KILL_GRACE, &mut || !matches!(child.try_wait(), Ok(None))) {
+    let _ = broker::signal_group(child, Signal::SIGKILL);
+    match wait(KILL_GRACE, &mut || is_reaped(child)) {
         true => None,
         false => Some(child),
     }
@@ -303,7 +261,7 @@ impl Running {
 
     /// Why the program gives no pictures any more, if so.
     fn trouble(&mut self, said: &mut Said, now: Instant) -> Option<String> {
-        let dead = || status(&self.child).map(|status| describe(&status));
+        let dead = || status(self.child).map(|status| describe(&status));
         let what = match self.ended {
             Some(ended) => match dead() {
                 Some(how) => how,
@@ -336,7 +294,7 @@ impl Source for Pipe {
         let mut running = self.run(now)?;
         running.counts = self.splitter.counts();
         let description = format!("output of {:?}", self.program());
-        debug!("{description}: process {}", running.child.id());
+        debug!("{description}: process {}", running.child);
         self.running = Some(running);
         Ok(Negotiated::jpegs(description))
     }
@@ -421,13 +379,13 @@ impl Drop for Pipe {
 
 /// The program's stderr, on its way to the log.
 struct Stderr {
-    pipe: ChildStderr,
+    pipe: PipeReader,
     ready: bool,
     lines: Lines,
 }
 
 impl Stderr {
-    fn new(pipe: ChildStderr) -> Stderr {
+    fn new(pipe: PipeReader) -> Stderr {
         Stderr {
             pipe,
             ready: false,

@@ -191,7 +191,7 @@ fn the_end_is_a_fault_with_status_and_last_words_after_the_last_picture() {
     ));
     pipe.start(Instant::now()).unwrap();
     // Picture and end are found by the same call.
-    let child = group(&pipe.running.as_ref().unwrap().child);
+    let child = pipe.running.as_ref().unwrap().child;
     until(|| (!alive(child.as_raw())).then_some(()));
     assert_eq!(next_picture(&mut pipe).0, jpeg_of(1));
     assert_eq!(
@@ -208,7 +208,7 @@ fn the_end_is_a_fault_with_status_and_last_words_after_the_last_picture() {
 fn a_signal_is_named_and_a_closed_output_noticed() {
     let mut pipe = sh("kill -SEGV $$");
     pipe.start(Instant::now()).unwrap();
-    let child = group(&pipe.running.as_ref().unwrap().child);
+    let child = pipe.running.as_ref().unwrap().child;
     assert_eq!(fault(&mut pipe), "sh was killed by SIGSEGV");
     // Still a zombie, so that the number of its group is nobody else's when `stop` kills that.
     assert!(kill(child, None).is_ok());

@@ -1,30 +1,45 @@
 //! Files that somebody has named, which may be anything: a device that never ends, a pipe that nobody writes to, a disk's
 //! worth of text.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+
+use super::broker;
 
 /// What a file may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// A regular file alone: reading it never waits for somebody.
     Files,
-    /// A pipe, too, as shells make them of `<(command)`, read to its end; and /dev/null. Only for what may wait.
+    /// A pipe, too, as shells make them of `<(command)`, read to its end; and /dev/null. Only for what may wait, which is over
+    /// when there is a sandbox.
     Pipes,
 }
 
 /// All of the file at `path`, which has at most `most` bytes. Nothing is read of what is no file, and no more than `most`
 /// bytes of one that is larger. The error says what is wrong, and what would be right.
+///
+/// In its sandbox camd reads what its configuration names.
 pub fn read(path: &Path, most: usize, takes: Takes) -> io::Result<Vec<u8>> {
-    // O_NONBLOCK: a pipe without a writer, or a terminal, must not hold anybody up. O_NOCTTY: nor become camd's.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(flags.bits()).open(path);
+    // A pipe without a writer, or a terminal, must not hold anybody up.
+    read_opened(broker::open(path), path, most, takes)
+}
+
+/// All of a file of camd's own ([`Takes::Files`]), which it may open in its sandbox, too.
+pub fn read_own(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    read_opened(broker::open_here(path), path, most, Takes::Files)
+}
+
+fn read_opened(
+    file: io::Result<File>,
+    path: &Path,
+    most: usize,
+    takes: Takes,
+) -> io::Result<Vec<u8>> {
     // Opening a socket.
     let no_file = |what: &str| {
         io::Error::other(format!(

@@ -1,15 +1,18 @@
 //! The kernel's edges: system calls that no crate wraps the way camd needs them.
 
+pub mod broker;
 pub mod files;
 pub mod household;
 pub mod jail;
 pub mod logging;
 pub mod names;
+pub mod program;
 pub mod random;
 pub mod ring;
 pub mod shared;
 pub mod shm;
 pub mod tcp;
+pub mod trapped;
 pub mod unix_socket;
 pub mod v4l2;
 pub mod watchdog;

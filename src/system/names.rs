@@ -1,9 +1,12 @@
 //! What this machine is called.
 
-use std::fs;
+use std::path::Path;
+
+use super::files::{self, Takes};
+use crate::limits::NAMED_FILE;
 
 /// Where the DHCP client, or whoever configures the network, leaves the domain (resolv.conf(5)).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Domains that home routers give their machines, and that exist in no public name server: mDNS (RFC 6762), RFC 8375, ICANN's
 /// reservation of 2024, and what many routers do anyway.
@@ -13,8 +16,8 @@ const HOME: [&str; 4] = ["local", "lan", "home.arpa", "internal"];
 /// that in the domains of homes and in the one that its network has.
 pub fn own_names() -> Vec<String> {
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let resolv_conf = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-    names(&host.to_string_lossy(), &resolv_conf)
+    let resolv_conf = files::read_text(Path::new(RESOLV_CONF), NAMED_FILE, Takes::Files);
+    names(&host.to_string_lossy(), &resolv_conf.unwrap_or_default())
 }
 
 fn names(host: &str, resolv_conf: &str) -> Vec<String> {

@@ -7,10 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::cmsg_space;
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
-    socket,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// A camd that was killed leaves its socket file, and bind does not take that place again. One on which somebody
 /// listens is somebody's.
@@ -24,17 +21,6 @@ pub fn remove_stale(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         _ => Ok(()),
     }
-}
-
-/// A connection that neither was nor will be waited for.
-///
-/// # Errors
-/// Nobody listens there, or `WouldBlock`: too many wait to be heard.
-pub fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(socket))
 }
 
 /// One message, and up to `FDS` descriptors that came with it, closed on exec. How many bytes it has; what is beyond

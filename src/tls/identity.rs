@@ -170,7 +170,7 @@ impl Identity {
     /// The box's own, if it has been made.
     pub fn read_own(folder: &Path) -> Result<Option<Identity>, String> {
         let path = folder.join(OWN);
-        let pem = match read(&path) {
+        let pem = match files::read_own(&path, NAMED_FILE) {
             Ok(pem) => pem,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{}: {}", path.display(), cannot_read(&error))),

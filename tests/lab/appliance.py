@@ -423,7 +423,7 @@ def _(lab):
 @test("camd runs without any privilege, nobody can log in, and the root folder is not camd's to write")
 def _(lab):
     box = running(lab)
-    # The one that serves, and its cells.
+    # The one that serves, its broker, and its cells.
     processes = box.run("for p in $(pidof camd); do cat /proc/$p/status; echo; done").strip().split("\n\n")
     check(len(processes) > 1, f"{len(processes)} processes")
     for status in processes:

@@ -604,6 +604,24 @@ def _(lab):
     return "KiB " + ", ".join(memory)
 
 
+@test("sandbox: on in every thread, and the camera comes back through the broker")
+def _(lab):
+    lab.session(SINGLE)
+    session = lab.start(SINGLE, linger=1)
+    lines = [line for line in session.log(1000).splitlines() if "sandbox: " in line]
+    # This kernel has both.
+    check(len(lines) == 1 and "sandbox: on: system calls (seccomp), files" in lines[0], f"said {lines}")
+    for _ in range(2):
+        session.connect()
+        session.see()
+        for field, value in (("Seccomp", "2"), ("NoNewPrivs", "1")):
+            found = session.guest.run(f"grep -h ^{field}: /proc/{session.pid}/task/*/status").split()
+            check(len(found) >= 4 and set(found[1::2]) == {value}, f"{field}: {found}")
+        session.leave()
+        wait_until(lambda: not session.holds_camera(), 10, "linger_s is 1: the device is closed")
+    return lines[0].split("sandbox: ")[1]
+
+
 @test("SIGTERM: exit code 0 within a second, and the device is free")
 def _(lab):
     times = []
@@ -766,12 +784,16 @@ def _(lab):
 
 @test(f"cost: little more than the least possible program at {', '.join(map(str, bench.CLIENTS))} clients")
 def _(lab):
-    table, ratios = bench.run(lab.folder, lab.camd, lab.logs / "bench-console.log")
+    table, ratios, sandbox = bench.run(lab.folder, lab.camd, lab.logs / "bench-console.log")
     (lab.folder / "bench.txt").write_text(table)
     print(table, end="", flush=True)
     for clients, ratio in ratios.items():
         limit = bench.LIMITS[clients]
         check(ratio <= limit, f"camd costs {ratio:.3f} x the least possible program at {clients} clients, not {limit}")
+    once, each = bench.SANDBOX
+    for clients, cost in sandbox.items():
+        limit = once / clients + each
+        check(cost <= limit, f"the sandbox costs {cost:.2f} thousand instructions per client at {clients} clients, not {limit:.2f}")
     return ", ".join(f"{ratio:.3f} x at {clients}" for clients, ratio in ratios.items())
 
 

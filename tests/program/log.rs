@@ -425,6 +425,7 @@ fn no_stranger_writes_on_the_terminal() {
 #[ignore = "it panics, when another test wants it to"]
 fn panic_in_a_process_of_its_own() {
     camd::system::logging::init().expect("a log");
+    camd::system::logging::begin().expect("a thread");
     let lines = std::env::var("CAMD_TEST_LINES").expect("the other test sets it");
     for number in 0..lines.parse().expect("a number") {
         log::warn!("line {number}: {}", "x".repeat(100));

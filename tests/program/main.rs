@@ -33,6 +33,7 @@ mod qt_sink;
 mod qt_source;
 mod raw;
 mod recipes;
+mod sandbox;
 mod stamp;
 mod supervisor;
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -11,10 +11,12 @@ use std::time::Instant;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::unistd::{read, write};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, read, write};
 
 use super::wire::lacks;
 use super::worker::Worker;
+use crate::system::broker;
 use crate::system::jail::{self, Allowed};
 use crate::system::unix_socket;
 
@@ -52,7 +54,7 @@ pub trait Life {
 }
 
 /// The argument by which camd is a cell. It is not for people.
-pub const ARGUMENT: &str = "--cell";
+pub const ARGUMENT: &str = broker::CELL;
 
 /// Environment of a cell of a debug build: what it is to do wrong, for tests.
 #[cfg(debug_assertions)]
@@ -61,10 +63,6 @@ const TEST: &str = "CAMD_CELL_TEST";
 /// The user that a cell becomes where camd is root: none that a system has by itself. systemd gives numbers up to 65519 to
 /// its services, and 65534 is nobody, whom others are, too.
 const USER: u32 = 65533;
-
-/// clock_gettime64 of machines with 32 bits, the same of all of them (Linux 5.1, asm-generic/unistd.h). libc has it of some only.
-#[cfg(target_pointer_width = "32")]
-const CLOCK_GETTIME64: nix::libc::c_long = 403;
 
 /// Address space for the stack to grow.
 const STACK: u64 = 1 << 20;
@@ -93,6 +91,11 @@ impl Launch for Processes {
             flags,
             None,
         )?;
+        // In its sandbox camd cannot start it by itself.
+        if let Some(started) = broker::start_cell(theirs.as_fd()) {
+            let pid = started?;
+            return Ok(Box::new(Brokered { pid, line }));
+        }
         // Not by its name, which may be that of a newer one by now.
         let mut command = Command::new("/proc/self/exe");
         #[cfg(debug_assertions)]
@@ -163,6 +166,46 @@ impl Drop for Process {
         self.kill();
         // Where it does not end at once, init reaps it after camd.
         let _ = self.child.try_wait();
+    }
+}
+
+/// One that the broker has started.
+struct Brokered {
+    pid: Pid,
+    line: UnixStream,
+}
+
+impl Life for Brokered {
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.line.as_raw_fd())
+    }
+
+    fn end(&mut self) -> Option<String> {
+        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => None,
+            Ok(WaitStatus::Signaled(_, Signal::SIGSYS, _)) => Some(
+                "ended by the kernel at a system call that it must not make (SIGSYS)".to_owned(),
+            ),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(format!("ended by {signal}")),
+            Ok(WaitStatus::Exited(_, code)) => Some(format!("ended by itself (code {code})")),
+            Ok(other) => Some(format!("ended ({other:?})")),
+            Err(error) => Some(format!("not there any more: {error}")),
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!((&self.line).read(&mut [0; 1]), Ok(0))
+    }
+
+    fn kill(&mut self) {
+        let _ = broker::signal_group(self.pid, Signal::SIGKILL);
+    }
+}
+
+impl Drop for Brokered {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
     }
 }
 
@@ -276,7 +319,7 @@ pub fn confine(parent: u32, work: RawFd, done: RawFd) -> u32 {
         },
         #[cfg(target_pointer_width = "32")]
         Allowed {
-            call: CLOCK_GETTIME64,
+            call: jail::time64::CLOCK_GETTIME,
             first: any,
         },
         // After SIGSTOP and SIGCONT.

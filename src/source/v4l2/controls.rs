@@ -60,7 +60,7 @@ fn queries(device: &Device) -> impl Iterator<Item = v4l2_query_ext_ctrl> {
 
 fn name_of(query: &v4l2_query_ext_ctrl) -> String {
     // `c_char` is signed on some of our targets.
-    text(&query.name.map(|c| c as u8))
+    text(&query.name.map(|c| c.to_ne_bytes()[0]))
 }
 
 fn is_wide(query: &v4l2_query_ext_ctrl) -> bool {

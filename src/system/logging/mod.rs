@@ -18,12 +18,13 @@ pub mod stream;
 
 use std::fmt::{self, Write};
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::limits::{LOG_FLUSH, LOG_KERNEL_LINE, LOG_LINE};
 use crate::measure::said::Times;
@@ -52,6 +53,8 @@ struct Logger {
     form: Form,
     stream: Stream,
     queue: Queue,
+    /// There is a thread that writes.
+    is_begun: AtomicBool,
 }
 
 /// How a line looks.
@@ -61,7 +64,8 @@ struct Form {
     colour: bool,
 }
 
-/// Begins to log, by `RUST_LOG`, and has panics said there. To be called once, before there are other threads.
+/// Begins to take lines in, by `RUST_LOG`, and has panics said there. To be called once, before there are other threads. What is
+/// said waits for [`begin`].
 pub fn init() -> std::io::Result<()> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let journal = variable("JOURNAL_STREAM");
@@ -94,13 +98,13 @@ pub fn init() -> std::io::Result<()> {
         },
         stream,
         queue: Queue::new(),
+        is_begun: AtomicBool::new(false),
     };
     log::set_max_level(logger.filter.filter());
     let Ok(()) = LOGGER.set(logger) else {
         return Err(std::io::Error::other("the log is begun twice"));
     };
     let logger = LOGGER.get().expect("it was just set");
-    spawn(logger)?;
     log::set_logger(logger).map_err(|error| std::io::Error::other(error.to_string()))?;
     std::panic::set_hook(Box::new(|info| say_panic(logger, info)));
     if let Some(error) = wrong {
@@ -109,9 +113,24 @@ pub fn init() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Signals are the event loop's: a thread that takes them would be ended by them.
+/// Begins to write. It is apart from [`init`] because it starts a thread, and what a process gives up for good it gives up for
+/// the threads that are started later.
+pub fn begin() -> std::io::Result<()> {
+    let Some(logger) = LOGGER.get() else {
+        return Ok(());
+    };
+    if logger.is_begun.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    spawn(logger)
+}
+
+/// Signals are the event loop's: a thread that takes them would be ended by them. But for the one that ends the process with
+/// a word ([`crate::system::trapped`]).
 fn spawn(logger: &'static Logger) -> std::io::Result<()> {
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let mut all = SigSet::all();
+    all.remove(Signal::SIGSYS);
+    let mask = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let thread = thread::Builder::new().name(THREAD.into()).stack_size(STACK);
     let spawned = thread.spawn(|| logger.write());
     mask.thread_set_mask()?;
@@ -121,7 +140,17 @@ fn spawn(logger: &'static Logger) -> std::io::Result<()> {
 /// Waits a short while until all is written that was said. For the end of the process.
 pub fn flush() {
     if let Some(logger) = LOGGER.get() {
+        // Without a thread nothing is written, and this waits for its time.
+        let _ = begin();
         logger.queue.flush(LOG_FLUSH);
+    }
+}
+
+/// What stands in front of an error's line that is written at once, past the queue.
+pub fn front_of_errors() -> &'static str {
+    match LOGGER.get().map(|logger| logger.form.place) {
+        Some(Place::KernelLog | Place::Journal) => "<3>",
+        _ => "",
     }
 }
 
@@ -314,6 +343,7 @@ fn say_panic(logger: &Logger, info: &PanicHookInfo<'_>) {
     for line in text.lines() {
         logger.line(Level::Error, None, format_args!("{line}"));
     }
+    let _ = begin();
     logger.queue.flush(LOG_FLUSH);
 }
 

@@ -89,9 +89,11 @@ impl SemaphoreId {
         };
         let has = stat.sem_perm.mode;
         // 16 bits wide on some architectures, 32 on others.
-        stat.sem_perm.mode = (u32::from(has) | (mode & 0o777))
+        #[allow(clippy::useless_conversion, reason = "on the others it is one")]
+        let wider = (u32::from(has) | (mode & 0o777))
             .try_into()
             .expect("what 16 bits held and nine bits fit into 16");
+        stat.sem_perm.mode = wider;
         if stat.sem_perm.mode == has {
             return Ok(());
         }

@@ -5,11 +5,10 @@
 //! and they unwrap what drivers say: a card name that is not UTF-8, a menu entry in Latin-1, a control type younger than
 //! the crate or an error from `close` would end the process.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::mem::{self, size_of};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::time::Duration;
@@ -17,6 +16,8 @@ use std::time::Duration;
 use nix::libc;
 use v4l::v4l_sys::*;
 use v4l::v4l2::{self, vidioc};
+
+use crate::system::broker;
 
 /// What v4l2loopback calls itself.
 pub const LOOPBACK: &str = "v4l2 loopback";
@@ -374,12 +375,7 @@ impl Device {
     /// Opens without ever waiting: neither the open itself nor a later DQBUF.
     pub fn open(path: &Path) -> Result<Device> {
         let failed = |call| move |error| Failure { call, error };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(failed("open"))?;
+        let file = broker::open_device(path).map_err(failed("open"))?;
         let mut raw: v4l2_capability = zeroed();
         ioctl(
             file.as_raw_fd(),
