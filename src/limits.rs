@@ -141,6 +141,14 @@ pub const REQUEST_HEAD: usize = 8192;
 pub const REQUEST_FIELDS: usize = 64;
 /// HTTP: a request's body in bytes; more is answered with 413. Only `POST /controls` has one.
 pub const REQUEST_BODY: usize = 1024;
+/// HTTP: the body of `POST /update` in bytes. A camera box's card has 128 MiB.
+pub const UPDATE_MAX: u64 = 128 << 20;
+/// The whole of an update, from its request to the answer.
+pub const UPDATE_LONGEST: Duration = Duration::from_secs(30 * 60);
+/// The box takes nothing of an update, or does not answer: a worn card takes seconds for what others take at once.
+pub const UPDATE_WAIT: Duration = Duration::from_secs(120);
+/// What the box answers in bytes, at most.
+pub const UPDATE_ANSWER: usize = 512;
 /// HTTP: controls set by one request, and bytes in a control's name.
 pub const SETTINGS: usize = 16;
 /// See [`SETTINGS`].

@@ -28,6 +28,7 @@ fn serve(config: impl Into<PathBuf>) -> Command {
         fallback: None,
         watchdog: None,
         board: None,
+        updater: None,
     }
 }
 
@@ -53,14 +54,17 @@ fn serving() {
         fallback: Some("/usr/share/camd.toml".into()),
         watchdog: Some("/dev/watchdog".into()),
         board: Some("/run/box".into()),
+        updater: Some("/run/update".into()),
     };
     assert_eq!(
-        command("--fallback /usr/share/camd.toml --watchdog /dev/watchdog --box /run/box"),
+        command(
+            "--fallback /usr/share/camd.toml --watchdog /dev/watchdog --box /run/box --update /run/update"
+        ),
         guarded("/etc/camd.toml")
     );
     assert_eq!(
         command(
-            "--watchdog=/dev/watchdog --box=/run/box --config my.toml --fallback=/usr/share/camd.toml"
+            "--watchdog=/dev/watchdog --box=/run/box --update=/run/update --config my.toml --fallback=/usr/share/camd.toml"
         ),
         guarded("my.toml")
     );

@@ -82,6 +82,7 @@ fn user(name: &str) -> UserConfig {
         may: May {
             watch: true,
             control: false,
+            update: false,
         },
     }
 }
@@ -393,7 +394,7 @@ fn each_key_reaches_its_field() {
         name = "Änne"
         password_hash = "$pbkdf2-sha256$i=4096,l=32$MDEyMzQ1Njc4OWFiY2RlZg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         token = "abcdefghijklmn-p"
-        may = ["control", "watch"]
+        may = ["control", "update", "watch"]
 
         [[user]]
         name = "drucker 2"
@@ -545,6 +546,7 @@ cells = 2
                 may: May {
                     watch: false,
                     control: true,
+                    update: false,
                 },
                 ..user("drucker 2")
             },
@@ -2386,7 +2388,7 @@ fn who_is_let_in() {
         ),
         (
             format!("{user}may = []\n"),
-            r#"camd.toml:4: user.may: is empty; allowed: ["watch"], ["control"], ["watch", "control"]"#,
+            r#"camd.toml:4: user.may: is empty; allowed: "watch", "control" and "update", in a list"#,
         ),
         (
             format!(

@@ -17,6 +17,7 @@ use super::slot::{Peer, Slot, Turn};
 use super::subscription::Kind;
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
+use super::updates::Updates;
 use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::cell::launch::Launch;
 use crate::encode::m2m::{self, Nodes};
@@ -25,7 +26,7 @@ use crate::limits::{NEXT_SOON, PAGE, SLOTS};
 use crate::measure::times::first;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
-use crate::protocol::http::Claim;
+use crate::protocol::http::{Call as Request, Claim};
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::protocol::user::Verdict;
 use crate::sink::Sinks;
@@ -54,6 +55,7 @@ pub struct Hub<S> {
     started: Instant,
     config_errors: ConfigErrors,
     board: Option<PathBuf>,
+    updates: Updates,
     neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
@@ -87,6 +89,7 @@ impl<S: Stream> Hub<S> {
             started: now,
             config_errors: ConfigErrors::default(),
             board: None,
+            updates: Updates::default(),
             neighbours: config.neighbours.clone(),
             sent_away: None,
             came: [None; 2],
@@ -347,6 +350,21 @@ impl<S: Stream> Hub<S> {
         self.sinks.arm(register)
     }
 
+    /// Where the box's updater listens; `None`: there are no updates.
+    pub fn set_updater(&mut self, socket: Option<PathBuf>) {
+        self.updates.set_socket(socket);
+    }
+
+    /// Registers the connection to the box's updater, if it is new. True if the next turn must follow at once.
+    pub fn arm_update(&mut self, register: impl FnOnce(RawFd) -> io::Result<()>) -> bool {
+        self.updates.arm(register)
+    }
+
+    /// A readiness event for the connection to the box's updater.
+    pub fn mark_update(&mut self) {
+        self.updates.mark();
+    }
+
     /// A readiness event for a sink's descriptor.
     pub fn mark_sink(&mut self, index: usize) {
         self.sinks.mark(index);
@@ -357,6 +375,7 @@ impl<S: Stream> Hub<S> {
         let at = self.table.deadline(&self.limits);
         let at = first(at, self.renditions.deadline());
         let at = first(at, self.calls.deadline());
+        let at = first(at, self.updates.deadline());
         first(at, self.sinks.deadline())
     }
 
@@ -377,6 +396,9 @@ impl<S: Stream> Hub<S> {
             camera.fail(reason, now);
         }
         self.calls.expire(&mut self.table, now);
+        if let Some((index, reason)) = self.updates.turn(&mut self.table, now) {
+            self.close(index, reason);
+        }
         let mut newest = camera.newest();
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.table.used() {
@@ -637,11 +659,22 @@ impl<S: Stream> Hub<S> {
             Some(Protocol::Http(_)) => {}
             other => unreachable!("{other:?} refers nothing"),
         }
+        if pages::is_update(&self.table, index) {
+            self.updates.pass_on(&mut self.table, index, now);
+            return Ok(());
+        }
         if let Some(claim) = pages::claim(&mut self.table, index) {
             self.ask(index, &claim, now);
             return Ok(());
         }
         let request = pages::request(&mut self.table, index);
+        if let Request::Update(update) = request {
+            let begun = self.updates.begin(&mut self.table, index, update, now);
+            if let Err((status, why)) = begun {
+                pages::refuse(&mut self.table, index, status, why);
+            }
+            return Ok(());
+        }
         let asker = Asker::of(&self.table, index);
         // The page is written while all slots can be seen, and then copied to the one that asked.
         let mut page = std::mem::replace(&mut self.page, FrameBuf::new(0));
@@ -660,6 +693,7 @@ impl<S: Stream> Hub<S> {
             sinks: &self.sinks,
             config_errors: &self.config_errors,
             board: self.board.as_deref(),
+            updates: self.updates.are_possible(),
             neighbours: &self.neighbours,
             started: self.started,
         }

@@ -48,6 +48,8 @@ pub struct View<'a, S> {
     pub config_errors: &'a ConfigErrors,
     /// Where the box around camd says how it is.
     pub board: Option<&'a Path>,
+    /// It can be updated.
+    pub updates: bool,
     /// Pages to link to.
     pub neighbours: &'a [NeighbourConfig],
     /// When camd began to serve.
@@ -64,6 +66,27 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
         other => unreachable!("{other:?} has no pages"),
     });
     call.expect("it has referred one")
+}
+
+/// Whether what the session of a slot refers is a part of an update.
+pub(super) fn is_update<S: Stream>(table: &Table<S>, index: usize) -> bool {
+    match table.slot(index).session() {
+        Some(Protocol::Http(http)) => http.upload_left().is_some(),
+        _ => false,
+    }
+}
+
+/// Tells the client why what it asked for is not to be.
+pub(super) fn refuse<S: Stream>(
+    table: &mut Table<S>,
+    index: usize,
+    status: Status,
+    why: &'static str,
+) {
+    table.slot_mut(index).reply(|session, reply| match session {
+        Protocol::Http(http) => http.refuse_call(status, why, reply),
+        other => unreachable!("{other:?} has no pages"),
+    });
 }
 
 /// What the session of a slot has to show, if it is to be let in before it is answered.
@@ -85,6 +108,8 @@ pub struct Asker {
     is_open: bool,
     /// POST `/controls` is for it.
     sets_controls: bool,
+    /// POST `/update` is for it, where there are updates.
+    updates: bool,
 }
 
 impl Asker {
@@ -96,6 +121,7 @@ impl Asker {
             is_trusted: true,
             is_open: true,
             sets_controls: true,
+            updates: true,
         }
     }
 
@@ -111,6 +137,7 @@ impl Asker {
                     is_trusted: http.is_trusted(),
                     is_open: http.policy.access == Access::Open,
                     sets_controls: http.policy.set_controls && may,
+                    updates: user.as_ref().is_some_and(|user| user.may.update),
                     user,
                 }
             }
@@ -195,9 +222,10 @@ pub(super) fn write<S: Stream, C: Source>(
             let name = &camera.settings().name;
             (Status::Ok, http::MANIFEST, manifest(name, page))
         }
-        Request::Get(Route::Stream | Route::Film | Route::Snapshot)
+        Request::Get(Route::Stream | Route::Film | Route::Snapshot | Route::Update)
         | Request::Options(_)
-        | Request::Moved(_) => {
+        | Request::Moved(_)
+        | Request::Update(_) => {
             unreachable!("sessions answer {call:?} by themselves")
         }
     };
@@ -265,6 +293,8 @@ struct You<'a> {
     user: Option<&'a str>,
     /// May change the camera's controls.
     sets_controls: bool,
+    /// May update the box.
+    updates: bool,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -483,6 +513,7 @@ pub fn state<S: Stream, C: Source>(
         you: You {
             user: asker.user.as_ref().map(|user| user.name.as_str()),
             sets_controls: asker.sets_controls,
+            updates: asker.updates && view.updates,
         },
         config_errors: view.config_errors.shown(),
         board: view.board.and_then(|path| buffer.read(path)),
@@ -1039,6 +1070,7 @@ mod tests {
             you: You {
                 user: Some(&user),
                 sets_controls: false,
+                updates: false,
             },
             config_errors: &errors,
             board: Some(board),

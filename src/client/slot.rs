@@ -319,6 +319,11 @@ impl<S: Stream> Slot<S> {
         &self.input
     }
 
+    /// Something has happened for which its client, or the other side, is not late.
+    pub fn touch(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// The first `n` bytes of it have been acted on.
     pub fn consume(&mut self, n: usize) {
         self.input.consume(n);

@@ -29,6 +29,8 @@ pub enum Command {
         watchdog: Option<PathBuf>,
         /// Where the box around camd says how it is, for the pages.
         board: Option<PathBuf>,
+        /// Where the box's updater listens.
+        updater: Option<PathBuf>,
     },
     /// Serve [`config::demo_config_at`] a port.
     Demo {
@@ -106,7 +108,8 @@ impl Topic {
     fn options(self) -> &'static [&'static str] {
         match self {
             Topic::Camd => &[
-                "config", "fallback", "watchdog", "box", "demo", "port", "help", "version",
+                "config", "fallback", "watchdog", "box", "update", "demo", "port", "help",
+                "version",
             ],
             Topic::Check => &["config", "list", "help"],
             Topic::Devices => &["json", "help"],
@@ -183,6 +186,7 @@ camd serves a camera to many viewers over the network.
 
 Usage:
   camd [--config PATH] [--fallback PATH] [--watchdog DEVICE] [--box FILE]
+       [--update SOCKET]
                                serve the camera, as /etc/camd.toml says
   camd --demo [--port N]       serve a built-in moving picture to this machine
   camd check [--config PATH]   check the configuration, report all its errors
@@ -202,6 +206,8 @@ Options:
                    board if camd hangs or crashes, or if the camera hangs
   --box FILE       show on the page and in /state what FILE says of the box
                    around camd: lines key=value, as deploy/image writes them
+  --update SOCKET  take updates of that box (POST /update) from users who may,
+                   and hand them to the program that listens there
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
                    call on :8083, raw on :8084
   --port N         --demo: http on port N, the others on the four behind it;
@@ -432,6 +438,7 @@ where
     let mut fallback = None;
     let mut watchdog = None;
     let mut board = None;
+    let mut updater = None;
     let mut demo = false;
     let mut port = None;
     let topic = Topic::Camd;
@@ -449,6 +456,9 @@ where
             }
             Some(Arg::Long("box")) => {
                 board = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("update")) => {
+                updater = Some(PathBuf::from(value(&mut parser, topic)?));
             }
             Some(Arg::Long("demo")) => demo = true,
             Some(Arg::Long("port")) => {
@@ -482,6 +492,7 @@ where
         ("--fallback", fallback.is_some()),
         ("--watchdog", watchdog.is_some()),
         ("--box", board.is_some()),
+        ("--update", updater.is_some()),
     ] {
         let other = match &asked {
             Some(word) if Topic::COMMANDS.iter().any(|topic| word == topic.word()) => {
@@ -504,6 +515,7 @@ where
                 fallback,
                 watchdog,
                 board,
+                updater,
             },
         });
     };

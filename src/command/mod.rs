@@ -4,3 +4,4 @@ pub mod cli;
 pub mod devices;
 pub mod fetch;
 pub mod passwd;
+pub mod updater;

@@ -495,8 +495,7 @@ impl Reader<'_> {
                 && this.may == May::default()
                 && !self.failed("user.may")
             {
-                let what =
-                    "is empty; allowed: [\"watch\"], [\"control\"], [\"watch\", \"control\"]";
+                let what = "is empty; allowed: \"watch\", \"control\" and \"update\", in a list";
                 self.error(may.span().start, "user.may", what);
             }
         }

@@ -878,11 +878,11 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::User,
         key: "may",
-        doc: "What this user may do: see the pictures, change the camera's controls.",
+        doc: "What this user may do: see the pictures, change the camera's controls, update the camera box.",
         absent: Absent::Default(r#"["watch"]"#),
         only: &[],
         kind: Kind::List {
-            allowed: r#"["watch"], ["control"], ["watch", "control"]"#,
+            allowed: r#""watch", "control" and "update", in a list"#,
             most: May::WORDS.len(),
             add: |c, word| user(c).may.add(word),
         },

@@ -48,7 +48,7 @@ use target::{Moved, Target, Wrong};
 
 use crate::limits::{
     CONTROL_NAME, KEY_WAIT, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS,
-    SNAPSHOT_WAIT,
+    SNAPSHOT_WAIT, UPDATE_MAX, UPDATE_WAIT,
 };
 use crate::picture::chain::Unit;
 use crate::picture::frame::{FrameBuf, FrameMeta};
@@ -94,6 +94,8 @@ pub enum Status {
     MethodNotAllowed,
     /// 408
     RequestTimeout,
+    /// 409
+    Conflict,
     /// 411
     LengthRequired,
     /// 413
@@ -125,6 +127,7 @@ impl fmt::Display for Status {
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Conflict => "409 Conflict",
             Status::LengthRequired => "411 Length Required",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::ExpectationFailed => "417 Expectation Failed",
@@ -151,6 +154,19 @@ pub enum Call {
     Options(Route),
     /// POST `/controls`.
     SetControls(Box<Settings>),
+    /// POST `/update`.
+    Update(Update),
+}
+
+/// What is said of an update in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Bytes of the image.
+    pub length: u64,
+    /// It may be older than what runs.
+    pub older: bool,
+    /// The client waits for a word before it sends them (RFC 9110, 10.1.1).
+    pub waits: bool,
 }
 
 impl Call {
@@ -164,7 +180,9 @@ impl Call {
                 Route::Controls | Route::Healthz => true,
                 Route::Stream | Route::Film | Route::Snapshot => false,
                 Route::State | Route::Metrics => false,
+                Route::Update => true,
             },
+            Call::Update(_) => false,
             Call::Options(route) => *route == Route::Controls,
             // To where the page is.
             Call::Moved(_) | Call::SetControls(_) => true,
@@ -177,7 +195,7 @@ impl Call {
         match self {
             Call::Options(_) | Call::Moved(_) => true,
             Call::Get(route) => matches!(route, Route::Icon | Route::Healthz),
-            Call::SetControls(_) => false,
+            Call::SetControls(_) | Call::Update(_) => false,
         }
     }
 
@@ -185,6 +203,7 @@ impl Call {
     fn check(&self, user: &User) -> Result<(), Refusal> {
         let (may, missing) = match self {
             Call::SetControls(_) => (user.may.control, "this user has no \"control\" in may"),
+            Call::Update(_) => (user.may.update, NO_UPDATES),
             Call::Get(Route::Stream | Route::Film | Route::Snapshot) => {
                 (user.may.watch, "this user has no \"watch\" in may")
             }
@@ -246,6 +265,17 @@ pub enum Phase {
     Stream,
     /// As `Stream`, of pictures that lean on one another; before the first of them, waiting for it.
     Film,
+    /// Taking in an update.
+    Update,
+}
+
+/// How far an update is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Upload {
+    /// Bytes that the client is still to send.
+    left: u64,
+    /// The box takes no more for now.
+    is_held: bool,
 }
 
 /// Where a connection stands with its place.
@@ -297,6 +327,8 @@ pub struct Http {
     place: Place,
     /// A request that takes a place was granted.
     has_asked: bool,
+    /// In [`Phase::Update`].
+    upload: Upload,
 }
 
 impl Session for Http {
@@ -323,6 +355,7 @@ impl Session for Http {
             continued: false,
             place: Place::Seated,
             has_asked: false,
+            upload: Upload::default(),
         }
     }
 
@@ -364,6 +397,10 @@ impl Session for Http {
         if at != Moment::Idle {
             return Ok(Heard::Waits);
         }
+        if self.phase == Phase::Update {
+            let waits = self.upload.is_held || self.upload.left == 0 || input.is_empty();
+            return Ok(if waits { Heard::Waits } else { Heard::Refers });
+        }
         match std::mem::take(&mut self.login) {
             Login::None => {}
             Login::Judged(verdict) => return Ok(self.judged(verdict, reply)),
@@ -401,7 +438,7 @@ impl Session for Http {
 
     fn wants(&self) -> Wants {
         match self.phase {
-            Phase::Request => Wants::Nothing,
+            Phase::Request | Phase::Update => Wants::Nothing,
             // The card that says that there is no picture would be taken for one.
             Phase::Snapshot => Wants::Live,
             Phase::Stream => Wants::Newest,
@@ -418,7 +455,7 @@ impl Session for Http {
     }
 
     fn watches(&self, _: State) -> bool {
-        self.phase != Phase::Request
+        matches!(self.phase, Phase::Snapshot | Phase::Stream)
     }
 
     /// A part of the stream, or the reply to a snapshot request.
@@ -455,7 +492,8 @@ impl Session for Http {
     }
 
     fn sent(&mut self) -> bool {
-        if self.phase == Phase::Stream || self.is_in_film() {
+        // What was sent of an update is the word to go on.
+        if matches!(self.phase, Phase::Stream | Phase::Update) || self.is_in_film() {
             return false;
         }
         self.phase = Phase::Request;
@@ -466,6 +504,9 @@ impl Session for Http {
         match at {
             // The door's turn comes, whatever the client does.
             Moment::Idle if self.login != Login::None => None,
+            Moment::Idle if self.phase == Phase::Update && self.waits_for_the_box() => {
+                Some(UPDATE_WAIT)
+            }
             Moment::Idle => Some(patience.head),
             Moment::AnnouncePending if self.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
             Moment::AnnouncePending if self.phase == Phase::Film && !self.is_in_film() => {
@@ -482,6 +523,16 @@ impl Session for Http {
                 _ => "no picture within 2 s",
             };
             Refusal::new(Status::ServiceUnavailable, why)
+        } else if self.phase == Phase::Update && self.waits_for_the_box() {
+            Refusal::new(
+                Status::ServiceUnavailable,
+                "the box takes no more of the update",
+            )
+        } else if self.phase == Phase::Update {
+            Refusal::new(
+                Status::RequestTimeout,
+                "the update stopped coming; nothing has changed",
+            )
         } else if input.is_empty() {
             return Late::Close(CloseReason::HeadTimeout);
         } else {
@@ -495,7 +546,8 @@ impl Session for Http {
 
     /// Unless it is still being sent what it asked for, or waits to be let in.
     fn ends_at_eof(&self, state: State) -> bool {
-        state == State::Idle && self.login == Login::None
+        let is_passed_on = self.phase == Phase::Update && self.waits_for_the_box();
+        state == State::Idle && self.login == Login::None && !is_passed_on
     }
 
     fn user(&self) -> Option<&Name> {
@@ -545,6 +597,34 @@ impl Http {
             }
             _ => self.judged(Verdict::Nobody, reply),
         }
+    }
+
+    /// An update begins: its bytes are referred from now on. `reply`: where a client that waits is told to go on.
+    pub fn begin_update(&mut self, update: Update, reply: Option<Reply<'_>>) {
+        self.phase = Phase::Update;
+        self.upload = Upload {
+            left: update.length,
+            is_held: false,
+        };
+        if let Some(reply) = reply {
+            append(reply.head, format_args!("HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+    }
+
+    /// Bytes of the update that its client is still to send; `None`: there is none.
+    pub fn upload_left(&self) -> Option<u64> {
+        (self.phase == Phase::Update).then_some(self.upload.left)
+    }
+
+    /// The box has taken so many of them, and may take no more for now.
+    pub fn passed_on(&mut self, count: u64, is_held: bool) {
+        self.upload.left -= count;
+        self.upload.is_held = is_held;
+    }
+
+    /// It is the box's turn, not the client's.
+    fn waits_for_the_box(&self) -> bool {
+        self.upload.left == 0 || self.upload.is_held
     }
 
     /// It has to ask for a place before it is answered.
@@ -631,7 +711,7 @@ impl Http {
         if !is_good {
             self.user = None;
         }
-        is_good || self.phase == Phase::Request
+        is_good || matches!(self.phase, Phase::Request | Phase::Update)
     }
 
     /// A changed configuration. [`Http::stays`] must follow.
@@ -679,6 +759,9 @@ impl Http {
                     return self.refuse(FULL, reply);
                 }
             }
+        }
+        if matches!(call, Call::Update(_)) && self.user.is_none() {
+            return self.refuse(Refusal::new(Status::Forbidden, NO_UPDATES), reply);
         }
         match call {
             Call::Get(Route::Stream) => {
@@ -747,6 +830,11 @@ impl Http {
         Heard::Reply
     }
 
+    /// As [`Http::reply`], for what is not to be.
+    pub fn refuse_call(&mut self, status: Status, why: &'static str, reply: Reply<'_>) {
+        self.refuse(Refusal::new(status, why), reply);
+    }
+
     /// Answers a request. What does not fit the slot's own copy is cut: pages are at most [`crate::limits::PAGE`].
     pub fn reply(&mut self, status: Status, content_type: &str, body: &[u8], reply: Reply<'_>) {
         self.reply_with(status, content_type, body, None, reply);
@@ -810,8 +898,30 @@ impl Http {
         if version_1_1 && fields.host.is_none() {
             return self.broken(Status::BadRequest, "HTTP/1.1 requires one Host field");
         }
-        let bytes = input.get(..head + fields.content_length);
-        let is_awaited = version_1_1 && fields.continues && input.len() == head && !self.continued;
+        let (method, target) = (
+            request.method.unwrap_or_default(),
+            request.path.unwrap_or_default(),
+        );
+        // Its body is taken in bit by bit.
+        let is_update = method == "POST" && target::is_update(target, &self.policy.base_path);
+        let update = Update {
+            length: fields.content_length,
+            older: false,
+            waits: version_1_1 && fields.continues,
+        };
+        let length = match fields.content_length {
+            _ if is_update => 0,
+            length if length > REQUEST_BODY as u64 => {
+                return self.broken(
+                    Status::ContentTooLarge,
+                    "a request's body is limited to 1024 bytes",
+                );
+            }
+            length => length as usize,
+        };
+        let bytes = input.get(..head + length);
+        let awaits = version_1_1 && fields.continues && !is_update;
+        let is_awaited = awaits && input.len() == head && !self.continued;
         if bytes.is_none() && !is_awaited {
             return Parsed::Incomplete;
         }
@@ -821,15 +931,11 @@ impl Http {
         } else {
             fields.connection_keep_alive
         };
-        self.close = !keep;
+        self.close = !keep || is_update;
         self.say_keep_alive = keep && !version_1_1;
         self.head_only = request.method == Some("HEAD");
         self.phase = Phase::Request;
         (self.retry_after, self.asked, self.login) = (None, None, Login::None);
-        let (method, target) = (
-            request.method.unwrap_or_default(),
-            request.path.unwrap_or_default(),
-        );
         if version_1_1 && fields.expects_else {
             let reason = "the only expectation that is met here is 100-continue";
             return self.broken(Status::ExpectationFailed, reason);
@@ -850,8 +956,13 @@ impl Http {
             };
         };
         self.continued = false;
-        let call = understood.and_then(|target| self.call(method, &target, &bytes[head..]));
+        let call = understood.and_then(|target| match target.route {
+            Route::Update if is_update => self.update(&target, update),
+            _ => self.call(method, &target, &bytes[head..]),
+        });
         match call {
+            // Where its body ends is of no interest any more.
+            Err(refusal) if is_update => Parsed::Broken(refusal),
             Ok(call) => Parsed::Call(call, bytes.len()),
             Err(refusal) => Parsed::Refused(refusal, bytes.len()),
         }
@@ -912,7 +1023,13 @@ impl Http {
                     "this listener has embed = false: pages of other sites may not show its pictures",
                 ));
             }
-            ("GET" | "HEAD" | "OPTIONS", _) => {}
+            ("GET" | "HEAD", Route::Update) => {
+                return Err(Refusal {
+                    allow: Some(Route::Update.methods(false)),
+                    ..Refusal::new(Status::MethodNotAllowed, "POST an image to this path")
+                });
+            }
+            ("GET" | "HEAD" | "OPTIONS", _) | ("POST", Route::Update) => {}
             ("POST", Route::Controls) => {
                 if !self.policy.set_controls {
                     let why = match self.policy.is_exposed() {
@@ -946,6 +1063,24 @@ impl Http {
             (_, Some(moved)) => Call::Moved(moved),
             (_, None) => Call::Get(target.route),
         })
+    }
+
+    fn update(&mut self, target: &Target, update: Update) -> Result<Call, Refusal> {
+        self.wish = target.wish;
+        match update.length {
+            0 => Err(Refusal::new(
+                Status::LengthRequired,
+                "send the image as the body, with Content-Length",
+            )),
+            1..=UPDATE_MAX => Ok(Call::Update(Update {
+                older: target.older,
+                ..update
+            })),
+            _ => Err(Refusal::new(
+                Status::ContentTooLarge,
+                "an image has 128 MiB at most",
+            )),
+        }
     }
 
     /// Whether it is for the pages of allow_origin.
@@ -1150,7 +1285,7 @@ impl Http {
                     tail: PART_TAIL,
                 }
             }
-            Phase::Snapshot | Phase::Film | Phase::Request => {
+            Phase::Snapshot | Phase::Film | Phase::Request | Phase::Update => {
                 line(head, format_args!("HTTP/1.1 {}", Status::Ok));
                 line(head, format_args!("Cache-Control: no-store"));
                 line(head, format_args!("Content-Type: {JPEG}"));
@@ -1173,6 +1308,9 @@ const SHARE: Refusal = Refusal::new(
     Status::ServiceUnavailable,
     "all client slots are taken that one address may have (clients_per_address in camd.toml)",
 );
+
+/// What a user is told who may not, or where there are none.
+const NO_UPDATES: &str = "updates are for a [[user]] with \"update\" in may";
 
 /// How a browser is asked to log in (RFC 7617, 2 and 2.1).
 const CHALLENGE: &[u8] = b"WWW-Authenticate: Basic realm=\"camd\", charset=\"UTF-8\"\r\n";
@@ -1232,7 +1370,7 @@ fn append(head: &mut Head, text: fmt::Arguments<'_>) {
 struct Fields<'a> {
     host: Option<&'a str>,
     asker: Asker<'a>,
-    content_length: usize,
+    content_length: u64,
     /// Expect: 100-continue.
     continues: bool,
     /// Something else is expected.
@@ -1302,14 +1440,7 @@ impl<'a> Fields<'a> {
                 fields.asker.take(header.name, value.trim());
             }
         }
-        let length = length.unwrap_or(0);
-        if length > REQUEST_BODY as u64 {
-            return Err(Refusal::new(
-                Status::ContentTooLarge,
-                "a request's body is limited to 1024 bytes",
-            ));
-        }
-        fields.content_length = length as usize;
+        fields.content_length = length.unwrap_or(0);
         Ok(fields)
     }
 }

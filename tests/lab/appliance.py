@@ -28,6 +28,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "deploy/image"))
 import card  # noqa: E402
 import debian  # noqa: E402
+import signature  # noqa: E402
 
 UPDATE = TOP / "deploy/image/update"
 PORT = 8080
@@ -302,6 +303,30 @@ def _(lab):
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lab.image, again)]
     check(sums[0] == sums[1], "two builds differ")
     run("sha256sum", "-c", f"{lab.image.name}.sha256", cwd=lab.image.parent)
+    # Signed as a whole, and the list of its parts for a box that is sent it; by a key that nobody else can read.
+    key = signature.default_key()
+    check(key.stat().st_mode & 0o77 == 0 and key.parent.stat().st_mode & 0o77 == 0, f"others can read {key}")
+    public, said = Path(f"{lab.image}.pub"), run("minisign", "-V", "-m", lab.image, "-p", f"{lab.image}.pub").decode()
+    with open(lab.image, "rb") as file:
+        file.seek(signature.PLACE)
+        listed, _, signed = file.read(signature.SIZE).rstrip(b"\0").partition(b"\n\n")
+    (lab.folder / "list").write_bytes(listed + b"\n")
+    (lab.folder / "list.minisig").write_bytes(signed)
+    run("minisign", "-V", "-m", lab.folder / "list", "-p", public)
+    [version] = re.findall(r"^version (camd .*)$", listed.decode(), re.M)
+    check(f"Trusted comment: {version}, built " in said, f"{said}")
+    check(re.findall(r"^part .*$", listed.decode(), re.M) == ["part " + " ".join(map(str, it)) for it in signature.parts(lab.image)],
+          "the list of parts")  # fmt: skip
+    with open(lab.folder / "list", "ab") as file:
+        file.write(b"part 1")
+    done = subprocess.run(["minisign", "-V", "-m", lab.folder / "list", "-p", public], capture_output=True)
+    check(done.returncode != 0, "minisign takes another list")
+    [trusted] = re.findall(r"^trusted comment: (.*)$", Path(f"{lab.image}.minisig").read_text(), re.M)
+    check(signature.Key(key).sign(again, trusted) == Path(f"{lab.image}.minisig").read_text(), "two signatures of the same bytes differ")
+    for more in (".pub", ".cdx.json"):
+        check(Path(f"{lab.image}{more}").read_bytes() == Path(f"{again}{more}").read_bytes(), f"two builds' {more} differ")
+    done = subprocess.run([*build, "--key", lab.folder / "none"], capture_output=True, text=True)
+    check(done.returncode == 1 and f"there is no {lab.folder / 'none'}" in done.stderr, done.stderr)
     [entry] = json.loads(Path(f"{lab.image}.json").read_text())["os_list"]
     url = lab.image.resolve().as_uri()
     wanted = {"extract_sha256": sums[0], "extract_size": again.stat().st_size, "url": url, "init_format": "none"}
@@ -323,6 +348,7 @@ def _(lab):
         check(f"{package.name} {package.version}" in text, f"licences.txt has no {package.name} {package.version}")
     check("\nmio 1." in text, "licences.txt has no mio, which camd is made of")
     # The bill of materials is looked at more closely in tests/package.
+    check(made.read("camd-pi.cdx.json") == Path(f"{lab.image}.cdx.json").read_text(), "the bill beside the image is another one")
     parts = json.loads(made.read("camd-pi.cdx.json"))["components"]
     digest = hashlib.sha256(lab.camd.read_bytes()).hexdigest()
     check(parts[0]["name"] == "camd" and parts[0]["hashes"][0]["content"] == digest, "the bill is of another camd")
@@ -1050,7 +1076,7 @@ def _(lab):
 # ----------------------------------------------------------------------------------------------------------- updates
 
 
-def new_image(lab, name, files):
+def new_image(lab, name, files, key=None):
     """The image as a later version would be: with other files in its root folders."""
     path = lab.folder / name
     shutil.copyfile(lab.image, path)
@@ -1072,11 +1098,179 @@ def new_image(lab, name, files):
             disk.write(f"a/{initramfs}", card.fit(initramfs, file.read()))
     card.seal(disk, "a")
     disk.close()
+    [(version, built)] = re.findall(r"VERSION='(.*)'\nBUILT=(\d+)", files.get("etc/box/built", ("VERSION='x'\nBUILT=0",))[0])
+    signature.embed(path, signature.Key(key or signature.default_key()), version, int(built))
     return path
 
 
-def good_image(lab, version="2.0"):
-    return new_image(lab, "good.img", {"etc/box/built": (f"VERSION='{version}'\nBUILT=1735689600\n", 0o644)})
+def good_image(lab, version="2.0", built=1735689600, key=None):
+    return new_image(lab, "good.img", {"etc/box/built": (f"VERSION='{version}'\nBUILT={built}\n", 0o644)}, key)
+
+
+# ------------------------------------------------------------------------------------------- updates over the network
+
+NEWER = 1 << 32  # than any build
+UPDATER = '[[user]]\nname = "camd"\npassword_file = "/etc/password.txt"\nmay = ["watch", "control", "update"]\n'
+
+
+def shortened(path):
+    """As `build` would leave it: without what is empty at its end."""
+    os.truncate(path, max(at + length for at, length, *_ in signature.parts(path)))
+    return path
+
+
+def begin_update(box, image, *options):
+    """deploy/image/update, as on a PC."""
+    environment = {**os.environ, "CAMD_PASSWORD": box.card.password()}
+    url = f"http://127.0.0.1:{box.ports[PORT]}"
+    return subprocess.Popen([UPDATE, url, image, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+def system_of(made, slot):
+    """The bytes of one of the two systems on a card, as one checksum."""
+    disk, digest = card.Disk(made.path, write=False), hashlib.sha256()
+    for name in card.SLOT_FILES:
+        digest.update(disk.read(f"{slot}/{name}"))
+    disk.close()
+    return digest.digest()
+
+
+def wait_for_updater(box):
+    box.first_jpeg()
+    wait_until(lambda: box.try_run("[ -S /run/update/socket ]")[0] == 0, BOOT_SECONDS, lambda: f"the updater{box.tail()}")
+
+
+@test("update over the network: a good one is tried and kept; what is not signed, older or damaged changes nothing")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN + UPDATER)
+    good = shortened(good_image(lab, built=NEWER))
+    box = lab.boot(made)
+    wait_for_updater(box)
+    before = [system_of(made, slot) for slot in card.SLOTS]
+    bad = lab.folder / "bad.img"
+
+    def refused(said, image, is_untouched=True, *options):
+        done = begin_update(box, image, *options)
+        text = done.communicate(timeout=300)[0].decode()
+        check(done.returncode == 1 and said in text, f"{done.returncode} {text}, and not {said}")
+        after = [system_of(made, slot) for slot in card.SLOTS]
+        check(after[0] == before[0] and (not is_untouched or after[1] == before[1]), f"{said}: something was written")
+        check(made.selection()[:2] == ("a", card.CONFIRMED), f"{said}: {made.selection()}")
+        wait_for_updater(box)
+
+    # Signed by somebody else; by nobody; a list with another line in it.
+    other = lab.folder / "other.key"
+    other.unlink(missing_ok=True)
+    signature.Key.make(other)
+    shutil.copyfile(good, bad)
+    signature.embed(bad, signature.Key(other), "2.0", NEWER)
+    refused("not signed with the key of this box", bad)
+    data = bytearray(good.read_bytes()[signature.PLACE : signature.PLACE + signature.SIZE])
+    for change, said in ((lambda d: d[: d.index(b"\n\n") + 2], "it is not signed"),
+                         (lambda d: d.replace(b"version 2.0", b"version 3.0"), "not signed with the key of this box")):  # fmt: skip
+        with open(bad, "r+b") as file:
+            file.seek(signature.PLACE)
+            file.write(bytes(change(data)).ljust(signature.SIZE, b"\0"))
+        refused(said, bad)
+    shutil.copyfile(good, bad)
+    signature.embed(bad, signature.Key(signature.default_key()), "1.0", 1)
+    refused("older than what runs", bad)
+    # What is missing at its end is known from its length; garbage in the middle when it comes.
+    shutil.copyfile(good, bad)
+    os.truncate(bad, good.stat().st_size - 4096)
+    refused("its end is missing", bad)
+    shutil.copyfile(good, bad)
+    at, *_ = next(it for it in signature.parts(good) if it[2] == "initramfs7.img" and it[3] == 3 * signature.PART)
+    with open(bad, "r+b") as file:
+        file.seek(at + 5000)
+        file.write(b"garbage")
+    refused("its initramfs7.img is damaged", bad, False)
+    check("not yet" in (said := subprocess.run([UPDATE, "--back", made.path], capture_output=True, text=True).stderr)
+          or "damaged" in said or "empty" in said, said)  # fmt: skip
+    # A sender that goes in the middle of it.
+    half = begin_update(box, good)
+    wait_until(lambda: " %" in box.run("cat /run/update/progress"), 120, "it comes in")
+    half.kill()
+    half.wait()
+    wait_for_updater(box)
+    check(system_of(made, "a") == before[0] and made.selection()[:2] == ("a", card.CONFIRMED), f"{made.selection()}")
+
+    # The good one, with somebody watching.
+    ports = box.ports
+    updating = begin_update(box, good)
+    slowest = 0.0
+    while box.on():
+        began = time.monotonic()
+        status, _ = box.try_get("/snapshot")
+        if status == 200:
+            slowest = max(slowest, time.monotonic() - began)
+    check(made.selection()[:2] == ("b", card.TRIAL), f"{made.selection()}{box.tail()}")
+    expected = card.Disk(good, write=False)
+    card.verify(card.Disk(made.path, write=False), "b")
+    for name in card.SLOT_FILES:
+        if name != "cmdline.txt":
+            check(card.Disk(made.path, write=False).read(f"b/{name}") == expected.read(f"a/{name}"), f"b/{name} differs")
+    box = lab.boot(made, ports=ports)
+    box.wait_console("is well, and stays")
+    said = updating.communicate(timeout=300)[0].decode()
+    check(updating.returncode == 0 and "tried; the box runs 2.0 now" in said, said)
+    check(made.selection()[:2] == ("b", card.CONFIRMED), f"{made.selection()}")
+    lab.off()
+    made.fsck()
+    return f"7 refused; the slowest snapshot beside the good one took {slowest:.1f} s"
+
+
+NETWORK_CUTS = 20 if FULL else 3
+
+
+@test(f"update over the network: {NETWORK_CUTS} power cuts at random moments of it: always boots")
+def _(lab):
+    seed = int(os.environ.get("CAMD_SEED") or time.time())
+    chance = random.Random(seed)
+    made = lab.card(camd_toml=PATTERN + UPDATER)
+    good = shortened(good_image(lab, built=NEWER))
+    tried, moments = 0, []
+    try:
+        for number in range(NETWORK_CUTS):
+            box = lab.boot(made)
+            wait_for_updater(box)
+            running = box.slot
+            updating = begin_update(box, good, "--older")
+            moment = chance.uniform(0, 1.2)
+            moments.append(f"{moment:.2f}")
+            if moment < 1:
+                wait_until(lambda: not box.on() or progress(box) >= 100 * moment or updating.poll() is not None, 300,
+                           lambda: f"{moment:.2f} of it{box.tail()}")  # fmt: skip
+            else:
+                # While it is read back, is selected, or starts.
+                wait_until(lambda: not box.on() or progress(box) >= 99, 300, lambda: f"its end{box.tail()}")
+                time.sleep(chance.uniform(0, 3))
+            lab.off()
+            updating.kill()
+            updating.wait()
+            made.fsck()
+            selected = made.selection()
+            if selected.state == card.TRIAL:
+                tried += 1
+                card.verify(card.Disk(made.path, write=False), selected.slot)
+                lab.boot(made).wait_console("is well, and stays")
+                lab.off()
+            else:
+                check(selected.slot == running, f"{selected}, and {running}/ ran")
+        lab.boot(made).first_jpeg()
+    except Exception as error:
+        raise Failure(f"CAMD_SEED={seed}, cut {number + 1} ({moments[-1]}): {error}") from error
+    return f"CAMD_SEED={seed}; at {', '.join(moments)} of it; {tried} were tried"
+
+
+def progress(box):
+    """Per cent of an update, as the box knows it."""
+    try:
+        said = box.run("cat /run/update/progress 2>/dev/null || true", timeout=30)
+    except GuestError:
+        return 100
+    found = re.search(r"(\d+) %", said)
+    return int(found[1]) if found else 100 if "read back" in said else 0
 
 
 @test("update: a good one is tried, confirmed and stays, and the user's files with it")

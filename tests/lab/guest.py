@@ -42,7 +42,8 @@ class Machine:
 
     def __init__(self, log, ports=()):
         self.log = Path(log)
-        self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
+        # A mapping: those of an earlier machine, whose place this one takes.
+        self.ports = ports if isinstance(ports, dict) else dict(zip(ports, free_ports(len(ports)), strict=True))
         self._number = 0
         self._input = b""
         self._control, self._far_end = socket.socketpair()

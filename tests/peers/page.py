@@ -502,7 +502,7 @@ def login(browser, folder, url, pid):
     browser.wait("her own name", "return document.getElementById('clients').innerText.includes('anna')")
     assert browser.run("return document.getElementById('open').hidden"), "this is not open to everybody"
     assert answer(browser, "state")[0] == 200
-    assert json.loads(answer(browser, "state")[1])["you"] == {"user": "anna", "sets_controls": True}
+    assert json.loads(answer(browser, "state")[1])["you"] == {"user": "anna", "sets_controls": True, "updates": False}
     # The pattern has no controls: 404 is what one gets who may.
     assert answer(browser, "controls", POST)[0] == 404
     assert shows(browser, "stream") and shows(browser, "snapshot?x")

@@ -38,5 +38,6 @@ mod sandbox;
 mod stamp;
 mod supervisor;
 mod tls;
+mod update;
 mod uplink;
 mod wishes;

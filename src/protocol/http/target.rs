@@ -33,6 +33,8 @@ pub enum Route {
     Healthz,
     /// The camera's V4L2 controls.
     Controls,
+    /// Where a camera box takes another system.
+    Update,
 }
 
 impl Route {
@@ -40,6 +42,7 @@ impl Route {
     pub(super) fn methods(self, set_controls: bool) -> &'static str {
         match self {
             Route::Controls if set_controls => "GET, HEAD, OPTIONS, POST",
+            Route::Update => "OPTIONS, POST",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -59,6 +62,8 @@ pub(super) enum Wrong {
 pub(super) struct Target {
     pub route: Route,
     pub wish: Wish,
+    /// update: also one that is older than what runs.
+    pub older: bool,
     /// The page was asked for by a path from which its relative links lead elsewhere.
     pub moved: Option<Moved>,
 }
@@ -117,6 +122,7 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         (b"metrics", _) => Route::Metrics,
         (b"healthz", _) => Route::Healthz,
         (b"controls", _) => Route::Controls,
+        (b"update", _) => Route::Update,
         (_, Some(b"stream")) if is_index => Route::Stream,
         (_, Some(b"snapshot")) if is_index => Route::Snapshot,
         (_, None) if is_index => Route::Index,
@@ -135,7 +141,19 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         }
         _ => None,
     };
-    Ok(Target { route, wish, moved })
+    let older = value(query, b"older").is_some();
+    Ok(Target {
+        route,
+        wish,
+        older,
+        moved,
+    })
+}
+
+/// Whether that is where updates go, in whatever way it is written.
+pub(super) fn is_update(target: &str, base: &str) -> bool {
+    let (_, rest) = divide(target);
+    read(rest, base).is_ok_and(|target| target.route == Route::Update)
 }
 
 /// The token in what [`divide`] has left.
