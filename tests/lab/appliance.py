@@ -1261,71 +1261,6 @@ def _(lab):
     return f"7 refused; {times}; the slowest snapshot beside the good one took {slowest:.1f} s"
 
 
-INTERRUPTIONS = 20
-# What goes away: the client, the box's updater, the power.
-ENDS = ("client", "updater", "power")
-KILL_UPDATER = "for it in /proc/[0-9]*; do grep -q 'box-updat[e]' $it/cmdline 2>/dev/null && kill -9 ${it#/proc/}; done; true"
-
-
-@test.full(f"update over the network: interrupted at {INTERRUPTIONS} random moments, power cuts included: always boots")
-def _(lab):
-    seed = int(os.environ.get("CAMD_SEED") or time.time())
-    chance = random.Random(seed)
-    made = lab.card(camd_toml=PATTERN + UPDATER)
-    good = shortened(good_image(lab, built=NEWER))
-    # The second one is cut while it is read back; the others at any moment up to the new system's start.
-    moments = [chance.uniform(0, 1.1) for _ in range(INTERRUPTIONS)]
-    moments[1] = 1.0
-    counts, tried, box = dict.fromkeys(ENDS, 0), 0, None
-    try:
-        for number, moment in enumerate(moments):
-            end = "power" if number < 2 else chance.choice(ENDS)
-            counts[end] += 1
-            if not box:
-                box = lab.boot(made)
-            wait_for_updater(box)
-            running, ports = box.slot, box.ports
-            updating = begin_update(box, good, "--older")
-            if moment < 1:
-                wait_until(lambda: progress(box) >= 100 * moment or updating.poll() is not None, 300,
-                           lambda: f"{moment:.2f} of it{box.tail()}")  # fmt: skip
-            else:
-                wait_until(lambda: progress(box) > 100 or not box.on(), 300, lambda: f"its end{box.tail()}")
-                if moment > 1:
-                    # While it is still read back, or is selected, or the box starts.
-                    time.sleep(chance.uniform(0, 8))
-            if end == "power":
-                lab.off()
-            elif end == "updater":
-                with contextlib.suppress(GuestError):
-                    box.run(KILL_UPDATER, timeout=30)
-            updating.kill()
-            updating.wait()
-            if end != "power":
-                wait_until(lambda: not box.on() or takes_updates(box), BOOT_SECONDS, lambda: f"another updater{box.tail()}")
-            made.fsck()
-            if box.on():
-                check(made.selection()[:2] == (running, card.CONFIRMED), f"{made.selection()}, and {running}/ runs")
-                continue
-            lab.off()
-            box = None
-            selected = made.selection()
-            if selected.state == card.TRIAL:
-                tried += 1
-                card.verify(card.Disk(made.path, write=False), selected.slot)
-                box = lab.boot(made, ports=ports)
-                box.wait_console("is well, and stays")
-                check(made.selection()[:2] == (selected.slot, card.CONFIRMED), f"{made.selection()}")
-            else:
-                check(selected.slot == running, f"{selected}, and {running}/ ran")
-        lab.off()
-        lab.boot(made).first_jpeg()
-    except Exception as error:
-        raise Failure(f"CAMD_SEED={seed}, interruption {number + 1} ({end}, {moment:.2f}): {error}") from error
-    ends = ", ".join(f"{count} times the {end}" for end, count in counts.items())
-    return f"CAMD_SEED={seed}; {ends}; {tried} were tried"
-
-
 def progress(box):
     """Per cent of an update, as the box knows it."""
     try:
@@ -1587,6 +1522,73 @@ def _(lab):
     except Exception as error:
         raise Failure(f"CAMD_SEED={seed}, cut {number + 1} ({kind}): {error}") from error
     return f"CAMD_SEED={seed}; " + ", ".join(f"{count} during {kind}" for kind, count in cuts.items())
+
+
+# Beside the others: it takes long, and nothing in it is in a hurry.
+test.group("interruptions", nice=5)
+INTERRUPTIONS = 20
+# What goes away: the client, the box's updater, the power.
+ENDS = ("client", "updater", "power")
+KILL_UPDATER = "for it in /proc/[0-9]*; do grep -q 'box-updat[e]' $it/cmdline 2>/dev/null && kill -9 ${it#/proc/}; done; true"
+
+
+@test.full(f"update over the network: interrupted at {INTERRUPTIONS} random moments, power cuts included: always boots")
+def _(lab):
+    seed = int(os.environ.get("CAMD_SEED") or time.time())
+    chance = random.Random(seed)
+    made = lab.card(camd_toml=PATTERN + UPDATER)
+    good = shortened(good_image(lab, built=NEWER))
+    # The second one is cut while it is read back; the others at any moment up to the new system's start.
+    moments = [chance.uniform(0, 1.1) for _ in range(INTERRUPTIONS)]
+    moments[1] = 1.0
+    counts, tried, box = dict.fromkeys(ENDS, 0), 0, None
+    try:
+        for number, moment in enumerate(moments):
+            end = "power" if number < 2 else chance.choice((*ENDS, "power"))
+            counts[end] += 1
+            if not box:
+                box = lab.boot(made)
+            wait_for_updater(box)
+            running, ports = box.slot, box.ports
+            updating = begin_update(box, good, "--older")
+            if moment < 1:
+                wait_until(lambda: progress(box) >= 100 * moment or updating.poll() is not None, 300,
+                           lambda: f"{moment:.2f} of it{box.tail()}")  # fmt: skip
+            else:
+                wait_until(lambda: progress(box) > 100 or not box.on(), 300, lambda: f"its end{box.tail()}")
+                if moment > 1:
+                    # While it is still read back, or is selected, or the box starts.
+                    time.sleep(chance.uniform(0, 8))
+            if end == "power":
+                lab.off()
+            elif end == "updater":
+                with contextlib.suppress(GuestError):
+                    box.run(KILL_UPDATER, timeout=30)
+            updating.kill()
+            updating.wait()
+            if end != "power":
+                wait_until(lambda: not box.on() or takes_updates(box), BOOT_SECONDS, lambda: f"another updater{box.tail()}")
+            made.fsck()
+            if box.on():
+                check(made.selection()[:2] == (running, card.CONFIRMED), f"{made.selection()}, and {running}/ runs")
+                continue
+            lab.off()
+            box = None
+            selected = made.selection()
+            if selected.state == card.TRIAL:
+                tried += 1
+                card.verify(card.Disk(made.path, write=False), selected.slot)
+                box = lab.boot(made, ports=ports)
+                box.wait_console("is well, and stays")
+                check(made.selection()[:2] == (selected.slot, card.CONFIRMED), f"{made.selection()}")
+            else:
+                check(selected.slot == running, f"{selected}, and {running}/ ran")
+        lab.off()
+        lab.boot(made).first_jpeg()
+    except Exception as error:
+        raise Failure(f"CAMD_SEED={seed}, interruption {number + 1} ({end}, {moment:.2f}): {error}") from error
+    ends = ", ".join(f"{count} times the {end}" for end, count in counts.items())
+    return f"CAMD_SEED={seed}; {ends}; {tried} were tried"
 
 
 # -------------------------------------------------------------------------------------------------------------- main
