@@ -256,6 +256,10 @@ class Firefox(Browser):
         found = self.command("FindElement", {"using": "css selector", "value": selector})
         self.command("ElementClick", {"id": next(iter(found.values()))})
 
+    def choose(self, selector, path):
+        found = self.command("FindElement", {"using": "css selector", "value": selector})
+        self.command("ElementSendKeys", {"id": next(iter(found.values())), "text": str(path)})
+
     def screenshot(self):
         return base64.b64decode(self.command("TakeScreenshot", {"full": False}))
 

@@ -239,6 +239,15 @@ const UPDATERS: &str = "[[user]]\nname = \"anna\"\npassword = \"secret\"\nmay = 
 
 #[test]
 fn an_update_in_chromium() {
+    try_update("chromium");
+}
+
+#[test]
+fn an_update_in_firefox() {
+    try_update("firefox");
+}
+
+fn try_update(browser: &str) {
     let folder = Folder::new();
     let socket = folder.path().join("update");
     let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
@@ -250,7 +259,7 @@ fn an_update_in_chromium() {
     let camd = Camd::start_as(&mut command, &config, PATIENCE);
     let updater = ("CAMD_UPDATER", socket.to_str().expect("it is text"));
     let login = ("CAMD_LOGIN", "Basic YW5uYTpzZWNyZXQ=");
-    try_page_with("chromium", "update", &camd, &[updater, login]);
+    try_page_with(browser, "update", &camd, &[updater, login]);
 }
 
 /// A browser for which this name, and those of this machine, lead here.
