@@ -68,6 +68,7 @@ macro_rules! protocols {
 
         /// The session of one connection.
         #[derive(Debug)]
+        #[allow(clippy::large_enum_variant, reason = "every slot has room for all of them")]
         pub enum Protocol {
             $(
                 #[doc = concat!("As [`ProtocolKind::", stringify!($variant), "`].")]
