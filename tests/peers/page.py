@@ -596,7 +596,8 @@ def update(browser, folder, url, pid):
     until("the page says how far it is", part, PATIENCE)
     moves(browser)
     before = max(it for it in seen if it is not None)
-    got += updater.take(len(image) // 2)
+    # What is left is more than lies on the way.
+    got += updater.take(len(image) // 4)
     until("the page says that it goes on", lambda: part() and seen[-1] > before, PATIENCE)
     got += updater.take(len(image) - len(got))
     assert got == image, "other bytes came"
