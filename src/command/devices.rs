@@ -171,7 +171,7 @@ fn format_of(device: &Device, fourcc: u32, description: String) -> Format {
     let mut format = Format {
         code: formats::code_name(fourcc),
         description,
-        format: formats::known(fourcc).map(|format| format.name()),
+        format: formats::known_of_camera(fourcc).map(|format| format.name()),
         sizes: Vec::new(),
         range: None,
     };

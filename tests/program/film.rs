@@ -5,6 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use camd::system::ring::flags;
+
+use crate::common::memfd::{Reader, sink};
 use crate::common::{
     Camd, Folder, LISTENERS, PATIENCE, Paced, connect_as_over_a_slow_line, read_head,
 };
@@ -307,4 +310,124 @@ fn b_pictures_are_refused_with_a_reason() {
     assert!(reason.contains("B-pictures"), "{state}");
     let film = camd.get("/stream.mp4");
     assert_eq!((film.status, film.text()), (503, reason));
+}
+
+/// A listener of bare H.264.
+const RAW_H264: &str =
+    "[[listener]]\nprotocol = \"raw\"\nbind = \"127.0.0.1:0\"\ncodec = \"h264\"\n";
+
+/// The NAL units of so many bytes of a raw listener. The last one may not be whole, and is left out.
+fn read_raw(stream: &mut impl Read, bytes: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let mut got = vec![0; bytes];
+    stream.read_exact(&mut got).expect("so many bytes");
+    let mut all: Vec<_> = nals(&got).into_iter().map(<[u8]>::to_vec).collect();
+    all.pop();
+    (all, got)
+}
+
+#[test]
+fn a_raw_client_gets_the_film_as_a_stream_of_bytes() {
+    let folder = Folder::new();
+    for (number, picture) in pictures().into_iter().enumerate() {
+        // With a delimiter, which is left out.
+        let delimited = [&[0, 0, 0, 1, 9, 0xF0], picture].concat();
+        folder.file(&number.to_string(), delimited);
+    }
+    let at = folder.path().display().to_string();
+    let camd = Camd::start(&format!(
+        "[camera]\nsource = \"pipe\"\ncommand = [\"sh\", \"-c\", {STEADY:?}, \"sh\", {at:?}]\n{LISTENERS}{RAW_H264}"
+    ));
+    let mut stream = TcpStream::connect(camd.raw()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (got, bytes) = read_raw(&mut stream, 10 * FILM.len());
+    let film = nals(FILM);
+    assert!(got.len() > 9 * film.len(), "{} NAL units", got.len());
+    for (number, (got, expected)) in got.iter().zip(film.iter().cycle()).enumerate() {
+        assert_eq!(got, expected, "NAL unit {number}");
+    }
+    // What players find in it.
+    let path = folder.file(
+        "film.h264",
+        &bytes[..bytes.len() - bytes.len() % FILM.len()],
+    );
+    let probe = Command::new("ffprobe")
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "h264",
+            "-show_entries",
+            "stream=codec_name,width,height",
+        ])
+        .args(["-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe, which tests/setup installs");
+    assert_eq!(String::from_utf8_lossy(&probe.stdout), "h264,64,48\n");
+    // One that comes later begins with a key picture, too.
+    let mut late = TcpStream::connect(camd.raw()).expect("a connection");
+    late.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (got, _) = read_raw(&mut late, 2 * FILM.len());
+    assert_eq!(got[0], film[0]);
+    let state = camd.state();
+    let clients = state["clients"].as_array().expect("a list");
+    let raw = clients.iter().filter(|client| client["protocol"] == "raw");
+    assert!(raw.clone().count() == 2, "{state:#}");
+}
+
+#[test]
+fn raw_clients_are_sent_away_where_there_is_no_h264() {
+    let mut camd = Camd::start(&format!(
+        "[camera]\nsource = \"pattern\"\nwidth = 320\nheight = 240\n{LISTENERS}{RAW_H264}"
+    ));
+    // A healthy viewer of JPEGs beside them.
+    let mut viewer = TcpStream::connect(camd.push()).expect("a connection");
+    crate::common::push_next(&mut viewer);
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(camd.raw()).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("the end");
+        assert_eq!(rest, b"");
+    }
+    camd.wait_log("why", |log| log.contains("the camera gives no H.264"));
+    assert_eq!(camd.log().matches("the camera gives no H.264").count(), 1);
+    crate::common::push_next(&mut viewer);
+}
+
+#[test]
+fn a_memfd_sink_holds_the_last_pictures_of_the_film() {
+    let folder = Folder::new();
+    for (number, picture) in pictures().into_iter().enumerate() {
+        folder.file(&number.to_string(), picture);
+    }
+    let socket = folder.path().join("frames.sock");
+    let at = folder.path().display().to_string();
+    let sink = sink(&socket, "format = \"h264\"\nslots = 16");
+    let _camd = Camd::start(&format!(
+        "[camera]\nsource = \"pipe\"\ncommand = [\"sh\", \"-c\", {STEADY:?}, \"sh\", {at:?}]\n{LISTENERS}{sink}"
+    ));
+    let mut reader = Reader::new(&socket);
+    let film = nals(FILM);
+    let expected = [&film[..4], &film[4..5], &film[5..]];
+    let mut last = None;
+    for number in 0..30 {
+        let description = reader.next_of_chain();
+        let is_key = number % 3 == 0;
+        let expected_flags = if is_key {
+            flags::LIVE | flags::KEY
+        } else {
+            flags::LIVE
+        };
+        assert_eq!(description.fourcc.to_le_bytes(), *b"H264");
+        assert_eq!((description.width, description.height), (64, 48));
+        assert_eq!(description.flags, expected_flags, "picture {number}");
+        assert_eq!(
+            nals(&reader.picture),
+            expected[number % 3],
+            "picture {number}"
+        );
+        assert!(last.is_none_or(|last| last + 1 == description.sequence));
+        last = Some(description.sequence);
+    }
 }
