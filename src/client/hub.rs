@@ -39,7 +39,7 @@ use crate::tls::identity::Identity;
 /// What one who asks for a film is told where there are JPEGs alone.
 const NO_CHAIN: &str = "the camera gives no H.264; there is /stream";
 /// What one who asks for a JPEG is told where there is H.264 alone.
-const CHAIN_ALONE: &str = "the camera gives H.264 alone; there is /stream.mp4";
+const CHAIN_ALONE: &str = "the camera gives H.264 alone, and camd makes no JPEGs of it: see /stream.mp4, or let the camera give JPEGs (camera.format)";
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;

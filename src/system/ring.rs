@@ -526,6 +526,14 @@ impl View {
         None
     }
 
+    /// What the newest picture is, if there is one.
+    pub fn newest(&self) -> Option<Description> {
+        let slot = self.memory.number(NEWEST).load(Ordering::Acquire);
+        let is_there = slot < self.memory.layout.slots;
+        let newest = is_there.then(|| self.read(slot, None)).flatten();
+        newest.filter(|description| description.fourcc != 0)
+    }
+
     /// As [`View::next`], of pictures that lean on one another (H.264): copies the one behind that which was read last. Where that is
     /// gone, or none was read yet, it is the newest of those that stand for themselves.
     pub fn next_of_chain(&mut self, picture: &mut Vec<u8>) -> Option<Description> {
