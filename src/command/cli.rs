@@ -400,8 +400,8 @@ If standard error is a terminal, it shows the progress.
 
 Exit codes:
   0  all COUNT pictures are written, or S seconds of them, or the reader of
-     standard output has gone; with -n 0, and of a film: the server has ended the
-     stream properly. A film that Ctrl-C (SIGINT) or SIGTERM ends is whole, too
+     standard output has gone; with -n 0, and of a film: the server has ended
+     the stream properly, or of a film SIGINT (Ctrl-C) or SIGTERM has
   1  not connected or refused, connection lost, not a picture, not written
   2  wrong command line
   3  connected, but no picture within the timeout, or the server has none, or
