@@ -472,6 +472,8 @@ def _(lab):
         session = lab.start(FILM, config=FILM_CONFIG)
         said.append(f"{name}: {h264.film(session.port(HTTP), units)}; raw {h264.raw(session.port(RAW), units)}")
         check(session.state()["format"] == "h264", f"{session.state()}")
+    devices = lab.guest.run("camd devices")
+    check(re.search(r'h264 +H264 .*<- format = "auto"', devices), f"camd devices says: {devices}")
     line = announced(session)
     check("H264 160x120" in line and line.endswith("passed on untouched"), f"the log says: {line}")
     status, _, body = get(session.port(HTTP), "/snapshot")

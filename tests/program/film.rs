@@ -9,7 +9,7 @@ use camd::system::ring::flags;
 
 use crate::common::memfd::{Reader, sink};
 use crate::common::{
-    Camd, Folder, LISTENERS, PATIENCE, Paced, connect_as_over_a_slow_line, read_head, run,
+    Camd, Folder, LISTENERS, PATIENCE, Paced, connect_as_over_a_slow_line, python, read_head, run,
 };
 
 /// Three pictures of 64x48 by x264, the first of them a key picture.
@@ -564,9 +564,11 @@ fn a_fetched_film_is_a_file_in_which_players_seek() {
     for (number, url) in [&film, &raw, &memfd].into_iter().enumerate() {
         let clip = folder.path().join(format!("clip{number}.mp4"));
         let output = clip.display().to_string();
-        let run = run(&mut fetch(url, &["-n", "14", "-o", &output]));
-        assert!(run.status.success(), "{url}: {run:?}");
+        let result = run(&mut fetch(url, &["-n", "14", "-o", &output]));
+        assert!(result.status.success(), "{url}: {result:?}");
         assert_seekable(&clip, 14);
+        let opencv = run(python("clip.py").arg(&clip));
+        assert_eq!(String::from_utf8_lossy(&opencv.stdout), "14 14\n", "{url}");
         // Byte for byte, decoded.
         let bytes = std::fs::read(&clip).expect("the clip");
         let slices = nals(FILM).into_iter().filter(|nal| nal[0] & 0x1F < 6);
