@@ -33,10 +33,13 @@ class Box:
             raise Error(f"{url} is no address of a box; write http://camd-XXXX.local:8080 or https://...")
         self.host, self.path = parts.hostname, parts.path.rstrip("/")
         self.is_encrypted = parts.scheme == "https"
-        self.fingerprint = fingerprint and fingerprint.replace(":", "").lower()
+        self.fingerprint = fingerprint and digits_of(fingerprint)
         self.context = None
         if self.is_encrypted:
-            self.context = ssl.create_default_context(cafile=cacert)
+            try:
+                self.context = ssl.create_default_context(cafile=cacert)
+            except (OSError, ssl.SSLError) as error:
+                raise Error(f"--cacert {cacert}: {error.strerror or error}; it must be a certificate in PEM") from None
             if fingerprint or insecure:
                 self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
         elif cacert or fingerprint or insecure:
@@ -46,18 +49,33 @@ class Box:
         if password is None:
             password = os.environ.get("CAMD_PASSWORD")
         if password is None:
-            password = getpass.getpass(f"password of {user} at {self.host}: ")
+            try:
+                password = getpass.getpass(f"password of {user} at {self.host}: ")
+            except EOFError:
+                raise Error(f"the password of {user} cannot be asked for here: put it in CAMD_PASSWORD") from None
         code = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.fields = {"Authorization": f"Basic {code}"}
 
     def connect(self, timeout):
-        if not self.is_encrypted:
-            return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.context)
-        connection.connect()
+        if self.is_encrypted:
+            connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.context)
+        else:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            raise Error(
+                f"{self.host}: its certificate is not to be trusted: {error.verify_message}. Say whom to believe with --cacert "
+                "FILE, or with --fingerprint SHA256, as `camd check` prints it"
+            ) from None
+        except ssl.SSLError as error:
+            raise Error(f"{self.host}:{connection.port} does not speak TLS ({error.reason}); is it http://?") from None
+        except OSError as error:
+            raise Error(f"{self.host}:{connection.port}: {error.strerror or error}; is the box on?") from None
         if self.fingerprint:
             shown = hashlib.sha256(connection.sock.getpeercert(binary_form=True)).hexdigest()
             if shown != self.fingerprint:
+                connection.close()
                 raise Error(f"{self.host} shows another certificate, with the fingerprint {shown}")
         return connection
 
@@ -69,20 +87,27 @@ class Box:
             body = answer.read()
         finally:
             connection.close()
+        if answer.status == 401:
+            raise Error(f"{self.host} does not know this user with this password")
         if answer.status != 200:
-            raise Error(f"{self.host}: {body.decode(errors='replace').strip()}")
-        return json.loads(body)
+            raise Error(f"{self.host}: {answer.status} {body.decode(errors='replace').strip()[:300]}")
+        try:
+            state = json.loads(body)
+        except ValueError:
+            state = None
+        if not isinstance(state, dict):
+            raise Error(f"{self.host} is no camera box")
+        return state
 
     def send(self, image, older, told):
         """The status and the words of the box's answer."""
-        size = os.path.getsize(image)
+        size, sent = os.path.getsize(image), 0
         connection = self.connect(PATIENCE)
         try:
             connection.putrequest("POST", f"{self.path}/update" + "?older" * older)
             for name, value in {**self.fields, "Content-Length": str(size)}.items():
                 connection.putheader(name, value)
             connection.endheaders()
-            sent = 0
             with open(image, "rb") as file:
                 while piece := file.read(PIECE):
                     try:
@@ -93,8 +118,24 @@ class Box:
                     told(sent, size)
             answer = connection.getresponse()
             return answer.status, answer.read().decode(errors="replace").strip()
+        except (OSError, http.client.HTTPException) as error:
+            lost = f"{self.host}: the connection was lost ({error})"
+            if sent < size:
+                raise Error(f"{lost} when {100 * sent // size} % was sent. What runs has not changed; run it again") from None
+            raise Error(f"{lost} before the box answered. Its page tells whether it tries the new system") from None
         finally:
             connection.close()
+
+
+def digits_of(fingerprint):
+    """Of what `camd check` or openssl prints."""
+    text = fingerprint.strip().lower()
+    for start in ("sha256 fingerprint=", "sha256:", "sha256/"):
+        text = text[len(start) * text.startswith(start) :]
+    digits = text.replace(":", "")
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise Error(f"--fingerprint {fingerprint}: allowed: the SHA-256 of a certificate, 64 hexadecimal digits with or without colons")
+    return digits
 
 
 def version_of(image):
@@ -104,7 +145,7 @@ def version_of(image):
         lines = file.read(signature.SIZE).split(b"\0")[0].decode(errors="replace").splitlines()
     if not lines or lines[0] + "\n" != signature.MAGIC:
         raise Error(f"{image} is no image of a camera box that can be sent to one; write it to the card")
-    return lines[1].removeprefix("version ")
+    return lines[1].partition(" ")[2] if len(lines) > 1 else ""
 
 
 def show(sent, size):
@@ -122,7 +163,7 @@ def update(box, image, older=False):
     if not before.get("box"):
         raise Error(f"{box.host} is no camera box")
     if not before["you"].get("updates"):
-        raise Error(f'{box.host}: this user has no "update" in may, in the box\'s camd.toml, or the box takes no updates')
+        raise Error(f'{box.host}: this user may not: there is no "update" in its may, in the box\'s camd.toml')
     status, said = box.send(image, older, show)
     if status != 200:
         raise Error(f"{box.host}: {said}. What runs has not changed")

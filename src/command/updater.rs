@@ -5,7 +5,7 @@
 //! serves one connection and ends. An image has, behind its partition table, a signed list of the parts of its system with
 //! their checksums (`deploy/image/signature.py`): nothing is written before the signature is verified, and each part is
 //! written only when it is what the list says. Then all is read back from the card, and a program of the box's starts the
-//! trial. Whatever goes wrong before that changes nothing about what starts.
+//! trial, unless the client has given up meanwhile. Whatever goes wrong before that changes nothing about what starts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +28,7 @@ pub const ARGUMENT: &str = "box-update";
 
 /// The list is between these bytes of an image.
 const LIST: std::ops::Range<usize> = 512..65536;
+const NO_IMAGE: &str = "it is no image of a camera box that can be sent to one";
 const MAGIC: &str = "camd-update 1";
 const PART_MAX: usize = 1 << 20;
 const SECTOR: usize = 512;
@@ -39,7 +40,7 @@ const SILENCE: Duration = Duration::from_secs(180);
 
 /// Why an update is not made.
 #[derive(Debug, PartialEq, Eq)]
-enum Refused {
+pub enum Refused {
     /// The image is not one for this box.
     Image(String),
     /// The box cannot.
@@ -149,36 +150,37 @@ fn say(options: &Options, text: &str) {
 
 /// A piece of a file of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Part {
-    /// In the image.
-    at: u64,
-    length: usize,
-    file: String,
-    /// In the file.
-    begin: u64,
+pub struct Part {
+    /// Where it begins in the image, in bytes.
+    pub at: u64,
+    /// In bytes.
+    pub length: usize,
+    /// The file's name.
+    pub file: String,
+    /// Where it begins in the file, in bytes.
+    pub begin: u64,
     digest: [u8; 32],
 }
 
 /// What the list of an image says.
 #[derive(Debug, PartialEq, Eq)]
-struct List {
+pub struct List {
     version: String,
     built: u64,
-    parts: Vec<Part>,
+    /// In the order in which they come.
+    pub parts: Vec<Part>,
 }
 
 impl List {
     /// Verifies the signature, and then reads what it is of.
-    fn read(block: &[u8], key: &PublicKey) -> Result<List, Refused> {
+    pub fn read(block: &[u8], key: &PublicKey) -> Result<List, Refused> {
         let end = block
             .iter()
             .position(|byte| *byte == 0)
             .unwrap_or(block.len());
         let text = str::from_utf8(&block[..end]).unwrap_or_default();
         if !text.starts_with(MAGIC) {
-            return Err(image(
-                "it is no image of a camera box that can be sent to one",
-            ));
+            return Err(image(NO_IMAGE));
         }
         let signed = text.split_once("\n\n").and_then(|(text, signature)| {
             Some((format!("{text}\n"), Signature::decode(signature).ok()?))
@@ -191,7 +193,8 @@ impl List {
         })
     }
 
-    fn parse(text: &str) -> Option<List> {
+    /// Reads what was signed. `None`: it is no list.
+    pub fn parse(text: &str) -> Option<List> {
         let mut lines = text.lines();
         let (magic, version, built) = (lines.next()?, lines.next()?, lines.next()?);
         let mut list = List {
@@ -224,7 +227,7 @@ impl List {
     }
 
     /// Whether the parts are all of these files, and nothing else.
-    fn fits(&self, files: &BTreeMap<String, Place>) -> bool {
+    pub fn fits(&self, files: &BTreeMap<String, Place>) -> bool {
         let mut known: BTreeMap<&str, u64> = BTreeMap::new();
         for part in &self.parts {
             let seen = known.entry(&part.file).or_default();
@@ -256,6 +259,9 @@ fn receive(options: &Options, stream: &mut UnixStream) -> Result<String, Refused
     let silence = stream.set_read_timeout(Some(SILENCE));
     silence.map_err(here("the connection"))?;
     let (length, older) = order(stream)?;
+    if length < LIST.end as u64 {
+        return Err(image(NO_IMAGE));
+    }
     let key = read_to_string(&options.key).map_err(here("the box's key"))?;
     let key = PublicKey::decode(&key).map_err(|_| Refused::Here("the box's key is none".into()))?;
     say(options, "an update comes in");
@@ -280,17 +286,18 @@ fn receive(options: &Options, stream: &mut UnixStream) -> Result<String, Refused
         .write(true)
         .open(&options.device);
     let device = device.map_err(here("the card"))?;
-    let files = Fat::read(&device)
-        .and_then(|fat| fat.folder(&options.slot))
-        .map_err(here("the card"))?;
+    let files = files(&device, &options.slot).map_err(here("the card"))?;
     if !list.fits(&files) {
         return Err(image(
             "its system has other files than this card; write the image to the card",
         ));
     }
-    let written = write(options, stream, &list, &device, &files)?;
+    let written = write(options, stream, length, &list, &device, &files)?;
     say(options, "the update is read back");
     check(&device, &written)?;
+    if is_given_up(stream) {
+        return Err(Refused::Here("it was given up".into()));
+    }
     // From here on it is whole: what starts it, and puts the old one back, is the box's.
     let selected = Command::new(&options.select).stdin(Stdio::null()).status();
     if !selected.is_ok_and(|status| status.success()) {
@@ -329,10 +336,11 @@ fn take(stream: &mut UnixStream, into: &mut [u8]) -> Result<(), Refused> {
     })
 }
 
-/// Writes each part that is what the list says. What was written, and where.
+/// Writes each part that is what the list says, of an image of so many bytes. What was written, and where.
 fn write(
     options: &Options,
     stream: &mut UnixStream,
+    length: u64,
     list: &List,
     device: &File,
     files: &BTreeMap<String, Place>,
@@ -369,7 +377,25 @@ fn write(
             &format!("an update comes in: {} %", 100 * done / total.max(1)),
         );
     }
+    // What is behind the last part is of no use, but a client that has not sent it has not sent all.
+    while at < length {
+        let rest = usize::try_from(length - at)
+            .unwrap_or(PART_MAX)
+            .min(PART_MAX);
+        take(stream, &mut buffer[..rest])?;
+        at += rest as u64;
+    }
     Ok(written)
+}
+
+/// Whether camd has closed the connection, as it does when its client has gone. There is nothing more to read than that.
+fn is_given_up(stream: &UnixStream) -> bool {
+    let mut stream = stream;
+    let read = stream
+        .set_nonblocking(true)
+        .and_then(|()| stream.read(&mut [0]));
+    let back = stream.set_nonblocking(false);
+    back.is_err() || !matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// The kernel's command line says which system it is. As `deploy/image/card.py` writes it.
@@ -408,11 +434,18 @@ fn check(device: &File, written: &[(u64, usize, [u8; 32])]) -> Result<(), Refuse
     Ok(())
 }
 
-/// Where a file lies in the partition, in bytes, in one piece.
+/// Where a file lies in the partition, in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    at: u64,
-    size: u64,
+pub struct Place {
+    /// In bytes.
+    pub at: u64,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// The files of a system on the card.
+pub fn files(device: &File, slot: &str) -> io::Result<BTreeMap<String, Place>> {
+    Fat::read(device)?.folder(slot)
 }
 
 /// A FAT16 file system, as far as to find the files of a folder of its root. Microsoft's FAT specification, 1.03.
@@ -675,11 +708,8 @@ mod tests {
             "untrusted comment: x\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n";
         let key = PublicKey::decode(key).expect("minisign's own");
         for (text, why) in [
-            ("", "it is no image of a camera box that can be sent to one"),
-            (
-                "\0\0\0",
-                "it is no image of a camera box that can be sent to one",
-            ),
+            ("", NO_IMAGE),
+            ("\0\0\0", NO_IMAGE),
             ("camd-update 1\nversion x\nbuilt 1\n", "it is not signed"),
             (
                 "camd-update 1\nversion x\nbuilt 1\n\nsigned\n",
@@ -695,6 +725,44 @@ mod tests {
             ),
         ] {
             assert_eq!(List::read(text.as_bytes(), &key), Err(image(why)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_gone_is_noticed() {
+        let (camd, updater) = UnixStream::pair().expect("a pair");
+        assert!(!is_given_up(&updater));
+        drop(camd);
+        assert!(is_given_up(&updater));
+    }
+
+    #[test]
+    fn an_order_is_read_and_what_is_too_short_for_an_image_is_not_waited_for() {
+        let options = Options {
+            socket: "/nowhere".into(),
+            key: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
+            built: 17,
+            device: "/nowhere".into(),
+            slot: "b".into(),
+            progress: "/nowhere/progress".into(),
+            select: "/nowhere".into(),
+        };
+        let none = || Refused::Here("no order was given".into());
+        for (line, why) in [
+            ("update 65535 0\n", image(NO_IMAGE)),
+            ("update 0 1\n", image(NO_IMAGE)),
+            (
+                "update 65536 0\n",
+                Refused::Here("the box's key is none".into()),
+            ),
+            ("update x 0\n", none()),
+            ("update -1 0\n", none()),
+            ("update 70000\n", none()),
+            (&"x".repeat(100), none()),
+        ] {
+            let (mut camd, mut updater) = UnixStream::pair().expect("a pair");
+            camd.write_all(line.as_bytes()).expect("there is room");
+            assert_eq!(receive(&options, &mut updater), Err(why), "{line}");
         }
     }
 }

@@ -70,6 +70,7 @@ macro_rules! protocols {
         // Each slot has room for one from the start, whichever its client's protocol is.
         #[allow(clippy::large_enum_variant)]
         #[derive(Debug)]
+        #[allow(clippy::large_enum_variant, reason = "every slot has room for all of them")]
         pub enum Protocol {
             $(
                 #[doc = concat!("As [`ProtocolKind::", stringify!($variant), "`].")]

@@ -1135,67 +1135,103 @@ def system_of(made, slot):
     return digest.digest()
 
 
+def takes_updates(box):
+    """Its updater waits for one: it takes its socket away when it is told of one."""
+    try:
+        return box.try_run("[ -S /run/update/socket ]")[0] == 0
+    except GuestError:
+        return False
+
+
 def wait_for_updater(box):
     box.first_jpeg()
-    wait_until(lambda: box.try_run("[ -S /run/update/socket ]")[0] == 0, BOOT_SECONDS, lambda: f"the updater{box.tail()}")
+    wait_until(lambda: takes_updates(box), BOOT_SECONDS, lambda: f"the updater{box.tail()}")
 
 
-@test("update over the network: a good one is tried and kept; what is not signed, older or damaged changes nothing")
+@test("update over the network: not unsigned, older, broken; a power cut leaves the old system; a good one is tried and kept")
 def _(lab):
     made = lab.card(camd_toml=PATTERN + UPDATER)
     good = shortened(good_image(lab, built=NEWER))
+    bad = lab.folder / "bad.img"
+    started = time.monotonic()
     box = lab.boot(made)
     wait_for_updater(box)
+    spent = {"boot": time.monotonic() - started}
     before = [system_of(made, slot) for slot in card.SLOTS]
-    bad = lab.folder / "bad.img"
 
-    def refused(said, image, is_untouched=True, *options):
-        done = begin_update(box, image, *options)
+    def unchanged(both=True):
+        check(system_of(made, "a") == before[0], "the running system was written to")
+        check(not both or system_of(made, "b") == before[1], "something was written")
+        check(made.selection()[:2] == ("a", card.CONFIRMED), f"{made.selection()}")
+
+    def refused(said, both=True):
+        """What is sent is `bad`."""
+        done = begin_update(box, bad)
         text = done.communicate(timeout=300)[0].decode()
-        check(done.returncode == 1 and said in text, f"{done.returncode} {text}, and not {said}")
-        after = [system_of(made, slot) for slot in card.SLOTS]
-        check(after[0] == before[0] and (not is_untouched or after[1] == before[1]), f"{said}: something was written")
-        check(made.selection()[:2] == ("a", card.CONFIRMED), f"{said}: {made.selection()}")
+        check(done.returncode == 1 and said in text and "What runs has not changed" in text, f"{done.returncode} {text}, not {said}")
+        unchanged(both)
         wait_for_updater(box)
 
-    # Signed by somebody else; by nobody; a list with another line in it.
+    # What its beginning tells is not read further: so a beginning is enough here.
+    beginning = good.read_bytes()[: card.MIB]
+    listed = beginning[signature.PLACE : signature.PLACE + signature.SIZE]
     other = lab.folder / "other.key"
     other.unlink(missing_ok=True)
     signature.Key.make(other)
     shutil.copyfile(good, bad)
-    signature.embed(bad, signature.Key(other), "2.0", NEWER)
-    refused("not signed with the key of this box", bad)
-    data = bytearray(good.read_bytes()[signature.PLACE : signature.PLACE + signature.SIZE])
-    for change, said in ((lambda d: d[: d.index(b"\n\n") + 2], "it is not signed"),
-                         (lambda d: d.replace(b"version 2.0", b"version 3.0"), "not signed with the key of this box")):  # fmt: skip
-        with open(bad, "r+b") as file:
-            file.seek(signature.PLACE)
-            file.write(bytes(change(data)).ljust(signature.SIZE, b"\0"))
-        refused(said, bad)
+    started = time.monotonic()
+    for said, key, built, change in (
+        ("not signed with the key of this box", other, NEWER, None),
+        ("it is not signed", None, NEWER, lambda it: it[: it.index(b"\n\n") + 2]),
+        ("not signed with the key of this box", None, NEWER, lambda it: it.replace(b"version 2.0", b"version 3.0")),
+        ("older than what runs", None, 1, None),
+        ("its end is missing", None, NEWER, None),
+    ):
+        if change:
+            bad.write_bytes(beginning[: signature.PLACE] + change(listed).ljust(signature.SIZE, b"\0") + beginning[64 * 1024 :])
+        else:
+            shutil.copyfile(good, bad)
+            signature.embed(bad, signature.Key(key or signature.default_key()), "2.0", built)
+            os.truncate(bad, len(beginning))
+        refused(said)
+    spent["refused"] = time.monotonic() - started
+    # Garbage in the middle is known when it comes. What came before it is in the place that is not in use.
+    started = time.monotonic()
     shutil.copyfile(good, bad)
-    signature.embed(bad, signature.Key(signature.default_key()), "1.0", 1)
-    refused("older than what runs", bad)
-    # What is missing at its end is known from its length; garbage in the middle when it comes.
-    shutil.copyfile(good, bad)
-    os.truncate(bad, good.stat().st_size - 4096)
-    refused("its end is missing", bad)
-    shutil.copyfile(good, bad)
-    at, *_ = next(it for it in signature.parts(good) if it[2] == "initramfs7.img" and it[3] == 3 * signature.PART)
     with open(bad, "r+b") as file:
-        file.seek(at + 5000)
+        file.seek(signature.parts(good)[3][0] + 5000)
         file.write(b"garbage")
-    refused("its initramfs7.img is damaged", bad, False)
-    check("not yet" in (said := subprocess.run([UPDATE, "--back", made.path], capture_output=True, text=True).stderr)
-          or "damaged" in said or "empty" in said, said)  # fmt: skip
-    # A sender that goes in the middle of it.
-    half = begin_update(box, good)
-    wait_until(lambda: " %" in box.run("cat /run/update/progress"), 120, "it comes in")
-    half.kill()
-    half.wait()
+    refused("is damaged", both=False)
+    check(system_of(made, "b") != before[1], "nothing has come in at all")
+    done = subprocess.run([UPDATE, "--back", made.path], capture_output=True, text=True)
+    check(done.returncode == 1 and re.search("not whole|damaged|empty", done.stderr), f"{done.returncode} {done.stderr}")
+    spent["broken"] = time.monotonic() - started
+    # A client that goes.
+    going = begin_update(box, good)
+    wait_until(lambda: progress(box) > 2, 120, lambda: f"it comes in{box.tail()}")
+    going.kill()
+    going.wait()
     wait_for_updater(box)
-    check(system_of(made, "a") == before[0] and made.selection()[:2] == ("a", card.CONFIRMED), f"{made.selection()}")
+    unchanged(both=False)
 
-    # The good one, with somebody watching.
+    # The power fails in the middle.
+    chance = random.Random(int(os.environ.get("CAMD_SEED") or time.time()))
+    moment = chance.uniform(5, 60)
+    started = time.monotonic()
+    cut = begin_update(box, good)
+    wait_until(lambda: progress(box) >= moment, 300, lambda: f"{moment:.0f} % of it{box.tail()}")
+    lab.off()
+    cut.kill()
+    cut.wait()
+    spent[f"cut at {moment:.0f} %"] = time.monotonic() - started
+    made.fsck()
+    unchanged(both=False)
+    box = lab.boot(made)
+    wait_for_updater(box)
+    check(made.errors() == "No errors.", made.errors())
+
+    # And then all of it comes, with somebody watching.
+    started = time.monotonic()
     ports = box.ports
     updating = begin_update(box, good)
     slowest = 0.0
@@ -1204,63 +1240,25 @@ def _(lab):
         status, _ = box.try_get("/snapshot")
         if status == 200:
             slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.2)
+    spent["update"] = time.monotonic() - started
     check(made.selection()[:2] == ("b", card.TRIAL), f"{made.selection()}{box.tail()}")
-    expected = card.Disk(good, write=False)
-    card.verify(card.Disk(made.path, write=False), "b")
+    on_card, expected = card.Disk(made.path, write=False), card.Disk(good, write=False)
+    card.verify(on_card, "b")
     for name in card.SLOT_FILES:
         if name != "cmdline.txt":
-            check(card.Disk(made.path, write=False).read(f"b/{name}") == expected.read(f"a/{name}"), f"b/{name} differs")
+            check(on_card.read(f"b/{name}") == expected.read(f"a/{name}"), f"b/{name} differs")
+    started = time.monotonic()
     box = lab.boot(made, ports=ports)
     box.wait_console("is well, and stays")
     said = updating.communicate(timeout=300)[0].decode()
     check(updating.returncode == 0 and "tried; the box runs 2.0 now" in said, said)
     check(made.selection()[:2] == ("b", card.CONFIRMED), f"{made.selection()}")
+    spent["trial"] = time.monotonic() - started
     lab.off()
     made.fsck()
-    return f"7 refused; the slowest snapshot beside the good one took {slowest:.1f} s"
-
-
-NETWORK_CUTS = 20 if FULL else 3
-
-
-@test(f"update over the network: {NETWORK_CUTS} power cuts at random moments of it: always boots")
-def _(lab):
-    seed = int(os.environ.get("CAMD_SEED") or time.time())
-    chance = random.Random(seed)
-    made = lab.card(camd_toml=PATTERN + UPDATER)
-    good = shortened(good_image(lab, built=NEWER))
-    tried, moments = 0, []
-    try:
-        for number in range(NETWORK_CUTS):
-            box = lab.boot(made)
-            wait_for_updater(box)
-            running = box.slot
-            updating = begin_update(box, good, "--older")
-            moment = chance.uniform(0, 1.2)
-            moments.append(f"{moment:.2f}")
-            if moment < 1:
-                wait_until(lambda: not box.on() or progress(box) >= 100 * moment or updating.poll() is not None, 300,
-                           lambda: f"{moment:.2f} of it{box.tail()}")  # fmt: skip
-            else:
-                # While it is read back, is selected, or starts.
-                wait_until(lambda: not box.on() or progress(box) >= 99, 300, lambda: f"its end{box.tail()}")
-                time.sleep(chance.uniform(0, 3))
-            lab.off()
-            updating.kill()
-            updating.wait()
-            made.fsck()
-            selected = made.selection()
-            if selected.state == card.TRIAL:
-                tried += 1
-                card.verify(card.Disk(made.path, write=False), selected.slot)
-                lab.boot(made).wait_console("is well, and stays")
-                lab.off()
-            else:
-                check(selected.slot == running, f"{selected}, and {running}/ ran")
-        lab.boot(made).first_jpeg()
-    except Exception as error:
-        raise Failure(f"CAMD_SEED={seed}, cut {number + 1} ({moments[-1]}): {error}") from error
-    return f"CAMD_SEED={seed}; at {', '.join(moments)} of it; {tried} were tried"
+    times = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in spent.items())
+    return f"7 refused; {times}; the slowest snapshot beside the good one took {slowest:.1f} s"
 
 
 def progress(box):
@@ -1270,7 +1268,7 @@ def progress(box):
     except GuestError:
         return 100
     found = re.search(r"(\d+) %", said)
-    return int(found[1]) if found else 100 if "read back" in said else 0
+    return int(found[1]) if found else 101 if "read back" in said else 0
 
 
 @test("update: a good one is tried, confirmed and stays, and the user's files with it")
@@ -1524,6 +1522,73 @@ def _(lab):
     except Exception as error:
         raise Failure(f"CAMD_SEED={seed}, cut {number + 1} ({kind}): {error}") from error
     return f"CAMD_SEED={seed}; " + ", ".join(f"{count} during {kind}" for kind, count in cuts.items())
+
+
+# Beside the others: it takes long, and nothing in it is in a hurry.
+test.group("interruptions", nice=5)
+INTERRUPTIONS = 20
+# What goes away: the client, the box's updater, the power.
+ENDS = ("client", "updater", "power")
+KILL_UPDATER = "for it in /proc/[0-9]*; do grep -q 'box-updat[e]' $it/cmdline 2>/dev/null && kill -9 ${it#/proc/}; done; true"
+
+
+@test.full(f"update over the network: interrupted at {INTERRUPTIONS} random moments, power cuts included: always boots")
+def _(lab):
+    seed = int(os.environ.get("CAMD_SEED") or time.time())
+    chance = random.Random(seed)
+    made = lab.card(camd_toml=PATTERN + UPDATER)
+    good = shortened(good_image(lab, built=NEWER))
+    # The second one is cut while it is read back; the others at any moment up to the new system's start.
+    moments = [chance.uniform(0, 1.1) for _ in range(INTERRUPTIONS)]
+    moments[1] = 1.0
+    counts, tried, box = dict.fromkeys(ENDS, 0), 0, None
+    try:
+        for number, moment in enumerate(moments):
+            end = "power" if number < 2 else chance.choice((*ENDS, "power"))
+            counts[end] += 1
+            if not box:
+                box = lab.boot(made)
+            wait_for_updater(box)
+            running, ports = box.slot, box.ports
+            updating = begin_update(box, good, "--older")
+            if moment < 1:
+                wait_until(lambda: progress(box) >= 100 * moment or updating.poll() is not None, 300,
+                           lambda: f"{moment:.2f} of it{box.tail()}")  # fmt: skip
+            else:
+                wait_until(lambda: progress(box) > 100 or not box.on(), 300, lambda: f"its end{box.tail()}")
+                if moment > 1:
+                    # While it is still read back, or is selected, or the box starts.
+                    time.sleep(chance.uniform(0, 8))
+            if end == "power":
+                lab.off()
+            elif end == "updater":
+                with contextlib.suppress(GuestError):
+                    box.run(KILL_UPDATER, timeout=30)
+            updating.kill()
+            updating.wait()
+            if end != "power":
+                wait_until(lambda: not box.on() or takes_updates(box), BOOT_SECONDS, lambda: f"another updater{box.tail()}")
+            made.fsck()
+            if box.on():
+                check(made.selection()[:2] == (running, card.CONFIRMED), f"{made.selection()}, and {running}/ runs")
+                continue
+            lab.off()
+            box = None
+            selected = made.selection()
+            if selected.state == card.TRIAL:
+                tried += 1
+                card.verify(card.Disk(made.path, write=False), selected.slot)
+                box = lab.boot(made, ports=ports)
+                box.wait_console("is well, and stays")
+                check(made.selection()[:2] == (selected.slot, card.CONFIRMED), f"{made.selection()}")
+            else:
+                check(selected.slot == running, f"{selected}, and {running}/ ran")
+        lab.off()
+        lab.boot(made).first_jpeg()
+    except Exception as error:
+        raise Failure(f"CAMD_SEED={seed}, interruption {number + 1} ({end}, {moment:.2f}): {error}") from error
+    ends = ", ".join(f"{count} times the {end}" for end, count in counts.items())
+    return f"CAMD_SEED={seed}; {ends}; {tried} were tried"
 
 
 # -------------------------------------------------------------------------------------------------------------- main

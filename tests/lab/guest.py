@@ -84,13 +84,19 @@ class Machine:
     def try_run(self, script, timeout=60):
         """As `run`, but returns (exit code, output)."""
         self._number += 1
-        self._control.sendall(b"%d %s\n" % (self._number, base64.b64encode(script.encode())))
+        try:
+            self._control.sendall(b"%d %s\n" % (self._number, base64.b64encode(script.encode())))
+        except OSError:
+            raise GuestError(f"the guest ended before: {script}") from None
         deadline = time.monotonic() + timeout
         while b"\n" not in self._input:
             ready, _, _ = select.select([self._control], [], [], max(0, deadline - time.monotonic()))
             if not ready:
                 raise GuestError(f"no answer within {timeout} s to: {script}")
-            data = self._control.recv(65536)
+            try:
+                data = self._control.recv(65536)
+            except OSError:
+                data = b""
             if not data:
                 raise GuestError(f"the guest ended during: {script}")
             self._input += data

@@ -123,6 +123,11 @@ class Chromium(Browser):
         found = self.command("POST", "/element", {"using": "css selector", "value": selector})
         self.command("POST", f"/element/{next(iter(found.values()))}/click", {})
 
+    def choose(self, selector, path):
+        """The file of an <input type=file>."""
+        found = self.command("POST", "/element", {"using": "css selector", "value": selector})
+        self.command("POST", f"/element/{next(iter(found.values()))}/value", {"text": str(path)})
+
     def screenshot(self):
         return base64.b64decode(self.command("GET", "/screenshot"))
 
@@ -250,6 +255,10 @@ class Firefox(Browser):
     def click(self, selector):
         found = self.command("FindElement", {"using": "css selector", "value": selector})
         self.command("ElementClick", {"id": next(iter(found.values()))})
+
+    def choose(self, selector, path):
+        found = self.command("FindElement", {"using": "css selector", "value": selector})
+        self.command("ElementSendKeys", {"id": next(iter(found.values())), "text": str(path)})
 
     def screenshot(self):
         return base64.b64decode(self.command("TakeScreenshot", {"full": False}))

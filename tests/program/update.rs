@@ -4,9 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::tls::make_certificate;
 use crate::common::{
     Camd, Folder, PATIENCE, Response, Stream, connect, read_response, request, send,
 };
@@ -47,33 +51,38 @@ impl Around {
         stream
     }
 
-    /// The updater hears of it: the line that it is told.
+    /// See [`accept`].
     fn accept(&self) -> (UnixStream, String) {
-        self.updater.set_nonblocking(true).expect("a socket");
-        let deadline = Instant::now() + PATIENCE;
-        let mut stream = loop {
-            match self.updater.accept() {
-                Ok((stream, _)) => break stream,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    assert!(Instant::now() < deadline, "the updater hears of nothing");
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(e) => panic!("{e}"),
-            }
-        };
-        stream.set_nonblocking(false).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let (mut line, mut byte) = (String::new(), [0]);
-        while byte[0] != b'\n' {
-            stream.read_exact(&mut byte).expect("a line");
-            line.push(char::from(byte[0]));
-        }
-        (stream, line)
+        accept(&self.updater)
     }
 
     fn viewer(&self) -> Stream {
         Stream::open(self.camd.http(), &format!("/stream?token={MAY_NOT}"))
     }
+}
+
+/// The updater hears of it: the line that it is told.
+fn accept(updater: &UnixListener) -> (UnixStream, String) {
+    updater.set_nonblocking(true).expect("a socket");
+    let deadline = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match updater.accept() {
+            Ok((stream, _)) => break stream,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                assert!(Instant::now() < deadline, "the updater hears of nothing");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(e) => panic!("{e}"),
+        }
+    };
+    stream.set_nonblocking(false).expect("a socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let (mut line, mut byte) = (String::new(), [0]);
+    while byte[0] != b'\n' {
+        stream.read_exact(&mut byte).expect("a line");
+        line.push(char::from(byte[0]));
+    }
+    (stream, line)
 }
 
 fn config(limits: &str) -> String {
@@ -230,12 +239,7 @@ fn who_may_not_is_told_so_and_the_updater_hears_nothing() {
         let response = post(text.clone());
         assert_eq!(response.status, status, "{text}{}", response.text());
     }
-    around.updater.set_nonblocking(true).expect("a socket");
-    let error = around
-        .updater
-        .accept()
-        .expect_err("the updater heard of one");
-    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    hears_nothing(&around.updater);
     // A page of its own may.
     let text = head(MAY, &own, 1).replace("Host: localhost\r\n", &host);
     let mut stream = connect(around.camd.http());
@@ -361,4 +365,254 @@ fn an_updater_that_takes_nothing_holds_the_sender_back_and_nobody_else() {
     drop(updater);
     assert_eq!(answer(stream).status, 200);
     viewer.next();
+}
+
+// --- deploy/image/update URL NEW.img ---
+
+/// A box in the network, with TLS, and what its owner has at a PC.
+struct Networked {
+    camd: Camd,
+    updater: UnixListener,
+    /// What camd says of the box.
+    says: PathBuf,
+    image: PathBuf,
+    folder: Folder,
+}
+
+/// As `deploy/image/signature.py` begins it; what follows is for the box.
+fn named_image(version: &str) -> Vec<u8> {
+    let mut image = image();
+    image[512..65536].fill(0);
+    let list = format!("camd-update 1\nversion {version}\nbuilt 9\n");
+    image[512..512 + list.len()].copy_from_slice(list.as_bytes());
+    image
+}
+
+impl Networked {
+    fn new() -> Networked {
+        let folder = Folder::new();
+        let at = |name: &str| folder.path().join(name);
+        make_certificate(folder.path(), "box");
+        make_certificate(folder.path(), "other");
+        std::fs::write(at("new.img"), named_image("camd 9")).expect("a file");
+        let updater = UnixListener::bind(at("socket")).expect("a socket of ours");
+        let config = format!(
+            "[camera]\nsource = \"pattern\"\nwidth = 64\nheight = 48\nfps = 30\n\
+             [[user]]\nname = \"camd\"\npassword = \"ours\"\nmay = [\"watch\", \"update\"]\n\
+             [[user]]\nname = \"otto\"\npassword = \"his\"\n\
+             [[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\ntls = true\n\
+             certificate = \"{0}/box.crt\"\nkey = \"{0}/box.key\"\n",
+            folder.path().display()
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+        command.arg("--update").arg(at("socket"));
+        command.arg("--box").arg(at("box"));
+        command.env("STATE_DIRECTORY", folder.path());
+        let camd = Camd::start_as(&mut command, &config, PATIENCE);
+        let it = Networked {
+            camd,
+            updater,
+            says: at("box"),
+            image: at("new.img"),
+            folder,
+        };
+        it.say("slot=a\nversion=camd 8\n");
+        it
+    }
+
+    fn say(&self, lines: &str) {
+        let new = self.says.with_extension("new");
+        std::fs::write(&new, lines).expect("a file");
+        std::fs::rename(&new, &self.says).expect("a file");
+    }
+
+    /// Begins the tool, with a password and more arguments.
+    fn begin(&self, password: &str, arguments: &[&str]) -> Child {
+        let mut command = Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/image/update"));
+        command.arg(format!("https://{}", self.camd.http()));
+        command.arg(&self.image).args(arguments);
+        command.env("CAMD_PASSWORD", password);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("python3")
+    }
+
+    fn trusted(&self) -> [String; 2] {
+        let path = self.folder.path().join("box.crt");
+        ["--cacert".into(), path.display().to_string()]
+    }
+
+    /// As `camd check` prints it.
+    fn fingerprint(&self, name: &str) -> String {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]);
+        let output = crate::common::run(openssl.arg(self.folder.path().join(name)));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// One update, as far as the whole image: then the updater answers.
+    fn update(&self, answer: &str) {
+        let (mut updater, line) = accept(&self.updater);
+        assert_eq!(line, format!("update {LENGTH} 0\n"));
+        let mut got = vec![0; LENGTH];
+        updater.read_exact(&mut got).expect("all of it");
+        assert!(got == named_image("camd 9"), "other bytes came");
+        updater.write_all(answer.as_bytes()).expect("it reads");
+    }
+}
+
+fn ended(child: Child) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn hears_nothing(updater: &UnixListener) {
+    updater.set_nonblocking(true).expect("a socket");
+    let error = updater.accept().expect_err("the updater heard of one");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn the_tool_believes_whom_it_is_told_to_and_says_what_is_wrong() {
+    let it = Networked::new();
+    let [cacert, trusted] = it.trusted();
+    let other = it.folder.path().join("other.crt").display().to_string();
+    let missing = it.folder.path().join("none").display().to_string();
+    let strange = it.fingerprint("other.crt");
+    let zeros = "0".repeat(63);
+    let [cacert, trusted, other, missing] =
+        [&cacert, &trusted, &other, &missing].map(String::as_str);
+    let cases: [(&str, &[&str], &str); 9] = [
+        ("ours", &[], "is not to be trusted: self-signed certificate"),
+        (
+            "ours",
+            &[],
+            "with --cacert FILE, or with --fingerprint SHA256",
+        ),
+        ("ours", &[cacert, other], "is not to be trusted"),
+        ("ours", &[cacert, missing], "none: No such file"),
+        (
+            "ours",
+            &[cacert, "/dev/null"],
+            "must be a certificate in PEM",
+        ),
+        (
+            "ours",
+            &["--fingerprint", &strange],
+            "shows another certificate, with the fingerprint",
+        ),
+        (
+            "ours",
+            &["--fingerprint", &zeros],
+            "allowed: the SHA-256 of a certificate",
+        ),
+        (
+            "theirs",
+            &[cacert, trusted],
+            "does not know this user with this password",
+        ),
+        (
+            "his",
+            &[cacert, trusted, "--user", "otto"],
+            "this user may not: there is no \"update\" in its may",
+        ),
+    ];
+    for (password, arguments, said) in cases {
+        let (code, stdout, stderr) = ended(it.begin(password, arguments));
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(
+            stderr.starts_with("update: ") && stderr.contains(said) && stderr.lines().count() == 1,
+            "{arguments:?}: {stderr}"
+        );
+    }
+    let (code, _, stderr) = ended(it.begin("ours", &["--back"]));
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--back is for a card"), "{stderr}");
+    std::fs::write(&it.image, "no image").expect("a file");
+    let (code, _, stderr) = ended(it.begin("ours", &[cacert, trusted]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("is no image of a camera box"), "{stderr}");
+    std::fs::remove_file(&it.image).expect("it is there");
+    let (code, _, stderr) = ended(it.begin("ours", &[cacert, trusted]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("No such file"), "{stderr}");
+    hears_nothing(&it.updater);
+}
+
+#[test]
+fn the_tool_brings_a_new_system_and_tells_what_becomes_of_it() {
+    let it = Networked::new();
+    let [cacert, trusted] = it.trusted();
+    let fingerprint = it.fingerprint("box.crt");
+    for (arguments, becomes, code, said) in [
+        (
+            [cacert.as_str(), trusted.as_str()].as_slice(),
+            "slot=b\nversion=camd 9\nupdate=tried and kept\n",
+            0,
+            "tried; the box runs camd 9 now",
+        ),
+        (
+            &["--fingerprint", &fingerprint],
+            "slot=a\nversion=camd 8\nproblem=The update has failed. The old system runs on.\n",
+            1,
+            "The update has failed. The old system runs on.",
+        ),
+        (
+            &["--insecure"],
+            // It was there and is gone again.
+            "slot=b\nversion=camd 9\n",
+            1,
+            "runs camd 8 again: camd 9 was not well",
+        ),
+    ] {
+        it.say("slot=a\nversion=camd 8\n");
+        let tool = it.begin("ours", arguments);
+        it.update("200 camd 9 is in b/\n");
+        it.say(becomes);
+        if said.contains("again") {
+            std::thread::sleep(Duration::from_secs(8));
+            it.say("slot=a\nversion=camd 8\n");
+        }
+        let (status, stdout, stderr) = ended(tool);
+        assert_eq!(status, Some(code), "{stdout}{stderr}");
+        assert!(stderr.contains("camd 9 is in b/"), "{stderr}");
+        assert!(
+            format!("{stdout}{stderr}").contains(said),
+            "{stdout}{stderr}"
+        );
+    }
+    // What the box refuses is told, and nothing is waited for.
+    it.say("slot=a\nversion=camd 8\n");
+    let tool = it.begin("ours", &[&cacert, &trusted]);
+    it.update("400 it is not signed with the key of this box's image\n");
+    let (code, _, stderr) = ended(tool);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("not signed with the key") && stderr.contains("What runs has not changed"),
+        "{stderr}"
+    );
+    // Its user ends it: the updater hears the end, of more than what is under way takes.
+    let longer = std::fs::File::options().write(true).open(&it.image);
+    longer
+        .and_then(|file| file.set_len(100 << 20))
+        .expect("a file");
+    let mut tool = it.begin("ours", &[&cacert, &trusted]);
+    let (mut updater, _) = accept(&it.updater);
+    updater.read_exact(&mut [0; 1000]).expect("the beginning");
+    let pid = i32::try_from(tool.id()).expect("a process");
+    kill(Pid::from_raw(pid), Signal::SIGINT).expect("it runs");
+    tool.wait().expect("it ends");
+    let (code, _, stderr) = ended(tool);
+    assert_eq!(code, Some(130), "{stderr}");
+    assert!(stderr.contains("interrupted"), "{stderr}");
+    let mut rest = Vec::new();
+    updater.read_to_end(&mut rest).expect("the end");
+    assert!(rest.len() < 99 << 20, "all has come");
 }
