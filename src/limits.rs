@@ -267,6 +267,8 @@ pub const CHAIN_AGE: Duration = Duration::from_millis(300);
 /// H.264 from a program: when nothing was written for this long, the last picture is taken to be whole, though only the next
 /// one will prove it. Longer as soon as that was wrong.
 pub const UNIT_QUIET: Duration = Duration::from_millis(5);
+/// H.264: a camera or an encoder is asked for a key picture once in this time at most, whoever needs one.
+pub const KEY_EVERY: Duration = Duration::from_millis(500);
 /// H.264: a film begins with a key picture, and a request for one is answered with 503 when there was none for this long.
 /// x264's default is one in 250 pictures.
 pub const KEY_WAIT: Duration = Duration::from_secs(20);

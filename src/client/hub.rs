@@ -24,6 +24,7 @@ use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
 use crate::measure::times::first;
+use crate::picture::chain::Unit;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
 use crate::protocol::http::{Call as Request, Claim};
@@ -38,7 +39,7 @@ use crate::tls::identity::Identity;
 /// What one who asks for a film is told where there are JPEGs alone.
 const NO_CHAIN: &str = "the camera gives no H.264; there is /stream";
 /// What one who asks for a JPEG is told where there is H.264 alone.
-const CHAIN_ALONE: &str = "the camera gives H.264 alone; there is /stream.mp4";
+const CHAIN_ALONE: &str = "the camera gives H.264 alone, and camd makes no JPEGs of it: see /stream.mp4, or let the camera give JPEGs (camera.format)";
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -63,6 +64,11 @@ pub struct Hub<S> {
     came: [Option<Instant>; 2],
     /// Some clients get the newest picture from where it lies.
     lends: bool,
+    /// Somebody waits for a picture of the chain that stands for itself.
+    lacks_key: bool,
+    /// A picture of the chain as a stream of bytes, and which one, if it was made in this turn.
+    stream: FrameBuf,
+    streamed: Option<u64>,
 }
 
 impl<S: Stream> Hub<S> {
@@ -94,6 +100,9 @@ impl<S: Stream> Hub<S> {
             sent_away: None,
             came: [None; 2],
             lends: false,
+            lacks_key: false,
+            stream: FrameBuf::new(config.limits.frame_bytes),
+            streamed: None,
         }
     }
 
@@ -399,6 +408,7 @@ impl<S: Stream> Hub<S> {
         if let Some((index, reason)) = self.updates.turn(&mut self.table, now) {
             self.close(index, reason);
         }
+        self.streamed = None;
         let mut newest = camera.newest();
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.table.used() {
@@ -415,7 +425,10 @@ impl<S: Stream> Hub<S> {
                 }
             }
         }
-        self.sinks.turn(camera, &mut self.renditions, now);
+        self.lacks_key |= self.sinks.turn(camera, &mut self.renditions, now);
+        if std::mem::take(&mut self.lacks_key) {
+            camera.ask_key(now);
+        }
         self.judge(now);
         self.renditions.dispatch(camera.newest().as_ref(), now);
         // Some gave way to others, or were told something by those behind them.
@@ -546,9 +559,20 @@ impl<S: Stream> Hub<S> {
         now: Instant,
         camera: &Camera<C>,
     ) -> Result<bool, CloseReason> {
-        let slot = self.table.slot_mut(index);
+        let (slot, listener) = self.table.with_listener(index);
         let last = slot.subscription.sequence();
+        let form = slot.form();
         let Some(chain) = camera.chain() else {
+            if form == Form::Stream {
+                // It can be told nothing. There may be some when the camera is back.
+                return match camera.condition() {
+                    Condition::Live => {
+                        listener.tell_no_film();
+                        Err(CloseReason::NoFilm)
+                    }
+                    _ => Ok(false),
+                };
+            }
             let why = match camera.condition() {
                 Condition::Fault => camera.reason(),
                 Condition::Live => NO_CHAIN,
@@ -566,12 +590,24 @@ impl<S: Stream> Hub<S> {
             };
         };
         let Some(unit) = chain.after(last, now) else {
+            self.lacks_key |= chain.lacks_key(last);
             return Ok(false);
         };
         if !slot.ready(now, None)? {
             return Ok(false);
         }
-        slot.offer_unit(&unit, now)?;
+        if form == Form::Stream {
+            let number = unit.meta.sequence;
+            if self.streamed != Some(number) {
+                self.stream.set_len(unit.sample.len());
+                unit.write_stream(&mut self.stream.spare()[..unit.sample.len()]);
+                self.streamed = Some(number);
+            }
+            let sample = self.stream.as_slice();
+            slot.offer_unit(&Unit { sample, ..unit }, now)?;
+        } else {
+            slot.offer_unit(&unit, now)?;
+        }
         Ok(true)
     }
 
@@ -616,6 +652,7 @@ impl<S: Stream> Hub<S> {
             let payload = match slot.form() {
                 Form::Jpeg => jpeg,
                 Form::Text => self.calls.text(profile, meta, jpeg)?,
+                Form::Stream => unreachable!("it wants a chain"),
             };
             Some((meta, payload))
         });

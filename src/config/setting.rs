@@ -9,7 +9,7 @@ use super::password_hash::PasswordHash;
 use super::secret::{Login, Secret, Token};
 use super::sections::{
     CellCount, Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig,
-    SinkFormat, SinkKind, SourceKind, UserConfig,
+    SinkFormat, SinkKind, SourceKind, StreamCodec, UserConfig,
 };
 use super::url::Url;
 use crate::limits::{
@@ -17,7 +17,7 @@ use crate::limits::{
     FRAME_BYTES_MAX, FRAME_BYTES_MIN, HOSTS, MAX_CLIENTS, NEIGHBOUR_NAME, NETWORKS, PASSWORD,
     SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
-use crate::picture::frame::{Area, Chroma, PixelFormat};
+use crate::picture::frame::{Area, CameraFormat, Chroma};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::network::Network;
@@ -634,11 +634,15 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Choice {
             names: || {
                 std::iter::once("auto")
-                    .chain(PixelFormat::ALL.map(PixelFormat::name))
+                    .chain(CameraFormat::all().map(CameraFormat::name))
                     .collect()
             },
             // "auto" is the first name.
-            set: |c, index| c.camera.format = index.checked_sub(1).map(|i| PixelFormat::ALL[i]),
+            set: |c, index| {
+                c.camera.format = index
+                    .checked_sub(1)
+                    .and_then(|i| CameraFormat::all().nth(i))
+            },
         },
     },
     Setting {
@@ -985,6 +989,17 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: Section::Listener,
+        key: "codec",
+        doc: "raw: JPEGs one behind the other, or H.264 as a stream of bytes, which a camera (or the program of a pipe) must give.",
+        absent: Absent::Default(r#""jpeg""#),
+        only: &[RAW],
+        kind: Kind::Choice {
+            names: || StreamCodec::ALL.map(StreamCodec::name).to_vec(),
+            set: |c, index| listener(c).codec = StreamCodec::ALL[index],
+        },
+    },
+    Setting {
+        section: Section::Listener,
         key: "quality",
         doc: "JPEG quality in percent; not set: the camera's own JPEG untouched, and for raw cameras http, push and raw 80, pull 50.",
         absent: Absent::By {
@@ -1310,7 +1325,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "format",
-        doc: "memfd: JPEGs, pictures as the camera gives them (raw), or pixels.",
+        doc: "memfd: JPEGs, pictures as the camera gives them (raw), pixels, or H.264.",
         absent: Absent::Default(r#""jpeg""#),
         only: &[MEMFD],
         kind: Kind::Choice {

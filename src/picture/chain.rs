@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frame::FrameMeta;
-use super::h264::{AccessUnit, Parameters};
+use super::h264::{AccessUnit, Parameters, START_CODE};
 use crate::limits::{CHAIN, CHAIN_AGE};
 
 /// One picture of a chain, on loan.
@@ -26,6 +26,30 @@ pub struct Unit<'a> {
     pub sample: &'a [u8],
     /// The mean distance of pictures, lately; `None`: there were no two yet.
     pub distance: Option<Duration>,
+}
+
+impl Unit<'_> {
+    /// Writes its sample as a stream of bytes (Annex B), with start codes of four bytes in place of the lengths, so that it takes as
+    /// much room. The parameter sets that stand in front of one that stands for itself are not in it.
+    ///
+    /// # Panics
+    /// If `out` is not as long as the sample.
+    pub fn write_stream(&self, out: &mut [u8]) {
+        out.copy_from_slice(self.sample);
+        let mut at = 0;
+        while let Some(length) = out.get_mut(at..at + 4) {
+            let nal = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+            length.copy_from_slice(&START_CODE);
+            at += 4 + nal as usize;
+        }
+    }
+
+    /// The parameter sets that a decoder needs in front of it, each behind a start code: of a picture that stands for itself alone.
+    pub fn sets(&self) -> impl Iterator<Item = &[u8]> {
+        let all = self.parameters.sps().chain(self.parameters.pps());
+        let all = all.filter(|_| self.is_key);
+        all.flat_map(|set| [&START_CODE[..], set])
+    }
 }
 
 struct Held {
@@ -175,6 +199,12 @@ impl Chain {
             sample: &self.bytes[held.begin..held.end],
             distance: self.distance,
         })
+    }
+
+    /// Whether one who got the picture of this number last, and for whom there is nothing now, waits for a picture that stands for
+    /// itself, and not for the next one.
+    pub fn lacks_key(&self, last: u64) -> bool {
+        self.is_cut || last + 1 != self.next
     }
 
     /// What a decoder needs to know before those that are held.

@@ -200,3 +200,32 @@ fn the_distance_of_pictures_is_told() {
     let mean = (7 * Duration::from_millis(20) + Duration::from_millis(100)) / 8;
     assert_eq!(distance(&rig), Some(mean));
 }
+
+#[test]
+fn a_picture_as_a_stream_of_bytes_is_what_came() {
+    let mut rig = Rig::new(1024);
+    assert!(rig.push(true, 9) && rig.push(false, 5));
+    let stream = |last| {
+        let unit = rig.chain.after(last, rig.now).unwrap();
+        let mut bytes = vec![0xEE; unit.sample.len()];
+        unit.write_stream(&mut bytes);
+        [unit.sets().collect::<Vec<_>>().concat(), bytes].concat()
+    };
+    let code = [0, 0, 0, 1];
+    let pps = [0x68, 0xCE, 0x3C, 0x80];
+    let key = [&code, &SPS_64X48[..], &code, &pps, &code, &KEY, &[0x41; 9]].concat();
+    assert_eq!(stream(0), key);
+    assert_eq!(stream(1), [&code, &SLICE[..], &[0x42; 5]].concat());
+}
+
+#[test]
+fn who_waits_for_the_next_picture_needs_no_key_picture() {
+    let mut rig = Rig::new(1024);
+    assert!(rig.chain.lacks_key(0));
+    rig.push(true, 0);
+    rig.push(false, 0);
+    assert!(rig.chain.lacks_key(0) && rig.chain.lacks_key(1));
+    assert!(!rig.chain.lacks_key(2));
+    rig.chain.cut();
+    assert!(rig.chain.lacks_key(2));
+}

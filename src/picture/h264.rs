@@ -35,6 +35,9 @@ pub mod nal {
     }
 }
 
+/// What stands in front of a NAL unit in a stream of bytes.
+pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
 /// Why a stream cannot be passed on, for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -240,18 +243,27 @@ impl Parameters {
 
     /// The size of the pictures as they are shown; `None`: the set makes no sense.
     pub fn size(&self) -> Option<Size> {
-        size_of(self.used()).ok()
+        sequence_of(self.used()).ok().map(|it| it.size)
     }
 }
 
+/// What a sequence parameter set says.
+struct Sequence {
+    size: Size,
+    /// Of frame_num.
+    number_bits: u32,
+    /// separate_colour_plane_flag
+    separate: bool,
+}
+
 /// What a sequence parameter set says, or what of it cannot be passed on.
-fn size_of(sps: &[u8]) -> Result<Size, Refusal> {
+fn sequence_of(sps: &[u8]) -> Result<Sequence, Refusal> {
     let mut bits = Bits::new(sps.get(1..).unwrap_or_default());
     read_sps(&mut bits).ok_or(Refusal::Damaged)?
 }
 
 /// 7.3.2.1.1; `None` if it breaks off.
-fn read_sps(bits: &mut Bits<'_>) -> Option<Result<Size, Refusal>> {
+fn read_sps(bits: &mut Bits<'_>) -> Option<Result<Sequence, Refusal>> {
     let profile = bits.bits(8)?;
     bits.bits(16)?;
     bits.number()?;
@@ -279,7 +291,7 @@ fn read_sps(bits: &mut Bits<'_>) -> Option<Result<Size, Refusal>> {
             }
         }
     }
-    bits.number()?;
+    let number_bits = bits.number()?.checked_add(4).filter(|bits| *bits <= 16)?;
     match bits.number()? {
         0 => {
             bits.number()?;
@@ -321,9 +333,13 @@ fn read_sps(bits: &mut Bits<'_>) -> Option<Result<Size, Refusal>> {
         let left = whole.checked_sub(cropped)?;
         u16::try_from(left).ok().filter(|side| *side > 0)
     };
-    Some(Ok(Size {
-        width: side(width, columns)?,
-        height: side(height, lines)?,
+    Some(Ok(Sequence {
+        size: Size {
+            width: side(width, columns)?,
+            height: side(height, lines)?,
+        },
+        number_bits,
+        separate: separate == 1,
     }))
 }
 
@@ -379,12 +395,30 @@ impl<'a> AccessUnit<'a> {
         slice.is_some_and(|nal| nal::kind(nal[0]) == nal::IDR)
     }
 
+    /// Its number; `None`: its beginning is missing, or makes no sense.
+    pub fn number(self, parameters: &Parameters) -> Option<FrameNumber> {
+        let slice = self.first_slice()?;
+        let sequence = sequence_of(parameters.used()).ok()?;
+        let mut bits = Bits::new(&slice[1..]);
+        for _ in 0..3 {
+            bits.number()?;
+        }
+        if sequence.separate {
+            bits.bits(2)?;
+        }
+        Some(FrameNumber {
+            number: bits.bits(sequence.number_bits)?,
+            bits: sequence.number_bits,
+            is_reference: slice[0] & 0x60 != 0,
+        })
+    }
+
     /// What of it forbids to pass the stream on; and `parameters` become those that it brings along.
     pub fn check(self, parameters: &mut Parameters) -> Result<(), Refusal> {
         for nal in self.nals() {
             match nal::kind(nal[0]) {
                 nal::SPS => {
-                    size_of(nal)?;
+                    sequence_of(nal)?;
                     keep(&mut parameters.sps, nal, sps_id)?;
                 }
                 nal::PPS => keep(&mut parameters.pps, nal, pps_id)?,
@@ -394,6 +428,27 @@ impl<'a> AccessUnit<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// The number of a picture (7.4.3, frame_num). It counts those that others lean on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameNumber {
+    number: u32,
+    /// It begins with 0 again behind the largest of so many bits.
+    bits: u32,
+    /// Others lean on it (nal_ref_idc).
+    is_reference: bool,
+}
+
+/// Numbers begin with 0 again after so many at the earliest (7.4.2.1.1, log2_max_frame_num_minus4).
+pub const FEWEST_NUMBERS: u32 = 16;
+
+impl FrameNumber {
+    /// Whether none on which others lean is missing between the two, of less than [`FEWEST_NUMBERS`].
+    pub fn follows(&self, last: &FrameNumber) -> bool {
+        let due = (last.number + u32::from(last.is_reference)) % (1 << last.bits);
+        (self.bits, self.number) == (last.bits, due)
     }
 }
 

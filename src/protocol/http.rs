@@ -25,7 +25,7 @@
 pub mod answer;
 mod host;
 mod login;
-mod mp4;
+pub mod mp4;
 mod origin;
 pub mod target;
 
@@ -460,7 +460,7 @@ impl Session for Http {
     }
 
     fn watches(&self, _: State) -> bool {
-        matches!(self.phase, Phase::Snapshot | Phase::Stream)
+        matches!(self.phase, Phase::Snapshot | Phase::Stream | Phase::Film)
     }
 
     /// A part of the stream, or the reply to a snapshot request.

@@ -110,6 +110,8 @@ pub enum Form {
     Jpeg,
     /// A JPEG in Base64, in UTF-16BE.
     Text,
+    /// H.264 as a stream of bytes (Annex B), where it wants [`Wants::Chain`].
+    Stream,
 }
 
 /// What goes out in one piece, without a word from the client in between: the head that was filled along with this,
@@ -353,6 +355,9 @@ pub trait Session: Sized {
     }
 }
 
+/// As [`CloseReason::NoFilm`] says it.
+pub const NO_FILM: &str = "the camera gives no H.264";
+
 /// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -372,6 +377,8 @@ pub enum CloseReason {
     LoginTimeout,
     /// Its queue of messages is full.
     Overflow,
+    /// The camera gives nothing that it could be sent, and its protocol has no words for that.
+    NoFilm,
     /// There was no room, and another client had more of a claim to its place.
     GaveWay,
     /// call: a relay does not let camd in; says why.
@@ -411,6 +418,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Refused(why) => write!(f, "login refused: {why}"),
             CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
             CloseReason::LoggedOut => f.write_str("the configuration lets it in no more"),
+            CloseReason::NoFilm => f.write_str(NO_FILM),
             CloseReason::GaveWay => f.write_str("gave way to another client"),
             CloseReason::Shutdown => f.write_str("camd ends"),
         }

@@ -136,6 +136,10 @@ impl Source for AnySource {
         each!(self, source => source.chain())
     }
 
+    fn ask_key(&mut self) {
+        each!(self, source => source.ask_key())
+    }
+
     fn holds(&self) -> bool {
         each!(self, source => source.holds())
     }

@@ -12,7 +12,7 @@ use super::no_picture;
 use super::say;
 use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
-use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
+use crate::limits::{KEY_EVERY, NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
 use crate::measure::times::first;
 use crate::picture::chain::Chain;
@@ -123,6 +123,8 @@ pub struct Camera<S> {
     sequence: u64,
     /// When the card goes out again that stands for pictures that lean on one another; `None`: there are none.
     chain_card: Option<Instant>,
+    /// When the source was last asked for a picture that stands for itself.
+    key_asked: Option<Instant>,
     card: FrameBuf,
     card_captured: Instant,
     last_captured: Option<Instant>,
@@ -151,6 +153,7 @@ impl<S: Source> Camera<S> {
             epoch: 0,
             sequence: 0,
             chain_card: None,
+            key_asked: None,
             card_captured: now,
             last_captured: None,
             counters: Counters::default(),
@@ -359,6 +362,16 @@ impl<S: Source> Camera<S> {
         self.source.chain().filter(|_| runs)
     }
 
+    /// Somebody needs a picture of the chain that stands for itself, which is not there. Whoever it is, the camera is asked no more
+    /// often than [`KEY_EVERY`] allows.
+    pub fn ask_key(&mut self, now: Instant) {
+        let is_due = self.key_asked.is_none_or(|at| at + KEY_EVERY <= now);
+        if is_due && self.chain().is_some() {
+            self.key_asked = Some(now);
+            self.source.ask_key();
+        }
+    }
+
     /// There is another picture of those that lean on one another. Those who want JPEGs get a card in its place, now and then.
     fn on_unit(&mut self, now: Instant) {
         let size = self
@@ -373,7 +386,7 @@ impl<S: Source> Camera<S> {
             Some(_) => {}
             None => {
                 let Size { width, height } = size.unwrap_or(self.card_size());
-                let turned = match (self.settings.orientation(), self.settings.crop) {
+                let turned = match (self.orientation(), self.settings.crop) {
                     (Orientation::UPRIGHT, None) => "",
                     _ => "; it is not turned and not cropped",
                 };

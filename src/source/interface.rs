@@ -121,6 +121,9 @@ pub trait Source {
         None
     }
 
+    /// A picture of its chain that stands for itself is wanted as soon as can be, where it can make one.
+    fn ask_key(&mut self) {}
+
     /// Whether the newest picture stays until [`Source::capture`] is called again, however long that takes. If not,
     /// [`Source::release`] takes it away.
     fn holds(&self) -> bool {

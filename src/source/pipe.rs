@@ -14,13 +14,13 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use super::film::{Film, Take};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
-use crate::limits::{CAPTURE_STALL, FIRST_PICTURE, UNIT_QUIET};
+use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::measure::said::{Said, Times};
 use crate::picture::chain::Chain;
-use crate::picture::frame::{Frame, FrameMeta};
-use crate::picture::h264::{self, Parameters};
+use crate::picture::frame::Frame;
 use crate::picture::jpeg::{SplitCounts, Splitter};
 use crate::system::broker;
 use crate::system::program::Outputs;
@@ -91,7 +91,7 @@ impl Pipe {
             command,
             splitter: Splitter::new(frame_bytes),
             newest: Newest::new(frame_bytes, fps),
-            film: Film::new(frame_bytes),
+            film: Film::of_bytes(frame_bytes),
             running: None,
             unreaped: None,
             said: Said::new(),
@@ -233,7 +233,7 @@ impl Running {
     ) -> io::Result<Captured> {
         let mut captured = Captured::default();
         if matches!(self.coding, Coding::Unknown(_)) {
-            self.look_at_first_bytes(splitter, film)?;
+            self.look_at_first_bytes(now, splitter, film)?;
         }
         if matches!(self.coding, Coding::H264) {
             self.read_film(now, film, &mut captured)?;
@@ -275,7 +275,12 @@ impl Running {
     }
 
     /// Reads no more than what tells the coding, and hands that on.
-    fn look_at_first_bytes(&mut self, splitter: &mut Splitter, film: &mut Film) -> io::Result<()> {
+    fn look_at_first_bytes(
+        &mut self,
+        now: Instant,
+        splitter: &mut Splitter,
+        film: &mut Film,
+    ) -> io::Result<()> {
         let Coding::Unknown(seen) = &mut self.coding else {
             return Ok(());
         };
@@ -295,8 +300,8 @@ impl Running {
         if self.stdout_ready {
             let is_film = seen.starts_with(&[0, 0, 1]) || seen.starts_with(&[0, 0, 0, 1]);
             if is_film {
-                film.splitter.spare()[..seen.len()].copy_from_slice(seen);
-                film.splitter.filled(seen.len());
+                film.spare()[..seen.len()].copy_from_slice(seen);
+                film.filled(now, seen.len());
                 self.coding = Coding::H264;
             } else {
                 splitter.spare()[..seen.len()].copy_from_slice(seen);
@@ -314,22 +319,21 @@ impl Running {
         film: &mut Film,
         captured: &mut Captured,
     ) -> io::Result<()> {
-        let mut room = film.frame_bytes;
+        let mut room = film.capacity();
         let silent = !self.stdout_ready;
         while self.stdout_ready && room > 0 {
-            let spare = film.splitter.spare();
+            let spare = film.spare();
             let most = spare.len().min(room);
             match self.stdout.read(&mut spare[..most]) {
                 Ok(0) => {
                     self.stdout_ready = false;
                     self.ended = Some(now);
-                    film.take_in(now, Take::Rest, captured);
+                    film.take_in(now, now, Take::Rest, captured);
                 }
                 Ok(n) => {
                     room -= n;
-                    film.splitter.filled(n);
-                    film.heard = now;
-                    if film.take_in(now, Take::Whole, captured) {
+                    film.filled(now, n);
+                    if film.take_in(now, now, Take::Whole, captured) {
                         self.stall = now + CAPTURE_STALL;
                     }
                 }
@@ -342,7 +346,7 @@ impl Running {
         }
         if silent && film.quiet().is_some_and(|at| at <= now) {
             // It came when its last bytes did.
-            if film.take_in(film.heard, Take::Pending, captured) {
+            if film.take_in(film.heard(), now, Take::Pending, captured) {
                 self.stall = now + CAPTURE_STALL;
             }
         }
@@ -448,7 +452,7 @@ impl Source for Pipe {
         let captured = running
             .read(now, &mut self.splitter, &mut self.newest, &mut self.film)
             .map_err(failed)?;
-        if let Some(refusal) = self.film.refusal {
+        if let Some(refusal) = self.film.refusal() {
             let program = self.command.first().map_or("", String::as_str);
             return Err(Fault(format!("{program}: {refusal}")));
         }
@@ -471,7 +475,7 @@ impl Source for Pipe {
     fn chain(&self) -> Option<&Chain> {
         // Cut or not: it goes on with the next key picture.
         let running = self.running.as_ref()?;
-        matches!(running.coding, Coding::H264).then_some(&self.film.chain)
+        matches!(running.coding, Coding::H264).then_some(self.film.chain())
     }
 }
 
@@ -487,135 +491,6 @@ enum Coding {
     Unknown(heapless::Vec<u8, 4>),
     Jpeg,
     H264,
-}
-
-/// Which pictures are taken.
-#[derive(Clone, Copy)]
-enum Take {
-    /// Those that are known to be whole.
-    Whole,
-    /// The one that is being received, as nothing follows for a while.
-    Pending,
-    /// All, as nothing will follow.
-    Rest,
-}
-
-/// The pictures of a program that writes H.264.
-struct Film {
-    frame_bytes: usize,
-    splitter: h264::Splitter,
-    parameters: Parameters,
-    chain: Chain,
-    /// Of the splitter, as far as it has been reported.
-    lost: h264::Lost,
-    /// When bytes came last, and a picture; and the mean distance of pictures.
-    heard: Instant,
-    last: Option<Instant>,
-    interval: Option<Duration>,
-    /// See [`Film::quiet`]. The last picture was taken to be whole after it.
-    wait: Duration,
-    flushed: bool,
-    refusal: Option<h264::Refusal>,
-}
-
-impl Film {
-    fn new(frame_bytes: usize) -> Self {
-        Film {
-            frame_bytes,
-            splitter: h264::Splitter::new(frame_bytes),
-            parameters: Parameters::default(),
-            chain: Chain::new(frame_bytes),
-            lost: h264::Lost::default(),
-            heard: Instant::now(),
-            last: None,
-            interval: None,
-            wait: UNIT_QUIET,
-            flushed: false,
-            refusal: None,
-        }
-    }
-
-    /// When the picture that is being received is taken to be whole if nothing follows. A program that writes one at once, as
-    /// rpicam-vid does, would have each late by the time to the next otherwise. `None`: not at all. There is none, or pictures are
-    /// not that far apart, or this has torn so many that it takes too long.
-    fn quiet(&self) -> Option<Instant> {
-        let pays = self.interval? >= 2 * self.wait;
-        (pays && self.refusal.is_none() && self.splitter.has_picture())
-            .then(|| self.heard + self.wait)
-    }
-
-    /// A picture came at this time.
-    fn measure(&mut self, at: Instant) {
-        if let Some(last) = self.last.replace(at) {
-            let distance = at.saturating_duration_since(last).min(CAPTURE_STALL);
-            self.interval = Some(match self.interval {
-                Some(interval) => (7 * interval + distance) / 8,
-                None => distance,
-            });
-        }
-    }
-
-    /// Takes in what the splitter has, as of this time. True if there was a picture, usable or not.
-    fn take_in(&mut self, now: Instant, take: Take, captured: &mut Captured) -> bool {
-        let mut any = false;
-        while self.refusal.is_none() {
-            let lost = self.splitter.lost();
-            // Known before the next picture is: until that those who follow must get no more of these.
-            let gone = lost.oversized - self.lost.oversized + lost.torn - self.lost.torn;
-            if gone > 0 {
-                if lost.torn > self.lost.torn {
-                    self.wait *= 2;
-                    self.flushed = false;
-                }
-                captured.bad += u32::try_from(gone).unwrap_or(u32::MAX);
-                self.lost = lost;
-                self.chain.cut();
-            }
-            let unit = match take {
-                Take::Pending => self.splitter.flush(),
-                Take::Rest => match self.splitter.next_unit() {
-                    Some(unit) => Some(unit),
-                    None => self.splitter.finish(),
-                },
-                Take::Whole => self.splitter.next_unit(),
-            };
-            let Some(unit) = unit else {
-                break;
-            };
-            any = true;
-            if !unit.has_beginning() {
-                // What is left of a picture that was not whole.
-                if self.flushed {
-                    self.wait *= 2;
-                }
-                captured.bad += 1;
-                self.chain.cut();
-            }
-            self.flushed = matches!(take, Take::Pending);
-            if let Err(refusal) = unit.check(&mut self.parameters) {
-                self.refusal = Some(refusal);
-                break;
-            }
-            let size = self.parameters.size();
-            let (width, height) = size.map_or((0, 0), |size| (size.width, size.height));
-            let meta = FrameMeta::taken(now, width, height);
-            if unit.has_beginning() && self.chain.push(meta, unit, &self.parameters) {
-                captured.fresh = true;
-            } else {
-                captured.dropped += 1;
-            }
-            self.measure(now);
-        }
-        any
-    }
-
-    fn clear(&mut self) {
-        self.splitter.reset();
-        self.chain.cut();
-        (self.parameters, self.refusal) = (Parameters::default(), None);
-        (self.last, self.interval) = (None, None);
-        (self.wait, self.flushed) = (UNIT_QUIET, false);
-    }
 }
 
 /// The program's stderr, on its way to the log.

@@ -110,6 +110,10 @@ class Machine:
         """Makes a small file in the guest."""
         self.run(f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >{path}")
 
+    def append(self, path, data):
+        """Appends a few bytes to a file in the guest."""
+        self.run(f"echo {base64.b64encode(data).decode()} | base64 -d >>{path}")
+
     def wait_for_end(self, timeout):
         """Waits until the guest has reset itself, which ends QEMU."""
         try:

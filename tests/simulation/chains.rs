@@ -8,6 +8,7 @@
 //! - once the faults stop, every viewer gets pictures again.
 
 use super::*;
+use camd::limits::KEY_EVERY;
 use camd::picture::chain::Chain;
 use camd::picture::h264::{self, Parameters};
 
@@ -65,6 +66,11 @@ struct Plan {
     made: u32,
     /// What came at the last capture was all put into the chain.
     all_taken: bool,
+    /// A key picture was asked for, and when that was last; and how often.
+    wants_key: bool,
+    asked: Option<Instant>,
+    asks: u64,
+    now: Option<Instant>,
 }
 
 struct FilmCamera {
@@ -152,6 +158,16 @@ impl Source for FilmCamera {
     fn chain(&self) -> Option<&Chain> {
         self.running.then_some(&self.chain)
     }
+
+    fn ask_key(&mut self) {
+        let mut plan = self.plan.borrow_mut();
+        let now = plan.now.expect("a step");
+        let last = plan.asked.replace(now);
+        let distance = last.map_or(Duration::MAX, |last| now - last);
+        assert!(distance >= KEY_EVERY, "asked again after {distance:?}");
+        plan.asks += 1;
+        plan.wants_key = true;
+    }
 }
 
 struct Viewer {
@@ -172,6 +188,8 @@ struct Sum {
     pictures: u64,
     skips: u64,
     films: u64,
+    /// Key pictures that the camera was asked for.
+    asks: u64,
 }
 
 impl Viewer {
@@ -332,7 +350,9 @@ impl FilmWorld {
         plan.next.clear();
         let pictures = if calm { 1 } else { rng.u32(0..4) };
         for _ in 0..pictures {
-            let is_key = rng.u32(0..KEYS) == 0;
+            // Not every camera makes one when asked.
+            let asked = std::mem::take(&mut plan.wants_key) && rng.bool();
+            let is_key = asked || rng.u32(0..KEYS) == 0;
             let is_odd = |rng: &mut Rng, rate| !calm && rng.u32(0..rate) == 0;
             let filling = match is_odd(rng, 60) {
                 true => FRAME_BYTES,
@@ -363,6 +383,7 @@ impl FilmWorld {
             }
         }
         self.decide(calm);
+        self.plan.borrow_mut().now = Some(self.now);
         for viewer in &self.viewers {
             let mut wire = viewer.wire.borrow_mut();
             let events = (wire.readable_event, wire.writable_event);
@@ -443,7 +464,10 @@ fn run(seed: u64) -> Sum {
             viewer.last
         );
     }
-    world.sum
+    Sum {
+        asks: world.plan.borrow().asks,
+        ..world.sum
+    }
 }
 
 #[test]
@@ -465,12 +489,14 @@ fn no_viewer_gets_a_picture_without_its_chain() {
         sum.pictures += one.pictures;
         sum.skips += one.skips;
         sum.films += one.films;
+        sum.asks += one.asks;
     }
     println!(
-        "{seeds} seeds from {first} on: {} pictures in {} films, {} skips",
-        sum.pictures, sum.films, sum.skips
+        "{seeds} seeds from {first} on: {} pictures in {} films, {} skips, {} key pictures asked for",
+        sum.pictures, sum.films, sum.skips, sum.asks
     );
     assert!(sum.pictures > 100 * seeds, "{}", sum.pictures);
     assert!(sum.skips > seeds, "viewers were late: {}", sum.skips);
+    assert!(sum.asks > seeds, "{} key pictures asked for", sum.asks);
     assert!(sum.films > VIEWERS as u64 * seeds, "{} films", sum.films);
 }
