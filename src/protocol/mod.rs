@@ -67,8 +67,6 @@ macro_rules! protocols {
         }
 
         /// The session of one connection.
-        // Each slot has room for one from the start, whichever its client's protocol is.
-        #[allow(clippy::large_enum_variant)]
         #[derive(Debug)]
         #[allow(clippy::large_enum_variant, reason = "every slot has room for all of them")]
         pub enum Protocol {
