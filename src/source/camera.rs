@@ -123,6 +123,8 @@ pub struct Camera<S> {
     sequence: u64,
     /// When the card goes out again that stands for pictures that lean on one another; `None`: there are none.
     chain_card: Option<Instant>,
+    /// See [`Camera::gives_h264`].
+    gives_h264: bool,
     card: FrameBuf,
     card_captured: Instant,
     last_captured: Option<Instant>,
@@ -151,6 +153,7 @@ impl<S: Source> Camera<S> {
             epoch: 0,
             sequence: 0,
             chain_card: None,
+            gives_h264: false,
             card_captured: now,
             last_captured: None,
             counters: Counters::default(),
@@ -359,6 +362,12 @@ impl<S: Source> Camera<S> {
         self.source.chain().filter(|_| runs)
     }
 
+    /// Whether its last picture was of those that lean on one another. It may be off by now: started again, it will most
+    /// likely give such pictures again.
+    pub fn gives_h264(&self) -> bool {
+        self.gives_h264
+    }
+
     /// There is another picture of those that lean on one another. Those who want JPEGs get a card in its place, now and then.
     fn on_unit(&mut self, now: Instant) {
         let size = self
@@ -556,7 +565,8 @@ impl<S: Source> Camera<S> {
             return false;
         }
         self.counters.frames += 1;
-        if self.source.chain().is_some() {
+        self.gives_h264 = self.source.chain().is_some();
+        if self.gives_h264 {
             self.on_unit(now);
         } else {
             self.sequence += 1;
@@ -714,6 +724,7 @@ impl<S: Source> Camera<S> {
         self.stop();
         self.source = source;
         self.trouble = None;
+        self.gives_h264 = false;
         self.begin(now);
     }
 
