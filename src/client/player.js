@@ -32,6 +32,7 @@ let begins = 0, until = 0; // where the last picture begins, and ends, in the pl
 let keys = [];             // where the key pictures begin that are held
 let frames = 0, framesAt = 0; // that were decoded, and when there was the last new one
 let asked = 0, answered = false;
+let lates = [];            // when films had waited on the way
 let low = [Infinity, Infinity], lowAt = 0; // the least that was unseen, lately
 
 // --- What is shown, and why ---
@@ -81,7 +82,8 @@ function look() {
   button.hidden = !has || !able;
   at("wishes").hidden = is;
   put(button, choice === "mjpeg" || off ? "Show H.264" : "Show MJPEG");
-  put(told, is ? "H.264" : !running ? told.textContent : "MJPEG" + (why ? `: ${why}` : running.startsWith("snapshots") ? ", one picture after the other" : ""));
+  lates = lates.filter(at => now() - at < 30000);
+  put(told, is ? "H.264" + (lates.length > 2 ? ": this connection is too slow for all of it" : "") : !running ? told.textContent : "MJPEG" + (why ? `: ${why}` : running.startsWith("snapshots") ? ", one picture after the other" : ""));
   apart.hidden = !isShown() || !document.pictureInPictureEnabled;
   put(apart, document.pictureInPictureElement ? "Leave picture in picture" : "Picture in picture");
   if (video) video.ariaLabel = picture.alt;
@@ -260,7 +262,7 @@ async function one(signal) {
         const delay = came - 1000 * time;
         least = Math.min(delay, least + (came - leastAt) / 1000);
         leastAt = came;
-        if (delay - least < LATE) lateAt = null; else if (lateAt === null) lateAt = came; else if (came - lateAt > LATE) return "late";
+        if (delay - least < LATE) lateAt = null; else if (lateAt === null) lateAt = came; else if (came - lateAt > LATE) { lates.push(came); return "late"; }
       }
       rest = joined.subarray(from);
     }
