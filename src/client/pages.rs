@@ -31,6 +31,8 @@ use crate::source::{ControlError, Source};
 
 /// The page at `/`.
 pub const INDEX: &[u8] = include_bytes!("index.html");
+/// What it loads where the camera has H.264.
+const PLAYER: &[u8] = include_bytes!("player.js");
 /// Its icon.
 const ICON: &[u8] = include_bytes!("icon.svg");
 
@@ -217,6 +219,7 @@ pub(super) fn write<S: Stream, C: Source>(
             }
         }
         Request::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(INDEX)),
+        Request::Get(Route::Player) => (Status::Ok, http::SCRIPT, page.write_all(PLAYER)),
         Request::Get(Route::Icon) => (Status::Ok, http::ICON, page.write_all(ICON)),
         Request::Get(Route::Manifest) => {
             let name = &camera.settings().name;
@@ -317,6 +320,9 @@ struct CameraState<'a> {
     /// What makes JPEGs of raw pictures: "cpu" or the name of a hardware encoder; null where the camera makes them, and
     /// before the first picture.
     encoder: Option<&'a str>,
+    /// What makes the H.264 of `/stream.mp4`: "camera", where that gives it; null where there is none, and before the
+    /// first picture.
+    h264: Option<&'static str>,
     /// As viewers see it: turned.
     width: Option<u16>,
     height: Option<u16>,
@@ -532,6 +538,7 @@ pub fn state<S: Stream, C: Source>(
             source: settings.source.name(),
             format: camera.coding(),
             encoder: view.renditions.encoder(),
+            h264: camera.gives_h264().then_some("camera"),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),
             crop: camera.cropping().map(Crop::of),

@@ -66,6 +66,8 @@ pub const JSON: &str = "application/json";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// The type of the page.
 pub const HTML: &str = "text/html; charset=utf-8";
+/// The type of the script that plays films (RFC 9239).
+pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// The type of the icon.
 pub const ICON: &str = "image/svg+xml";
 /// The type of the web manifest (W3C Web Application Manifest, section 4).
@@ -176,7 +178,8 @@ impl Call {
     pub fn takes_no_place(&self) -> bool {
         match self {
             Call::Get(route) => match route {
-                Route::Index | Route::Icon | Route::Manifest | Route::StateOnce => true,
+                Route::Index | Route::Player | Route::Icon | Route::Manifest => true,
+                Route::StateOnce => true,
                 Route::Controls | Route::Healthz => true,
                 Route::Stream | Route::Film | Route::Snapshot => false,
                 Route::State | Route::Metrics => false,
@@ -754,7 +757,7 @@ impl Http {
         self.close |= self.place != Place::Seated
             || matches!(
                 call,
-                Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
+                Call::Get(Route::StateOnce | Route::Player | Route::Icon | Route::Manifest)
             );
         if !call.takes_no_place() {
             match self.place {

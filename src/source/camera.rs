@@ -125,6 +125,8 @@ pub struct Camera<S> {
     chain_card: Option<Instant>,
     /// When the source was last asked for a picture that stands for itself.
     key_asked: Option<Instant>,
+    /// See [`Camera::gives_h264`].
+    gives_h264: bool,
     card: FrameBuf,
     card_captured: Instant,
     last_captured: Option<Instant>,
@@ -154,6 +156,7 @@ impl<S: Source> Camera<S> {
             sequence: 0,
             chain_card: None,
             key_asked: None,
+            gives_h264: false,
             card_captured: now,
             last_captured: None,
             counters: Counters::default(),
@@ -372,6 +375,12 @@ impl<S: Source> Camera<S> {
         }
     }
 
+    /// Whether its last picture was of those that lean on one another. It may be off by now: started again, it will most
+    /// likely give such pictures again.
+    pub fn gives_h264(&self) -> bool {
+        self.gives_h264
+    }
+
     /// There is another picture of those that lean on one another. Those who want JPEGs get a card in its place, now and then.
     fn on_unit(&mut self, now: Instant) {
         let size = self
@@ -569,7 +578,8 @@ impl<S: Source> Camera<S> {
             return false;
         }
         self.counters.frames += 1;
-        if self.source.chain().is_some() {
+        self.gives_h264 = self.source.chain().is_some();
+        if self.gives_h264 {
             self.on_unit(now);
         } else {
             self.sequence += 1;
@@ -727,6 +737,7 @@ impl<S: Source> Camera<S> {
         self.stop();
         self.source = source;
         self.trouble = None;
+        self.gives_h264 = false;
         self.begin(now);
     }
 

@@ -28,7 +28,7 @@ LOOK = """
 IS = "return document.getElementById('state')?.innerText === arguments[0]"
 PIXELS = """
     const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
-    const picture = [...document.querySelectorAll("img")].find(it => it.naturalWidth);
+    const picture = [...document.querySelectorAll("img, video, #frame canvas")].find(it => it.naturalWidth || it.videoWidth || it.getContext);
     if (!picture) return null;
     [canvas.width, canvas.height] = [64, 48];
     context.drawImage(picture, 0, 0, 64, 48);
@@ -581,7 +581,7 @@ def update(browser, folder, url, pid):
     until_told("Choose an image.")
 
     # All of it, with how far it is, and the picture beside it.
-    browser.choose("#image", path)
+    browser.enter("#image", path)
     browser.click("#send")
     assert updater.accept() == f"update {len(image)} 0\n"
     got = updater.take(len(image) // 4)
@@ -797,7 +797,7 @@ SCENARIOS = {
 }  # fmt: skip
 
 
-def main():
+def main(scenarios):
     name, scenario, folder, url = sys.argv[1:5]
     pid = int(sys.argv[5])
     if login := os.environ.get("CAMD_LOGIN"):
@@ -805,7 +805,7 @@ def main():
     policy(url)
     browser = BROWSERS[name](folder)
     try:
-        SCENARIOS[scenario](browser, folder, url, pid)
+        scenarios[scenario](browser, folder, url, pid)
         complaints = browser.complaints()
         assert not complaints, complaints
     except (AssertionError, Failure) as error:
@@ -818,4 +818,5 @@ def main():
         browser.end()
 
 
-main()
+if __name__ == "__main__":
+    main(SCENARIOS)

@@ -27,6 +27,7 @@ mod original_clients;
 mod page;
 mod peers;
 mod pipe;
+mod player;
 mod profiles;
 mod proxies;
 mod push_source;

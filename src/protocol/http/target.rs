@@ -19,6 +19,8 @@ pub enum Route {
     Snapshot,
     /// The page.
     Index,
+    /// What plays a film on the page.
+    Player,
     /// The page's icon.
     Icon,
     /// What a phone needs to keep the page among its programs.
@@ -115,6 +117,7 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         (b"stream", _) => Route::Stream,
         (b"stream.mp4", _) => Route::Film,
         (b"snapshot" | b"snapshot.jpg", _) => Route::Snapshot,
+        (b"player.js", _) => Route::Player,
         (b"favicon.ico" | b"icon.svg", _) => Route::Icon,
         (b"manifest.webmanifest", _) => Route::Manifest,
         (b"state", _) if value(query, b"once").is_some() => Route::StateOnce,
