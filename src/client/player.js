@@ -7,8 +7,9 @@
 // gap, whatever the camera's was: behind one a browser would wait for a key picture.
 film = (() => {
 // In s. EDGE: at least so much of what has come is to be unseen when more comes; what is beyond is played faster. JUMP: beyond
-// that it is passed over. KEPT: what was seen is forgotten after this time, from one key picture to the next.
-const EDGE = 0.03, JUMP = 1.5, KEPT = 5;
+// that it is passed over. KEPT: what was seen is forgotten after this time, from one key picture to the next. BEHIND: so far
+// may the player's time be behind the last picture.
+const EDGE = 0.03, JUMP = 1.5, KEPT = 5, BEHIND = 0.25;
 // In ms. The least that was unseen is that of the last WINDOW to twice that. LATE: what comes so much later than it could have
 // come, and for so long, has waited on the way: a new film begins at the edge. KEY: until a first key picture; x264 makes one
 // in 10 s unless it is told otherwise. AGAIN: after something has gone wrong, MJPEG is shown for so long; twice that the next time.
@@ -227,7 +228,7 @@ async function one(signal) {
     signal.throwIfAborted();
     answered = true;
     const reader = reply.body.getReader();
-    let rest = new Uint8Array(0), moof = null, shift = null, least = Infinity, leastAt = now(), lateAt = null;
+    let rest = new Uint8Array(0), moof = null, back = null, shift = null, least = Infinity, leastAt = now(), lateAt = null;
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return "over";
@@ -249,13 +250,18 @@ async function one(signal) {
         const { time, lasts, isKey } = moof, came = now();
         if (shift === null || time + shift - until > lasts / 2) {
           // The player has its own time, without gaps. What it has not played yet of another film comes first.
-          shift = (buffer.buffered.length ? Math.max(until, video.currentTime) : video.currentTime) - time;
+          if (!buffer.buffered.length) until = video.currentTime;
+          // A busy Chromium's time goes on for a while behind the last picture.
+          else if (shift === null && video.currentTime > until + BEHIND) back = until;
+          shift = until - time;
           buffer.timestampOffset = shift;
         }
         steer(time + shift);
-        await change(signal, it => it.appendBuffer(joined.subarray(from, next)));
+        const part = joined.subarray(from, next);
         [begins, until, from] = [time + shift, time + shift + lasts, next];
         if (isKey) keys.push(begins);
+        await change(signal, it => it.appendBuffer(part));
+        if (back !== null) [video.currentTime, back] = [back, null];
         sight();
         await forget(signal);
         // Clocks run differently fast: what was the least is so no more after a while.

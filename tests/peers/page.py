@@ -244,10 +244,8 @@ def absent(browser, folder, url, pid):
     live(browser)
 
 
-def phone(browser, folder, url, pid):
-    """390 pixels wide, and on its side; with names that are as long as they may be."""
-    browser.go(url)
-    live(browser)
+def fits(browser):
+    """On small screens: nothing sticks out, and all that can be used can be by a finger and by keys."""
     for width, height in ((390, 844), (844, 390), (320, 568)):
         browser.size(width, height)
         seen = browser.run(
@@ -269,6 +267,13 @@ def phone(browser, folder, url, pid):
         ".map(it => it.outerHTML)"
     )
     assert nameless == [], nameless
+
+
+def phone(browser, folder, url, pid):
+    """390 pixels wide, and on its side; with names that are as long as they may be."""
+    browser.go(url)
+    live(browser)
+    fits(browser)
     # Whatever the names have in them.
     links = browser.run(
         "return [[...document.querySelectorAll('#neighbours a')].map(it => [it.innerText, it.href]), window.ran]"

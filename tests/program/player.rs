@@ -34,13 +34,12 @@ fn try_player(browser: &str, scenario: &str) {
 
 #[test]
 fn a_page_with_h264_in_chromium_from_its_opening_to_its_end() {
-    try_with(
-        "chromium",
-        "page.py",
-        "life",
-        &clock(&Folder::new(), 50, ""),
-        &[],
-    );
+    try_player("chromium", "life");
+}
+
+#[test]
+fn a_page_with_h264_in_firefox_from_its_opening_to_its_end() {
+    try_player("firefox", "life");
 }
 
 #[test]
@@ -88,6 +87,11 @@ fn a_hidden_page_and_one_in_its_own_window() {
 }
 
 #[test]
+fn on_a_phone() {
+    try_player("chromium", "phones");
+}
+
+#[test]
 fn what_is_seen_can_be_kept() {
     try_player("chromium", "saved");
 }
@@ -96,7 +100,9 @@ fn what_is_seen_can_be_kept() {
 fn a_page_with_h264_by_a_token_and_below_a_path() {
     let user = "[[user]]\nname = \"dashboard\"\ntoken = \"0123456789abcdef-_.~\"\n";
     let camd = clock(&Folder::new(), 50, user);
-    try_with("chromium", "player.py", "token", &camd, &[]);
+    // What the script itself shows.
+    let login = [("CAMD_LOGIN", "Bearer 0123456789abcdef-_.~")];
+    try_with("chromium", "player.py", "token", &camd, &login);
 }
 
 #[test]
