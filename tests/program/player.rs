@@ -7,12 +7,11 @@ use crate::common::{Camd, Folder, pattern, python, run};
 fn clock(folder: &Folder, key: u16, more: &str) -> Camd {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/clock.py");
     let file = folder.path().join("width");
-    let camd = Camd::start(&format!(
+    Camd::start(&format!(
         "[camera]\nsource = \"pipe\"\nlinger_s = 0\n\
          command = [\"python3\", {program:?}, \"320\", \"240\", \"25\", \"{key}\", {file:?}]\n\
          [[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n{more}"
-    ));
-    camd
+    ))
 }
 
 /// One of the functions in a script, with more environment.
