@@ -1098,6 +1098,7 @@ mod tests {
                 format: Some("mjpeg"),
                 // As long as V4L2 lets a card's name be.
                 encoder: Some("a memory-to-memory JPEG encoder"),
+                h264: Some("camera"),
                 width: Some(u16::MAX),
                 height: Some(u16::MAX),
                 crop: Some(Crop {
