@@ -363,7 +363,12 @@ impl Session for Http {
                 return Ok(Heard::Waits);
             }
         }
-        Ok(match self.parse(input.as_slice()) {
+        let parsed = self.parse(input.as_slice());
+        if !matches!(parsed, Parsed::Call(..)) {
+            // The door looks at whole requests only. What another one shows must not be waited for.
+            self.login = Login::None;
+        }
+        Ok(match parsed {
             Parsed::Incomplete => Heard::Waits,
             Parsed::Expects => {
                 self.continued = true;

@@ -1,7 +1,7 @@
 //! Who is let in: users, passwords, tokens, networks, names, and what those learn who are not.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -257,6 +257,22 @@ fn a_head_and_a_half_closed_client_are_answered_too() {
         );
         assert_eq!(read_response(&mut stream, true).status, status, "{fields}");
     }
+    // One that waits for a word before it sends its body.
+    for (login, status) in [(ANNA, 404), (OTTO, 403)] {
+        let mut stream = connect(camd.http());
+        send(
+            &mut stream,
+            format!(
+                "POST /controls HTTP/1.1\r\nHost: localhost\r\nAuthorization: {login}\r\n\
+                 Expect: 100-continue\r\nContent-Length: 12\r\n\r\n"
+            ),
+        );
+        let mut word = [0; 25];
+        stream.read_exact(&mut word).expect("a word");
+        assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+        send(&mut stream, "brightness=1");
+        assert_eq!(read_response(&mut stream, false).status, status, "{login}");
+    }
     // Those that come at once are answered in their order.
     let mut stream = connect(camd.http());
     let one = |login: &str| {
@@ -269,6 +285,38 @@ fn a_head_and_a_half_closed_client_are_answered_too() {
     for status in [200, 401, 200, 200] {
         assert_eq!(read_response(&mut stream, true).status, status);
     }
+}
+
+#[test]
+fn a_refused_request_that_shows_a_login_holds_nothing() {
+    let camd = Camd::start(&camera(&users(), ""));
+    // None of these gets as far as the door.
+    let refused = [
+        ("GE`T /snapshot HTTP/1.1", "", 405),
+        ("GET /nothing HTTP/1.1", "", 404),
+        ("DELETE /stream HTTP/1.1", "", 405),
+        ("GET /snapshot?quality=no HTTP/1.1", "", 400),
+        ("POST /controls HTTP/1.1", "Content-Length: 1\r\n", 400),
+    ];
+    // One that is somebody is answered afterwards, on the same connection.
+    let mut stream = connect(camd.http());
+    let mut say = |line: &str, login: &str, fields: &str, body: &str| {
+        let head = format!("{line}\r\nHost: localhost\r\nAuthorization: {login}\r\n{fields}\r\n");
+        send(&mut stream, head + body);
+        read_response(&mut stream, line.starts_with("HEAD")).status
+    };
+    assert_eq!(say("HEAD /state HTTP/1.1", ANNA, "", ""), 200);
+    for (line, fields, status) in refused {
+        let body = if fields.is_empty() { "" } else { "=" };
+        assert_eq!(say(line, "Basic bm86bm8=", fields, body), status, "{line}");
+        assert_eq!(say("HEAD /state HTTP/1.1", ANNA, "", ""), 200, "{line}");
+    }
+    // It ends when its client does, whatever it has shown last.
+    assert_eq!(say("GET /nothing HTTP/1.1", OTTO, "", ""), 404);
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("it is open");
+    assert_eq!(stream.read(&mut [0]).expect("its end"), 0);
 }
 
 #[test]
