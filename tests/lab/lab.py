@@ -78,6 +78,8 @@ SINGLE = Camera("vivid single-planar", VIVID, "yuyv", (640, 480), 10)
 MULTI = Camera("vivid multi-planar", VIVID + " multiplanar=2", "auto", (640, 480), 10)
 # Its HDMI input: other than its webcam, it crops.
 HDMI = Camera("vivid, HDMI", VIVID.replace("input_types=0", "input_types=3"), "yuyv", (640, 480), 60)
+# Interlaced, as analogue video is.
+SVIDEO = Camera("vivid, S-Video", VIVID.replace("input_types=0", "input_types=2"), "yuyv", (720, 576), 25)
 LOOPBACK = Camera(
     "v4l2loopback", "v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8", "mjpeg", (640, 480), 15
 )
@@ -537,6 +539,40 @@ def _(lab):
     check((width, height) == HDMI.size, f"after that the whole picture is {width}x{height}")
     lab.unload()
     return f"{apart[0]:.2f} levels between the part and the same of the whole picture"
+
+
+@test("fields: of an interlaced input each picture has all lines, in their order")
+def _(lab):
+    # Squares, which have another look in each quarter; the text tells the time, and moves.
+    still = "controls = { test_pattern = 4, osd_text_mode = 2 }"
+    lab.end()
+    lab.load(SVIDEO)
+
+    def shown(camera):
+        session = lab.start(camera, keys=still)
+        status, _, picture = get(session.port(HTTP), "/snapshot", timeout=RECOVERY_SECONDS)
+        check(status == 200, f"/snapshot is answered with {status}: {session.log()}")
+        state, size = session.state(), clients.jpeg_size(picture)
+        check((state["width"], state["height"]) == size == camera.size, f"a picture of {size}, and {state}")
+        fields = session.guest.run("cat /run/camd.log | grep -ci field || true").strip()
+        check(fields == "0", f"a woven picture needs no word about fields: {session.log(100)}")
+        lab.end()
+        return clients.gray([picture], size)[0]
+
+    whole = shown(SVIDEO)
+    small = shown(Camera(SVIDEO.name, SVIDEO.module, SVIDEO.format, (360, 288), SVIDEO.fps))
+    rows = [whole[720 * y : 720 * (y + 1)] for y in range(576)]
+
+    def apart(lines):
+        """Levels between the small picture and every other pixel of these lines."""
+        wanted = b"".join(line[::2] for line in lines)
+        return sum(abs(a - b) for a, b in zip(wanted, small)) / len(small)
+
+    # The whole picture, and what it would look like if its fields lay behind each other, or were one.
+    right, behind, one = apart(rows[::2]), apart((rows[::2] + rows[1::2])[::2]), apart(rows[:288])
+    check(right < 6 < 20 < min(behind, one), f"levels apart: {right:.1f}, fields apart {behind:.1f}, one {one:.1f}")
+    lab.unload()
+    return f"{right:.2f} levels between two sizes, {behind:.0f} if the fields lay behind each other"
 
 
 # ------------------------------------------------------------------------------------------------ rest and the end
