@@ -5,7 +5,9 @@ pub mod server;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
+use std::hash::BuildHasher as _;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
@@ -600,8 +602,10 @@ pub const RAW: usize = 4;
 pub const CALL: usize = 5;
 /// call, without.
 pub const CALL_OPEN: usize = 6;
-/// How many there are.
+/// How many there are that anybody may use.
 pub const LISTENERS: usize = 7;
+/// http for users, whose password and token nobody knows, and behind a proxy.
+pub const HTTP_USERS: usize = 7;
 
 const CONFIG: &str = r#"
 [camera]
@@ -614,12 +618,14 @@ protocol = "http"
 bind = "127.0.0.1:1001"
 clients = 12
 set_controls = false
+access = "open"
 
 [[listener]]
 protocol = "http"
 bind = "127.0.0.1:1002"
 clients = 8
 set_controls = true
+access = "open"
 base_path = "/a/b"
 allow_origin = "https://example.org"
 max_fps = 5
@@ -651,13 +657,38 @@ protocol = "call"
 bind = "127.0.0.1:1007"
 clients = 8
 calls = 2
+access = "open"
+
+[[listener]]
+protocol = "http"
+bind = "127.0.0.1:1008"
+clients = 4
+access = "users"
+trusted_proxies = ["192.0.2.1"]
+hosts = ["camera.example.org"]
+
+[[user]]
+name = "anna"
+password = "SECRET"
+may = ["watch", "control"]
+
+[[user]]
+name = "printer"
+token = "SECRET"
 
 [limits]
 frame_bytes = 131072
 "#;
 
 fn configuration() -> Config {
-    config::parse(CONFIG, "fuzz.toml").unwrap_or_else(|errors| panic!("{errors:?}"))
+    // Another one in each process, and the same in all of its worlds.
+    static SECRET: OnceLock<String> = OnceLock::new();
+    let secret = SECRET.get_or_init(|| {
+        let hasher = RandomState::new();
+        format!("{:016x}{:016x}", hasher.hash_one(1), hasher.hash_one(2))
+    });
+    let text = CONFIG.replace("SECRET", secret);
+    config::parse(&text, "fuzz.toml").unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 /// A hub, its camera, and its clients.
@@ -718,7 +749,7 @@ impl World {
             id,
             wire,
             reader: match listener {
-                HTTP | HTTP_OPEN => Reader::Http(None),
+                HTTP | HTTP_OPEN | HTTP_USERS => Reader::Http(None),
                 PUSH => Reader::Push,
                 PULL => Reader::Pull(None),
                 RAW => Reader::Raw(Splitter::new(FRAME_BYTES)),
@@ -840,6 +871,10 @@ pub fn say(world: &mut World, listener: usize, seed: u8, bytes: &[u8]) -> Vec<i3
     world.turn();
     world.take_all();
     let answers = std::mem::take(&mut world.clients[client].answers);
+    assert!(
+        listener != HTTP_USERS || world.clients[client].pictures == 0,
+        "who has no login sees the camera"
+    );
     world.clear();
     answers
 }
