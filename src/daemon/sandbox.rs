@@ -34,7 +34,7 @@ use crate::system::jail::rights::{
 };
 use crate::system::jail::{self, Fence};
 use crate::system::names::RESOLV_CONF;
-use crate::system::{broker, logging, trapped};
+use crate::system::{broker, logging, preloaded, trapped};
 use crate::tls::identity::state_folder;
 
 /// Time zones and issuers of certificates, which everybody may read. A program that renews them puts new files there.
@@ -312,6 +312,8 @@ fn existing(path: &Path) -> PathBuf {
 pub struct Sandbox {
     /// Of the start; `None`: there is none.
     reach: Option<Reach>,
+    /// Why there is to be none.
+    off: &'static str,
     /// Of the configuration that is in force.
     told: Vec<String>,
 }
@@ -325,12 +327,23 @@ impl Sandbox {
         files: [Option<&Path>; 2],
         board: Option<&Path>,
     ) -> io::Result<Sandbox> {
-        let wanted = config.limits.sandbox;
+        let off = if !config.limits.sandbox {
+            Some("limits.sandbox = false")
+        } else if preloaded::stands_in_for(c"ioctl") {
+            Some(
+                "LD_PRELOAD has a library that takes the place of ioctl, and would not see the cameras that the \
+                 sandbox's second process opens",
+            )
+        } else {
+            None
+        };
+        let wanted = off.is_none();
         if wanted {
             broker::fork_off(Names::new(config, files, board))?;
         }
         Ok(Sandbox {
             reach: wanted.then(|| Reach::of(config)),
+            off: off.unwrap_or_default(),
             told: Vec::new(),
         })
     }
@@ -338,7 +351,7 @@ impl Sandbox {
     /// Gives up what is not needed any more, and says so. To be called while there is one thread.
     pub fn enter(&mut self, config: &Config) {
         let Some(reach) = &self.reach else {
-            info!(target: "camd::daemon::notice", "sandbox: off (limits.sandbox = false)");
+            info!(target: "camd::daemon::notice", "sandbox: off ({})", self.off);
             return;
         };
         let (files, calls) = confine(reach);

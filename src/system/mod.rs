@@ -6,6 +6,7 @@ pub mod household;
 pub mod jail;
 pub mod logging;
 pub mod names;
+pub mod preloaded;
 pub mod program;
 pub mod random;
 pub mod ring;

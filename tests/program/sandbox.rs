@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::tls::shake_hands;
-use crate::common::{Camd, Folder, LISTENERS, PATIENCE, Stream, connect, jpeg, pattern};
+use crate::common::{Camd, Folder, LISTENERS, PATIENCE, Stream, connect, jpeg, pattern, run};
 
 /// The version of Landlock that this kernel has; 0: none.
 fn landlock() -> i64 {
@@ -231,6 +231,42 @@ fn what_only_an_attacker_does_ends_it_with_a_word() {
         );
         assert!(log.ends_with(&words), "{attempt}: {log}");
         assert!(!log.contains("sandbox test: "), "{attempt}: {log}");
+    }
+}
+
+/// libv4l's v4l2convert.so is such a library: it turns pictures of odd formats into those that programs know.
+#[test]
+fn a_library_in_front_of_ioctl_sees_the_cameras_and_another_one_changes_nothing() {
+    let folder = Folder::new();
+    let library = |name: &str, text: &str| {
+        let (source, built) = (
+            folder.file(name, text),
+            folder.path().join(format!("{name}.so")),
+        );
+        run(Command::new("gcc")
+            .args(["-shared", "-fPIC", "-w", "-xc", "-o"])
+            .args([&built, &source]));
+        built
+    };
+    let ioctl = library(
+        "ioctl",
+        "#include <sys/syscall.h>\n#include <unistd.h>\n\
+         int ioctl(int fd, unsigned long what, void *with) { return syscall(SYS_ioctl, fd, what, with); }",
+    );
+    let other = library("other", "int something_else(void) { return 0; }");
+    for (library, says) in [
+        (
+            ioctl,
+            "sandbox: off (LD_PRELOAD has a library that takes the place of ioctl",
+        ),
+        (other, "sandbox: on: "),
+    ] {
+        let mut command = command("");
+        command.env("LD_PRELOAD", &library);
+        let mut camd = Camd::start_as(&mut command, &pattern(), PATIENCE);
+        camd.wait_log(says, |log| log.contains(says));
+        let filtered = if says.contains("off") { 0 } else { 2 };
+        assert_eq!(camd.proc_status("Seccomp"), filtered, "{says}");
     }
 }
 
