@@ -428,7 +428,9 @@ impl Networked {
 
     /// Begins the tool, with a password and more arguments.
     fn begin(&self, password: &str, arguments: &[&str]) -> Child {
-        let mut command = Command::new("python3");
+        // What a shell starts in the background ignores SIGINT.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "python3"]);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/image/update"));
         command.arg(format!("https://{}", self.camd.http()));
         command.arg(&self.image).args(arguments);
