@@ -17,6 +17,10 @@
 //! 6. Deadlines (a request's head, an `ack`, progress in writing) close clients that are late; the earliest is the next
 //!    `poll`'s timeout.
 //!
+//! H.264, whose pictures lean on the ones before them, goes another way from 2 on: its source keeps the last ones in a
+//! [`picture::chain::Chain`], and a slot that wants these is lent one after the other. One that is late is lent nothing
+//! before the next picture that stands for itself.
+//!
 //! Two rules decide every doubtful case. **The newest picture wins**: nothing queues, not in the process and, by
 //! `TCP_NOTSENT_LOWAT`, not in the kernel. **One client never costs another**: a client that stalls, floods or breaks
 //! the protocol costs its own slot and nothing else, and the slot comes back by a deadline.

@@ -141,6 +141,14 @@ pub const REQUEST_HEAD: usize = 8192;
 pub const REQUEST_FIELDS: usize = 64;
 /// HTTP: a request's body in bytes; more is answered with 413. Only `POST /controls` has one.
 pub const REQUEST_BODY: usize = 1024;
+/// HTTP: the body of `POST /update` in bytes. A camera box's card has 128 MiB.
+pub const UPDATE_MAX: u64 = 128 << 20;
+/// The whole of an update, from its request to the answer.
+pub const UPDATE_LONGEST: Duration = Duration::from_secs(30 * 60);
+/// The box takes nothing of an update, or does not answer: a worn card takes seconds for what others take at once.
+pub const UPDATE_WAIT: Duration = Duration::from_secs(120);
+/// What the box answers in bytes, at most.
+pub const UPDATE_ANSWER: usize = 512;
 /// HTTP: controls set by one request, and bytes in a control's name.
 pub const SETTINGS: usize = 16;
 /// See [`SETTINGS`].
@@ -241,8 +249,29 @@ pub const REFUSALS: u8 = 3;
 pub const PROBES: u32 = 3;
 /// What a slot can hold of its client's unread input.
 pub const INPUT: usize = REQUEST_HEAD + REQUEST_BODY;
-/// What a slot can hold of framing: response heads, part heads, announcements.
-pub const HEAD: usize = 1536;
+/// What a slot can hold of framing: response heads, part heads, announcements; and in front of a film, what tells players
+/// how to decode it.
+pub const HEAD: usize = 4096;
+/// H.264: a parameter set in bytes. What encoders write has 10 to 60.
+pub const PARAMETER_SET: usize = 256;
+/// H.264: sequence parameter sets that are kept. Encoders write one.
+pub const SEQUENCE_SETS: usize = 2;
+/// H.264: picture parameter sets that are kept. Most encoders write one, some one for each kind of picture.
+pub const PICTURE_SETS: usize = 4;
+/// H.264: NAL units in one access unit: slices, and what stands in front of them.
+pub const NALS: usize = 64;
+/// H.264: access units that are held for those who are late. Together they have room for twice `limits.frame_bytes`.
+pub const CHAIN: usize = 64;
+/// H.264: an access unit that is older than this is sent to nobody any more who has not got all of those before it.
+pub const CHAIN_AGE: Duration = Duration::from_millis(300);
+/// H.264 from a program: when nothing was written for this long, the last picture is taken to be whole, though only the next
+/// one will prove it. Longer as soon as that was wrong.
+pub const UNIT_QUIET: Duration = Duration::from_millis(5);
+/// H.264: a camera or an encoder is asked for a key picture once in this time at most, whoever needs one.
+pub const KEY_EVERY: Duration = Duration::from_millis(500);
+/// H.264: a film begins with a key picture, and a request for one is answered with 503 when there was none for this long.
+/// x264's default is one in 250 pictures.
+pub const KEY_WAIT: Duration = Duration::from_secs(20);
 /// HTTP: the body of a refusal, in bytes. It is for a person's eyes.
 pub const REFUSAL_BODY: usize = 256;
 /// What the state pages may take, in bytes; a slot's frame buffer holds them on the way out. Refusal slots have room for

@@ -9,6 +9,7 @@ use camd::command::cli::{self, Command, Exit};
 use camd::command::devices;
 use camd::command::fetch::{self, FetchOptions};
 use camd::command::passwd::{self, PasswdError};
+use camd::command::updater;
 use camd::config::{self, Config, ListenerConfig};
 use camd::daemon;
 use camd::daemon::Options;
@@ -18,11 +19,10 @@ use camd::system::logging;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|first| first == launch::ARGUMENT)
-    {
-        return launch::main();
+    match arguments.next() {
+        Some(first) if first == launch::ARGUMENT => return launch::main(),
+        Some(first) if first == updater::ARGUMENT => return updater::main(arguments),
+        _ => {}
     }
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
             fallback,
             watchdog,
             board,
-        } => return with_log(|| serve(config, fallback.as_deref(), watchdog, board)),
+            updater,
+        } => return with_log(|| serve(config, fallback.as_deref(), watchdog, board, updater)),
         Command::Demo { port } => return with_log(|| demo(port)),
         Command::Passwd => match passwd::run(&mut out) {
             Ok(()) => Ok(Exit::Success),
@@ -120,6 +121,7 @@ fn serve(
     fallback: Option<&Path>,
     watchdog: Option<PathBuf>,
     board: Option<PathBuf>,
+    updater: Option<PathBuf>,
 ) -> ExitCode {
     let loaded = match config::load_or(&path, fallback) {
         Ok(loaded) => loaded,
@@ -139,6 +141,7 @@ fn serve(
         errors: loaded.errors,
         watchdog,
         board,
+        updater,
     };
     run(loaded.config, options, |_| {})
 }

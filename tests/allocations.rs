@@ -21,7 +21,7 @@ use common::relay::Relay;
 use common::user::{CALLS, User};
 use common::{
     Camd, Folder, LISTENERS, RAW, Stream, connect, jpeg, memfd, pattern, pull_announcement,
-    pull_next, push_next, push_wire, raw_next, replay, send,
+    pull_next, push_next, push_wire, raw_next, read_head, replay, send,
 };
 use nix::sys::signal::Signal;
 
@@ -131,6 +131,60 @@ fn pictures_cost_no_allocation() {
     });
     println!("{few} allocations for {N} pictures, {many} for {}", 10 * N);
     assert_eq!(few, many, "for {N} and {} pictures", 10 * N);
+}
+
+/// Boxes of an MP4 as far as and with the next picture.
+fn film_next(stream: &mut TcpStream) {
+    loop {
+        let mut begin = [0; 8];
+        stream.read_exact(&mut begin).expect("a box");
+        let size = u32::from_be_bytes(begin[..4].try_into().expect("four bytes"));
+        let mut content = vec![0; size as usize - 8];
+        stream.read_exact(&mut content).expect("a whole box");
+        if &begin[4..] == b"mdat" {
+            return;
+        }
+    }
+}
+
+#[test]
+fn pictures_of_a_film_cost_no_allocation() {
+    let folder = Folder::new();
+    let film = folder.file("film", include_bytes!("data/64x48.264"));
+    // One that waits for the next to be whole, and one that does not.
+    let script = format!("while :; do cat {}; sleep 0.1; done", film.display());
+    let raw = "[[listener]]\nprotocol = \"raw\"\nbind = \"127.0.0.1:0\"\ncodec = \"h264\"\n";
+    let config = format!(
+        "[camera]\nsource = \"pipe\"\ncommand = [\"sh\", \"-c\", {script:?}]\n{LISTENERS}{raw}"
+    );
+    let [few, many] = [N, 10 * N].map(|count| {
+        let mut valgrind = valgrind();
+        // What the program runs is none of camd's, and leaves no summary: it is another program before it ends.
+        valgrind.args([
+            "--trace-children-skip=/bin/*,/usr/bin/*,sh",
+            "--child-silent-after-fork=yes",
+        ]);
+        allocations_under(valgrind, &config, |camd| {
+            let mut viewer = connect(camd.http());
+            send(
+                &mut viewer,
+                "GET /stream.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            );
+            let head = read_head(&mut viewer);
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            let mut raw = connect(camd.raw());
+            for _ in 0..count {
+                film_next(&mut viewer);
+                // Nearly a picture.
+                raw.read_exact(&mut [0; 1000]).expect("bytes");
+            }
+        })
+    });
+    println!(
+        "{few} allocations for {N} pictures of a film, {many} for {}",
+        10 * N
+    );
+    assert_eq!(few, many, "for {N} and {} pictures of a film", 10 * N);
 }
 
 #[test]

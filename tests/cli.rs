@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use camd::command::cli::{Command, Exit, Topic, VERSION, check, help, parse};
-use camd::command::fetch::{FetchOptions, Output};
+use camd::command::fetch::{FetchOptions, FilmOptions, Output};
 use camd::config::setting::SETTINGS;
 
 /// Arguments as a shell splits them, without quoting.
@@ -28,6 +28,7 @@ fn serve(config: impl Into<PathBuf>) -> Command {
         fallback: None,
         watchdog: None,
         board: None,
+        updater: None,
     }
 }
 
@@ -53,14 +54,17 @@ fn serving() {
         fallback: Some("/usr/share/camd.toml".into()),
         watchdog: Some("/dev/watchdog".into()),
         board: Some("/run/box".into()),
+        updater: Some("/run/update".into()),
     };
     assert_eq!(
-        command("--fallback /usr/share/camd.toml --watchdog /dev/watchdog --box /run/box"),
+        command(
+            "--fallback /usr/share/camd.toml --watchdog /dev/watchdog --box /run/box --update /run/update"
+        ),
         guarded("/etc/camd.toml")
     );
     assert_eq!(
         command(
-            "--watchdog=/dev/watchdog --box=/run/box --config my.toml --fallback=/usr/share/camd.toml"
+            "--watchdog=/dev/watchdog --box=/run/box --update=/run/update --config my.toml --fallback=/usr/share/camd.toml"
         ),
         guarded("my.toml")
     );
@@ -109,6 +113,10 @@ fn fetching() {
         url: "pull://box:8082".into(),
         count: 1,
         output: Output::File("snapshot.jpg".into()),
+        film: FilmOptions {
+            anywhere: true,
+            ..FilmOptions::default()
+        },
         timeout: Duration::from_secs(10),
     };
     assert_eq!(
@@ -128,6 +136,11 @@ fn fetching() {
         fingerprint: None,
         count: 20,
         output: Output::Dir(".".into()),
+        film: FilmOptions {
+            count: Some(20),
+            anywhere: true,
+            ..FilmOptions::default()
+        },
         ..one.clone()
     };
     for line in [
@@ -144,6 +157,7 @@ fn fetching() {
             url: "push://[::1]:8081".into(),
             count: 0,
             output: Output::Stdout,
+            film: FilmOptions::default(),
             timeout: Duration::from_millis(500),
         })
     );
@@ -154,6 +168,10 @@ fn fetching() {
             url: "http://box:8080/stream?a=b".into(),
             count: 2,
             output: Output::File("clip.mjpeg".into()),
+            film: FilmOptions {
+                count: Some(2),
+                ..FilmOptions::default()
+            },
             timeout: Duration::from_secs(86400),
         })
     );
@@ -162,9 +180,46 @@ fn fetching() {
         Command::Fetch(FetchOptions {
             fingerprint: None,
             url: "call://anna:secret@box/camera".into(),
-            ..one
+            ..one.clone()
         })
     );
+    let film = |count, duration, segment, anywhere| FilmOptions {
+        count,
+        duration: Some(duration).filter(|it| *it > 0).map(Duration::from_secs),
+        segment: Some(segment).filter(|it| *it > 0).map(Duration::from_secs),
+        anywhere,
+    };
+    for (arguments, count, output, film) in [
+        (
+            "--duration 60",
+            0,
+            Output::Dir(".".into()),
+            film(None, 60, 0, true),
+        ),
+        (
+            "--duration=60 -n 5 -o a/",
+            5,
+            Output::Dir("a/".into()),
+            film(Some(5), 60, 0, false),
+        ),
+        (
+            "-o clip.mp4 --segment 10",
+            1,
+            Output::File("clip.mp4".into()),
+            film(None, 0, 10, false),
+        ),
+    ] {
+        let expected = Command::Fetch(FetchOptions {
+            count,
+            output,
+            film,
+            ..one.clone()
+        });
+        assert_eq!(
+            command(&format!("fetch pull://box:8082 {arguments}")),
+            expected
+        );
+    }
 }
 
 #[test]
@@ -419,6 +474,8 @@ fn the_help_is_complete_and_fits_a_terminal() {
                 "-o",
                 "--output",
                 "--timeout",
+                "--duration",
+                "--segment",
                 "pull://",
                 "push://",
                 "http://",

@@ -9,10 +9,11 @@ use camd::config::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, r
 use camd::config::{
     Address, Bind, CallConfig, CameraConfig, CellCount, Config, Dial, EncoderKind, Flip,
     LimitsConfig, ListenerConfig, NeighbourConfig, PasswordHash, Remote, Secret, Settle,
-    SinkConfig, SinkFormat, SinkKind, SourceKind, Token, Url, UserConfig, demo_config, load, parse,
+    SinkConfig, SinkFormat, SinkKind, SourceKind, StreamCodec, Token, Url, UserConfig, demo_config,
+    load, parse,
 };
 use camd::encode::renditions::Profile;
-use camd::picture::frame::{Area, Chroma, PixelFormat};
+use camd::picture::frame::{Area, CameraFormat, Chroma, PixelFormat};
 use camd::protocol::ProtocolKind;
 use camd::protocol::call::Name;
 use camd::protocol::network::Network;
@@ -50,6 +51,7 @@ fn listener(protocol: ProtocolKind, bind: &str) -> ListenerConfig {
         fingerprint: None,
         clients: 16,
         clients_per_address: None,
+        codec: StreamCodec::Jpeg,
         quality: None,
         chroma: None,
         width: None,
@@ -82,6 +84,7 @@ fn user(name: &str) -> UserConfig {
         may: May {
             watch: true,
             control: false,
+            update: false,
         },
     }
 }
@@ -278,16 +281,18 @@ fn the_shipped_file_and_the_table_have_the_same_keys() {
     let in_table: BTreeSet<_> = SETTINGS.iter().map(header).collect();
     assert_eq!(SETTINGS.len(), in_table.len(), "a key occurs twice");
     assert_eq!(in_file, in_table);
-    // Users, call listeners, sinks and neighbours are shown, but there is none.
+    // Users, call and raw listeners, sinks and neighbours are shown, but there is none.
     let with_value = |s: &&Setting| {
         let shown = match s.absent {
             Absent::Unset => false,
             Absent::By { others, .. } => others.is_some(),
             Absent::Default(_) | Absent::Required => true,
         };
-        let call = s.only == [Variety::Protocol(ProtocolKind::Call)];
+        let other = [ProtocolKind::Call, ProtocolKind::Raw];
+        let other = other.map(|kind| [Variety::Protocol(kind)]);
+        let other = other.iter().any(|only| s.only == only);
         let none = [Section::User, Section::Sink, Section::Neighbour];
-        shown && !call && !none.contains(&s.section)
+        shown && !other && !none.contains(&s.section)
     };
     let live_in_table: BTreeSet<_> = SETTINGS.iter().filter(with_value).map(header).collect();
     assert_eq!(live_in_file, live_in_table);
@@ -393,7 +398,7 @@ fn each_key_reaches_its_field() {
         name = "Änne"
         password_hash = "$pbkdf2-sha256$i=4096,l=32$MDEyMzQ1Njc4OWFiY2RlZg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         token = "abcdefghijklmn-p"
-        may = ["control", "watch"]
+        may = ["control", "update", "watch"]
 
         [[user]]
         name = "drucker 2"
@@ -501,7 +506,7 @@ cells = 2
             width: 1280,
             height: 1024,
             fps: 7,
-            format: Some(PixelFormat::Nv12),
+            format: Some(PixelFormat::Nv12.into()),
             buffers: 3,
             linger: None,
             settle: Settle::Time(Duration::from_millis(1500)),
@@ -545,6 +550,7 @@ cells = 2
                 may: May {
                     watch: false,
                     control: true,
+                    update: false,
                 },
                 ..user("drucker 2")
             },
@@ -639,8 +645,10 @@ fn file_with(setting: &Setting, value: &str) -> String {
         (Section::Call, "fingerprint") => ["tls = true", "", ""],
         (Section::Listener, _) => {
             let call = Variety::Protocol(ProtocolKind::Call);
+            let raw = [Variety::Protocol(ProtocolKind::Raw)];
             let protocol = match setting.only.contains(&call) {
                 true => "protocol = \"call\"",
+                false if setting.only == raw => "protocol = \"raw\"",
                 false => "protocol = \"http\"",
             };
             let tls = match setting.key {
@@ -1518,13 +1526,14 @@ fn the_bounds_are_those_promised() {
     assert_eq!(allowed("slots"), "an integer from 2 to 32");
     assert_eq!(allowed("readers"), "an integer from 1 to 32");
     assert_eq!(allowed("password"), "1 to 256 characters");
+    assert_eq!(allowed("codec"), r#""jpeg", "h264""#);
     assert_eq!(
         allowed("protocol"),
         r#""http", "pull", "push", "raw", "call""#
     );
     assert_eq!(
         allowed("format"),
-        r#""auto", "mjpeg", "yu12", "yv12", "nv12", "nv21", "nv16", "yuyv", "uyvy", "yvyu", "vyuy", "rgb24", "bgr24", "grey""#
+        r#""auto", "mjpeg", "yu12", "yv12", "nv12", "nv21", "nv16", "yuyv", "uyvy", "yvyu", "vyuy", "rgb24", "bgr24", "grey", "h264""#
     );
 }
 
@@ -2147,6 +2156,19 @@ fn sinks() {
             "camd.toml:7: sink.height: means nothing for format \"raw\"; allowed: with the others only",
         ]
     );
+    let h264 = "format = \"h264\"\nfps = 5\nwidth = 16\nheight = 16\n";
+    let nothing = |line, key| {
+        format!(
+            "camd.toml:{line}: sink.{key}: means nothing for format \"h264\"; allowed: with the others only"
+        )
+    };
+    assert_eq!(
+        errors(&both("memfd", h264)),
+        [nothing(4, "fps"), nothing(5, "width"), nothing(6, "height")]
+    );
+    let config = good(&both("memfd", "format = \"h264\"\n"));
+    assert_eq!(config.sinks[0].format, SinkFormat::H264);
+    assert_eq!(config.renditions(), 1);
     for (kind, key) in [("qt-shm", "key"), ("memfd", "socket")] {
         let twice = both(kind, "").repeat(2);
         assert_eq!(
@@ -2386,7 +2408,7 @@ fn who_is_let_in() {
         ),
         (
             format!("{user}may = []\n"),
-            r#"camd.toml:4: user.may: is empty; allowed: ["watch"], ["control"], ["watch", "control"]"#,
+            r#"camd.toml:4: user.may: is empty; allowed: "watch", "control" and "update", in a list"#,
         ),
         (
             format!(
@@ -2412,4 +2434,45 @@ fn who_is_let_in() {
     let line = 32 * 3 + 1;
     let expected = format!("camd.toml:{line}: user: too many sections; allowed: at most 32");
     assert_eq!(errors(&all), [expected]);
+}
+
+#[test]
+fn h264_is_passed_on_as_it_comes() {
+    let raw =
+        |keys: &str| format!("[[listener]]\nprotocol = \"raw\"\nbind = \"127.0.0.1:2\"\n{keys}");
+    assert_eq!(good(&raw("")).listeners[0].codec, StreamCodec::Jpeg);
+    let config = good(&raw("codec = \"h264\"\n"));
+    assert_eq!(config.listeners[0].codec, StreamCodec::H264);
+    assert_eq!(config.renditions(), 0);
+    let keys = [
+        "quality = 5",
+        "chroma = \"420\"",
+        "width = 160",
+        "height = 160",
+        "max_fps = 5",
+        "adaptive = true",
+        "min_fps = 2",
+    ];
+    let expected: Vec<_> = (5..)
+        .zip(keys)
+        .map(|(line, key)| {
+            let name = key.split(' ').next().unwrap();
+            format!(
+                "camd.toml:{line}: listener.{name}: means nothing for codec \"h264\", which is passed on as it comes; allowed: \
+                 with \"jpeg\" only"
+            )
+        })
+        .collect();
+    assert_eq!(
+        errors(&raw(&format!("codec = \"h264\"\n{}\n", keys.join("\n")))),
+        expected
+    );
+    assert_eq!(
+        errors("[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:2\"\ncodec = \"h264\"\n"),
+        [
+            "camd.toml:4: listener.codec: means nothing for protocol \"http\"; allowed: with \"raw\" only"
+        ]
+    );
+    let camera = good("[camera]\nformat = \"h264\"\n").camera;
+    assert_eq!(camera.format, Some(CameraFormat::H264));
 }

@@ -24,6 +24,8 @@
 mod callers;
 #[path = "simulation/cells.rs"]
 mod cells;
+#[path = "simulation/chains.rs"]
+mod chains;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};

@@ -288,7 +288,7 @@ fn push_and_raw() {
 #[test]
 fn http() {
     let (_folder, camd) = start("");
-    for example in read::<2>("http") {
+    for example in read::<3>("http") {
         converse(&camd, ProtocolKind::Http, &example);
     }
 }

@@ -15,8 +15,8 @@ use crate::limits::BOX_FILE;
 use crate::system::broker;
 
 /// Keys of the file, in the order of `/state`.
-const TEXTS: [&str; 7] = [
-    "name", "network", "address", "clock", "card", "version", "slot",
+const TEXTS: [&str; 8] = [
+    "name", "network", "address", "clock", "card", "version", "slot", "update",
 ];
 /// Those whose values are whole numbers.
 const NUMBERS: [&str; 3] = ["signal_dbm", "memory_kib", "memory_free_kib"];
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn each_key_is_there_and_lists_have_all_lines_of_theirs() {
         let nothing = json!({
-            "name": null, "network": null, "address": null, "clock": null, "card": null, "version": null, "slot": null,
+            "name": null, "network": null, "address": null, "clock": null, "card": null, "version": null, "slot": null, "update": null,
             "signal_dbm": null, "memory_kib": null, "memory_free_kib": null, "problems": [], "notes": [],
         });
         for content in [

@@ -17,15 +17,17 @@ use super::slot::{Peer, Slot, Turn};
 use super::subscription::Kind;
 use super::switchboard::Switchboard;
 use super::table::{ClientId, Table};
+use super::updates::Updates;
 use crate::config::{Config, ConfigError, LimitsConfig, NeighbourConfig};
 use crate::encode::cell::launch::Launch;
 use crate::encode::m2m::{self, Nodes};
 use crate::encode::renditions::Renditions;
 use crate::limits::{NEXT_SOON, PAGE, SLOTS};
 use crate::measure::times::first;
+use crate::picture::chain::Unit;
 use crate::picture::frame::{Frame, FrameBuf, FrameMeta, Picture};
 use crate::protocol::Protocol;
-use crate::protocol::http::Claim;
+use crate::protocol::http::{Call as Request, Claim};
 use crate::protocol::session::{CloseReason, Form, State};
 use crate::protocol::user::Verdict;
 use crate::sink::Sinks;
@@ -33,6 +35,11 @@ use crate::source::Source;
 use crate::source::camera::{Camera, Condition};
 use crate::system::household::Household;
 use crate::tls::identity::Identity;
+
+/// What one who asks for a film is told where there are JPEGs alone.
+const NO_CHAIN: &str = "the camera gives no H.264; there is /stream";
+/// What one who asks for a JPEG is told where there is H.264 alone.
+const CHAIN_ALONE: &str = "the camera gives H.264 alone, and camd makes no JPEGs of it: see /stream.mp4, or let the camera give JPEGs (camera.format)";
 
 /// Requests of one client in one turn, so that one that sends them in bulk cannot keep the others waiting.
 const CALLS_PER_TURN: usize = 8;
@@ -49,6 +56,7 @@ pub struct Hub<S> {
     started: Instant,
     config_errors: ConfigErrors,
     board: Option<PathBuf>,
+    updates: Updates,
     neighbours: Vec<NeighbourConfig>,
     /// When somebody was last told that there is no picture.
     sent_away: Option<Instant>,
@@ -56,6 +64,11 @@ pub struct Hub<S> {
     came: [Option<Instant>; 2],
     /// Some clients get the newest picture from where it lies.
     lends: bool,
+    /// Somebody waits for a picture of the chain that stands for itself.
+    lacks_key: bool,
+    /// A picture of the chain as a stream of bytes, and which one, if it was made in this turn.
+    stream: FrameBuf,
+    streamed: Option<u64>,
 }
 
 impl<S: Stream> Hub<S> {
@@ -82,10 +95,14 @@ impl<S: Stream> Hub<S> {
             started: now,
             config_errors: ConfigErrors::default(),
             board: None,
+            updates: Updates::default(),
             neighbours: config.neighbours.clone(),
             sent_away: None,
             came: [None; 2],
             lends: false,
+            lacks_key: false,
+            stream: FrameBuf::new(config.limits.frame_bytes),
+            streamed: None,
         }
     }
 
@@ -342,6 +359,21 @@ impl<S: Stream> Hub<S> {
         self.sinks.arm(register)
     }
 
+    /// Where the box's updater listens; `None`: there are no updates.
+    pub fn set_updater(&mut self, socket: Option<PathBuf>) {
+        self.updates.set_socket(socket);
+    }
+
+    /// Registers the connection to the box's updater, if it is new. True if the next turn must follow at once.
+    pub fn arm_update(&mut self, register: impl FnOnce(RawFd) -> io::Result<()>) -> bool {
+        self.updates.arm(register)
+    }
+
+    /// A readiness event for the connection to the box's updater.
+    pub fn mark_update(&mut self) {
+        self.updates.mark();
+    }
+
     /// A readiness event for a sink's descriptor.
     pub fn mark_sink(&mut self, index: usize) {
         self.sinks.mark(index);
@@ -352,6 +384,7 @@ impl<S: Stream> Hub<S> {
         let at = self.table.deadline(&self.limits);
         let at = first(at, self.renditions.deadline());
         let at = first(at, self.calls.deadline());
+        let at = first(at, self.updates.deadline());
         first(at, self.sinks.deadline())
     }
 
@@ -372,6 +405,10 @@ impl<S: Stream> Hub<S> {
             camera.fail(reason, now);
         }
         self.calls.expire(&mut self.table, now);
+        if let Some((index, reason)) = self.updates.turn(&mut self.table, now) {
+            self.close(index, reason);
+        }
+        self.streamed = None;
         let mut newest = camera.newest();
         // The table can shrink meanwhile, but not grow.
         for index in 0..self.table.used() {
@@ -388,7 +425,10 @@ impl<S: Stream> Hub<S> {
                 }
             }
         }
-        self.sinks.turn(camera, &mut self.renditions, now);
+        self.lacks_key |= self.sinks.turn(camera, &mut self.renditions, now);
+        if std::mem::take(&mut self.lacks_key) {
+            camera.ask_key(now);
+        }
         self.judge(now);
         self.renditions.dispatch(camera.newest().as_ref(), now);
         // Some gave way to others, or were told something by those behind them.
@@ -468,6 +508,9 @@ impl<S: Stream> Hub<S> {
             let more = match turn {
                 Turn::Wait => return false,
                 Turn::Again => break,
+                Turn::WantsFrame if self.table.slot(index).wants_chain() => {
+                    self.offer_unit(index, now, camera)
+                }
                 Turn::WantsFrame if self.send_away(index, now, camera) => Ok(true),
                 Turn::WantsFrame => self.offer(index, now, newest),
                 Turn::Refers => return true,
@@ -493,16 +536,79 @@ impl<S: Stream> Hub<S> {
 
     /// A client that wants one live picture is told at once that the camera has none. True if that is so.
     fn send_away<C: Source>(&mut self, index: usize, now: Instant, camera: &Camera<C>) -> bool {
-        if camera.condition() != Condition::Fault {
-            return false;
-        }
+        let why = match camera.condition() {
+            Condition::Fault => camera.reason(),
+            _ if camera.chain().is_some() => CHAIN_ALONE,
+            _ => return false,
+        };
         let slot = self.table.slot_mut(index);
         let is_vain = slot.wants_live();
         if is_vain {
-            slot.no_picture(camera.reason());
+            slot.no_picture(why);
             self.sent_away = Some(now);
         }
         is_vain
+    }
+
+    /// Hands the next picture of those that lean on one another to a slot that wants it. False: there is nothing more for it
+    /// now.
+    #[inline(never)]
+    fn offer_unit<C: Source>(
+        &mut self,
+        index: usize,
+        now: Instant,
+        camera: &Camera<C>,
+    ) -> Result<bool, CloseReason> {
+        let (slot, listener) = self.table.with_listener(index);
+        let last = slot.subscription.sequence();
+        let form = slot.form();
+        let Some(chain) = camera.chain() else {
+            if form == Form::Stream {
+                // It can be told nothing. There may be some when the camera is back.
+                return match camera.condition() {
+                    Condition::Live => {
+                        listener.tell_no_film();
+                        Err(CloseReason::NoFilm)
+                    }
+                    _ => Ok(false),
+                };
+            }
+            let why = match camera.condition() {
+                Condition::Fault => camera.reason(),
+                Condition::Live => NO_CHAIN,
+                Condition::Idle | Condition::Starting => return Ok(false),
+            };
+            if last == 0 {
+                slot.no_picture(why);
+                self.sent_away = Some(now);
+                return Ok(true);
+            }
+            // It may come back as it was; as something else it never does.
+            return match camera.condition() {
+                Condition::Live => Err(CloseReason::Done),
+                _ => Ok(false),
+            };
+        };
+        let Some(unit) = chain.after(last, now) else {
+            self.lacks_key |= chain.lacks_key(last);
+            return Ok(false);
+        };
+        if !slot.ready(now, None)? {
+            return Ok(false);
+        }
+        if form == Form::Stream {
+            let number = unit.meta.sequence;
+            if self.streamed != Some(number) {
+                self.stream.set_len(unit.sample.len());
+                unit.write_stream(&mut self.stream.spare()[..unit.sample.len()]);
+                self.streamed = Some(number);
+            }
+            let sample = self.stream.as_slice();
+            slot.offer_unit(&Unit { sample, ..unit }, now)?;
+        } else {
+            slot.offer_unit(&unit, now)?;
+        }
+        Ok(true)
     }
 
     /// Hands the picture that there is to a slot that wants one. False: there is nothing more for it now.
@@ -546,6 +652,7 @@ impl<S: Stream> Hub<S> {
             let payload = match slot.form() {
                 Form::Jpeg => jpeg,
                 Form::Text => self.calls.text(profile, meta, jpeg)?,
+                Form::Stream => unreachable!("it wants a chain"),
             };
             Some((meta, payload))
         });
@@ -589,11 +696,22 @@ impl<S: Stream> Hub<S> {
             Some(Protocol::Http(_)) => {}
             other => unreachable!("{other:?} refers nothing"),
         }
+        if pages::is_update(&self.table, index) {
+            self.updates.pass_on(&mut self.table, index, now);
+            return Ok(());
+        }
         if let Some(claim) = pages::claim(&mut self.table, index) {
             self.ask(index, &claim, now);
             return Ok(());
         }
         let request = pages::request(&mut self.table, index);
+        if let Request::Update(update) = request {
+            let begun = self.updates.begin(&mut self.table, index, update, now);
+            if let Err((status, why)) = begun {
+                pages::refuse(&mut self.table, index, status, why);
+            }
+            return Ok(());
+        }
         let asker = Asker::of(&self.table, index);
         // The page is written while all slots can be seen, and then copied to the one that asked.
         let mut page = std::mem::replace(&mut self.page, FrameBuf::new(0));
@@ -612,6 +730,7 @@ impl<S: Stream> Hub<S> {
             sinks: &self.sinks,
             config_errors: &self.config_errors,
             board: self.board.as_deref(),
+            updates: self.updates.are_possible(),
             neighbours: &self.neighbours,
             started: self.started,
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use log::{Level, info};
+use log::{Level, info, warn};
 
 use super::adapt::Goal;
 use super::slot::Peer;
@@ -11,7 +11,7 @@ use crate::config::{Bind, ListenerConfig};
 use crate::encode::renditions::{Profile, Rendition};
 use crate::limits::CONNECTS_PER_SECOND;
 use crate::picture::frame::Frame;
-use crate::protocol::session::{CloseReason, NoRoom};
+use crate::protocol::session::{CloseReason, NO_FILM, NoRoom};
 use crate::protocol::setup::{Policy, Setup};
 use crate::protocol::user::Access;
 use crate::protocol::{Protocol, ProtocolKind};
@@ -59,6 +59,8 @@ pub struct Listener {
     pub ended: Option<CloseReason>,
     /// That its pictures get no time stamp was said in the log.
     told_unstamped: bool,
+    /// That there is no H.264 for its clients was said in the log.
+    told_no_film: bool,
 }
 
 impl Listener {
@@ -85,6 +87,7 @@ impl Listener {
             past_bytes: 0,
             ended: None,
             told_unstamped: false,
+            told_no_film: false,
         }
     }
 
@@ -94,7 +97,7 @@ impl Listener {
         self.profile = Profile::of(config);
         self.goal = goal(config, &self.profile);
         self.setup = setup(config, &self.address);
-        self.told_unstamped = false;
+        (self.told_unstamped, self.told_no_film) = (false, false);
     }
 
     /// Where it really listens, once that is known.
@@ -148,6 +151,16 @@ impl Listener {
             self.told_unstamped = true;
             info!(
                 "{}: the camera's own JPEGs are passed on untouched, without a time stamp; set this listener's quality to have it",
+                self.address
+            );
+        }
+    }
+
+    /// Says once that there is nothing for its clients.
+    pub fn tell_no_film(&mut self) {
+        if !std::mem::replace(&mut self.told_no_film, true) {
+            warn!(
+                "{}: {NO_FILM}: its clients are sent away; set camera.format = \"h264\", or this listener's codec = \"jpeg\"",
                 self.address
             );
         }
@@ -249,6 +262,7 @@ fn setup(listener: &ListenerConfig, address: &str) -> Setup {
         }),
         heads: Rc::default(),
         user: Rc::new(listener.user.clone()),
+        film: listener.is_for_h264(),
         to_relay: matches!(listener.bind, Bind::Relay(_)),
     }
 }

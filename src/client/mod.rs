@@ -14,6 +14,7 @@
 //! | [`door`] | who is let in: passwords, tokens, and how often somebody may guess |
 //! | [`pages`] | what http requests for anything but pictures are answered, with `config_errors` and the `board` as they are shown there |
 //! | `calls` | what the records of call clients lead to, with the [`switchboard`] and the `texts` |
+//! | `updates` | what a client uploads for the box that camd is in |
 //! | [`hub`] | hands each new picture to those who wait for one, and lets the others act |
 
 pub mod adapt;
@@ -33,3 +34,4 @@ pub mod subscription;
 pub mod switchboard;
 pub mod table;
 mod texts;
+mod updates;

@@ -19,7 +19,7 @@ use crate::encode::cell::Losses;
 use crate::encode::renditions::Renditions;
 use crate::limits::PAGE;
 use crate::measure::times::{Phase, Times};
-use crate::picture::frame::{FrameBuf, PixelFormat};
+use crate::picture::frame::FrameBuf;
 use crate::protocol::Protocol;
 use crate::protocol::call::Partners;
 use crate::protocol::http::{self, Call as Request, Claim, Route, Status};
@@ -31,6 +31,8 @@ use crate::source::{ControlError, Source};
 
 /// The page at `/`.
 pub const INDEX: &[u8] = include_bytes!("index.html");
+/// What it loads where the camera has H.264.
+const PLAYER: &[u8] = include_bytes!("player.js");
 /// Its icon.
 const ICON: &[u8] = include_bytes!("icon.svg");
 
@@ -48,6 +50,8 @@ pub struct View<'a, S> {
     pub config_errors: &'a ConfigErrors,
     /// Where the box around camd says how it is.
     pub board: Option<&'a Path>,
+    /// It can be updated.
+    pub updates: bool,
     /// Pages to link to.
     pub neighbours: &'a [NeighbourConfig],
     /// When camd began to serve.
@@ -64,6 +68,27 @@ pub(super) fn request<S: Stream>(table: &mut Table<S>, index: usize) -> Request 
         other => unreachable!("{other:?} has no pages"),
     });
     call.expect("it has referred one")
+}
+
+/// Whether what the session of a slot refers is a part of an update.
+pub(super) fn is_update<S: Stream>(table: &Table<S>, index: usize) -> bool {
+    match table.slot(index).session() {
+        Some(Protocol::Http(http)) => http.upload_left().is_some(),
+        _ => false,
+    }
+}
+
+/// Tells the client why what it asked for is not to be.
+pub(super) fn refuse<S: Stream>(
+    table: &mut Table<S>,
+    index: usize,
+    status: Status,
+    why: &'static str,
+) {
+    table.slot_mut(index).reply(|session, reply| match session {
+        Protocol::Http(http) => http.refuse_call(status, why, reply),
+        other => unreachable!("{other:?} has no pages"),
+    });
 }
 
 /// What the session of a slot has to show, if it is to be let in before it is answered.
@@ -85,6 +110,8 @@ pub struct Asker {
     is_open: bool,
     /// POST `/controls` is for it.
     sets_controls: bool,
+    /// POST `/update` is for it, where there are updates.
+    updates: bool,
 }
 
 impl Asker {
@@ -96,6 +123,7 @@ impl Asker {
             is_trusted: true,
             is_open: true,
             sets_controls: true,
+            updates: true,
         }
     }
 
@@ -111,6 +139,7 @@ impl Asker {
                     is_trusted: http.is_trusted(),
                     is_open: http.policy.access == Access::Open,
                     sets_controls: http.policy.set_controls && may,
+                    updates: user.as_ref().is_some_and(|user| user.may.update),
                     user,
                 }
             }
@@ -190,12 +219,16 @@ pub(super) fn write<S: Stream, C: Source>(
             }
         }
         Request::Get(Route::Index) => (Status::Ok, http::HTML, page.write_all(INDEX)),
+        Request::Get(Route::Player) => (Status::Ok, http::SCRIPT, page.write_all(PLAYER)),
         Request::Get(Route::Icon) => (Status::Ok, http::ICON, page.write_all(ICON)),
         Request::Get(Route::Manifest) => {
             let name = &camera.settings().name;
             (Status::Ok, http::MANIFEST, manifest(name, page))
         }
-        Request::Get(Route::Stream | Route::Snapshot) | Request::Options(_) | Request::Moved(_) => {
+        Request::Get(Route::Stream | Route::Film | Route::Snapshot | Route::Update)
+        | Request::Options(_)
+        | Request::Moved(_)
+        | Request::Update(_) => {
             unreachable!("sessions answer {call:?} by themselves")
         }
     };
@@ -263,6 +296,8 @@ struct You<'a> {
     user: Option<&'a str>,
     /// May change the camera's controls.
     sets_controls: bool,
+    /// May update the box.
+    updates: bool,
 }
 
 fn sequence<I, S>(items: &I, serializer: S) -> Result<S::Ok, S::Error>
@@ -285,6 +320,9 @@ struct CameraState<'a> {
     /// What makes JPEGs of raw pictures: "cpu" or the name of a hardware encoder; null where the camera makes them, and
     /// before the first picture.
     encoder: Option<&'a str>,
+    /// What makes the H.264 of `/stream.mp4`: "camera", where that gives it; null where there is none, and before the
+    /// first picture.
+    h264: Option<&'static str>,
     /// As viewers see it: turned.
     width: Option<u16>,
     height: Option<u16>,
@@ -481,6 +519,7 @@ pub fn state<S: Stream, C: Source>(
         you: You {
             user: asker.user.as_ref().map(|user| user.name.as_str()),
             sets_controls: asker.sets_controls,
+            updates: asker.updates && view.updates,
         },
         config_errors: view.config_errors.shown(),
         board: view.board.and_then(|path| buffer.read(path)),
@@ -497,8 +536,9 @@ pub fn state<S: Stream, C: Source>(
             state: camera.condition(),
             reason: camera.reason(),
             source: settings.source.name(),
-            format: camera.format().map(PixelFormat::name),
+            format: camera.coding(),
             encoder: view.renditions.encoder(),
+            h264: camera.gives_h264().then_some("camera"),
             width: camera.size().map(|size| size.width),
             height: camera.size().map(|size| size.height),
             crop: camera.cropping().map(Crop::of),
@@ -1037,6 +1077,7 @@ mod tests {
             you: You {
                 user: Some(&user),
                 sets_controls: false,
+                updates: false,
             },
             config_errors: &errors,
             board: Some(board),
@@ -1057,6 +1098,7 @@ mod tests {
                 format: Some("mjpeg"),
                 // As long as V4L2 lets a card's name be.
                 encoder: Some("a memory-to-memory JPEG encoder"),
+                h264: Some("camera"),
                 width: Some(u16::MAX),
                 height: Some(u16::MAX),
                 crop: Some(Crop {

@@ -18,6 +18,7 @@ use super::subscription::Subscription;
 use crate::config::LimitsConfig;
 use crate::limits::{CONTROL_QUEUE, INPUT, LINGER_CLOSE, RECORD};
 use crate::measure::times::first;
+use crate::picture::chain::Unit;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use crate::protocol::Protocol;
 use crate::protocol::name::Name;
@@ -318,6 +319,11 @@ impl<S: Stream> Slot<S> {
         &self.input
     }
 
+    /// Something has happened for which its client, or the other side, is not late.
+    pub fn touch(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// The first `n` bytes of it have been acted on.
     pub fn consume(&mut self, n: usize) {
         self.input.consume(n);
@@ -358,6 +364,11 @@ impl<S: Stream> Slot<S> {
     /// Only a live picture will do.
     pub fn wants_live(&self) -> bool {
         self.session().is_some_and(|it| it.wants() == Wants::Live)
+    }
+
+    /// It takes pictures that lean on one another, and no others.
+    pub fn wants_chain(&self) -> bool {
+        self.session().is_some_and(|it| it.wants() == Wants::Chain)
     }
 
     /// Whether this connection is one that goes on from picture to picture, so that it can be adapted: a snapshot is what
@@ -528,6 +539,9 @@ impl<S: Stream> Slot<S> {
         match heard {
             Heard::Asked => {
                 self.subscription.wish = session.wish();
+                if session.wants() == Wants::Chain {
+                    self.subscription.begin_chain();
+                }
                 self.since = now;
             }
             Heard::NextPart => {
@@ -662,18 +676,44 @@ impl<S: Stream> Slot<S> {
         );
         let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
         let chunk = session.begin(meta, jpeg.len(), &mut link.out.head);
-        let whole = session.whole(jpeg.len());
-        let progress = self.delivery.lend(link, chunk, jpeg, whole, now)?;
+        self.lend(chunk, meta, jpeg, stays, now)
+    }
+
+    /// The picture that is framed goes out. See [`Slot::offer`].
+    fn lend(
+        &mut self,
+        chunk: Chunk,
+        meta: &FrameMeta,
+        picture: &[u8],
+        stays: bool,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
+        let whole = session.whole(picture.len());
+        let progress = self.delivery.lend(link, chunk, picture, whole, now)?;
         match progress {
             Progress::Nothing => return Ok(()),
             Progress::Whole => {}
             _ if stays => self.delivery.leave(meta.sequence),
-            _ => self.delivery.copy_rest(&link.out, jpeg),
+            _ => self.delivery.copy_rest(&link.out, picture),
         }
         session.began(meta);
         let adapts = meta.live && !self.refusal && session.follows();
-        self.subscription.began(meta, jpeg.len(), adapts, now);
+        self.subscription.began(meta, picture.len(), adapts, now);
         self.settle(progress, now)
+    }
+
+    /// As [`Slot::offer`], of a picture of those that lean on one another: [`Slot::wants_chain`] says that it takes these.
+    pub fn offer_unit(&mut self, unit: &Unit<'_>, now: Instant) -> Result<(), CloseReason> {
+        let Connected { link, session } = self.connected.as_mut().expect(TAKEN);
+        let chunk = session.begin_unit(unit, &mut link.out.head);
+        self.lend(
+            chunk.ok_or(CloseReason::Done)?,
+            &unit.meta,
+            unit.sample,
+            false,
+            now,
+        )
     }
 
     /// Passes a picture of another client on, if it can go out at once. If not it is dropped: when there is room again,

@@ -131,6 +131,7 @@ impl Bench {
             policy: Rc::new(Policy::default()),
             heads: Rc::default(),
             user: Rc::new(Name::new("camera").unwrap()),
+            film: false,
             to_relay: false,
         };
         let protocol = Protocol::new(kind, &setup);

@@ -70,6 +70,11 @@ impl Subscription {
         }
     }
 
+    /// The newest picture this client got or is getting, by its number; 0: none yet.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Pictures per second at most; `None`: all of them.
     pub fn max_fps(&self) -> Option<u16> {
         self.pace.as_ref().map(|pace| pace.fps().round() as u16)
@@ -81,6 +86,11 @@ impl Subscription {
             let least = self.max_fps().map_or(wished, |own| own.min(wished));
             self.pace = Some(Decimator::new(least));
         }
+    }
+
+    /// The pictures to come lean on one another, and are counted apart.
+    pub fn begin_chain(&mut self) {
+        self.sequence = 0;
     }
 
     /// This picture is not older than the last one.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use lexopt::Arg;
 
-use crate::command::fetch::{self, FetchError, FetchOptions, Output};
+use crate::command::fetch::{self, FetchError, FetchOptions, FilmOptions, Output};
 use crate::config::{
     self, Bind, Config, DEFAULT_PATH, DEMO_PORT, DEMO_PORT_MAX, SourceKind, nearest,
 };
@@ -29,6 +29,8 @@ pub enum Command {
         watchdog: Option<PathBuf>,
         /// Where the box around camd says how it is, for the pages.
         board: Option<PathBuf>,
+        /// Where the box's updater listens.
+        updater: Option<PathBuf>,
     },
     /// Serve [`config::demo_config_at`] a port.
     Demo {
@@ -106,7 +108,8 @@ impl Topic {
     fn options(self) -> &'static [&'static str] {
         match self {
             Topic::Camd => &[
-                "config", "fallback", "watchdog", "box", "demo", "port", "help", "version",
+                "config", "fallback", "watchdog", "box", "update", "demo", "port", "help",
+                "version",
             ],
             Topic::Check => &["config", "list", "help"],
             Topic::Devices => &["json", "help"],
@@ -183,6 +186,7 @@ camd serves a camera to many viewers over the network.
 
 Usage:
   camd [--config PATH] [--fallback PATH] [--watchdog DEVICE] [--box FILE]
+       [--update SOCKET]
                                serve the camera, as /etc/camd.toml says
   camd --demo [--port N]       serve a built-in moving picture to this machine
   camd check [--config PATH]   check the configuration, report all its errors
@@ -202,6 +206,8 @@ Options:
                    board if camd hangs or crashes, or if the camera hangs
   --box FILE       show on the page and in /state what FILE says of the box
                    around camd: lines key=value, as deploy/image writes them
+  --update SOCKET  take updates of that box (POST /update) from users who may,
+                   and hand them to the program that listens there
   --demo           http on 127.0.0.1:8080, push on :8081, pull on :8082,
                    call on :8083, raw on :8084
   --port N         --demo: http on port N, the others on the four behind it;
@@ -315,15 +321,19 @@ command line, 3 there is no camera. Not allowed to open one? Join the group
 ";
 
 const HELP_FETCH: &str = "\
-camd fetch gets whole JPEGs from a server, or from a sink on this machine.
+camd fetch gets whole JPEGs, or a film of H.264, from a server, or from a sink
+on this machine.
 
 Usage: camd fetch URL [-n COUNT] [-o FILE|DIR|-] [OPTION]...
 
 URL:
   pull://HOST:PORT           ask for each picture (camd's pull listener)
   push://HOST:PORT           take each picture (camd's push listener)
-  raw://HOST:PORT            the same from a stream of bare JPEGs (raw listener)
+  raw://HOST:PORT            the same from a stream of bare JPEGs, or of H.264
+                             (raw listener)
   http://HOST:PORT/stream    multipart stream of camd or another MJPEG server
+  http://HOST:PORT/stream.mp4
+                             a film, as H.264
   http://HOST:PORT/snapshot  one picture; http://USER:PASSWORD@HOST:PORT/PATH if
                              the server wants a login (Basic)
   call://USER:PASSWORD@HOST:PORT/CAMERA
@@ -339,7 +349,8 @@ URL:
                              the same over TLS; without a port https is 443, and
                              the others are as above
   memfd:PATH                 the shared memory of a sink on this machine, by its
-                             socket; pixels are encoded to JPEG
+                             socket; pixels are encoded to JPEG, and H.264 is a
+                             film
   shm:KEY                    the picture that camd (qt-shm sink) or a Qt program
                              shares on this machine in a QSharedMemory: a PNG,
                              untouched; run as the same user, with its TMPDIR
@@ -352,6 +363,16 @@ Options:
                       that are there; -: standard output, one after another
                       [default: snapshot.jpg for one picture, else DIR is .]
                       PNGs: the same with .png
+                      A film goes into FILE, or DIR/camd-000001.mp4, as an MP4
+                      in which players can seek, or to standard output as one
+                      without end [default: clip.mp4]. -n counts its pictures
+                      [default: until it ends, or Ctrl-C]
+      --duration S    end after S seconds, 0.1 to 86400; without -n, with all
+                      pictures of that time
+      --segment S     of a film: several files, each S seconds long or a little
+                      longer, as each begins with a key picture; the names are
+                      numbered: clip-000001.mp4, clip-000002.mp4, …, after those
+                      that are there
       --fingerprint SHA256
                       TLS: trust the server with this certificate, and no
                       other, such as a box with one of its own: the log there
@@ -370,14 +391,17 @@ Examples:
   camd fetch push://box:8081 -n 0 -o - > clip.mjpeg
   camd fetch push://box:8081 -n 0 -o - | ffplay -
   camd fetch call://anna:secret@box:8083/camera -n 20 -o pictures/
+  camd fetch http://box:8080/stream.mp4 -o clip.mp4 --duration 60
+  camd fetch http://box:8080/stream.mp4 -o films/ --segment 600
   camd fetch memfd:/run/camd/frames.sock -o now.jpg
   camd fetch shm:169254 -n 0 -o - | ffplay -f image2pipe -
 
 If standard error is a terminal, it shows the progress.
 
 Exit codes:
-  0  all COUNT pictures are written, or the reader of standard output has gone;
-     with -n 0: the server has ended the stream properly
+  0  all COUNT pictures are written, or S seconds of them, or the reader of
+     standard output has gone; with -n 0, and of a film: the server has ended
+     the stream properly, or of a film SIGINT (Ctrl-C) or SIGTERM has
   1  not connected or refused, connection lost, not a picture, not written
   2  wrong command line
   3  connected, but no picture within the timeout, or the server has none, or
@@ -432,6 +456,7 @@ where
     let mut fallback = None;
     let mut watchdog = None;
     let mut board = None;
+    let mut updater = None;
     let mut demo = false;
     let mut port = None;
     let topic = Topic::Camd;
@@ -449,6 +474,9 @@ where
             }
             Some(Arg::Long("box")) => {
                 board = Some(PathBuf::from(value(&mut parser, topic)?));
+            }
+            Some(Arg::Long("update")) => {
+                updater = Some(PathBuf::from(value(&mut parser, topic)?));
             }
             Some(Arg::Long("demo")) => demo = true,
             Some(Arg::Long("port")) => {
@@ -482,6 +510,7 @@ where
         ("--fallback", fallback.is_some()),
         ("--watchdog", watchdog.is_some()),
         ("--box", board.is_some()),
+        ("--update", updater.is_some()),
     ] {
         let other = match &asked {
             Some(word) if Topic::COMMANDS.iter().any(|topic| word == topic.word()) => {
@@ -504,6 +533,7 @@ where
                 fallback,
                 watchdog,
                 board,
+                updater,
             },
         });
     };
@@ -588,20 +618,23 @@ fn parse_devices(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
 fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let topic = Topic::Fetch;
     let mut url = None;
-    let mut count = 1;
+    let mut count = None;
     let mut output = None;
+    let mut duration = None;
+    let mut segment = None;
     let mut timeout = FETCH_TIMEOUT;
     let mut fingerprint = None;
     while let Some(arg) = parser.next().map_err(|e| topic.error(e))? {
         match arg {
             Arg::Short('n') | Arg::Long("count") => {
                 let value = value(parser, topic)?;
-                count = value.to_str().and_then(|v| v.parse().ok()).ok_or_else(|| {
+                let parsed = value.to_str().and_then(|v| v.parse().ok()).ok_or_else(|| {
                     let value = value.display();
                     topic.error(format!(
                         "-n \"{value}\": allowed: a number of pictures, or 0: until stopped"
                     ))
                 })?;
+                count = Some(parsed);
             }
             Arg::Short('o') | Arg::Long("output") => {
                 let value = value(parser, topic)?;
@@ -620,20 +653,9 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
                     topic.error(format!("--fingerprint \"{value}\": allowed: {allowed}"))
                 })?);
             }
-            Arg::Long("timeout") => {
-                let value = value(parser, topic)?;
-                timeout = value
-                    .to_str()
-                    .and_then(|v| v.parse().ok())
-                    .filter(|seconds| (FETCH_TIMEOUT_MIN..=FETCH_TIMEOUT_MAX).contains(seconds))
-                    .map(Duration::from_secs_f64)
-                    .ok_or_else(|| {
-                        let value = value.display();
-                        topic.error(format!(
-                            "--timeout \"{value}\": allowed: seconds from {FETCH_TIMEOUT_MIN} to {FETCH_TIMEOUT_MAX}"
-                        ))
-                    })?;
-            }
+            Arg::Long("timeout") => timeout = seconds(parser, "timeout")?,
+            Arg::Long("duration") => duration = Some(seconds(parser, "duration")?),
+            Arg::Long("segment") => segment = Some(seconds(parser, "segment")?),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(topic)),
             Arg::Value(word) if url.is_none() => url = Some(fetch_url(word)?),
             other => return Err(topic.unknown(other)),
@@ -642,12 +664,20 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let Some(url) = url else {
         return Err(topic.error("no URL given, such as http://127.0.0.1:8080/snapshot"));
     };
+    let film = FilmOptions {
+        count: count.filter(|count| *count > 0),
+        duration,
+        segment,
+        anywhere: output.is_none(),
+    };
+    // With a duration, as many as there are in it.
+    let count = count.unwrap_or(if duration.is_some() { 0 } else { 1 });
     let output = match (output, count) {
         (Some(output), _) => output,
         (None, 1) if url.starts_with("shm:") => Output::File(SNAPSHOT_PNG.into()),
         (None, 1) => Output::File(SNAPSHOT.into()),
         // Nobody wants a folder to fill up because an option was forgotten.
-        (None, 0) => {
+        (None, 0) if duration.is_none() => {
             return Err(topic.error("-n 0 needs -o: a file, a folder, or - for standard output"));
         }
         (None, _) => Output::Dir(".".into()),
@@ -657,8 +687,21 @@ fn parse_fetch(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
         fingerprint,
         count,
         output,
+        film,
         timeout,
     }))
+}
+
+fn seconds(parser: &mut lexopt::Parser, option: &str) -> Result<Duration, UsageError> {
+    let value = value(parser, Topic::Fetch)?;
+    let seconds = value.to_str().and_then(|v| v.parse().ok());
+    let seconds = seconds.filter(|it| (FETCH_TIMEOUT_MIN..=FETCH_TIMEOUT_MAX).contains(it));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| {
+        let value = value.display();
+        Topic::Fetch.error(format!(
+            "--{option} \"{value}\": allowed: seconds from {FETCH_TIMEOUT_MIN} to {FETCH_TIMEOUT_MAX}"
+        ))
+    })
 }
 
 fn parse_passwd(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {

@@ -171,7 +171,7 @@ fn format_of(device: &Device, fourcc: u32, description: String) -> Format {
     let mut format = Format {
         code: formats::code_name(fourcc),
         description,
-        format: formats::known(fourcc).map(|format| format.name()),
+        format: formats::known_of_camera(fourcc).map(|format| format.name()),
         sizes: Vec::new(),
         range: None,
     };
@@ -421,8 +421,8 @@ mod tests {
                     range: None,
                 },
                 Format {
-                    code: "H264".into(),
-                    description: "H.264".into(),
+                    code: "HEVC".into(),
+                    description: "HEVC".into(),
                     format: None,
                     sizes: vec![Size {
                         width: 640,
@@ -477,7 +477,7 @@ mod tests {
     mjpeg  MJPG (Motion-JPEG)  <- format = "auto"
            640x480    30 7.5 fps
            1920x1080  29.97 fps
-    -      H264 (H.264)
+    -      HEVC (HEVC)
     grey   GREY (8-bit Greyscale)
            32x32 to 1920x1080 in steps of 2x2
   controls:

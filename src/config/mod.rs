@@ -25,7 +25,7 @@ pub use password_hash::{Guess, PasswordHash};
 pub use secret::{Login, Secret, Token};
 pub use sections::{
     CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, StreamCodec, UserConfig,
 };
 pub use url::Url;
 

@@ -15,7 +15,7 @@ use super::error::{ConfigError, line_at, nearest};
 use super::secret::Secret;
 use super::sections::{
     CallConfig, CameraConfig, CellCount, Config, EncoderKind, Flip, LimitsConfig, ListenerConfig,
-    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, UserConfig,
+    NeighbourConfig, Settle, SinkConfig, SinkFormat, SinkKind, SourceKind, StreamCodec, UserConfig,
 };
 use super::setting::{Absent, Kind, SETTINGS, Section, Setting, Variety, is_path};
 use super::url::{self, Url};
@@ -144,6 +144,7 @@ fn neutral_listener() -> ListenerConfig {
         fingerprint: None,
         clients: 0,
         clients_per_address: None,
+        codec: StreamCodec::Jpeg,
         quality: None,
         chroma: None,
         width: None,
@@ -443,6 +444,15 @@ impl Reader<'_> {
                 }
             }
             self.tls(this, table, place);
+            if this.is_for_h264() {
+                let keys = [
+                    "quality", "chroma", "width", "height", "max_fps", "adaptive", "min_fps",
+                ];
+                for key in keys.into_iter().filter(|key| table.contains_key(*key)) {
+                    let what = "means nothing for codec \"h264\", which is passed on as it comes; allowed: with \"jpeg\" only";
+                    self.error(place(key), format!("listener.{key}"), what);
+                }
+            }
             let file = this.password_file.as_deref();
             self.password(Section::Listener.name(), place, &mut this.password, file);
         }
@@ -495,8 +505,7 @@ impl Reader<'_> {
                 && this.may == May::default()
                 && !self.failed("user.may")
             {
-                let what =
-                    "is empty; allowed: [\"watch\"], [\"control\"], [\"watch\", \"control\"]";
+                let what = "is empty; allowed: \"watch\", \"control\" and \"update\", in a list";
                 self.error(may.span().start, "user.may", what);
             }
         }
@@ -696,9 +705,12 @@ impl Reader<'_> {
                 idle("quality", "\"jpeg\"");
                 idle("chroma", "\"jpeg\"");
             }
-            if this.format == SinkFormat::Raw {
+            if matches!(this.format, SinkFormat::Raw | SinkFormat::H264) {
                 idle("width", "the others");
                 idle("height", "the others");
+            }
+            if this.format == SinkFormat::H264 {
+                idle("fps", "the others");
             }
         }
         self.config.sinks = sinks;

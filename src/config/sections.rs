@@ -9,7 +9,7 @@ use super::password_hash::PasswordHash;
 use super::secret::{Login, Secret, Token};
 use super::url::{Url, without_login};
 use crate::limits::{CELLS_MAX, RENDITIONS_BYTES, RUNGS};
-use crate::picture::frame::{Area, Chroma, Orientation, PixelFormat, Size};
+use crate::picture::frame::{Area, CameraFormat, Chroma, Orientation, PixelFormat, Size};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::network::Network;
@@ -39,10 +39,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// JPEGs of one picture that there may be at the same time: one for each listener, and for each rung of an adaptive
+    /// JPEGs of one picture that there may be at the same time: one for each listener of JPEGs, and for each rung of an adaptive
     /// one, and one for each sink of JPEGs.
     pub fn renditions(&self) -> usize {
-        let of = |listener: &ListenerConfig| if listener.adaptive { RUNGS } else { 1 };
+        let of = |listener: &ListenerConfig| match (listener.codec, listener.adaptive) {
+            (StreamCodec::H264, _) => 0,
+            (StreamCodec::Jpeg, true) => RUNGS,
+            (StreamCodec::Jpeg, false) => 1,
+        };
         let sinks = self
             .sinks
             .iter()
@@ -92,7 +96,7 @@ pub struct CameraConfig {
     /// Pictures per second at most.
     pub fps: u16,
     /// `None`: "auto".
-    pub format: Option<PixelFormat>,
+    pub format: Option<CameraFormat>,
     /// v4l2: capture buffers that the driver is asked for.
     pub buffers: u32,
     /// `None`: the stream stays on without viewers.
@@ -390,6 +394,8 @@ pub struct ListenerConfig {
     pub clients: usize,
     /// Of these, from one address; `None`: half of them ([`ListenerConfig::share`]).
     pub clients_per_address: Option<usize>,
+    /// raw: how its pictures are coded.
+    pub codec: StreamCodec,
     /// JPEG quality 1..=100. `None`: the camera's own JPEG untouched; raw pictures are encoded at the protocol's
     /// default ([`ProtocolKind::default_quality`]).
     pub quality: Option<u8>,
@@ -461,6 +467,33 @@ impl ListenerConfig {
     pub fn raw_quality(&self) -> u8 {
         self.quality.unwrap_or(self.protocol.default_quality())
     }
+
+    /// Whether its clients can get nothing but H.264.
+    pub fn is_for_h264(&self) -> bool {
+        self.codec == StreamCodec::H264
+    }
+}
+
+/// How the pictures of a raw listener are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamCodec {
+    /// JPEGs.
+    Jpeg,
+    /// Pictures that lean on one another.
+    H264,
+}
+
+impl StreamCodec {
+    /// All of them, in the order of the error messages.
+    pub const ALL: [StreamCodec; 2] = [StreamCodec::Jpeg, StreamCodec::H264];
+
+    /// The name in `listener.codec`.
+    pub fn name(self) -> &'static str {
+        match self {
+            StreamCodec::Jpeg => "jpeg",
+            StreamCodec::H264 => "h264",
+        }
+    }
 }
 
 /// Where programs on the same board read pictures from.
@@ -496,6 +529,11 @@ impl SinkConfig {
     /// Whether it wants JPEGs.
     pub fn takes_jpegs(&self) -> bool {
         self.kind == SinkKind::Memfd && self.format == SinkFormat::Jpeg
+    }
+
+    /// Whether it holds H.264.
+    pub fn is_for_h264(&self) -> bool {
+        self.kind == SinkKind::Memfd && self.format == SinkFormat::H264
     }
 
     /// Whether it may want a rendition of its own: a camera's own JPEG that cannot be cropped without loss has to be encoded
@@ -555,16 +593,19 @@ pub enum SinkFormat {
     Bgr24,
     /// 1 byte a pixel.
     Grey,
+    /// Pictures that lean on one another.
+    H264,
 }
 
 impl SinkFormat {
     /// All of them, in the order of the error messages.
-    pub const ALL: [SinkFormat; 5] = [
+    pub const ALL: [SinkFormat; 6] = [
         SinkFormat::Jpeg,
         SinkFormat::Raw,
         SinkFormat::Rgb24,
         SinkFormat::Bgr24,
         SinkFormat::Grey,
+        SinkFormat::H264,
     ];
 
     /// The name in `sink.format`.
@@ -575,6 +616,7 @@ impl SinkFormat {
             SinkFormat::Rgb24 => PixelFormat::Rgb24.name(),
             SinkFormat::Bgr24 => PixelFormat::Bgr24.name(),
             SinkFormat::Grey => PixelFormat::Grey.name(),
+            SinkFormat::H264 => CameraFormat::H264.name(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::password_hash::PasswordHash;
 use super::secret::{Login, Secret, Token};
 use super::sections::{
     CellCount, Config, EncoderKind, Flip, ListenerConfig, NeighbourConfig, Settle, SinkConfig,
-    SinkFormat, SinkKind, SourceKind, UserConfig,
+    SinkFormat, SinkKind, SourceKind, StreamCodec, UserConfig,
 };
 use super::url::Url;
 use crate::limits::{
@@ -17,7 +17,7 @@ use crate::limits::{
     FRAME_BYTES_MAX, FRAME_BYTES_MIN, HOSTS, MAX_CLIENTS, NEIGHBOUR_NAME, NETWORKS, PASSWORD,
     SINK_KEY, SINK_READERS_MAX, SINK_SLOTS_MAX, SINK_SLOTS_MIN,
 };
-use crate::picture::frame::{Area, Chroma, PixelFormat};
+use crate::picture::frame::{Area, CameraFormat, Chroma};
 use crate::protocol::ProtocolKind;
 use crate::protocol::call::Name;
 use crate::protocol::network::Network;
@@ -634,11 +634,15 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Choice {
             names: || {
                 std::iter::once("auto")
-                    .chain(PixelFormat::ALL.map(PixelFormat::name))
+                    .chain(CameraFormat::all().map(CameraFormat::name))
                     .collect()
             },
             // "auto" is the first name.
-            set: |c, index| c.camera.format = index.checked_sub(1).map(|i| PixelFormat::ALL[i]),
+            set: |c, index| {
+                c.camera.format = index
+                    .checked_sub(1)
+                    .and_then(|i| CameraFormat::all().nth(i))
+            },
         },
     },
     Setting {
@@ -878,11 +882,11 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::User,
         key: "may",
-        doc: "What this user may do: see the pictures, change the camera's controls.",
+        doc: "What this user may do: see the pictures, change the camera's controls, update the camera box.",
         absent: Absent::Default(r#"["watch"]"#),
         only: &[],
         kind: Kind::List {
-            allowed: r#"["watch"], ["control"], ["watch", "control"]"#,
+            allowed: r#""watch", "control" and "update", in a list"#,
             most: May::WORDS.len(),
             add: |c, word| user(c).may.add(word),
         },
@@ -981,6 +985,17 @@ pub static SETTINGS: &[Setting] = &[
             min: 1,
             max: MAX_CLIENTS as i64,
             set: |c, value| listener(c).clients_per_address = Some(value as usize),
+        },
+    },
+    Setting {
+        section: Section::Listener,
+        key: "codec",
+        doc: "raw: JPEGs one behind the other, or H.264 as a stream of bytes, which a camera (or the program of a pipe) must give.",
+        absent: Absent::Default(r#""jpeg""#),
+        only: &[RAW],
+        kind: Kind::Choice {
+            names: || StreamCodec::ALL.map(StreamCodec::name).to_vec(),
+            set: |c, index| listener(c).codec = StreamCodec::ALL[index],
         },
     },
     Setting {
@@ -1310,7 +1325,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: Section::Sink,
         key: "format",
-        doc: "memfd: JPEGs, pictures as the camera gives them (raw), or pixels.",
+        doc: "memfd: JPEGs, pictures as the camera gives them (raw), pixels, or H.264.",
         absent: Absent::Default(r#""jpeg""#),
         only: &[MEMFD],
         kind: Kind::Choice {

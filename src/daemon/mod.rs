@@ -56,7 +56,9 @@ const CAMERA: Token = Token(1);
 const ALARM: Token = Token(2);
 /// Of the thread that reckons for handshakes.
 const WORKER: Token = Token(3);
-const FIRST_ENCODER: usize = 4;
+/// The connection to the box's updater.
+const UPDATE: Token = Token(4);
+const FIRST_ENCODER: usize = 5;
 const FIRST_SINK: usize = FIRST_ENCODER + ENCODER_CONTEXTS;
 const FIRST_CELL: usize = FIRST_SINK + MAX_SINKS;
 const FIRST_ACCEPTOR: usize = FIRST_CELL + 2 * CELLS_MAX;
@@ -85,6 +87,7 @@ enum Ready {
     Cell(usize),
     Acceptor(usize),
     Worker,
+    Update,
     Handshake(usize),
     Client(ClientId),
 }
@@ -96,6 +99,7 @@ impl From<Token> for Ready {
             CAMERA => Ready::Camera,
             ALARM => Ready::Alarm,
             WORKER => Ready::Worker,
+            UPDATE => Ready::Update,
             Token(n) if n < FIRST_SINK => Ready::Encoder(n - FIRST_ENCODER),
             Token(n) if n < FIRST_CELL => Ready::Sink(n - FIRST_SINK),
             Token(n) if n < FIRST_ACCEPTOR => Ready::Cell(n - FIRST_CELL),
@@ -172,6 +176,8 @@ pub struct Options {
     pub watchdog: Option<PathBuf>,
     /// Where the box around camd says how it is, for the pages.
     pub board: Option<PathBuf>,
+    /// The Unix socket on which its updater listens.
+    pub updater: Option<PathBuf>,
 }
 
 /// Serves until SIGTERM or SIGINT. `ready` is called with the listeners' addresses once all are open.
@@ -211,12 +217,18 @@ impl Daemon {
         // First, while nothing of ours can have the number of a descriptor that was said to be passed and is not.
         let doors = open_listeners(&config, now)?;
         let files = [options.path.as_deref(), options.file.as_deref()];
-        let sandbox = Sandbox::prepare(&config, files, options.board.as_deref())?;
+        let sandbox = Sandbox::prepare(
+            &config,
+            files,
+            options.board.as_deref(),
+            options.updater.as_deref(),
+        )?;
         let Options {
             path,
             errors,
             watchdog,
             board,
+            updater,
             ..
         } = options;
         let poll = Poll::new()?;
@@ -268,6 +280,7 @@ impl Daemon {
         }
         hub.set_config_errors(&errors);
         hub.set_board(board);
+        hub.set_updater(updater);
         for (index, identity) in identities.iter().enumerate() {
             hub.set_identity(index, identity.as_ref());
         }
@@ -333,6 +346,7 @@ impl Daemon {
                     Ready::Acceptor(index) => self.listening[index].ready = true,
                     // What it has done is asked for in each turn.
                     Ready::Worker => {}
+                    Ready::Update => self.hub.mark_update(),
                     Ready::Handshake(index) => self.handshakes.mark(index),
                     Ready::Client(client) => {
                         // A broken connection is told by the next read or write, whatever it was waiting for.
@@ -385,6 +399,10 @@ impl Daemon {
         again |= self.hub.arm_cells(|number, fd| {
             let (token, interest) = (Token(FIRST_CELL + number), Interest::READABLE);
             registry.register(&mut SourceFd(&fd), token, interest)
+        });
+        again |= self.hub.arm_update(|fd| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut SourceFd(&fd), UPDATE, interest)
         });
         again |= self.hub.arm_sinks(|index, fd| {
             let (token, interest) = (Token(FIRST_SINK + index), Interest::READABLE);

@@ -120,15 +120,22 @@ impl Server {
 }
 
 impl Names {
-    fn new(config: &Config, files: [Option<&Path>; 2], board: Option<&Path>) -> Names {
+    fn new(
+        config: &Config,
+        files: [Option<&Path>; 2],
+        board: Option<&Path>,
+        updater: Option<&Path>,
+    ) -> Names {
         let owned = |path: &Path| path.to_owned();
+        let mut servers = Server::all(config);
+        servers.extend(updater.map(|socket| Server::Unix(owned(socket))));
         let others = [Some(Path::new(RESOLV_CONF)), board];
         Names {
             configuration: files.into_iter().flatten().map(owned).collect(),
             others: others.into_iter().flatten().map(owned).collect(),
             devices: vec![config.camera.device.clone()],
             commands: vec![config.camera.command.clone()],
-            servers: Server::all(config),
+            servers,
         }
     }
 
@@ -321,11 +328,13 @@ pub struct Sandbox {
 impl Sandbox {
     /// Forks the broker, where the configuration wants a sandbox. To be called while there is one thread.
     ///
-    /// `files` are the configuration and the one in its place, `board` is the file that says how the box is.
+    /// `files` are the configuration and the one in its place, `board` is the file that says how the box is, and `updater` the
+    /// socket of what updates it.
     pub fn prepare(
         config: &Config,
         files: [Option<&Path>; 2],
         board: Option<&Path>,
+        updater: Option<&Path>,
     ) -> io::Result<Sandbox> {
         let off = if !config.limits.sandbox {
             Some("limits.sandbox = false")
@@ -339,7 +348,7 @@ impl Sandbox {
         };
         let wanted = off.is_none();
         if wanted {
-            broker::fork_off(Names::new(config, files, board))?;
+            broker::fork_off(Names::new(config, files, board, updater))?;
         }
         Ok(Sandbox {
             reach: wanted.then(|| Reach::of(config)),

@@ -523,6 +523,37 @@ impl PixelFormat {
     }
 }
 
+/// What a camera can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CameraFormat {
+    /// Pictures that stand for themselves.
+    Pictures(PixelFormat),
+    /// Pictures that lean on one another.
+    H264,
+}
+
+impl CameraFormat {
+    /// All of them, in the order of the documentation.
+    pub fn all() -> impl Iterator<Item = CameraFormat> {
+        let pictures = PixelFormat::ALL.into_iter().map(CameraFormat::Pictures);
+        pictures.chain([CameraFormat::H264])
+    }
+
+    /// The name in `camera.format` and in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            CameraFormat::Pictures(format) => format.name(),
+            CameraFormat::H264 => "h264",
+        }
+    }
+}
+
+impl From<PixelFormat> for CameraFormat {
+    fn from(format: PixelFormat) -> Self {
+        CameraFormat::Pictures(format)
+    }
+}
+
 /// How fine the colours of a JPEG are that camd makes. No JPEG gets finer ones than its picture has: 4:2:0 stays 4:2:0
 /// and grey stays grey, whatever is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@
 pub mod answer;
 mod host;
 mod login;
+pub mod mp4;
 mod origin;
 pub mod target;
 
@@ -40,13 +41,16 @@ pub use super::setup::Policy;
 use super::setup::Setup;
 use super::user::{Access, User, Verdict};
 pub use login::Claim;
+use mp4::Film;
 use origin::Asker;
 pub use target::Route;
 use target::{Moved, Target, Wrong};
 
 use crate::limits::{
-    CONTROL_NAME, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS, SNAPSHOT_WAIT,
+    CONTROL_NAME, KEY_WAIT, REFUSAL_BODY, REQUEST_BODY, REQUEST_FIELDS, REQUEST_HEAD, SETTINGS,
+    SNAPSHOT_WAIT, UPDATE_MAX, UPDATE_WAIT,
 };
+use crate::picture::chain::Unit;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// Separates the parts of a stream.
@@ -62,6 +66,8 @@ pub const JSON: &str = "application/json";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// The type of the page.
 pub const HTML: &str = "text/html; charset=utf-8";
+/// The type of the script that plays films (RFC 9239).
+pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// The type of the icon.
 pub const ICON: &str = "image/svg+xml";
 /// The type of the web manifest (W3C Web Application Manifest, section 4).
@@ -90,6 +96,8 @@ pub enum Status {
     MethodNotAllowed,
     /// 408
     RequestTimeout,
+    /// 409
+    Conflict,
     /// 411
     LengthRequired,
     /// 413
@@ -121,6 +129,7 @@ impl fmt::Display for Status {
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Conflict => "409 Conflict",
             Status::LengthRequired => "411 Length Required",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::ExpectationFailed => "417 Expectation Failed",
@@ -147,6 +156,19 @@ pub enum Call {
     Options(Route),
     /// POST `/controls`.
     SetControls(Box<Settings>),
+    /// POST `/update`.
+    Update(Update),
+}
+
+/// What is said of an update in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Bytes of the image.
+    pub length: u64,
+    /// It may be older than what runs.
+    pub older: bool,
+    /// The client waits for a word before it sends them (RFC 9110, 10.1.1).
+    pub waits: bool,
 }
 
 impl Call {
@@ -156,11 +178,14 @@ impl Call {
     pub fn takes_no_place(&self) -> bool {
         match self {
             Call::Get(route) => match route {
-                Route::Index | Route::Icon | Route::Manifest | Route::StateOnce => true,
+                Route::Index | Route::Player | Route::Icon | Route::Manifest => true,
+                Route::StateOnce => true,
                 Route::Controls | Route::Healthz => true,
-                Route::Stream | Route::Snapshot => false,
+                Route::Stream | Route::Film | Route::Snapshot => false,
                 Route::State | Route::Metrics => false,
+                Route::Update => true,
             },
+            Call::Update(_) => false,
             Call::Options(route) => *route == Route::Controls,
             // To where the page is.
             Call::Moved(_) | Call::SetControls(_) => true,
@@ -173,7 +198,7 @@ impl Call {
         match self {
             Call::Options(_) | Call::Moved(_) => true,
             Call::Get(route) => matches!(route, Route::Icon | Route::Healthz),
-            Call::SetControls(_) => false,
+            Call::SetControls(_) | Call::Update(_) => false,
         }
     }
 
@@ -181,7 +206,8 @@ impl Call {
     fn check(&self, user: &User) -> Result<(), Refusal> {
         let (may, missing) = match self {
             Call::SetControls(_) => (user.may.control, "this user has no \"control\" in may"),
-            Call::Get(Route::Stream | Route::Snapshot) => {
+            Call::Update(_) => (user.may.update, NO_UPDATES),
+            Call::Get(Route::Stream | Route::Film | Route::Snapshot) => {
                 (user.may.watch, "this user has no \"watch\" in may")
             }
             _ => return Ok(()),
@@ -240,6 +266,19 @@ pub enum Phase {
     Snapshot,
     /// Sending picture after picture.
     Stream,
+    /// As `Stream`, of pictures that lean on one another; before the first of them, waiting for it.
+    Film,
+    /// Taking in an update.
+    Update,
+}
+
+/// How far an update is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Upload {
+    /// Bytes that the client is still to send.
+    left: u64,
+    /// The box takes no more for now.
+    is_held: bool,
 }
 
 /// Where a connection stands with its place.
@@ -262,6 +301,8 @@ pub struct Http {
     pub policy: Rc<Policy>,
     /// What the connection is doing.
     pub phase: Phase,
+    /// What of a film is written.
+    film: Film,
     /// The connection ends with the current reply.
     pub close: bool,
     /// The client speaks HTTP/1.0 and has to be told that the connection stays.
@@ -289,6 +330,8 @@ pub struct Http {
     place: Place,
     /// A request that takes a place was granted.
     has_asked: bool,
+    /// In [`Phase::Update`].
+    upload: Upload,
 }
 
 impl Session for Http {
@@ -300,6 +343,7 @@ impl Session for Http {
             policy: Rc::clone(&setup.policy),
             heads: Rc::clone(&setup.heads),
             phase: Phase::Request,
+            film: Film::default(),
             close: false,
             say_keep_alive: false,
             head_only: false,
@@ -314,6 +358,7 @@ impl Session for Http {
             continued: false,
             place: Place::Seated,
             has_asked: false,
+            upload: Upload::default(),
         }
     }
 
@@ -348,12 +393,16 @@ impl Session for Http {
         input: &mut FrameBuf,
         reply: Reply<'_>,
     ) -> Result<Heard, Violation> {
-        if self.phase == Phase::Stream {
+        if self.phase == Phase::Stream || self.is_in_film() {
             input.clear();
             return Ok(Heard::Waits);
         }
         if at != Moment::Idle {
             return Ok(Heard::Waits);
+        }
+        if self.phase == Phase::Update {
+            let waits = self.upload.is_held || self.upload.left == 0 || input.is_empty();
+            return Ok(if waits { Heard::Waits } else { Heard::Refers });
         }
         match std::mem::take(&mut self.login) {
             Login::None => {}
@@ -397,10 +446,11 @@ impl Session for Http {
 
     fn wants(&self) -> Wants {
         match self.phase {
-            Phase::Request => Wants::Nothing,
+            Phase::Request | Phase::Update => Wants::Nothing,
             // The card that says that there is no picture would be taken for one.
             Phase::Snapshot => Wants::Live,
             Phase::Stream => Wants::Newest,
+            Phase::Film => Wants::Chain,
         }
     }
 
@@ -413,12 +463,32 @@ impl Session for Http {
     }
 
     fn watches(&self, _: State) -> bool {
-        self.phase != Phase::Request
+        matches!(self.phase, Phase::Snapshot | Phase::Stream | Phase::Film)
     }
 
     /// A part of the stream, or the reply to a snapshot request.
     fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
         self.next_chunk(meta, len, head)
+    }
+
+    /// The next fragment of a film; in front of the first the response's head, and what tells how to decode it.
+    fn begin_unit(&mut self, unit: &Unit<'_>, head: &mut Head) -> Option<Chunk> {
+        if !self.film.has_begun() {
+            self.film_head(unit, head);
+            if self.head_only {
+                return Some(Chunk {
+                    payload: 0,
+                    tail: b"",
+                });
+            }
+        }
+        self.film.frame(unit, head)
+    }
+
+    fn began(&mut self, _: &FrameMeta) {
+        if self.phase == Phase::Film {
+            self.film.began();
+        }
     }
 
     fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
@@ -430,7 +500,8 @@ impl Session for Http {
     }
 
     fn sent(&mut self) -> bool {
-        if self.phase == Phase::Stream {
+        // What was sent of an update is the word to go on.
+        if matches!(self.phase, Phase::Stream | Phase::Update) || self.is_in_film() {
             return false;
         }
         self.phase = Phase::Request;
@@ -441,15 +512,35 @@ impl Session for Http {
         match at {
             // The door's turn comes, whatever the client does.
             Moment::Idle if self.login != Login::None => None,
+            Moment::Idle if self.phase == Phase::Update && self.waits_for_the_box() => {
+                Some(UPDATE_WAIT)
+            }
             Moment::Idle => Some(patience.head),
             Moment::AnnouncePending if self.phase == Phase::Snapshot => Some(SNAPSHOT_WAIT),
+            Moment::AnnouncePending if self.phase == Phase::Film && !self.is_in_film() => {
+                Some(KEY_WAIT)
+            }
             _ => None,
         }
     }
 
     fn late(&mut self, at: Moment, input: &mut FrameBuf, reply: Reply<'_>) -> Late {
         let refusal = if at == Moment::AnnouncePending {
-            Refusal::new(Status::ServiceUnavailable, "no picture within 2 s")
+            let why = match self.phase {
+                Phase::Film => "no key picture within 20 s: ask the encoder for more of them",
+                _ => "no picture within 2 s",
+            };
+            Refusal::new(Status::ServiceUnavailable, why)
+        } else if self.phase == Phase::Update && self.waits_for_the_box() {
+            Refusal::new(
+                Status::ServiceUnavailable,
+                "the box takes no more of the update",
+            )
+        } else if self.phase == Phase::Update {
+            Refusal::new(
+                Status::RequestTimeout,
+                "the update stopped coming; nothing has changed",
+            )
         } else if input.is_empty() {
             return Late::Close(CloseReason::HeadTimeout);
         } else {
@@ -463,7 +554,8 @@ impl Session for Http {
 
     /// Unless it is still being sent what it asked for, or waits to be let in.
     fn ends_at_eof(&self, state: State) -> bool {
-        state == State::Idle && self.login == Login::None
+        let is_passed_on = self.phase == Phase::Update && self.waits_for_the_box();
+        state == State::Idle && self.login == Login::None && !is_passed_on
     }
 
     fn user(&self) -> Option<&Name> {
@@ -513,6 +605,34 @@ impl Http {
             }
             _ => self.judged(Verdict::Nobody, reply),
         }
+    }
+
+    /// An update begins: its bytes are referred from now on. `reply`: where a client that waits is told to go on.
+    pub fn begin_update(&mut self, update: Update, reply: Option<Reply<'_>>) {
+        self.phase = Phase::Update;
+        self.upload = Upload {
+            left: update.length,
+            is_held: false,
+        };
+        if let Some(reply) = reply {
+            append(reply.head, format_args!("HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+    }
+
+    /// Bytes of the update that its client is still to send; `None`: there is none.
+    pub fn upload_left(&self) -> Option<u64> {
+        (self.phase == Phase::Update).then_some(self.upload.left)
+    }
+
+    /// The box has taken so many of them, and may take no more for now.
+    pub fn passed_on(&mut self, count: u64, is_held: bool) {
+        self.upload.left -= count;
+        self.upload.is_held = is_held;
+    }
+
+    /// It is the box's turn, not the client's.
+    fn waits_for_the_box(&self) -> bool {
+        self.upload.left == 0 || self.upload.is_held
     }
 
     /// It has to ask for a place before it is answered.
@@ -599,7 +719,7 @@ impl Http {
         if !is_good {
             self.user = None;
         }
-        is_good || self.phase == Phase::Request
+        is_good || matches!(self.phase, Phase::Request | Phase::Update)
     }
 
     /// A changed configuration. [`Http::stays`] must follow.
@@ -637,7 +757,7 @@ impl Http {
         self.close |= self.place != Place::Seated
             || matches!(
                 call,
-                Call::Get(Route::StateOnce | Route::Icon | Route::Manifest)
+                Call::Get(Route::StateOnce | Route::Player | Route::Icon | Route::Manifest)
             );
         if !call.takes_no_place() {
             match self.place {
@@ -648,10 +768,17 @@ impl Http {
                 }
             }
         }
+        if matches!(call, Call::Update(_)) && self.user.is_none() {
+            return self.refuse(Refusal::new(Status::Forbidden, NO_UPDATES), reply);
+        }
         match call {
             Call::Get(Route::Stream) => {
                 self.stream_head(reply.head);
                 Heard::Reply
+            }
+            Call::Get(Route::Film) => {
+                (self.phase, self.film, self.close) = (Phase::Film, Film::default(), true);
+                Heard::Asked
             }
             Call::Get(Route::Snapshot) => {
                 self.phase = Phase::Snapshot;
@@ -709,6 +836,11 @@ impl Http {
         };
         self.reply_with(refusal.status, TEXT, body.as_bytes(), refusal.allow, reply);
         Heard::Reply
+    }
+
+    /// As [`Http::reply`], for what is not to be.
+    pub fn refuse_call(&mut self, status: Status, why: &'static str, reply: Reply<'_>) {
+        self.refuse(Refusal::new(status, why), reply);
     }
 
     /// Answers a request. What does not fit the slot's own copy is cut: pages are at most [`crate::limits::PAGE`].
@@ -774,8 +906,30 @@ impl Http {
         if version_1_1 && fields.host.is_none() {
             return self.broken(Status::BadRequest, "HTTP/1.1 requires one Host field");
         }
-        let bytes = input.get(..head + fields.content_length);
-        let is_awaited = version_1_1 && fields.continues && input.len() == head && !self.continued;
+        let (method, target) = (
+            request.method.unwrap_or_default(),
+            request.path.unwrap_or_default(),
+        );
+        // Its body is taken in bit by bit.
+        let is_update = method == "POST" && target::is_update(target, &self.policy.base_path);
+        let update = Update {
+            length: fields.content_length,
+            older: false,
+            waits: version_1_1 && fields.continues,
+        };
+        let length = match fields.content_length {
+            _ if is_update => 0,
+            length if length > REQUEST_BODY as u64 => {
+                return self.broken(
+                    Status::ContentTooLarge,
+                    "a request's body is limited to 1024 bytes",
+                );
+            }
+            length => length as usize,
+        };
+        let bytes = input.get(..head + length);
+        let awaits = version_1_1 && fields.continues && !is_update;
+        let is_awaited = awaits && input.len() == head && !self.continued;
         if bytes.is_none() && !is_awaited {
             return Parsed::Incomplete;
         }
@@ -785,15 +939,11 @@ impl Http {
         } else {
             fields.connection_keep_alive
         };
-        self.close = !keep;
+        self.close = !keep || is_update;
         self.say_keep_alive = keep && !version_1_1;
         self.head_only = request.method == Some("HEAD");
         self.phase = Phase::Request;
         (self.retry_after, self.asked, self.login) = (None, None, Login::None);
-        let (method, target) = (
-            request.method.unwrap_or_default(),
-            request.path.unwrap_or_default(),
-        );
         if version_1_1 && fields.expects_else {
             let reason = "the only expectation that is met here is 100-continue";
             return self.broken(Status::ExpectationFailed, reason);
@@ -814,8 +964,13 @@ impl Http {
             };
         };
         self.continued = false;
-        let call = understood.and_then(|target| self.call(method, &target, &bytes[head..]));
+        let call = understood.and_then(|target| match target.route {
+            Route::Update if is_update => self.update(&target, update),
+            _ => self.call(method, &target, &bytes[head..]),
+        });
         match call {
+            // Where its body ends is of no interest any more.
+            Err(refusal) if is_update => Parsed::Broken(refusal),
             Ok(call) => Parsed::Call(call, bytes.len()),
             Err(refusal) => Parsed::Refused(refusal, bytes.len()),
         }
@@ -862,11 +1017,11 @@ impl Http {
             Wrong::Value(reason) => Refusal::new(Status::BadRequest, reason),
             Wrong::Unknown => Refusal::new(
                 Status::NotFound,
-                "there are /, /stream, /snapshot, /state, /metrics, /healthz and /controls",
+                "there are /, /stream, /stream.mp4, /snapshot, /state, /metrics, /healthz and /controls",
             ),
         })?;
         match (method, target.route) {
-            ("GET", Route::Stream | Route::Snapshot)
+            ("GET", Route::Stream | Route::Film | Route::Snapshot)
                 if !self.policy.embed
                     && fields.asker.is_embedded()
                     && !self.is_allowed(&fields.asker) =>
@@ -876,7 +1031,13 @@ impl Http {
                     "this listener has embed = false: pages of other sites may not show its pictures",
                 ));
             }
-            ("GET" | "HEAD" | "OPTIONS", _) => {}
+            ("GET" | "HEAD", Route::Update) => {
+                return Err(Refusal {
+                    allow: Some(Route::Update.methods(false)),
+                    ..Refusal::new(Status::MethodNotAllowed, "POST an image to this path")
+                });
+            }
+            ("GET" | "HEAD" | "OPTIONS", _) | ("POST", Route::Update) => {}
             ("POST", Route::Controls) => {
                 if !self.policy.set_controls {
                     let why = match self.policy.is_exposed() {
@@ -910,6 +1071,24 @@ impl Http {
             (_, Some(moved)) => Call::Moved(moved),
             (_, None) => Call::Get(target.route),
         })
+    }
+
+    fn update(&mut self, target: &Target, update: Update) -> Result<Call, Refusal> {
+        self.wish = target.wish;
+        match update.length {
+            0 => Err(Refusal::new(
+                Status::LengthRequired,
+                "send the image as the body, with Content-Length",
+            )),
+            1..=UPDATE_MAX => Ok(Call::Update(Update {
+                older: target.older,
+                ..update
+            })),
+            _ => Err(Refusal::new(
+                Status::ContentTooLarge,
+                "an image has 128 MiB at most",
+            )),
+        }
     }
 
     /// Whether it is for the pages of allow_origin.
@@ -1051,6 +1230,27 @@ impl Http {
         }
     }
 
+    /// Begins a film: the response's head. Its type names the profile, which a page must know before it can play it
+    /// (RFC 6381, 3.3).
+    fn film_head(&self, unit: &Unit<'_>, head: &mut Head) {
+        let [profile, constraints, level] = unit.parameters.profile();
+        line(head, format_args!("HTTP/1.1 {}", Status::Ok));
+        line(head, format_args!("Cache-Control: no-store"));
+        line(
+            head,
+            format_args!(
+                "Content-Type: video/mp4; codecs=\"avc1.{profile:02X}{constraints:02X}{level:02X}\""
+            ),
+        );
+        line(head, format_args!("X-Accel-Buffering: no"));
+        self.end_head(true, head);
+    }
+
+    /// A film's first picture is on its way or out.
+    fn is_in_film(&self) -> bool {
+        self.phase == Phase::Film && self.film.has_begun()
+    }
+
     fn cors(&self, head: &mut Head) {
         if let Some(origin) = &self.policy.allow_origin {
             line(head, format_args!("Access-Control-Allow-Origin: {origin}"));
@@ -1093,7 +1293,7 @@ impl Http {
                     tail: PART_TAIL,
                 }
             }
-            Phase::Snapshot | Phase::Request => {
+            Phase::Snapshot | Phase::Film | Phase::Request | Phase::Update => {
                 line(head, format_args!("HTTP/1.1 {}", Status::Ok));
                 line(head, format_args!("Cache-Control: no-store"));
                 line(head, format_args!("Content-Type: {JPEG}"));
@@ -1116,6 +1316,9 @@ const SHARE: Refusal = Refusal::new(
     Status::ServiceUnavailable,
     "all client slots are taken that one address may have (clients_per_address in camd.toml)",
 );
+
+/// What a user is told who may not, or where there are none.
+const NO_UPDATES: &str = "updates are for a [[user]] with \"update\" in may";
 
 /// How a browser is asked to log in (RFC 7617, 2 and 2.1).
 const CHALLENGE: &[u8] = b"WWW-Authenticate: Basic realm=\"camd\", charset=\"UTF-8\"\r\n";
@@ -1175,7 +1378,7 @@ fn append(head: &mut Head, text: fmt::Arguments<'_>) {
 struct Fields<'a> {
     host: Option<&'a str>,
     asker: Asker<'a>,
-    content_length: usize,
+    content_length: u64,
     /// Expect: 100-continue.
     continues: bool,
     /// Something else is expected.
@@ -1245,14 +1448,7 @@ impl<'a> Fields<'a> {
                 fields.asker.take(header.name, value.trim());
             }
         }
-        let length = length.unwrap_or(0);
-        if length > REQUEST_BODY as u64 {
-            return Err(Refusal::new(
-                Status::ContentTooLarge,
-                "a request's body is limited to 1024 bytes",
-            ));
-        }
-        fields.content_length = length as usize;
+        fields.content_length = length.unwrap_or(0);
         Ok(fields)
     }
 }

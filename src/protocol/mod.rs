@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use session::{Chunk, Head, State, Violation};
 
+use crate::picture::chain::Unit;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 use name::Name;
 use session::{Form, Heard, Late, Moment, NoRoom, Patience, Reply, Session, Wants, Wish};
@@ -67,6 +68,7 @@ macro_rules! protocols {
 
         /// The session of one connection.
         #[derive(Debug)]
+        #[allow(clippy::large_enum_variant, reason = "every slot has room for all of them")]
         pub enum Protocol {
             $(
                 #[doc = concat!("As [`ProtocolKind::", stringify!($variant), "`].")]
@@ -188,6 +190,11 @@ impl Protocol {
     /// See [`Session::begin`].
     pub fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk {
         each!(self, session => session.begin(meta, len, head))
+    }
+
+    /// See [`Session::begin_unit`].
+    pub fn begin_unit(&mut self, unit: &Unit<'_>, head: &mut Head) -> Option<Chunk> {
+        each!(self, session => session.begin_unit(unit, head))
     }
 
     /// See [`Session::no_picture`].

@@ -25,7 +25,7 @@
 //!    [`Session::seat`] or [`Session::turn_away`] is the answer.
 //! 2. [`Session::hear`] whenever there may be input to take in. It is asked again until it says [`Heard::Waits`].
 //! 3. Where [`Session::wants`] something and the socket has room, a picture that is news ([`Session::news`]) is framed by
-//!    [`Session::begin`]. If the socket has taken a first byte of it, [`Session::began`] follows and the picture is frozen;
+//!    [`Session::begin`] ([`Session::begin_unit`] where it wants [`Wants::Chain`]). If the socket has taken a first byte of it, [`Session::began`] follows and the picture is frozen;
 //!    if not, [`Session::begin`] is called again with a newer one.
 //! 4. [`Session::sent`] when the last byte of a picture or of a reply is out.
 //! 5. [`Session::late`] when the time of [`Session::patience`] is over.
@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 use super::name::Name;
 use super::setup::Setup;
 use crate::limits::{HEAD, INPUT, LOGIN_WAIT};
+use crate::picture::chain::Unit;
 use crate::picture::frame::{FrameBuf, FrameMeta};
 
 /// Framing bytes in front of a piece of payload.
@@ -78,6 +79,8 @@ pub enum Wants {
     Newest,
     /// A picture of the camera, one that it has had included.
     Live,
+    /// The next picture of those that lean on one another (H.264).
+    Chain,
 }
 
 /// What a client wants less of than its listener gives. `None`: as the listener has it.
@@ -107,6 +110,8 @@ pub enum Form {
     Jpeg,
     /// A JPEG in Base64, in UTF-16BE.
     Text,
+    /// H.264 as a stream of bytes (Annex B), where it wants [`Wants::Chain`].
+    Stream,
 }
 
 /// What goes out in one piece, without a word from the client in between: the head that was filled along with this,
@@ -282,6 +287,13 @@ pub trait Session: Sized {
     /// follows it.
     fn begin(&mut self, meta: &FrameMeta, len: usize, head: &mut Head) -> Chunk;
 
+    /// As [`Session::begin`], of a picture of those that lean on one another, where it wants [`Wants::Chain`]. `None`: it can
+    /// be sent none of these any more, and the connection ends.
+    fn begin_unit(&mut self, unit: &Unit<'_>, head: &mut Head) -> Option<Chunk> {
+        let _ = head;
+        unreachable!("it did not want picture {}", unit.meta.sequence)
+    }
+
     /// The live picture that it waits for will not come. Writes what the client is told.
     fn no_picture(&mut self, why: &str, reply: Reply<'_>) {
         let _ = reply;
@@ -343,6 +355,9 @@ pub trait Session: Sized {
     }
 }
 
+/// As [`CloseReason::NoFilm`] says it.
+pub const NO_FILM: &str = "the camera gives no H.264";
+
 /// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -362,6 +377,8 @@ pub enum CloseReason {
     LoginTimeout,
     /// Its queue of messages is full.
     Overflow,
+    /// The camera gives nothing that it could be sent, and its protocol has no words for that.
+    NoFilm,
     /// There was no room, and another client had more of a claim to its place.
     GaveWay,
     /// call: a relay does not let camd in; says why.
@@ -401,6 +418,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Refused(why) => write!(f, "login refused: {why}"),
             CloseReason::Overflow => f.write_str("did not take the messages for it in time"),
             CloseReason::LoggedOut => f.write_str("the configuration lets it in no more"),
+            CloseReason::NoFilm => f.write_str(NO_FILM),
             CloseReason::GaveWay => f.write_str("gave way to another client"),
             CloseReason::Shutdown => f.write_str("camd ends"),
         }

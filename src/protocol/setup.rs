@@ -60,6 +60,8 @@ pub struct Setup {
     pub heads: Rc<HeadCache>,
     /// The camera's name among the users.
     pub user: Rc<Name>,
+    /// Its clients get H.264 and nothing else.
+    pub film: bool,
     /// camd has made the connection: the other end is somebody else's relay.
     pub to_relay: bool,
 }

@@ -11,16 +11,19 @@ pub struct May {
     pub watch: bool,
     /// Change the camera's controls, and see who else is there.
     pub control: bool,
+    /// Bring the box that camd is in another system.
+    pub update: bool,
 }
 
 impl May {
     /// The words of `user.may`, in the order of the error messages.
-    pub const WORDS: [&'static str; 2] = ["watch", "control"];
+    pub const WORDS: [&'static str; 3] = ["watch", "control", "update"];
 
     /// Everything.
     pub const ALL: May = May {
         watch: true,
         control: true,
+        update: true,
     };
 
     /// Adds what a word of [`May::WORDS`] stands for. False: it is none of them.
@@ -28,6 +31,7 @@ impl May {
         match word {
             "watch" => self.watch = true,
             "control" => self.control = true,
+            "update" => self.update = true,
             _ => return false,
         }
         true
@@ -35,7 +39,7 @@ impl May {
 
     /// In the words of `user.may`.
     pub fn words(self) -> impl Iterator<Item = &'static str> + Clone {
-        let has = [self.watch, self.control];
+        let has = [self.watch, self.control, self.update];
         let words = May::WORDS.into_iter().zip(has);
         words.filter(|(_, has)| *has).map(|(word, _)| word)
     }

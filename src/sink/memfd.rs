@@ -33,8 +33,11 @@ use super::interface::{Fault, Outcome, Sink};
 use crate::config::{Config, SinkConfig, SinkFormat};
 use crate::encode::codec::Rows;
 use crate::encode::renditions::{Profile, Renditions};
-use crate::limits::{ACCEPTS_PER_TURN, SINK_READERS_MAX};
+use crate::limits::{
+    ACCEPTS_PER_TURN, PARAMETER_SET, PICTURE_SETS, SEQUENCE_SETS, SINK_READERS_MAX,
+};
 use crate::measure::times::Epoch;
+use crate::picture::chain::Unit;
 use crate::picture::frame::{Bounds, Frame, FrameMeta, Picture, PixelFormat, RawPicture, Size};
 use crate::system::ring::{Description, Ring, flags, hello};
 use crate::system::unix_socket::remove_stale;
@@ -44,6 +47,9 @@ use crate::system::v4l2::formats;
 const DOOR: u64 = u64::MAX;
 /// What a reader's events carry.
 const BELL: u64 = u64::MAX;
+
+/// What parameter sets take at most, with their start codes.
+const SETS_BYTES: usize = (SEQUENCE_SETS + PICTURE_SETS) * (4 + PARAMETER_SET);
 
 /// A sink of kind "memfd".
 pub struct Memfd {
@@ -345,6 +351,29 @@ impl Memfd {
         })
     }
 
+    /// Puts a picture of a chain in place.
+    pub fn write_unit(&mut self, unit: &Unit<'_>) -> Outcome {
+        let sets: usize = unit.sets().map(<[u8]>::len).sum();
+        let bytes = sets + unit.sample.len();
+        if bytes > self.capacity {
+            return self.too_large(&unit.meta, bytes);
+        }
+        let mut description = self.describe(&unit.meta, unit.meta.stored());
+        description.fourcc = formats::H264;
+        if unit.is_key {
+            description.flags |= flags::KEY;
+        }
+        self.put(description, |slot, _| {
+            let mut at = 0;
+            for part in unit.sets() {
+                slot[at..][..part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            unit.write_stream(&mut slot[at..bytes]);
+            Ok(bytes)
+        })
+    }
+
     /// As the camera gives it.
     fn write_raw(&mut self, frame: &Frame<'_>) -> Outcome {
         let meta = &frame.meta;
@@ -516,6 +545,7 @@ impl Sink for Memfd {
             SinkFormat::Rgb24 => Some(PixelFormat::Rgb24),
             SinkFormat::Bgr24 => Some(PixelFormat::Bgr24),
             SinkFormat::Grey => Some(PixelFormat::Grey),
+            SinkFormat::H264 => unreachable!("it is given pictures of the chain"),
         };
         if let Some(format) = format {
             let bounds = Bounds::within(self.config.width, self.config.height);
@@ -566,6 +596,7 @@ fn capacity(sink: &SinkConfig, config: &Config) -> usize {
     let pixels = |format| channels(format) * within(sink.width) * within(sink.height);
     match sink.format {
         SinkFormat::Jpeg => config.limits.frame_bytes,
+        SinkFormat::H264 => config.limits.frame_bytes + SETS_BYTES,
         // Up to three bytes a pixel, and lines as long as drivers like them.
         SinkFormat::Raw => {
             let side = usize::from(side).next_multiple_of(128);

@@ -2,7 +2,8 @@
 //! of all kinds; [`Sinks`] keeps the configured ones alive.
 //!
 //! A sink holds one newest picture. camd never waits for a reader, and no reader for another: camd leaves out a picture
-//! that it cannot put in place at once. A sink in trouble is closed, and opened again after a while; viewers do not notice.
+//! that it cannot put in place at once. Of H.264, where pictures lean on one another, a reader may need those before the newest, and
+//! finds as many as its sink has room for. A sink in trouble is closed, and opened again after a while; viewers do not notice.
 
 mod interface;
 mod memfd;
@@ -19,6 +20,7 @@ use crate::encode::renditions::Renditions;
 use crate::limits::{ACCEPT_RETRY, MAX_SINKS, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::decimate::Decimator;
 use crate::measure::rate::Rate;
+use crate::picture::chain::Chain;
 use crate::picture::frame::{Frame, FrameMeta};
 use crate::source::Source;
 use crate::source::camera::Camera;
@@ -194,7 +196,53 @@ impl Entry {
         }
     }
 
-    fn turn(&mut self, newest: Option<Frame<'_>>, renditions: &mut Renditions, now: Instant) {
+    /// True if it waits for a picture of the chain that stands for itself.
+    fn turn(
+        &mut self,
+        newest: Option<Frame<'_>>,
+        chain: Option<&Chain>,
+        renditions: &mut Renditions,
+        now: Instant,
+    ) -> bool {
+        self.prepare(now);
+        if !self.is_watched() {
+            self.watched = false;
+            return false;
+        }
+        if !std::mem::replace(&mut self.watched, true) {
+            // A picture that is there already is better than none.
+            self.sequence = 0;
+        }
+        if self.config.is_for_h264() {
+            return chain.is_some_and(|chain| self.follow(chain, now));
+        }
+        self.take(newest, renditions, now);
+        false
+    }
+
+    /// Writes all pictures of the chain that there are.
+    fn follow(&mut self, chain: &Chain, now: Instant) -> bool {
+        while let Some(unit) = chain.after(self.sequence, now) {
+            let AnySink::Memfd(sink) = &mut self.sink else {
+                unreachable!("a sink of another kind for H.264");
+            };
+            if self.sequence > 0 && self.sequence < unit.meta.sequence {
+                self.skipped += unit.meta.sequence - self.sequence - 1;
+            }
+            self.sequence = unit.meta.sequence;
+            match sink.write_unit(&unit) {
+                Outcome::Written => {
+                    self.captured = Some(unit.meta.captured);
+                    self.frames += 1;
+                    self.rate.tick(now);
+                }
+                _ => self.skipped += 1,
+            }
+        }
+        chain.lacks_key(self.sequence)
+    }
+
+    fn prepare(&mut self, now: Instant) {
         if !self.is_open {
             if self.retry > now {
                 return;
@@ -212,14 +260,10 @@ impl Entry {
                 Err(fault) => self.fail(fault, now),
             }
         }
-        if !self.is_watched() {
-            self.watched = false;
-            return;
-        }
-        if !std::mem::replace(&mut self.watched, true) {
-            // A picture that is there already is better than none.
-            self.sequence = 0;
-        }
+    }
+
+    /// Puts the newest picture in place, if it is due.
+    fn take(&mut self, newest: Option<Frame<'_>>, renditions: &mut Renditions, now: Instant) {
         let (last, pace) = (self.sequence, self.pace.as_ref());
         let is_news = |meta: &FrameMeta| {
             meta.sequence > last && pace.is_none_or(|pace| pace.wants(meta.captured))
@@ -302,16 +346,19 @@ impl Sinks {
     }
 
     /// Takes in events, opens what is due, and gives the newest picture to all sinks that have not had it. To be called in each
-    /// turn in which there may be a new picture, an event or a deadline.
+    /// turn in which there may be a new picture, an event or a deadline. True if one waits for a picture of the chain that stands for
+    /// itself.
     pub fn turn<C: Source>(
         &mut self,
         camera: &mut Camera<C>,
         renditions: &mut Renditions,
         now: Instant,
-    ) {
+    ) -> bool {
+        let mut lacks_key = false;
         for entry in &mut self.entries {
-            entry.turn(camera.newest(), renditions, now);
+            lacks_key |= entry.turn(camera.newest(), camera.chain(), renditions, now);
         }
+        lacks_key
     }
 
     /// Hands out the descriptors that are not in the poll yet, or with another number, which is below [`MAX_SINKS`]: to be

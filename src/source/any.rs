@@ -7,6 +7,7 @@ use super::control::{Control, ControlError};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::{call, http, pattern, pipe, push, qt_shm, replay, v4l2};
 use crate::config::{Config, SourceKind};
+use crate::picture::chain::Chain;
 use crate::picture::frame::Frame;
 
 /// The sources that a configuration can name. A new kind is a variant here, a file beside this one, and its keys in
@@ -129,6 +130,14 @@ impl Source for AnySource {
 
     fn newest(&self) -> Option<Frame<'_>> {
         each!(self, source => source.newest())
+    }
+
+    fn chain(&self) -> Option<&Chain> {
+        each!(self, source => source.chain())
+    }
+
+    fn ask_key(&mut self) {
+        each!(self, source => source.ask_key())
     }
 
     fn holds(&self) -> bool {

@@ -12,9 +12,10 @@ use super::no_picture;
 use super::say;
 use crate::config::{CameraConfig, Config, Settle};
 use crate::encode::codec::Codec;
-use crate::limits::{NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
+use crate::limits::{KEY_EVERY, NO_PICTURE_INTERVAL, NO_PICTURE_QUALITY, REOPEN_FIRST, REOPEN_MAX};
 use crate::measure::rate::Rate;
 use crate::measure::times::first;
+use crate::picture::chain::Chain;
 use crate::picture::frame::{
     Area, Frame, FrameBuf, FrameMeta, Orientation, Picture, PixelFormat, Size,
 };
@@ -120,6 +121,12 @@ pub struct Camera<S> {
     croppings_told: u8,
     epoch: u64,
     sequence: u64,
+    /// When the card goes out again that stands for pictures that lean on one another; `None`: there are none.
+    chain_card: Option<Instant>,
+    /// When the source was last asked for a picture that stands for itself.
+    key_asked: Option<Instant>,
+    /// See [`Camera::gives_h264`].
+    gives_h264: bool,
     card: FrameBuf,
     card_captured: Instant,
     last_captured: Option<Instant>,
@@ -147,6 +154,9 @@ impl<S: Source> Camera<S> {
             croppings_told: 0,
             epoch: 0,
             sequence: 0,
+            chain_card: None,
+            key_asked: None,
+            gives_h264: false,
             card_captured: now,
             last_captured: None,
             counters: Counters::default(),
@@ -341,6 +351,66 @@ impl<S: Source> Camera<S> {
         Some(self.shown.map_or(agreed, |(format, _)| format))
     }
 
+    /// As [`Camera::format`], for a person; "h264" where pictures lean on one another.
+    pub fn coding(&self) -> Option<&'static str> {
+        match self.chain() {
+            Some(_) => Some("h264"),
+            None => self.format().map(PixelFormat::name),
+        }
+    }
+
+    /// The pictures that lean on one another; `None`: its pictures do not, or there are none now.
+    pub fn chain(&self) -> Option<&Chain> {
+        let runs = self.trouble.is_none() && self.settling == Settling::Done;
+        self.source.chain().filter(|_| runs)
+    }
+
+    /// Somebody needs a picture of the chain that stands for itself, which is not there. Whoever it is, the camera is asked no more
+    /// often than [`KEY_EVERY`] allows.
+    pub fn ask_key(&mut self, now: Instant) {
+        let is_due = self.key_asked.is_none_or(|at| at + KEY_EVERY <= now);
+        if is_due && self.chain().is_some() {
+            self.key_asked = Some(now);
+            self.source.ask_key();
+        }
+    }
+
+    /// Whether its last picture was of those that lean on one another. It may be off by now: started again, it will most
+    /// likely give such pictures again.
+    pub fn gives_h264(&self) -> bool {
+        self.gives_h264
+    }
+
+    /// There is another picture of those that lean on one another. Those who want JPEGs get a card in its place, now and then.
+    fn on_unit(&mut self, now: Instant) {
+        let size = self
+            .source
+            .chain()
+            .and_then(|chain| chain.parameters().size());
+        if let Some(size) = size {
+            self.shown = Some((PixelFormat::Mjpeg, size));
+        }
+        match self.chain_card {
+            Some(due) if now < due => return,
+            Some(_) => {}
+            None => {
+                let Size { width, height } = size.unwrap_or(self.card_size());
+                let turned = match (self.orientation(), self.settings.crop) {
+                    (Orientation::UPRIGHT, None) => "",
+                    _ => "; it is not turned and not cropped",
+                };
+                say::warn(format_args!(
+                    "camera: H.264 of {width}x{height}, for /stream.mp4 of http listeners: all others get a card that says so, \
+                     as camd makes no JPEGs of it{turned}"
+                ));
+                self.draw_card("H.264 alone: see /stream.mp4");
+            }
+        }
+        self.chain_card = Some(now + NO_PICTURE_INTERVAL);
+        self.sequence += 1;
+        self.card_captured = now;
+    }
+
     /// Pictures since the start of camd.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -451,6 +521,7 @@ impl<S: Source> Camera<S> {
 
     fn start(&mut self, now: Instant) {
         self.live = false;
+        self.chain_card = None;
         (self.shown, self.cropping, self.croppings_told) = (None, None, 0);
         self.looked_at = None;
         self.settling = match self.settings.settle {
@@ -491,6 +562,7 @@ impl<S: Source> Camera<S> {
 
     fn stop(&mut self) {
         self.source.stop();
+        self.chain_card = None;
         self.negotiated = None;
         self.live = false;
     }
@@ -506,7 +578,12 @@ impl<S: Source> Camera<S> {
             return false;
         }
         self.counters.frames += 1;
-        self.sequence += 1;
+        self.gives_h264 = self.source.chain().is_some();
+        if self.gives_h264 {
+            self.on_unit(now);
+        } else {
+            self.sequence += 1;
+        }
         self.live = true;
         self.last_captured = Some(now);
         if let Some(frame) = self.source.newest() {
@@ -602,7 +679,8 @@ impl<S: Source> Camera<S> {
     pub fn newest(&self) -> Option<Frame<'_>> {
         match &self.trouble {
             Some(_) if self.card.is_empty() => None,
-            Some(_) => {
+            None if self.chain_card.is_some() && self.card.is_empty() => None,
+            shows if shows.is_some() || self.chain_card.is_some() => {
                 let Size { width, height } = self.card_size();
                 let meta = FrameMeta {
                     sequence: self.sequence,
@@ -614,8 +692,8 @@ impl<S: Source> Camera<S> {
                     picture: Picture::Jpeg(self.card.as_slice()),
                 })
             }
-            None if self.settling != Settling::Done => None,
-            None => {
+            _ if self.settling != Settling::Done => None,
+            _ => {
                 let orientation = self.orientation();
                 let mut frame = self.source.newest()?;
                 frame.meta.sequence = self.sequence;
@@ -659,6 +737,7 @@ impl<S: Source> Camera<S> {
         self.stop();
         self.source = source;
         self.trouble = None;
+        self.gives_h264 = false;
         self.begin(now);
     }
 

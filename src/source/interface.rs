@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::control::{Control, ControlError};
 use crate::config::Config;
+use crate::picture::chain::Chain;
 use crate::picture::frame::{Area, Frame, Orientation, PixelFormat, Size};
 
 /// Why a source gives no pictures (any more). The remedy is the same for every cause: `stop`, wait, `start`.
@@ -114,6 +115,14 @@ pub trait Source {
     /// owner knows it from [`Negotiated`]. `None` before the first picture,
     /// after `stop`, and after `release` where the ring cannot keep one: it is too small, or v4l2loopback's.
     fn newest(&self) -> Option<Frame<'_>>;
+
+    /// Its pictures, where they lean on one another (H.264): then there is never one that is lent by [`Source::newest`].
+    fn chain(&self) -> Option<&Chain> {
+        None
+    }
+
+    /// A picture of its chain that stands for itself is wanted as soon as can be, where it can make one.
+    fn ask_key(&mut self) {}
 
     /// Whether the newest picture stays until [`Source::capture`] is called again, however long that takes. If not,
     /// [`Source::release`] takes it away.

@@ -5,7 +5,7 @@
 //! | `interface.rs`, `control.rs` | what a source is to the rest of camd; a camera's controls |
 //! | `any.rs` | the source that the configuration names, of these: |
 //! | `v4l2/`, `pipe.rs`, `replay.rs`, `pattern.rs`, `call.rs`, `push.rs`, `http.rs`, `qt_shm.rs` | one kind each |
-//! | `dial.rs`, `newest.rs` | what several of them need: a connection to a server; the newest of the JPEGs it sends |
+//! | `dial.rs`, `newest.rs`, `film.rs` | what several of them need: a connection to a server; the newest of the JPEGs it sends; the pictures of H.264 |
 //! | `camera.rs` | a source that is opened again after each fault |
 //! | `say.rs` | what the log says of an opening, once |
 //! | `no_picture.rs`, `canvas.rs` | what viewers see meanwhile, and what draws it |
@@ -16,6 +16,7 @@ pub mod camera;
 mod canvas;
 mod control;
 pub mod dial;
+mod film;
 pub mod http;
 mod interface;
 mod newest;

@@ -1,4 +1,5 @@
-//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other.
+//! Pictures from the standard output of another program: whatever camera it can read, as JPEGs one after the other, or as
+//! H.264 (Annex B). Which of them it is shows by its first bytes.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -13,10 +14,12 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use super::film::{Film, Take};
 use super::interface::{Captured, Fault, Negotiated, Source};
 use super::newest::Newest;
 use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::measure::said::{Said, Times};
+use crate::picture::chain::Chain;
 use crate::picture::frame::Frame;
 use crate::picture::jpeg::{SplitCounts, Splitter};
 use crate::system::broker;
@@ -39,7 +42,7 @@ const LINE: usize = 512;
 const STDOUT: Token = Token(0);
 const STDERR: Token = Token(1);
 
-/// A program that writes JPEGs.
+/// A program that writes JPEGs, or H.264.
 ///
 /// It runs in a process group of its own, so that all it started can be ended with it.
 pub struct Pipe {
@@ -47,6 +50,7 @@ pub struct Pipe {
     splitter: Splitter,
     /// Apart, as the splitter's buffer moves on.
     newest: Newest,
+    film: Film,
     running: Option<Running>,
     /// Killed, but stuck in the kernel (a dead USB camera's driver) when `stop` had to go on.
     unreaped: Option<Pid>,
@@ -70,6 +74,7 @@ struct Running {
     poll: Poll,
     events: Events,
     stdout_ready: bool,
+    coding: Coding,
     /// Of the splitter, as far as they have been reported.
     counts: SplitCounts,
     /// When there has to be a picture.
@@ -86,6 +91,7 @@ impl Pipe {
             command,
             splitter: Splitter::new(frame_bytes),
             newest: Newest::new(frame_bytes, fps),
+            film: Film::of_bytes(frame_bytes),
             running: None,
             unreaped: None,
             said: Said::new(),
@@ -146,6 +152,7 @@ impl Pipe {
                 poll,
                 events: Events::with_capacity(2),
                 stdout_ready: false,
+                coding: Coding::Unknown(heapless::Vec::new()),
                 counts: SplitCounts::default(),
                 stall: now + FIRST_PICTURE,
                 last_look: now,
@@ -222,8 +229,16 @@ impl Running {
         now: Instant,
         splitter: &mut Splitter,
         newest: &mut Newest,
+        film: &mut Film,
     ) -> io::Result<Captured> {
         let mut captured = Captured::default();
+        if matches!(self.coding, Coding::Unknown(_)) {
+            self.look_at_first_bytes(now, splitter, film)?;
+        }
+        if matches!(self.coding, Coding::H264) {
+            self.read_film(now, film, &mut captured)?;
+            return Ok(captured);
+        }
         // Within one picture's size of bytes at a time: a program that writes faster than it can be read must not keep
         // the caller for ever.
         let mut room = newest.capacity();
@@ -257,6 +272,85 @@ impl Running {
         captured.bad += u32::try_from(bad).unwrap_or(u32::MAX);
         self.counts = counts;
         Ok(captured)
+    }
+
+    /// Reads no more than what tells the coding, and hands that on.
+    fn look_at_first_bytes(
+        &mut self,
+        now: Instant,
+        splitter: &mut Splitter,
+        film: &mut Film,
+    ) -> io::Result<()> {
+        let Coding::Unknown(seen) = &mut self.coding else {
+            return Ok(());
+        };
+        while self.stdout_ready && seen.len() < seen.capacity() {
+            let mut byte = [0];
+            match self.stdout.read(&mut byte) {
+                // The reading of JPEGs finds the end once more.
+                Ok(0) => break,
+                Ok(_) => seen.extend(byte),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.stdout_ready {
+            let is_film = seen.starts_with(&[0, 0, 1]) || seen.starts_with(&[0, 0, 0, 1]);
+            if is_film {
+                film.spare()[..seen.len()].copy_from_slice(seen);
+                film.filled(now, seen.len());
+                self.coding = Coding::H264;
+            } else {
+                splitter.spare()[..seen.len()].copy_from_slice(seen);
+                splitter.filled(seen.len());
+                self.coding = Coding::Jpeg;
+            }
+        }
+        Ok(())
+    }
+
+    /// As `read`, of H.264: all of it counts.
+    fn read_film(
+        &mut self,
+        now: Instant,
+        film: &mut Film,
+        captured: &mut Captured,
+    ) -> io::Result<()> {
+        let mut room = film.capacity();
+        let silent = !self.stdout_ready;
+        while self.stdout_ready && room > 0 {
+            let spare = film.spare();
+            let most = spare.len().min(room);
+            match self.stdout.read(&mut spare[..most]) {
+                Ok(0) => {
+                    self.stdout_ready = false;
+                    self.ended = Some(now);
+                    film.take_in(now, now, Take::Rest, captured);
+                }
+                Ok(n) => {
+                    room -= n;
+                    film.filled(now, n);
+                    if film.take_in(now, now, Take::Whole, captured) {
+                        self.stall = now + CAPTURE_STALL;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stdout_ready = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if silent && film.quiet().is_some_and(|at| at <= now) {
+            // It came when its last bytes did.
+            if film.take_in(film.heard(), now, Take::Pending, captured) {
+                self.stall = now + CAPTURE_STALL;
+            }
+        }
+        Ok(())
     }
 
     /// Why the program gives no pictures any more, if so.
@@ -314,6 +408,7 @@ impl Source for Pipe {
         }
         self.splitter.reset();
         self.newest.clear();
+        self.film.clear();
     }
 
     fn fd(&self) -> Option<RawFd> {
@@ -327,7 +422,10 @@ impl Source for Pipe {
         } else if running.ended.is_some() {
             running.last_look + EXIT_POLL
         } else {
-            running.stall
+            match self.film.quiet() {
+                Some(quiet) => quiet.min(running.stall),
+                None => running.stall,
+            }
         })
     }
 
@@ -352,8 +450,12 @@ impl Source for Pipe {
         }
         running.stderr.read(STDERR_PER_CAPTURE, &mut self.said, now);
         let captured = running
-            .read(now, &mut self.splitter, &mut self.newest)
+            .read(now, &mut self.splitter, &mut self.newest, &mut self.film)
             .map_err(failed)?;
+        if let Some(refusal) = self.film.refusal() {
+            let program = self.command.first().map_or("", String::as_str);
+            return Err(Fault(format!("{program}: {refusal}")));
+        }
         // The last picture before the end is still one; the fault can wait for the deadline.
         if !captured.fresh
             && let Some(what) = running.trouble(&mut self.said, now)
@@ -369,12 +471,26 @@ impl Source for Pipe {
     fn newest(&self) -> Option<Frame<'_>> {
         self.newest.frame()
     }
+
+    fn chain(&self) -> Option<&Chain> {
+        // Cut or not: it goes on with the next key picture.
+        let running = self.running.as_ref()?;
+        matches!(running.coding, Coding::H264).then_some(self.film.chain())
+    }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What a program writes.
+enum Coding {
+    /// Its first bytes, as far as they have come.
+    Unknown(heapless::Vec<u8, 4>),
+    Jpeg,
+    H264,
 }
 
 /// The program's stderr, on its way to the log.

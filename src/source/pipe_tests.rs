@@ -417,3 +417,80 @@ fn what_a_program_says_cannot_forge_log_lines() {
         "a\\u{1b}[2Jb\u{fffd}\\tcé"
     );
 }
+
+/// Three pictures of 64x48, the first of them a key picture.
+fn film() -> [&'static [u8]; 3] {
+    let film: &[u8] = include_bytes!("../../tests/data/64x48.264");
+    let starts = film.windows(5).enumerate();
+    let starts: Vec<_> = starts
+        .filter_map(|(at, window)| (*window == [0, 0, 0, 1, 0x41]).then_some(at))
+        .collect();
+    let (key, rest) = film.split_at(starts[0]);
+    let (second, third) = rest.split_at(starts[1] - starts[0]);
+    [key, second, third]
+}
+
+/// Turns until so many pictures of H.264 came, and what came with them.
+fn next_units(pipe: &mut Pipe, pictures: u64) -> Captured {
+    let mut total = Captured::default();
+    // None of them is older than this, and so none too old.
+    let now = Instant::now();
+    until(|| {
+        let captured = turn(pipe).unwrap();
+        total.dropped += captured.dropped;
+        total.bad += captured.bad;
+        let last = |pipe: &Pipe| {
+            let mut last = 0;
+            while let Some(unit) = pipe.chain()?.after(last, now) {
+                last = unit.meta.sequence;
+            }
+            Some(last)
+        };
+        (last(pipe)? >= pictures).then_some(())
+    });
+    total
+}
+
+#[test]
+fn a_film_s_last_picture_does_not_wait_for_the_next() {
+    let folder = Folder::new("film-quiet");
+    let film = film();
+    let files = [0, 1, 2].map(|number| folder.file(&number.to_string(), film[number]));
+    let mut pipe = sh(&format!(
+        "cat {}; sleep 0.2; cat {}; sleep 0.2; cat {}; sleep 60",
+        files[0], files[1], files[2]
+    ));
+    let begin = Instant::now();
+    pipe.start(begin).unwrap();
+    // Nothing follows the third.
+    assert_eq!(next_units(&mut pipe, 3), Captured::default());
+    let chain = pipe.chain().unwrap();
+    let third = chain.after(2, begin).unwrap();
+    let nal = third.sample[4..].to_vec();
+    assert!(film[2].ends_with(&nal) && nal.len() + 4 == film[2].len());
+    pipe.stop();
+}
+
+#[test]
+fn a_film_s_picture_that_was_taken_too_early_cuts_the_chain() {
+    let folder = Folder::new("film-torn");
+    let film = film();
+    let (half, rest) = film[2].split_at(film[2].len() / 2);
+    let files = [film[0], film[1], half, rest]
+        .into_iter()
+        .enumerate()
+        .map(|(number, bytes)| folder.file(&number.to_string(), bytes))
+        .collect::<Vec<_>>();
+    let mut pipe = sh(&format!(
+        "cat {0}; sleep 0.3; cat {1}; sleep 0.3; cat {2}; sleep 0.3; cat {3}; cat {1}; cat {0}; sleep 60",
+        files[0], files[1], files[2], files[3]
+    ));
+    let begin = Instant::now();
+    pipe.start(begin).unwrap();
+    let captured = next_units(&mut pipe, 4);
+    // The torn one is bad, and the one that leans on it is of no use.
+    assert_eq!((captured.bad, captured.dropped), (1, 1));
+    let unit = pipe.chain().unwrap().after(3, begin).unwrap();
+    assert!(unit.is_key);
+    pipe.stop();
+}

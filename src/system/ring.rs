@@ -49,6 +49,8 @@ pub mod flags {
     pub const MIRROR_X: u32 = 4;
     /// Top and bottom are still to change places.
     pub const MIRROR_Y: u32 = 8;
+    /// H.264: it stands for itself, and its parameter sets are in front of it.
+    pub const KEY: u32 = 16;
 }
 
 /// What a slot's header says of its picture.
@@ -515,7 +517,7 @@ impl View {
             if slot >= self.memory.layout.slots {
                 return None;
             }
-            if let Some(description) = self.read(slot, picture) {
+            if let Some(description) = self.read(slot, Some(picture)) {
                 let news = description.fourcc != 0 && description.sequence > self.sequence;
                 self.sequence = self.sequence.max(description.sequence);
                 return news.then_some(description);
@@ -524,8 +526,48 @@ impl View {
         None
     }
 
+    /// What the newest picture is, if there is one.
+    pub fn newest(&self) -> Option<Description> {
+        let slot = self.memory.number(NEWEST).load(Ordering::Acquire);
+        let is_there = slot < self.memory.layout.slots;
+        let newest = is_there.then(|| self.read(slot, None)).flatten();
+        newest.filter(|description| description.fourcc != 0)
+    }
+
+    /// As [`View::next`], of pictures that lean on one another (H.264): copies the one behind that which was read last. Where that is
+    /// gone, or none was read yet, it is the newest of those that stand for themselves.
+    pub fn next_of_chain(&mut self, picture: &mut Vec<u8>) -> Option<Description> {
+        let mut found: Option<(u64, u32)> = None;
+        for slot in 0..self.memory.layout.slots {
+            let Some(Description {
+                fourcc: 1..,
+                sequence,
+                flags: set,
+                ..
+            }) = self.read(slot, None)
+            else {
+                continue;
+            };
+            if sequence == self.sequence + 1 && self.sequence > 0 {
+                found = Some((sequence, slot));
+                break;
+            }
+            let is_newer = sequence > found.map_or(self.sequence, |(newest, _)| newest);
+            if set & flags::KEY != 0 && is_newer {
+                found = Some((sequence, slot));
+            }
+        }
+        let (sequence, slot) = found?;
+        let description = self.read(slot, Some(picture))?;
+        // It may be gone by now.
+        (description.sequence == sequence).then(|| {
+            self.sequence = sequence;
+            description
+        })
+    }
+
     /// `None`: it was being written meanwhile.
-    fn read(&self, slot: u32, picture: &mut Vec<u8>) -> Option<Description> {
+    fn read(&self, slot: u32, picture: Option<&mut Vec<u8>>) -> Option<Description> {
         let place = self.memory.slot(slot);
         let lock = self.memory.number(place);
         let before = lock.load(Ordering::Acquire);
@@ -537,7 +579,9 @@ impl View {
         let description = Description::from_bytes(&header);
         // Half of a number may be another picture's.
         let size = description.size.min(self.memory.layout.capacity) as usize;
-        if description.sequence > self.sequence {
+        if let Some(picture) = picture
+            && description.sequence > self.sequence
+        {
             picture.resize(size, 0);
             self.memory
                 .copy(place + self.memory.layout.data as usize, picture);

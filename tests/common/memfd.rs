@@ -85,9 +85,21 @@ impl Reader {
 
     /// Looks, and then waits.
     pub fn next(&mut self) -> Description {
+        self.wait_for(View::next)
+    }
+
+    /// As `next`, of pictures that lean on one another.
+    pub fn next_of_chain(&mut self) -> Description {
+        self.wait_for(View::next_of_chain)
+    }
+
+    fn wait_for(
+        &mut self,
+        look: impl Fn(&mut View, &mut Vec<u8>) -> Option<Description>,
+    ) -> Description {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(description) = self.view.next(&mut self.picture) {
+            if let Some(description) = look(&mut self.view, &mut self.picture) {
                 return description;
             }
             assert!(Instant::now() < deadline, "no picture comes");

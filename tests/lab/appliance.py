@@ -28,6 +28,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "deploy/image"))
 import card  # noqa: E402
 import debian  # noqa: E402
+import signature  # noqa: E402
 
 UPDATE = TOP / "deploy/image/update"
 PORT = 8080
@@ -302,6 +303,30 @@ def _(lab):
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lab.image, again)]
     check(sums[0] == sums[1], "two builds differ")
     run("sha256sum", "-c", f"{lab.image.name}.sha256", cwd=lab.image.parent)
+    # Signed as a whole, and the list of its parts for a box that is sent it; by a key that nobody else can read.
+    key = signature.default_key()
+    check(key.stat().st_mode & 0o77 == 0 and key.parent.stat().st_mode & 0o77 == 0, f"others can read {key}")
+    public, said = Path(f"{lab.image}.pub"), run("minisign", "-V", "-m", lab.image, "-p", f"{lab.image}.pub").decode()
+    with open(lab.image, "rb") as file:
+        file.seek(signature.PLACE)
+        listed, _, signed = file.read(signature.SIZE).rstrip(b"\0").partition(b"\n\n")
+    (lab.folder / "list").write_bytes(listed + b"\n")
+    (lab.folder / "list.minisig").write_bytes(signed)
+    run("minisign", "-V", "-m", lab.folder / "list", "-p", public)
+    [version] = re.findall(r"^version (camd .*)$", listed.decode(), re.M)
+    check(f"Trusted comment: {version}, built " in said, f"{said}")
+    check(re.findall(r"^part .*$", listed.decode(), re.M) == ["part " + " ".join(map(str, it)) for it in signature.parts(lab.image)],
+          "the list of parts")  # fmt: skip
+    with open(lab.folder / "list", "ab") as file:
+        file.write(b"part 1")
+    done = subprocess.run(["minisign", "-V", "-m", lab.folder / "list", "-p", public], capture_output=True)
+    check(done.returncode != 0, "minisign takes another list")
+    [trusted] = re.findall(r"^trusted comment: (.*)$", Path(f"{lab.image}.minisig").read_text(), re.M)
+    check(signature.Key(key).sign(again, trusted) == Path(f"{lab.image}.minisig").read_text(), "two signatures of the same bytes differ")
+    for more in (".pub", ".cdx.json"):
+        check(Path(f"{lab.image}{more}").read_bytes() == Path(f"{again}{more}").read_bytes(), f"two builds' {more} differ")
+    done = subprocess.run([*build, "--key", lab.folder / "none"], capture_output=True, text=True)
+    check(done.returncode == 1 and f"there is no {lab.folder / 'none'}" in done.stderr, done.stderr)
     [entry] = json.loads(Path(f"{lab.image}.json").read_text())["os_list"]
     url = lab.image.resolve().as_uri()
     wanted = {"extract_sha256": sums[0], "extract_size": again.stat().st_size, "url": url, "init_format": "none"}
@@ -323,6 +348,7 @@ def _(lab):
         check(f"{package.name} {package.version}" in text, f"licences.txt has no {package.name} {package.version}")
     check("\nmio 1." in text, "licences.txt has no mio, which camd is made of")
     # The bill of materials is looked at more closely in tests/package.
+    check(made.read("camd-pi.cdx.json") == Path(f"{lab.image}.cdx.json").read_text(), "the bill beside the image is another one")
     parts = json.loads(made.read("camd-pi.cdx.json"))["components"]
     digest = hashlib.sha256(lab.camd.read_bytes()).hexdigest()
     check(parts[0]["name"] == "camd" and parts[0]["hashes"][0]["content"] == digest, "the bill is of another camd")
@@ -397,8 +423,9 @@ def _(lab):
 @test("camd runs without any privilege, nobody can log in, and the root folder is not camd's to write")
 def _(lab):
     box = running(lab)
-    # The one that serves, its broker, and its cells.
-    processes = box.run("for p in $(pidof camd); do cat /proc/$p/status; echo; done").strip().split("\n\n")
+    # The one that serves, its broker, and its cells. The updater writes to the card: it reads nothing before its signature.
+    serving = "for p in $(pidof camd); do grep -q box-update /proc/$p/cmdline || { cat /proc/$p/status; echo; }; done"
+    processes = box.run(serving).strip().split("\n\n")
     check(len(processes) > 1, f"{len(processes)} processes")
     for status in processes:
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
@@ -571,7 +598,7 @@ def _(lab):
     check(box.get("/healthz", password="")[0] == 200, "/healthz")
     wait_until(lambda: made.errors() == "No errors.", 60, made.errors)
     controls = json.loads(box.get("/state")[1])["you"]
-    check(controls == {"user": card.USER, "sets_controls": True}, f"{controls}")
+    check(controls == {"user": card.USER, "sets_controls": True, "updates": True}, f"{controls}")
     code, said = box.try_run(f"dmesg | grep {first}")
     check(code != 0, f"the log has the password: {said}")
     code, _ = box.try_run("/usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups -- cat /etc/password.txt")
@@ -1050,7 +1077,7 @@ def _(lab):
 # ----------------------------------------------------------------------------------------------------------- updates
 
 
-def new_image(lab, name, files):
+def new_image(lab, name, files, key=None):
     """The image as a later version would be: with other files in its root folders."""
     path = lab.folder / name
     shutil.copyfile(lab.image, path)
@@ -1072,11 +1099,177 @@ def new_image(lab, name, files):
             disk.write(f"a/{initramfs}", card.fit(initramfs, file.read()))
     card.seal(disk, "a")
     disk.close()
+    [(version, built)] = re.findall(r"VERSION='(.*)'\nBUILT=(\d+)", files.get("etc/box/built", ("VERSION='x'\nBUILT=0",))[0])
+    signature.embed(path, signature.Key(key or signature.default_key()), version, int(built))
     return path
 
 
-def good_image(lab, version="2.0"):
-    return new_image(lab, "good.img", {"etc/box/built": (f"VERSION='{version}'\nBUILT=1735689600\n", 0o644)})
+def good_image(lab, version="2.0", built=1735689600, key=None):
+    return new_image(lab, "good.img", {"etc/box/built": (f"VERSION='{version}'\nBUILT={built}\n", 0o644)}, key)
+
+
+# ------------------------------------------------------------------------------------------- updates over the network
+
+NEWER = 1 << 32  # than any build
+UPDATER = '[[user]]\nname = "camd"\npassword_file = "/etc/password.txt"\nmay = ["watch", "control", "update"]\n'
+
+
+def shortened(path):
+    """As `build` would leave it: without what is empty at its end."""
+    os.truncate(path, max(at + length for at, length, *_ in signature.parts(path)))
+    return path
+
+
+def begin_update(box, image, *options):
+    """deploy/image/update, as on a PC."""
+    environment = {**os.environ, "CAMD_PASSWORD": box.card.password()}
+    url = f"http://127.0.0.1:{box.ports[PORT]}"
+    return subprocess.Popen([UPDATE, url, image, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+def system_of(made, slot):
+    """The bytes of one of the two systems on a card, as one checksum."""
+    disk, digest = card.Disk(made.path, write=False), hashlib.sha256()
+    for name in card.SLOT_FILES:
+        digest.update(disk.read(f"{slot}/{name}"))
+    disk.close()
+    return digest.digest()
+
+
+def takes_updates(box):
+    """Its updater waits for one: it takes its socket away when it is told of one."""
+    try:
+        return box.try_run("[ -S /run/update/socket ]")[0] == 0
+    except GuestError:
+        return False
+
+
+def wait_for_updater(box):
+    box.first_jpeg()
+    wait_until(lambda: takes_updates(box), BOOT_SECONDS, lambda: f"the updater{box.tail()}")
+
+
+@test("update over the network: not unsigned, older, broken; a power cut leaves the old system; a good one is tried and kept")
+def _(lab):
+    made = lab.card(camd_toml=PATTERN + UPDATER)
+    good = shortened(good_image(lab, built=NEWER))
+    bad = lab.folder / "bad.img"
+    started = time.monotonic()
+    box = lab.boot(made)
+    wait_for_updater(box)
+    spent = {"boot": time.monotonic() - started}
+    before = [system_of(made, slot) for slot in card.SLOTS]
+
+    def unchanged(both=True):
+        check(system_of(made, "a") == before[0], "the running system was written to")
+        check(not both or system_of(made, "b") == before[1], "something was written")
+        check(made.selection()[:2] == ("a", card.CONFIRMED), f"{made.selection()}")
+
+    def refused(said, both=True):
+        """What is sent is `bad`."""
+        done = begin_update(box, bad)
+        text = done.communicate(timeout=300)[0].decode()
+        check(done.returncode == 1 and said in text and "What runs has not changed" in text, f"{done.returncode} {text}, not {said}")
+        unchanged(both)
+        wait_for_updater(box)
+
+    # What its beginning tells is not read further: so a beginning is enough here.
+    beginning = good.read_bytes()[: card.MIB]
+    listed = beginning[signature.PLACE : signature.PLACE + signature.SIZE]
+    other = lab.folder / "other.key"
+    other.unlink(missing_ok=True)
+    signature.Key.make(other)
+    shutil.copyfile(good, bad)
+    started = time.monotonic()
+    for said, key, built, change in (
+        ("not signed with the key of this box", other, NEWER, None),
+        ("it is not signed", None, NEWER, lambda it: it[: it.index(b"\n\n") + 2]),
+        ("not signed with the key of this box", None, NEWER, lambda it: it.replace(b"version 2.0", b"version 3.0")),
+        ("older than what runs", None, 1, None),
+        ("its end is missing", None, NEWER, None),
+    ):
+        if change:
+            bad.write_bytes(beginning[: signature.PLACE] + change(listed).ljust(signature.SIZE, b"\0") + beginning[64 * 1024 :])
+        else:
+            shutil.copyfile(good, bad)
+            signature.embed(bad, signature.Key(key or signature.default_key()), "2.0", built)
+            os.truncate(bad, len(beginning))
+        refused(said)
+    spent["refused"] = time.monotonic() - started
+    # Garbage in the middle is known when it comes. What came before it is in the place that is not in use.
+    started = time.monotonic()
+    shutil.copyfile(good, bad)
+    with open(bad, "r+b") as file:
+        file.seek(signature.parts(good)[3][0] + 5000)
+        file.write(b"garbage")
+    refused("is damaged", both=False)
+    check(system_of(made, "b") != before[1], "nothing has come in at all")
+    done = subprocess.run([UPDATE, "--back", made.path], capture_output=True, text=True)
+    check(done.returncode == 1 and re.search("not whole|damaged|empty", done.stderr), f"{done.returncode} {done.stderr}")
+    spent["broken"] = time.monotonic() - started
+    # A client that goes.
+    going = begin_update(box, good)
+    wait_until(lambda: progress(box) > 2, 120, lambda: f"it comes in{box.tail()}")
+    going.kill()
+    going.wait()
+    wait_for_updater(box)
+    unchanged(both=False)
+
+    # The power fails in the middle.
+    chance = random.Random(int(os.environ.get("CAMD_SEED") or time.time()))
+    moment = chance.uniform(5, 60)
+    started = time.monotonic()
+    cut = begin_update(box, good)
+    wait_until(lambda: progress(box) >= moment, 300, lambda: f"{moment:.0f} % of it{box.tail()}")
+    lab.off()
+    cut.kill()
+    cut.wait()
+    spent[f"cut at {moment:.0f} %"] = time.monotonic() - started
+    made.fsck()
+    unchanged(both=False)
+    box = lab.boot(made)
+    wait_for_updater(box)
+    check(made.errors() == "No errors.", made.errors())
+
+    # And then all of it comes, with somebody watching.
+    started = time.monotonic()
+    ports = box.ports
+    updating = begin_update(box, good)
+    slowest = 0.0
+    while box.on():
+        began = time.monotonic()
+        status, _ = box.try_get("/snapshot")
+        if status == 200:
+            slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.2)
+    spent["update"] = time.monotonic() - started
+    check(made.selection()[:2] == ("b", card.TRIAL), f"{made.selection()}{box.tail()}")
+    on_card, expected = card.Disk(made.path, write=False), card.Disk(good, write=False)
+    card.verify(on_card, "b")
+    for name in card.SLOT_FILES:
+        if name != "cmdline.txt":
+            check(on_card.read(f"b/{name}") == expected.read(f"a/{name}"), f"b/{name} differs")
+    started = time.monotonic()
+    box = lab.boot(made, ports=ports)
+    box.wait_console("is well, and stays")
+    said = updating.communicate(timeout=300)[0].decode()
+    check(updating.returncode == 0 and "tried; the box runs 2.0 now" in said, said)
+    check(made.selection()[:2] == ("b", card.CONFIRMED), f"{made.selection()}")
+    spent["trial"] = time.monotonic() - started
+    lab.off()
+    made.fsck()
+    times = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in spent.items())
+    return f"7 refused; {times}; the slowest snapshot beside the good one took {slowest:.1f} s"
+
+
+def progress(box):
+    """Per cent of an update, as the box knows it."""
+    try:
+        said = box.run("cat /run/update/progress 2>/dev/null || true", timeout=30)
+    except GuestError:
+        return 100
+    found = re.search(r"(\d+) %", said)
+    return int(found[1]) if found else 101 if "read back" in said else 0
 
 
 @test("update: a good one is tried, confirmed and stays, and the user's files with it")
@@ -1330,6 +1523,73 @@ def _(lab):
     except Exception as error:
         raise Failure(f"CAMD_SEED={seed}, cut {number + 1} ({kind}): {error}") from error
     return f"CAMD_SEED={seed}; " + ", ".join(f"{count} during {kind}" for kind, count in cuts.items())
+
+
+# Beside the others: it takes long, and nothing in it is in a hurry.
+test.group("interruptions", nice=5)
+INTERRUPTIONS = 20
+# What goes away: the client, the box's updater, the power.
+ENDS = ("client", "updater", "power")
+KILL_UPDATER = "for it in /proc/[0-9]*; do grep -q 'box-updat[e]' $it/cmdline 2>/dev/null && kill -9 ${it#/proc/}; done; true"
+
+
+@test.full(f"update over the network: interrupted at {INTERRUPTIONS} random moments, power cuts included: always boots")
+def _(lab):
+    seed = int(os.environ.get("CAMD_SEED") or time.time())
+    chance = random.Random(seed)
+    made = lab.card(camd_toml=PATTERN + UPDATER)
+    good = shortened(good_image(lab, built=NEWER))
+    # The second one is cut while it is read back; the others at any moment up to the new system's start.
+    moments = [chance.uniform(0, 1.1) for _ in range(INTERRUPTIONS)]
+    moments[1] = 1.0
+    counts, tried, box = dict.fromkeys(ENDS, 0), 0, None
+    try:
+        for number, moment in enumerate(moments):
+            end = "power" if number < 2 else chance.choice((*ENDS, "power"))
+            counts[end] += 1
+            if not box:
+                box = lab.boot(made)
+            wait_for_updater(box)
+            running, ports = box.slot, box.ports
+            updating = begin_update(box, good, "--older")
+            if moment < 1:
+                wait_until(lambda: progress(box) >= 100 * moment or updating.poll() is not None, 300,
+                           lambda: f"{moment:.2f} of it{box.tail()}")  # fmt: skip
+            else:
+                wait_until(lambda: progress(box) > 100 or not box.on(), 300, lambda: f"its end{box.tail()}")
+                if moment > 1:
+                    # While it is still read back, or is selected, or the box starts.
+                    time.sleep(chance.uniform(0, 8))
+            if end == "power":
+                lab.off()
+            elif end == "updater":
+                with contextlib.suppress(GuestError):
+                    box.run(KILL_UPDATER, timeout=30)
+            updating.kill()
+            updating.wait()
+            if end != "power":
+                wait_until(lambda: not box.on() or takes_updates(box), BOOT_SECONDS, lambda: f"another updater{box.tail()}")
+            made.fsck()
+            if box.on():
+                check(made.selection()[:2] == (running, card.CONFIRMED), f"{made.selection()}, and {running}/ runs")
+                continue
+            lab.off()
+            box = None
+            selected = made.selection()
+            if selected.state == card.TRIAL:
+                tried += 1
+                card.verify(card.Disk(made.path, write=False), selected.slot)
+                box = lab.boot(made, ports=ports)
+                box.wait_console("is well, and stays")
+                check(made.selection()[:2] == (selected.slot, card.CONFIRMED), f"{made.selection()}")
+            else:
+                check(selected.slot == running, f"{selected}, and {running}/ ran")
+        lab.off()
+        lab.boot(made).first_jpeg()
+    except Exception as error:
+        raise Failure(f"CAMD_SEED={seed}, interruption {number + 1} ({end}, {moment:.2f}): {error}") from error
+    ends = ", ".join(f"{count} times the {end}" for end, count in counts.items())
+    return f"CAMD_SEED={seed}; {ends}; {tried} were tried"
 
 
 # -------------------------------------------------------------------------------------------------------------- main

@@ -52,6 +52,10 @@ class Tests:
 
         return add
 
+    def full(self, name):
+        """`@tests.full(name)`: one that only tests/full runs."""
+        return self(name) if FULL else lambda function: function
+
     def chosen(self, names):
         """Those whose names contain one of these words, all without any; none with a word that has a ! in front."""
         without = [word[1:] for word in names if word.startswith("!")]

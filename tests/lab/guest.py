@@ -42,7 +42,8 @@ class Machine:
 
     def __init__(self, log, ports=()):
         self.log = Path(log)
-        self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
+        # A mapping: those of an earlier machine, whose place this one takes.
+        self.ports = ports if isinstance(ports, dict) else dict(zip(ports, free_ports(len(ports)), strict=True))
         self._number = 0
         self._input = b""
         self._control, self._far_end = socket.socketpair()
@@ -83,13 +84,19 @@ class Machine:
     def try_run(self, script, timeout=60):
         """As `run`, but returns (exit code, output)."""
         self._number += 1
-        self._control.sendall(b"%d %s\n" % (self._number, base64.b64encode(script.encode())))
+        try:
+            self._control.sendall(b"%d %s\n" % (self._number, base64.b64encode(script.encode())))
+        except OSError:
+            raise GuestError(f"the guest ended before: {script}") from None
         deadline = time.monotonic() + timeout
         while b"\n" not in self._input:
             ready, _, _ = select.select([self._control], [], [], max(0, deadline - time.monotonic()))
             if not ready:
                 raise GuestError(f"no answer within {timeout} s to: {script}")
-            data = self._control.recv(65536)
+            try:
+                data = self._control.recv(65536)
+            except OSError:
+                data = b""
             if not data:
                 raise GuestError(f"the guest ended during: {script}")
             self._input += data
@@ -102,6 +109,10 @@ class Machine:
     def write(self, path, text):
         """Makes a small file in the guest."""
         self.run(f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >{path}")
+
+    def append(self, path, data):
+        """Appends a few bytes to a file in the guest."""
+        self.run(f"echo {base64.b64encode(data).decode()} | base64 -d >>{path}")
 
     def wait_for_end(self, timeout):
         """Waits until the guest has reset itself, which ends QEMU."""

@@ -13,6 +13,7 @@ import bench
 import calls
 import cells
 import clients
+import h264
 import memfd
 import pictures
 import tls
@@ -56,6 +57,10 @@ bind = "0.0.0.0:8082"
 clients = 4
 """
 
+# H.264 as a stream of bytes in place of push.
+FILM_CONFIG = CONFIG.replace('protocol = "push"', 'protocol = "raw"\ncodec = "h264"')
+RAW = PUSH
+
 # A picture of its own for each protocol: as large as the camera's, scaled, and scaled to 1/8 at least.
 PROFILES = CONFIG
 for protocol, keys in (
@@ -83,6 +88,8 @@ SVIDEO = Camera("vivid, S-Video", VIVID.replace("input_types=0", "input_types=2"
 LOOPBACK = Camera(
     "v4l2loopback", "v4l2loopback devices=1 video_nr=0 exclusive_caps=1 max_buffers=8", "mjpeg", (640, 480), 15
 )
+# Its only format then.
+FILM = Camera("v4l2loopback", LOOPBACK.module, "auto", h264.SIZE, h264.FPS)
 # Faster than a webcam, for what depends on a picture coming at the wrong moment.
 HASTY = Camera("v4l2loopback", LOOPBACK.module, "mjpeg", (640, 480), 60)
 
@@ -239,7 +246,7 @@ class Lab:
     def unload(self):
         self.end()
         if self._loaded:
-            self.guest.run("killall -q -9 mjpegcam; true")
+            self.guest.run("killall -q -9 mjpegcam h264cam; true")
             # Fails if anything still holds the device.
             self.guest.run(f"rmmod {self._loaded.module.split()[0]}")
         self._loaded = None
@@ -447,6 +454,83 @@ def _(lab):
     lab.unload()
     check(max(lost) < HASTY.fps / 2, f"pictures lost in eight starts: {lost}")
     return f"pictures lost in eight starts: {lost}"
+
+
+# ------------------------------------------------------------------------------------------------ an H.264 camera
+
+
+@test("v4l2loopback H.264: /stream.mp4 and raw, byte for byte")
+def _(lab):
+    said = []
+    lab.unload()
+    lab.load(FILM)
+    for name, (profile, more) in h264.KINDS.items():
+        units = h264.access_units(h264.encode(profile, more))
+        check(len(units) == h264.PICTURES, f"{len(units)} pictures of {h264.PICTURES}")
+        lab.end()
+        h264.show(lab.guest, units)
+        session = lab.start(FILM, config=FILM_CONFIG)
+        said.append(f"{name}: {h264.film(session.port(HTTP), units)}; raw {h264.raw(session.port(RAW), units)}")
+        check(session.state()["format"] == "h264", f"{session.state()}")
+    devices = lab.guest.run("camd devices")
+    check(re.search(r'h264 +H264 .*<- format = "auto"', devices), f"camd devices says: {devices}")
+    line = announced(session)
+    check("H264 160x120" in line and line.endswith("passed on untouched"), f"the log says: {line}")
+    status, _, body = get(session.port(HTTP), "/snapshot")
+    check(status == 503 and b"/stream.mp4" in body, f"/snapshot is answered with {status}: {body}")
+    return "; ".join(said)
+
+
+@test("v4l2loopback H.264: a sequence parameter set that changes, and a writer that is killed")
+def _(lab):
+    lab.unload()
+    lab.load(FILM)
+    first, second = (h264.access_units(h264.encode(profile)) for profile in ("main", "high"))
+    units = first + second
+    h264.show(lab.guest, units)
+    session = lab.start(FILM, config=FILM_CONFIG)
+    raw = h264.raw(session.port(RAW), units)
+    # A film ends with its parameters, and the next one has the others.
+    sets = []
+    for _ in range(2):
+        viewer = h264.Film(session.port(HTTP))
+        count = 0
+        while viewer.next():
+            count += 1
+        sets.append(viewer.sets)
+        check(0 < count <= len(first), f"{count} pictures with one set of parameters")
+    check(sets[0] != sets[1], "both films have the same parameters")
+    # The same film goes on with another writer.
+    h264.show(lab.guest, first)
+    viewer = h264.Film(session.port(HTTP))
+    order = h264.Order(first)
+    for _ in range(10):
+        order.take(viewer.next())
+    lab.guest.run("killall -9 h264cam")
+    wait_until(lambda: session.state()["state"] != "live", RECOVERY_SECONDS, "camd notices that no pictures come")
+    before = order.count
+    h264.start(lab.guest)
+    while order.count < before + len(first):
+        nals = viewer.next()
+        check(nals is not None, "the film ended with its writer")
+        order.take(nals)
+    check(order.gaps >= 2, "the film went on without a gap")
+    return f"raw {raw}; {order.count} pictures, {order.gaps - 1} gaps"
+
+
+@test("v4l2loopback H.264: B-pictures are refused with a reason")
+def _(lab):
+    lab.unload()
+    lab.load(FILM)
+    h264.show(lab.guest, h264.access_units(h264.encode("main", b_pictures=2)))
+    session = lab.start(FILM, config=FILM_CONFIG)
+    session.wait_state("fault")
+    reason = session.state()["reason"]
+    check("B-pictures" in reason and "-bf 0" in reason, f"the reason is: {reason}")
+    viewer = h264.Film(session.port(HTTP))
+    check(viewer.status == 503, f"/stream.mp4 is answered with {viewer.status}")
+    lab.unload()
+    return reason
 
 
 # ------------------------------------------------------------------------------------------ what a camera is asked for

@@ -123,6 +123,29 @@ class Chromium(Browser):
         found = self.command("POST", "/element", {"using": "css selector", "value": selector})
         self.command("POST", f"/element/{next(iter(found.values()))}/click", {})
 
+    def enter(self, selector, keys):
+        """Keys on what has the focus then, in WebDriver's characters; for an <input type=file>, the path of the file."""
+        found = self.command("POST", "/element", {"using": "css selector", "value": selector})
+        self.command("POST", f"/element/{next(iter(found.values()))}/value", {"text": keys})
+
+    def protocol(self, name, **values):
+        """A command of the DevTools protocol."""
+        return self.command("POST", "/goog/cdp/execute", {"cmd": name, "params": values})
+
+    def before(self, script):
+        """Runs it in front of all scripts of the pages to come; what to take it back by."""
+        return self.protocol("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
+
+    def not_before(self, identifier):
+        self.protocol("Page.removeScriptToEvaluateOnNewDocument", identifier=identifier)
+
+    def throttle(self, bytes_per_second):
+        """A slow link, for what comes. -1: none."""
+        self.protocol("Network.enable")
+        self.protocol(
+            "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=bytes_per_second, uploadThroughput=-1
+        )
+
     def screenshot(self):
         return base64.b64decode(self.command("GET", "/screenshot"))
 
@@ -250,6 +273,10 @@ class Firefox(Browser):
     def click(self, selector):
         found = self.command("FindElement", {"using": "css selector", "value": selector})
         self.command("ElementClick", {"id": next(iter(found.values()))})
+
+    def enter(self, selector, keys):
+        found = self.command("FindElement", {"using": "css selector", "value": selector})
+        self.command("ElementSendKeys", {"id": next(iter(found.values())), "text": keys})
 
     def screenshot(self):
         return base64.b64decode(self.command("TakeScreenshot", {"full": False}))

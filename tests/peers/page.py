@@ -28,7 +28,7 @@ LOOK = """
 IS = "return document.getElementById('state')?.innerText === arguments[0]"
 PIXELS = """
     const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
-    const picture = [...document.querySelectorAll("img")].find(it => it.naturalWidth);
+    const picture = [...document.querySelectorAll("img, video, #frame canvas")].find(it => it.naturalWidth || it.videoWidth || it.getContext);
     if (!picture) return null;
     [canvas.width, canvas.height] = [64, 48];
     context.drawImage(picture, 0, 0, 64, 48);
@@ -244,10 +244,8 @@ def absent(browser, folder, url, pid):
     live(browser)
 
 
-def phone(browser, folder, url, pid):
-    """390 pixels wide, and on its side; with names that are as long as they may be."""
-    browser.go(url)
-    live(browser)
+def fits(browser):
+    """On small screens: nothing sticks out, and all that can be used can be by a finger and by keys."""
     for width, height in ((390, 844), (844, 390), (320, 568)):
         browser.size(width, height)
         seen = browser.run(
@@ -269,6 +267,13 @@ def phone(browser, folder, url, pid):
         ".map(it => it.outerHTML)"
     )
     assert nameless == [], nameless
+
+
+def phone(browser, folder, url, pid):
+    """390 pixels wide, and on its side; with names that are as long as they may be."""
+    browser.go(url)
+    live(browser)
+    fits(browser)
     # Whatever the names have in them.
     links = browser.run(
         "return [[...document.querySelectorAll('#neighbours a')].map(it => [it.innerText, it.href]), window.ran]"
@@ -502,7 +507,7 @@ def login(browser, folder, url, pid):
     browser.wait("her own name", "return document.getElementById('clients').innerText.includes('anna')")
     assert browser.run("return document.getElementById('open').hidden"), "this is not open to everybody"
     assert answer(browser, "state")[0] == 200
-    assert json.loads(answer(browser, "state")[1])["you"] == {"user": "anna", "sets_controls": True}
+    assert json.loads(answer(browser, "state")[1])["you"] == {"user": "anna", "sets_controls": True, "updates": False}
     # The pattern has no controls: 404 is what one gets who may.
     assert answer(browser, "controls", POST)[0] == 404
     assert shows(browser, "stream") and shows(browser, "snapshot?x")
@@ -511,6 +516,141 @@ def login(browser, folder, url, pid):
     # Plain, as where scripts are off.
     browser.go(url + "stream")
     moves(browser)
+
+
+UPLOAD = """
+    const at = id => document.getElementById(id), bar = at("sent");
+    return { told: at("told").innerText, button: at("send").innerText, bar: bar.hidden ? null : bar.value,
+        shown: !!at("update").offsetParent };
+"""
+
+
+class Updater:
+    """The box's updater, as camd knows it."""
+
+    def __init__(self, path):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.listener.settimeout(PATIENCE)
+
+    def accept(self):
+        self.socket, _ = self.listener.accept()
+        self.socket.settimeout(PATIENCE)
+        line = b""
+        while not line.endswith(b"\n"):
+            line += self.socket.recv(1)
+        return line.decode()
+
+    def take(self, length):
+        got = bytearray()
+        while len(got) < length:
+            more = self.socket.recv(length - len(got))
+            assert more, f"the upload ends after {len(got)} of {length} bytes"
+            got += more
+        return bytes(got)
+
+    def answer(self, text):
+        self.socket.sendall(text.encode())
+        self.socket.close()
+
+
+def update(browser, folder, url, pid):
+    """Another system for the box: by somebody who may, and not by somebody else."""
+    # More than sockets and browsers take in advance.
+    image = os.urandom(1 << 20) * 48
+    path = os.path.join(folder, "new.img")
+    with open(path, "wb") as file:
+        file.write(image)
+    updater = Updater(os.environ["CAMD_UPDATER"])
+
+    def begin(user):
+        browser.go(url.replace("http://", f"http://{user}:secret@"))
+        live(browser)
+        browser.go(url)
+        live(browser)
+
+    def until_told(text):
+        deadline = time.monotonic() + PATIENCE
+        while (now := browser.run(UPLOAD))["told"] != text:
+            assert time.monotonic() < deadline, f"the page says {now}, not {text!r}"
+            time.sleep(0.05)
+        assert (now["button"], now["bar"]) == ("Send", None), now
+
+    begin("otto")
+    assert not browser.run(UPLOAD)["shown"], "who may not update is shown how to"
+    begin("anna")
+    assert browser.run(UPLOAD)["shown"], "who may update is not shown how to"
+    browser.click("#update summary")
+    browser.click("#send")
+    until_told("Choose an image.")
+
+    # All of it, with how far it is, and the picture beside it.
+    browser.enter("#image", path)
+    browser.click("#send")
+    assert updater.accept() == f"update {len(image)} 0\n"
+    got = updater.take(len(image) // 4)
+    seen = []
+
+    def part():
+        now = browser.run(UPLOAD)
+        found = re.fullmatch(r"(\d+) % sent", now["told"])
+        seen.append(found and int(found[1]))
+        return found and 0 < int(found[1]) < 100 and 0 < now["bar"] < 1 and now["button"] == "Stop"
+
+    until("the page says how far it is", part, PATIENCE)
+    moves(browser)
+    before = max(it for it in seen if it is not None)
+    # What is left is more than lies on the way.
+    got += updater.take(len(image) // 4)
+    until("the page says that it goes on", lambda: part() and seen[-1] > before, PATIENCE)
+    got += updater.take(len(image) - len(got))
+    assert got == image, "other bytes came"
+    updater.answer("200 camd 9 is in b/; the box starts again, and tries it\n")
+    until_told("camd 9 is in b/; the box starts again, and tries it.")
+
+    # Refused, when it has hardly begun; and the word for older ones.
+    browser.click("#older")
+    browser.click("#send")
+    assert updater.accept() == f"update {len(image)} 1\n"
+    updater.take(65536)
+    updater.answer("400 it is not signed with the key of this box's image\n")
+    until_told("it is not signed with the key of this box's image. Nothing has changed.")
+
+    # Ended by its user: the updater hears it.
+    browser.click("#send")
+    updater.accept()
+    updater.take(65536)
+    until("the button ends it", lambda: browser.run(UPLOAD)["button"] == "Stop")
+    browser.click("#send")
+    until_told("Stopped. Nothing has changed.")
+    rest = 0
+    while more := updater.socket.recv(1 << 20):
+        rest += len(more)
+    assert rest < len(image) - 65536, "all of it came"
+
+    # While somebody else updates it.
+    host = url.split("/")[2]
+    other = http.client.HTTPConnection(host, timeout=PATIENCE)
+    login = base64.b64encode(b"anna:secret").decode()
+    other.putrequest("POST", "/update")
+    for field in (("Authorization", f"Basic {login}"), ("Content-Length", "1000")):
+        other.putheader(*field)
+    other.endheaders()
+    updater.accept()
+    browser.click("#send")
+    until_told("409 Conflict: another update is under way. Nothing has changed.")
+    other.close()
+
+    # The right is taken away while the page is open.
+    config = sys.argv[6]
+    with open(config) as file:
+        text = file.read()
+    with open(config, "w") as file:
+        file.write(text.replace(', "update"', ""))
+    os.kill(pid, signal.SIGHUP)
+    browser.wait("the page says no more how to", "return document.getElementById('update').hidden")
+    live(browser)
 
 
 def secure(browser, folder, url, pid):
@@ -658,11 +798,11 @@ def policy(url):
 
 SCENARIOS = {
     "life": life, "seven": seven, "places": places, "absent": absent, "phone": phone, "proxy": proxy, "login": login,
-    "token": token, "secure": secure, "rebind": rebind, "embedded": embedded, "kept": kept,
+    "token": token, "update": update, "secure": secure, "rebind": rebind, "embedded": embedded, "kept": kept,
 }  # fmt: skip
 
 
-def main():
+def main(scenarios):
     name, scenario, folder, url = sys.argv[1:5]
     pid = int(sys.argv[5])
     if login := os.environ.get("CAMD_LOGIN"):
@@ -670,7 +810,7 @@ def main():
     policy(url)
     browser = BROWSERS[name](folder)
     try:
-        SCENARIOS[scenario](browser, folder, url, pid)
+        scenarios[scenario](browser, folder, url, pid)
         complaints = browser.complaints()
         assert not complaints, complaints
     except (AssertionError, Failure) as error:
@@ -683,4 +823,5 @@ def main():
         browser.end()
 
 
-main()
+if __name__ == "__main__":
+    main(SCENARIOS)

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::{
-    Camd, Folder, LISTENERS, Response, Stream, assert_closed, connect, pattern, python,
+    Camd, Folder, LISTENERS, PATIENCE, Response, Stream, assert_closed, connect, pattern, python,
     read_response, request, run, send,
 };
 
@@ -231,6 +231,35 @@ fn a_token_in_chromium() {
 #[test]
 fn a_token_in_firefox() {
     try_page_with("firefox", "token", &with("", USERS), &[LOGIN]);
+}
+
+/// Anna, who may bring the box another system, and Otto, who may not.
+const UPDATERS: &str = "[[user]]\nname = \"anna\"\npassword = \"secret\"\nmay = [\"watch\", \"update\"]\n\
+    [[user]]\nname = \"otto\"\npassword = \"secret\"\n";
+
+#[test]
+fn an_update_in_chromium() {
+    try_update("chromium");
+}
+
+#[test]
+fn an_update_in_firefox() {
+    try_update("firefox");
+}
+
+fn try_update(browser: &str) {
+    let folder = Folder::new();
+    let socket = folder.path().join("update");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_camd"));
+    command.arg("--update").arg(&socket);
+    let config = format!(
+        "[camera]\nsource = \"pattern\"\nwidth = 320\nheight = 240\nlinger_s = 0\n\
+         [[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n{UPDATERS}"
+    );
+    let camd = Camd::start_as(&mut command, &config, PATIENCE);
+    let updater = ("CAMD_UPDATER", socket.to_str().expect("it is text"));
+    let login = ("CAMD_LOGIN", "Basic YW5uYTpzZWNyZXQ=");
+    try_page_with(browser, "update", &camd, &[updater, login]);
 }
 
 /// A browser for which this name, and those of this machine, lead here.

@@ -2,6 +2,7 @@
 //! [`crate::protocol::http::answer`].
 
 use super::error::{FetchError, one_line};
+use super::film::{self, HEAD};
 use super::pictures::PICTURE_LIMIT;
 use super::url::Url;
 use super::wire::Wire;
@@ -16,6 +17,8 @@ pub(super) enum Answer {
     Moved(Url),
     Stream(Stream),
     Picture(Single),
+    /// H.264 in a fragmented MP4.
+    Film,
 }
 
 /// The body of an `image/jpeg` answer.
@@ -40,7 +43,7 @@ pub(super) fn request(
     // HTTP/1.0, as a server should not answer that in chunks (RFC 9112, 6.1), which save nothing here. Some do all the same.
     // The Host field is what name-based virtual hosts need.
     let request = format!(
-        "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: camd/{}\r\nAccept: multipart/x-mixed-replace, image/jpeg\r\n{authorization}\r\n",
+        "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: camd/{}\r\nAccept: multipart/x-mixed-replace, image/jpeg, video/mp4\r\n{authorization}\r\n",
         url.target,
         url.host_field(),
         env!("CARGO_PKG_VERSION")
@@ -84,12 +87,30 @@ pub(super) fn request(
         Content::Picture => Ok(Answer::Picture(Single {
             length: head.length,
         })),
+        Content::Other if is_film(head.content_type) => Ok(Answer::Film),
         Content::Other => Err(FetchError::Protocol(format!(
-            "{} is \"{}\", neither image/jpeg nor multipart/x-mixed-replace",
+            "{} is \"{}\", neither image/jpeg nor multipart/x-mixed-replace nor video/mp4",
             url.target,
             one_line(head.content_type)
         ))),
     }
+}
+
+fn is_film(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next();
+    essence.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"video/mp4"))
+}
+
+/// The next box of a film; false: it has ended.
+pub(super) fn next_box(wire: &mut Wire, out: &mut Vec<u8>) -> Result<bool, FetchError> {
+    if wire.received().is_empty() && wire.fill()? == 0 {
+        return Ok(false);
+    }
+    wire.read_exactly(HEAD, out, "within the film")?;
+    let head = out.first_chunk().expect("it was read");
+    let size = film::box_size(head)?;
+    wire.read_exactly(size - HEAD, out, "within the film")?;
+    Ok(true)
 }
 
 /// What a server says in place of a picture, and what helps.

@@ -1,4 +1,5 @@
-//! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. Pixels are encoded to JPEG.
+//! memfd: pictures from the shared memory of a sink ([`crate::sink::Memfd`]) on this machine. Pixels are encoded to JPEG, and H.264
+//! becomes a film.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,11 +11,13 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::FetchError;
+use super::film::{Boxes, Muxer};
 use super::pictures::{PICTURE_LIMIT, Pictures};
 use super::wire;
 use crate::encode::codec::{Codec, Recipe};
 use crate::picture::exif;
 use crate::picture::frame::{FrameBuf, Orientation, Picture, Plane, RawPicture};
+use crate::picture::h264;
 use crate::protocol::ProtocolKind;
 use crate::system::ring::{Description, HELLO, View, flags, parse_hello};
 use crate::system::unix_socket;
@@ -28,6 +31,7 @@ pub(super) struct Receiver {
     /// A picture as it is in the memory.
     taken: Vec<u8>,
     encoder: Option<Box<Encoder>>,
+    film: Option<Box<Film>>,
 }
 
 struct Encoder {
@@ -73,6 +77,7 @@ impl Receiver {
             timeout,
             taken: Vec::new(),
             encoder: None,
+            film: None,
         })
     }
 
@@ -141,6 +146,85 @@ impl Receiver {
             .map_err(|error| wrong(&error))?;
         picture.extend_from_slice(jpeg.as_slice());
         Ok(())
+    }
+}
+
+impl Receiver {
+    /// Whether the ring has H.264; waits for a picture.
+    pub(super) fn is_film(&mut self) -> Result<bool, FetchError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            if let Some(newest) = self.view.newest() {
+                let is_film = newest.fourcc == formats::H264;
+                if is_film {
+                    self.film = Some(Box::new(Film::new()));
+                }
+                return Ok(is_film);
+            }
+            if !self.wait(deadline)? {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// H.264 as the ring has it.
+struct Film {
+    splitter: h264::Splitter,
+    muxer: Muxer,
+    last: u64,
+    /// When the first picture came, and its date.
+    first: Option<(Instant, u64)>,
+}
+
+impl Film {
+    fn new() -> Film {
+        Film {
+            splitter: h264::Splitter::new(PICTURE_LIMIT),
+            muxer: Muxer::new(),
+            last: 0,
+            first: None,
+        }
+    }
+
+    fn take(&mut self, description: &Description, bytes: &[u8]) -> Result<(), FetchError> {
+        if std::mem::replace(&mut self.last, description.sequence) + 1 != description.sequence {
+            self.muxer.cut();
+        }
+        let (came, date) = *(self.first).get_or_insert((Instant::now(), description.monotonic));
+        let captured = came + Duration::from_nanos(description.monotonic.saturating_sub(date));
+        self.splitter.reset();
+        let room = self.splitter.spare();
+        let Some(room) = room.get_mut(..bytes.len()) else {
+            return Err(FetchError::Protocol(format!(
+                "a picture of more than {PICTURE_LIMIT} bytes"
+            )));
+        };
+        room.copy_from_slice(bytes);
+        self.splitter.filled(bytes.len());
+        // All of it is one.
+        while self.splitter.next_unit().is_some() {}
+        match self.splitter.finish() {
+            Some(unit) => self.muxer.push(unit, captured),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Boxes for Receiver {
+    fn next_box(&mut self, out: &mut Vec<u8>) -> Result<bool, FetchError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let film = self.film.as_mut().expect("it was seen to be a film");
+            if film.muxer.next_box(out) {
+                return Ok(true);
+            }
+            if let Some(description) = self.view.next_of_chain(&mut self.taken) {
+                film.take(&description, &self.taken)?;
+            } else if !self.wait(deadline)? {
+                return Ok(false);
+            }
+        }
     }
 }
 

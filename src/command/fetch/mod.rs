@@ -1,5 +1,7 @@
 //! The receiving half, without a window: whole pictures from a camera server into a file, a folder or a pipe.
 //!
+//! Or a film of H.264 into files in which players can seek.
+//!
 //! It speaks to `camd` and to others of its kind:
 //!
 //! - `pull://host:8082`, `push://host:8081`, `raw://host:8084`;
@@ -21,10 +23,12 @@
 //! | `pull.rs`, `push.rs`, `raw.rs`, `http.rs`, `call.rs` | the protocols |
 //! | `memfd.rs`, `shm.rs` | pictures in shared memory |
 //! | `output.rs` | the file, the folder or the pipe |
+//! | `film.rs` | H.264: from what comes to an MP4 with an index |
 //! | `pictures.rs`, `error.rs` | what all of these share |
 
 mod call;
 mod error;
+mod film;
 mod http;
 mod memfd;
 mod network;
@@ -39,6 +43,7 @@ mod url;
 mod wire;
 
 pub use error::FetchError;
+pub use film::FilmOptions;
 pub use output::Output;
 pub use run::{FetchOptions, Summary, run};
 pub use url::without_password;

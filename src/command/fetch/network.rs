@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::{FetchError, one_line};
+use super::film::Boxes;
 use super::pictures::{PICTURE_LIMIT, Pictures};
 use super::url::{Scheme, Url};
 use super::wire::Wire;
@@ -104,6 +105,38 @@ fn probe(url: &Url, tls: Option<&Client>) -> Result<Vec<u8>, FetchError> {
     Ok(wire.first().to_vec())
 }
 
+impl Network {
+    /// Whether what comes is H.264. Where only its beginning tells, that is waited for.
+    pub(super) fn is_film(&mut self) -> Result<bool, FetchError> {
+        if let Receiver::Raw(_) = self.receiver {
+            while self.wire.received().len() < raw::START_CODE.len() {
+                let filled = self.wire.fill();
+                let url = self.url.as_ref().expect("no picture has come");
+                let explained = filled
+                    .map_err(|error| explain(error, url, self.tls.as_ref(), self.wire.first()));
+                if explained? == 0 {
+                    break;
+                }
+            }
+            if raw::is_film(self.wire.received()) {
+                self.receiver = Receiver::Bytes(Box::new(raw::Film::new()));
+            }
+        }
+        Ok(matches!(self.receiver, Receiver::Film | Receiver::Bytes(_)))
+    }
+}
+
+impl Boxes for Network {
+    fn next_box(&mut self, out: &mut Vec<u8>) -> Result<bool, FetchError> {
+        self.wire.restart_timeout();
+        match &mut self.receiver {
+            Receiver::Film => http::next_box(&mut self.wire, out),
+            Receiver::Bytes(film) => film.next_box(&mut self.wire, out),
+            _ => unreachable!("it was seen to be a film"),
+        }
+    }
+}
+
 impl Pictures for Network {
     fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, FetchError> {
         self.wire.restart_timeout();
@@ -135,6 +168,9 @@ enum Receiver {
     Multipart(http::Stream),
     Single(http::Single),
     Call(call::Receiver),
+    /// H.264 in a fragmented MP4, and as a stream of bytes.
+    Film,
+    Bytes(Box<raw::Film>),
 }
 
 impl Receiver {
@@ -146,6 +182,7 @@ impl Receiver {
             Scheme::Http(login) => match http::request(wire, url, login.as_ref(), followed)? {
                 http::Answer::Moved(to) => return Ok(Opened::Moved(to)),
                 http::Answer::Stream(multipart) => Receiver::Multipart(multipart),
+                http::Answer::Film => Receiver::Film,
                 http::Answer::Picture(single) if count == 1 => Receiver::Single(single),
                 http::Answer::Picture(_) => {
                     return Err(FetchError::Protocol(format!(
@@ -168,6 +205,7 @@ impl Receiver {
             Receiver::Multipart(multipart) => multipart.next(wire, picture),
             Receiver::Single(single) => single.next(wire, picture).map(|()| true),
             Receiver::Call(receiver) => receiver.next(wire, picture),
+            Receiver::Film | Receiver::Bytes(_) => unreachable!("a film has no pictures apart"),
         }
     }
 

@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::error::FetchError;
-use super::pictures::Kind;
+use super::film::Place;
+use super::pictures::{Kind, MP4};
 
 /// The command line's `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,18 @@ impl Output {
         } else {
             Output::File(path)
         }
+    }
+}
+
+impl Output {
+    /// Where a film goes.
+    pub(super) fn place(&self) -> Result<Place, FetchError> {
+        Ok(match Sink::open(self, MP4)? {
+            Sink::File(path) => Place::File(path),
+            Sink::Dir { path, .. } => Place::Dir(path),
+            Sink::Stream(file) => Place::Stream("standard output".into(), file),
+            Sink::Special { path, file } => Place::Stream(path, file),
+        })
     }
 }
 

@@ -1,8 +1,12 @@
-//! Bare JPEGs one behind the other, as a raw listener sends them ([`crate::protocol::raw`]).
+//! Bare JPEGs one behind the other, or H.264 as a stream of bytes, as a raw listener sends them ([`crate::protocol::raw`]).
+
+use std::time::Instant;
 
 use super::error::{FetchError, one_line};
+use super::film::Muxer;
 use super::pictures::PICTURE_LIMIT;
 use super::wire::Wire;
+use crate::picture::h264;
 use crate::picture::jpeg::{SplitCounts, Splitter};
 
 const SOI: [u8; 2] = [0xFF, 0xD8];
@@ -91,6 +95,66 @@ impl Receiver {
             _ => Err(FetchError::Connection(
                 "the server closed the connection within a picture".to_owned(),
             )),
+        }
+    }
+}
+
+pub(super) use h264::START_CODE;
+
+/// Whether this is how H.264 begins.
+pub(super) fn is_film(bytes: &[u8]) -> bool {
+    bytes.starts_with(&START_CODE) || bytes.starts_with(&START_CODE[1..])
+}
+
+/// H.264 as a stream of bytes.
+pub(super) struct Film {
+    splitter: h264::Splitter,
+    lost: h264::Lost,
+    muxer: Muxer,
+}
+
+impl Film {
+    pub(super) fn new() -> Film {
+        Film {
+            // Resident as far as pictures need it.
+            splitter: h264::Splitter::new(PICTURE_LIMIT),
+            lost: h264::Lost::default(),
+            muxer: Muxer::new(),
+        }
+    }
+
+    /// False: the server has ended it.
+    pub(super) fn next_box(
+        &mut self,
+        wire: &mut Wire,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, FetchError> {
+        loop {
+            if self.muxer.next_box(out) {
+                return Ok(true);
+            }
+            if let Some(unit) = self.splitter.next_unit() {
+                self.muxer.push(unit, Instant::now())?;
+                continue;
+            }
+            let lost = self.splitter.lost();
+            if std::mem::replace(&mut self.lost, lost) != lost {
+                self.muxer.cut();
+            }
+            if wire.received().is_empty() && wire.fill()? == 0 {
+                // The last one is whole: a server sends no parts.
+                let Some(unit) = self.splitter.finish() else {
+                    return Ok(false);
+                };
+                self.muxer.push(unit, Instant::now())?;
+                self.splitter.reset();
+                continue;
+            }
+            let spare = self.splitter.spare();
+            let some = spare.len().min(wire.received().len());
+            spare[..some].copy_from_slice(&wire.received()[..some]);
+            self.splitter.filled(some);
+            wire.consume(some);
         }
     }
 }

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 use super::error::FetchError;
+use super::film::{Boxes, FilmOptions, Place, Recorder, Step};
 use super::network::Network;
 use super::output::{Output, Saved, Sink};
 use super::pictures::{JPEG, Kind, PNG, Pictures};
@@ -15,6 +19,8 @@ use crate::tls::fingerprint::Fingerprint;
 
 /// How often the progress line is written anew.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Where a film goes if it was not said.
+const CLIP: &str = "clip.mp4";
 
 /// `camd fetch`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub struct FetchOptions {
     pub count: u64,
     /// Where the pictures go.
     pub output: Output,
+    /// What of this is different for H.264.
+    pub film: FilmOptions,
     /// For the connection, and again for each picture. Looking up a host name is not covered: the C library's
     /// resolver has its own limits.
     pub timeout: Duration,
@@ -62,6 +70,9 @@ pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
     if let Some(path) = options.url.strip_prefix("memfd:") {
         let mut sink = Sink::open(&options.output, JPEG)?;
         let mut memory = memfd::Receiver::connect(Path::new(path), options.timeout)?;
+        if memory.is_film()? {
+            return record(&mut memory, options);
+        }
         return fetch(&mut memory, options, JPEG, &mut sink);
     }
     if let Some(key) = options.url.strip_prefix(shm::SCHEME) {
@@ -72,7 +83,82 @@ pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
     let url = Url::parse(&options.url)?;
     let mut sink = Sink::open(&options.output, JPEG)?;
     let mut network = Network::connect(&url, options.fingerprint, options.timeout, options.count)?;
+    if network.is_film()? {
+        return record(&mut network, options);
+    }
     fetch(&mut network, options, JPEG, &mut sink)
+}
+
+/// A signal has asked to end.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn stop(_: i32) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// From now on the first SIGINT or SIGTERM is a wish, which is heard with the next picture: the file is to get its index. The
+/// second one ends the process.
+fn end_in_order() {
+    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::Handler(stop), flags, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler does nothing but store into an atomic, which may be done at any time.
+        if let Err(errno) = unsafe { sigaction(signal, &action) } {
+            unreachable!("{signal} can be handled: {errno}");
+        }
+    }
+}
+
+/// A film into files.
+fn record(boxes: &mut dyn Boxes, options: &FetchOptions) -> Result<Summary, FetchError> {
+    let FilmOptions {
+        count,
+        duration,
+        segment,
+        anywhere,
+    } = options.film;
+    let output = match anywhere {
+        true => Output::File(CLIP.into()),
+        false => options.output.clone(),
+    };
+    let place = output.place()?;
+    if let (Place::Stream(path, _), Some(_)) = (&place, segment) {
+        return Err(FetchError::File(format!(
+            "{}: --segment makes several files: -o needs a file or a folder",
+            path.display()
+        )));
+    }
+    let mut recorder = Recorder::new(place, options.film.clone());
+    end_in_order();
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    let mut progress = Progress::new();
+    let result = loop {
+        if count == Some(summary.pictures) || STOP.load(Ordering::Relaxed) {
+            break Ok(());
+        }
+        match recorder.step(boxes) {
+            Ok(Step::Picture(bytes)) => {
+                summary.pictures += 1;
+                summary.bytes += bytes as u64;
+            }
+            Ok(Step::Enough | Step::ReaderGone) => break Ok(()),
+            Ok(Step::Ended) if count.is_none() && duration.is_none() => break Ok(()),
+            Ok(Step::Ended) => {
+                let got = summary.pictures;
+                break Err(FetchError::Connection(format!(
+                    "the film ended after {got} pictures, before it was as long as was asked for"
+                )));
+            }
+            Err(error) => break Err(error),
+        }
+        summary.elapsed = started.elapsed();
+        progress.show(&summary);
+    };
+    progress.finish(&summary);
+    // What has come is kept, whatever ended it.
+    recorder.finish()?;
+    result.map(|()| summary)
 }
 
 fn fetch(
@@ -81,12 +167,22 @@ fn fetch(
     kind: Kind,
     sink: &mut Sink,
 ) -> Result<Summary, FetchError> {
+    if options.film.segment.is_some() {
+        return Err(FetchError::Protocol(format!(
+            "{}s come from there: --segment is for H.264, as /stream.mp4 has it",
+            kind.name
+        )));
+    }
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut progress = Progress::new();
     let mut picture = Vec::new();
     let result = loop {
-        if options.count != 0 && summary.pictures == options.count {
+        let is_long = options
+            .film
+            .duration
+            .is_some_and(|most| started.elapsed() >= most);
+        if is_long || (options.count != 0 && summary.pictures == options.count) {
             break Ok(());
         }
         picture.clear();

@@ -6,10 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::film::Muxer;
 use super::pictures::PICTURE_LIMIT;
 use super::*;
+use crate::picture::h264;
 
 /// A JPEG as far as a receiver looks: `size` bytes, SOI first, EOI last.
 fn jpeg(size: usize, seed: u8) -> Vec<u8> {
@@ -100,6 +102,7 @@ fn fetch_to(
         url: format!("{before}127.0.0.1:{port}{after}"),
         count,
         output,
+        film: FilmOptions::default(),
         timeout: Duration::from_secs(10),
     });
     if server.join().is_err() {
@@ -703,6 +706,165 @@ fn answers_that_are_not_pictures_are_refused() {
     }
 }
 
+// --- films ---
+
+/// A film of three pictures as `/stream.mp4` sends it, in its boxes.
+fn boxes() -> Vec<Vec<u8>> {
+    let film = include_bytes!("../../../tests/data/64x48.264");
+    let mut splitter = h264::Splitter::new(4096);
+    splitter.spare()[..film.len()].copy_from_slice(film);
+    splitter.filled(film.len());
+    let mut muxer = Muxer::new();
+    let begin = Instant::now();
+    let mut number = 0;
+    while let Some(unit) = splitter.next_unit() {
+        number += 1;
+        muxer
+            .push(unit, begin + number * Duration::from_millis(40))
+            .unwrap();
+    }
+    number += 1;
+    let last = splitter.finish().unwrap();
+    muxer
+        .push(last, begin + number * Duration::from_millis(40))
+        .unwrap();
+    let mut boxes = Vec::new();
+    loop {
+        let mut next = Vec::new();
+        if !muxer.next_box(&mut next) {
+            return boxes;
+        }
+        boxes.push(next);
+    }
+}
+
+fn fetch_film(body: &[u8], piece: usize) -> (Result<Summary, FetchError>, Folder) {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4; codecs=\"avc1.42C00A\"\r\n\r\n";
+    fetch_answer([head, body].concat(), 0, piece)
+}
+
+#[test]
+fn a_film_gets_an_index_however_it_comes() {
+    let boxes = boxes();
+    assert_eq!(boxes.len(), 2 + 2 * 3);
+    let body = boxes.concat();
+    for piece in [1, 7, 1000, usize::MAX] {
+        let (result, folder) = fetch_film(&body, piece);
+        let summary = result.unwrap();
+        assert_eq!(summary.pictures, 3);
+        let clip = fs::read(folder.0.join("camd-000001.mp4")).unwrap();
+        // What came is in it, behind what is free for the head of all of it.
+        let (ftyp, rest) = body.split_at(boxes[0].len());
+        assert_eq!(clip[..ftyp.len()], *ftyp);
+        let data = &clip[ftyp.len()..];
+        assert_eq!(data[..8], [0, 0, 0, 1, b'm', b'd', b'a', b't']);
+        let size = u64::from_be_bytes(data[8..16].try_into().unwrap()) as usize;
+        assert_eq!(data[16..size], *rest);
+        assert_eq!(&data[size + 4..size + 8], b"moov");
+    }
+    // What is not known is passed over.
+    let mut more = boxes.clone();
+    more.insert(4, [&[0, 0, 0, 9][..], b"emsg!"].concat());
+    assert_eq!(
+        fetch_film(&more.concat(), usize::MAX).0.unwrap().pictures,
+        3
+    );
+}
+
+#[test]
+fn films_that_lie_are_refused() {
+    let [ftyp, moov, moof, mdat, lean_moof, lean_mdat] = &boxes()[..6] else {
+        panic!("boxes of two pictures at least");
+    };
+    let with = |which: &[u8], at: usize, byte: u8| {
+        let mut changed = which.to_vec();
+        changed[at] = byte;
+        changed
+    };
+    let place = |name: &[u8]| moof.windows(4).position(|it| it == name).unwrap();
+    let short: &[u8] = &[0, 0, 0, 7];
+    for (parts, pictures, why) in [
+        (
+            vec![&ftyp[..], &with(short, 3, 7), b"moov"],
+            0,
+            "a box of 7 bytes",
+        ),
+        (
+            vec![&[0x7F, 0, 0, 0], b"moov"],
+            0,
+            "a box of 2130706432 bytes",
+        ),
+        (vec![&moov[..]], 0, "its head has no H.264"),
+        (
+            vec![&ftyp[..], &with(moov, 4, b'x'), moof, mdat],
+            0,
+            "it has no head",
+        ),
+        (
+            vec![&ftyp[..], b"\0\0\0\x08moov"],
+            0,
+            "its head has no H.264",
+        ),
+        (
+            vec![&ftyp[..], moov, mdat],
+            0,
+            "a picture without its place",
+        ),
+        (
+            vec![&ftyp[..], moov, lean_moof, lean_mdat],
+            0,
+            "its first picture leans on others",
+        ),
+        (
+            vec![&ftyp[..], moov, moof, lean_mdat],
+            0,
+            "a picture without its place",
+        ),
+        (
+            vec![&ftyp[..], moov, &with(moof, place(b"tfdt"), b'x'), mdat],
+            0,
+            "a picture without its place",
+        ),
+        (
+            vec![&ftyp[..], moov, &with(moof, place(b"trun") + 7, 2), mdat],
+            0,
+            "a picture without its place",
+        ),
+        (
+            vec![&ftyp[..], moov, moof, mdat, lean_moof],
+            1,
+            "it ends within a picture",
+        ),
+    ] {
+        let (result, folder) = fetch_film(&parts.concat(), usize::MAX);
+        let text = protocol_error(result);
+        assert!(text.contains(why), "{why}: {text}");
+        // What had come is kept.
+        let clip = fs::read(folder.0.join("camd-000001.mp4"));
+        assert_eq!(clip.is_ok(), pictures > 0, "{why}");
+    }
+    let cut = &[&ftyp[..], moov, moof, &mdat[..100]].concat();
+    let (result, _folder) = fetch_film(cut, usize::MAX);
+    assert!(
+        matches!(result, Err(FetchError::Connection(_))),
+        "{result:?}"
+    );
+    // However it is cut or changed: no panic, and no more than it has.
+    let body = boxes().concat();
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..200 {
+        let mut changed = body.clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..changed.len());
+            changed[at] = random.u8(..);
+        }
+        changed.truncate(random.usize(1..=changed.len()));
+        if let (Ok(summary), _folder) = fetch_film(&changed, usize::MAX) {
+            assert!(summary.pictures <= 3);
+        }
+    }
+}
+
 // --- call ---
 
 const LOGIN: i32 = 1;
@@ -1125,6 +1287,7 @@ fn a_call_without_answer_is_given_up_and_hung_up() {
             url: format!("call://anna:pw@127.0.0.1:{port}"),
             count: 1,
             output: Output::File("/dev/null".into()),
+            film: FilmOptions::default(),
             timeout: Duration::from_millis(500),
         });
         let text = format!("no picture within 500ms: {what}");
@@ -1165,6 +1328,7 @@ fn hanging_up_does_not_wait_for_a_relay_that_does_not_close() {
         url: format!("call://anna:pw@127.0.0.1:{port}/camera"),
         count: 1,
         output: Output::File("/dev/null".into()),
+        film: FilmOptions::default(),
         timeout: Duration::from_secs(600),
     });
     done.send(()).unwrap();
@@ -1222,6 +1386,7 @@ fn a_silent_server_is_left_in_time() {
             url: format!("{scheme}://127.0.0.1:{port}"),
             count: 1,
             output: Output::File(folder.0.join("x.jpg")),
+            film: FilmOptions::default(),
             timeout: Duration::from_millis(300),
         });
         assert_eq!(
@@ -1247,6 +1412,7 @@ fn nobody_there_is_a_connection_error() {
         url: format!("push://127.0.0.1:{port}"),
         count: 1,
         output: Output::Dir(std::env::temp_dir()),
+        film: FilmOptions::default(),
         timeout: Duration::from_secs(5),
     });
     match result {
@@ -1384,6 +1550,7 @@ fn a_folder_that_is_missing_is_made_and_a_file_in_its_place_is_an_error() {
                 url: url.to_owned(),
                 count: 1,
                 output: output.clone(),
+                film: FilmOptions::default(),
                 timeout: Duration::from_secs(5),
             }),
         };

@@ -867,7 +867,8 @@ fn profiles(config: &Config) -> impl Iterator<Item = Profile> {
         .sinks
         .iter()
         .filter(|sink| sink.has_rendition(&config.camera));
-    let listeners = config.listeners.iter().flat_map(Profile::all);
+    let listeners = config.listeners.iter().filter(|it| !it.is_for_h264());
+    let listeners = listeners.flat_map(Profile::all);
     listeners.chain(sinks.map(Profile::of_sink))
 }
 

@@ -13,10 +13,14 @@ use crate::limits::{BASE_PATH, DIMENSION_MAX, DIMENSION_MIN, FPS_MAX, REQUEST_HE
 pub enum Route {
     /// Picture after picture.
     Stream,
+    /// H.264 in a fragmented MP4.
+    Film,
     /// One picture.
     Snapshot,
     /// The page.
     Index,
+    /// What plays a film on the page.
+    Player,
     /// The page's icon.
     Icon,
     /// What a phone needs to keep the page among its programs.
@@ -31,6 +35,8 @@ pub enum Route {
     Healthz,
     /// The camera's V4L2 controls.
     Controls,
+    /// Where a camera box takes another system.
+    Update,
 }
 
 impl Route {
@@ -38,6 +44,7 @@ impl Route {
     pub(super) fn methods(self, set_controls: bool) -> &'static str {
         match self {
             Route::Controls if set_controls => "GET, HEAD, OPTIONS, POST",
+            Route::Update => "OPTIONS, POST",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -57,6 +64,8 @@ pub(super) enum Wrong {
 pub(super) struct Target {
     pub route: Route,
     pub wish: Wish,
+    /// update: also one that is older than what runs.
+    pub older: bool,
     /// The page was asked for by a path from which its relative links lead elsewhere.
     pub moved: Option<Moved>,
 }
@@ -106,7 +115,9 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
     let action = value(query, b"action").filter(|action| !action.is_empty());
     let route = match (inner, action) {
         (b"stream", _) => Route::Stream,
+        (b"stream.mp4", _) => Route::Film,
         (b"snapshot" | b"snapshot.jpg", _) => Route::Snapshot,
+        (b"player.js", _) => Route::Player,
         (b"favicon.ico" | b"icon.svg", _) => Route::Icon,
         (b"manifest.webmanifest", _) => Route::Manifest,
         (b"state", _) if value(query, b"once").is_some() => Route::StateOnce,
@@ -114,6 +125,7 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         (b"metrics", _) => Route::Metrics,
         (b"healthz", _) => Route::Healthz,
         (b"controls", _) => Route::Controls,
+        (b"update", _) => Route::Update,
         (_, Some(b"stream")) if is_index => Route::Stream,
         (_, Some(b"snapshot")) if is_index => Route::Snapshot,
         (_, None) if is_index => Route::Index,
@@ -132,7 +144,19 @@ pub(super) fn read(path_and_query: &str, base: &str) -> Result<Target, Wrong> {
         }
         _ => None,
     };
-    Ok(Target { route, wish, moved })
+    let older = value(query, b"older").is_some();
+    Ok(Target {
+        route,
+        wish,
+        older,
+        moved,
+    })
+}
+
+/// Whether that is where updates go, in whatever way it is written.
+pub(super) fn is_update(target: &str, base: &str) -> bool {
+    let (_, rest) = divide(target);
+    read(rest, base).is_ok_and(|target| target.route == Route::Update)
 }
 
 /// The token in what [`divide`] has left.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::cost::{Demand, Untouched};
 use crate::limits::{DIMENSION_MAX, DIMENSION_MIN};
-use crate::picture::frame::{Orientation, PixelFormat, Size};
+use crate::picture::frame::{CameraFormat, Orientation, PixelFormat, Size};
 use crate::system::v4l2::device::{Interval, Rates, Sizes};
 use crate::system::v4l2::formats::{CODES, Offer, code_name};
 
@@ -13,7 +13,7 @@ use crate::system::v4l2::formats::{CODES, Offer, code_name};
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
     /// `None`: the one that costs least.
-    pub format: Option<PixelFormat>,
+    pub format: Option<CameraFormat>,
     /// Before turning.
     pub size: (u32, u32),
     /// Pictures per second.
@@ -32,7 +32,7 @@ pub struct Choice {
     /// V4L2's code of the format.
     pub code: u32,
     /// The same as camd's.
-    pub format: PixelFormat,
+    pub format: CameraFormat,
     /// Before turning.
     pub size: (u32, u32),
     /// `None` if the camera does not say which rates it has.
@@ -220,6 +220,8 @@ struct Candidate<'a> {
     size: (u32, u32),
     interval: Option<Interval>,
     distance: Distance,
+    /// No listener and no sink can pass it on, where another format may do.
+    useless: bool,
     grey: bool,
     /// How much of the wanted rate there is, in percent; what the driver does not tell counts as enough.
     reached: u32,
@@ -242,30 +244,27 @@ impl<'a> Candidate<'a> {
         let wanted = f64::from(wish.fps);
         let rate = interval.map_or(wanted, Interval::fps);
         let stored = stored(size, wish.transposed);
-        let cost = wish
-            .demand
-            .cost(offer.format, stored, wish.left, rate.min(wanted));
+        let cost = match offer.format {
+            CameraFormat::Pictures(format) => {
+                wish.demand
+                    .cost(format, stored, wish.left, rate.min(wanted))
+            }
+            // It is passed on untouched to all who can have it.
+            CameraFormat::H264 => 0.0,
+        };
         let pixels = u64::from(size.0) * u64::from(size.1);
         let bytes = match offer.format {
-            // About a bit and a half for each pixel.
-            PixelFormat::Mjpeg => pixels / 5,
-            PixelFormat::Grey => pixels,
-            PixelFormat::Yu12 | PixelFormat::Yv12 | PixelFormat::Nv12 | PixelFormat::Nv21 => {
-                pixels * 3 / 2
-            }
-            PixelFormat::Yuyv
-            | PixelFormat::Uyvy
-            | PixelFormat::Yvyu
-            | PixelFormat::Vyuy
-            | PixelFormat::Nv16 => pixels * 2,
-            PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels * 3,
+            CameraFormat::H264 => pixels / 40,
+            CameraFormat::Pictures(format) => bytes_of(format, pixels),
         };
+        let is_film = offer.format == CameraFormat::H264;
         Some(Candidate {
             offer,
             size,
             interval,
             distance: distance(size, wish.size),
-            grey: offer.format == PixelFormat::Grey,
+            useless: is_film != wish.demand.is_for_h264(),
+            grey: offer.format == PixelFormat::Grey.into(),
             reached: percent(rate, wanted).min(100),
             cost: cost as u64,
             bytes,
@@ -278,6 +277,7 @@ impl<'a> Candidate<'a> {
 
     fn rank(&self) -> impl Ord + use<> {
         (
+            self.useless,
             self.grey,
             self.distance,
             Reverse(self.reached),
@@ -290,7 +290,12 @@ impl<'a> Candidate<'a> {
     /// What speaks against this one beside the one that was taken: the first difference in `rank`.
     fn drawback(&self, best: &Candidate<'_>) -> String {
         let (width, height) = self.size;
-        if self.grey != best.grey {
+        if self.useless != best.useless {
+            match self.offer.format {
+                CameraFormat::H264 => "no JPEGs".to_owned(),
+                CameraFormat::Pictures(_) => "no H.264".to_owned(),
+            }
+        } else if self.grey != best.grey {
             "no colour".to_owned()
         } else if self.distance != best.distance {
             format!("nearest size {width}x{height}")
@@ -304,6 +309,24 @@ impl<'a> Candidate<'a> {
         } else {
             "no less work".to_owned()
         }
+    }
+}
+
+/// In a picture that stands for itself and has so many pixels.
+fn bytes_of(format: PixelFormat, pixels: u64) -> u64 {
+    match format {
+        // About a bit and a half for each pixel.
+        PixelFormat::Mjpeg => pixels / 5,
+        PixelFormat::Grey => pixels,
+        PixelFormat::Yu12 | PixelFormat::Yv12 | PixelFormat::Nv12 | PixelFormat::Nv21 => {
+            pixels * 3 / 2
+        }
+        PixelFormat::Yuyv
+        | PixelFormat::Uyvy
+        | PixelFormat::Yvyu
+        | PixelFormat::Vyuy
+        | PixelFormat::Nv16 => pixels * 2,
+        PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels * 3,
     }
 }
 
@@ -321,7 +344,8 @@ fn stored((width, height): (u32, u32), transposed: bool) -> Size {
     .turn(size)
 }
 
-/// What to ask the camera for; `rates` tells those of a format at a size. In this order: colour; the wanted size, or the
+/// What to ask the camera for; `rates` tells those of a format at a size. In this order: pictures that somebody can get;
+/// colour; the wanted size, or the
 /// nearest; the wanted rate; the least work for the processor ([`super::cost`]); the fewest bytes. `None`: none of the
 /// offers is of the wanted format, or of a size that camd can use.
 pub fn choose(
@@ -351,15 +375,16 @@ fn explain(best: &Candidate<'_>, others: &[Candidate<'_>], wish: &Wish<'_>) -> S
         return "as configured".to_owned();
     }
     let untouched = match best.offer.format {
-        PixelFormat::Mjpeg => wish
+        CameraFormat::Pictures(PixelFormat::Mjpeg) => wish
             .demand
             .untouched(stored(best.size, wish.transposed), wish.left),
         _ => Untouched::None,
     };
     let mut why = match untouched {
+        Untouched::None if best.offer.format == CameraFormat::H264 => "passed on untouched",
         Untouched::All => "passed on untouched",
         Untouched::Some => "passed on untouched or encoded again, as listeners want",
-        Untouched::None if best.offer.format == PixelFormat::Mjpeg => "encoded again",
+        Untouched::None if best.offer.format == PixelFormat::Mjpeg.into() => "encoded again",
         Untouched::None => "encoded",
     }
     .to_owned();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{self, Config};
-use crate::system::v4l2::formats::{fourcc, known};
+use crate::system::v4l2::formats::{fourcc, known_of_camera};
 
 /// A format: its code, and its sizes with the rates there; none: the driver does not say.
 type Row = (&'static [u8; 4], &'static [((u32, u32), &'static [u16])]);
@@ -59,7 +59,9 @@ fn camera(rows: &[Row]) -> Camera {
     };
     for (code, sizes) in rows {
         let code = fourcc(code);
-        let Some(format) = known(code) else { continue };
+        let Some(format) = known_of_camera(code) else {
+            continue;
+        };
         camera.offers.push(Offer {
             code,
             format,
@@ -86,7 +88,7 @@ fn raspberry() -> Camera {
         .filter_map(|code| {
             Some(Offer {
                 code: fourcc(code),
-                format: known(fourcc(code))?,
+                format: known_of_camera(fourcc(code))?,
                 sizes: Sizes::Range {
                     min: (32, 32),
                     max: (2592, 1944),
@@ -158,13 +160,11 @@ fn why(code: &str, reason: &str) -> (String, String) {
 
 #[test]
 fn a_jpeg_that_is_passed_on_is_best() {
-    for webcam in [&C270[..], &C920] {
+    for (webcam, also) in [(&C270[..], ""), (&C920, "; H264: no JPEGs")] {
+        let reason = format!("passed on untouched; YUYV: would have to be encoded{also}");
         assert_eq!(
             camera(webcam).choose_for(VGA, 30, ""),
-            why(
-                "MJPG 640x480 30",
-                "passed on untouched; YUYV: would have to be encoded"
-            )
+            why("MJPG 640x480 30", &reason)
         );
     }
 }
@@ -248,11 +248,11 @@ fn what_listeners_want_decides() {
     let both = "[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:1\"\nquality = 30";
     assert_eq!(
         webcam.choose_for(HD, 30, both).1,
-        "passed on untouched or encoded again, as listeners want; YUYV: only 10 fps at this size"
+        "passed on untouched or encoded again, as listeners want; YUYV: only 10 fps at this size; H264: no JPEGs"
     );
     assert_eq!(
         webcam.choose_for(VGA, 15, "width = 160\nheight = 120").1,
-        "encoded again; YUYV: 1.2 times the work"
+        "encoded again; YUYV: 1.2 times the work; H264: no JPEGs"
     );
 }
 
@@ -264,7 +264,7 @@ fn a_jpeg_that_camd_must_turn_is_not_free() {
         left: Orientation::quarters(1),
         ..wish(&plain, VGA, 15)
     };
-    assert_eq!(webcam.choose(&turned).format, PixelFormat::Yuyv);
+    assert_eq!(webcam.choose(&turned).format, PixelFormat::Yuyv.into());
     // But if the camera has turned it, it is: bounds count for the picture on its side.
     // In 4:2:0 the raw one would be a little less work.
     let narrow = demand("width = 480\nchroma = \"422\"");
@@ -273,7 +273,10 @@ fn a_jpeg_that_camd_must_turn_is_not_free() {
         ..wish(&narrow, VGA, 15)
     };
     let choice = webcam.choose(&by_camera);
-    assert_eq!((choice.format, choice.size), (PixelFormat::Mjpeg, VGA));
+    assert_eq!(
+        (choice.format, choice.size),
+        (PixelFormat::Mjpeg.into(), VGA)
+    );
     assert!(
         choice.why.starts_with("passed on untouched;"),
         "{}",
@@ -290,7 +293,7 @@ fn a_range_gives_the_wanted_size_and_rate() {
         pi.choose_for((800, 600), 25, ""),
         why(
             "MJPG 800x600 25",
-            "passed on untouched; YU12, NV12, YUYV, UYVY, RGB3, BGR3: would have to be encoded"
+            "passed on untouched; YU12, NV12, YUYV, UYVY, RGB3, BGR3: would have to be encoded; H264: no JPEGs"
         )
     );
     assert_eq!(
@@ -298,7 +301,7 @@ fn a_range_gives_the_wanted_size_and_rate() {
         why(
             "YU12 800x600 25",
             "encoded; NV12: 1.0 times the work; YUYV, UYVY: 1.1 times the work; \
-             RGB3, BGR3: 1.2 times the work; MJPG, JPEG: 2.0 times the work"
+             RGB3, BGR3: 1.2 times the work; MJPG, JPEG: 2.0 times the work; H264: no JPEGs"
         )
     );
     // Twice the colours.
@@ -307,7 +310,7 @@ fn a_range_gives_the_wanted_size_and_rate() {
         why(
             "YU12 800x600 25",
             "encoded; NV12: 1.0 times the work; YUYV, UYVY: 1.4 times the work; \
-             RGB3, BGR3: 1.5 times the work; MJPG, JPEG: 2.3 times the work"
+             RGB3, BGR3: 1.5 times the work; MJPG, JPEG: 2.3 times the work; H264: no JPEGs"
         )
     );
     assert_eq!(pi.takes((800, 600), 120, ""), "MJPG 800x600 90");
@@ -334,7 +337,7 @@ fn unknown_rates_count_as_enough() {
     let choice = silent.choose(&wish(&plain, VGA, 30));
     assert_eq!(
         (choice.format, choice.interval),
-        (PixelFormat::Yuyv, None),
+        (PixelFormat::Yuyv.into(), None),
         "{}",
         choice.why
     );
@@ -364,14 +367,14 @@ fn the_lowest_rate_that_is_enough() {
 fn a_configured_format_is_taken_whatever_it_costs() {
     let webcam = camera(&C270);
     let plain = demand("");
-    let format = |format| Wish {
-        format: Some(format),
+    let format = |format: PixelFormat| Wish {
+        format: Some(format.into()),
         ..wish(&plain, HD, 30)
     };
     let choice = webcam.choose(&format(PixelFormat::Yuyv));
     assert_eq!(
         (choice.format, choice.size, choice.why.as_str()),
-        (PixelFormat::Yuyv, HD, "as configured")
+        (PixelFormat::Yuyv.into(), HD, "as configured")
     );
     let rates = |code, size| webcam.rates(code, size);
     assert_eq!(
@@ -441,4 +444,53 @@ fn what_takes_less_of_the_bus_comes_in_the_order_of_what_is_missed_least() {
         more_modest(&many, (3000, 3000), 30, |_| Rates::Unknown).len(),
         16
     );
+}
+
+#[test]
+fn h264_alone_is_taken_where_there_is_nothing_else_or_nobody_wants_jpegs() {
+    let alone = camera(&[(b"H264", &[(VGA, &[30]), (HD, &[30])])]);
+    let untouched = why("H264 1280x720 30", "passed on untouched");
+    assert_eq!(alone.choose_for(HD, 30, ""), untouched);
+    // A JPEG of another size and rate, or without colour, is better than none.
+    for other in [b"MJPG", b"GREY"] {
+        let both = camera(&[(b"H264", &[(HD, &[30])]), (other, &[(QVGA, &[5])])]);
+        let (taken, reason) = both.choose_for(HD, 30, "");
+        assert!(taken.ends_with(" 320x240 5"), "{taken}");
+        assert!(reason.ends_with("; H264: no JPEGs"), "{reason}");
+    }
+    let only = |keys: &str| {
+        let text = format!("[[listener]]\nprotocol = \"raw\"\nbind = \"127.0.0.1:1\"\n{keys}\n");
+        Demand::of(&config::parse(&text, "test").expect("a listener"))
+    };
+    let webcam = camera(&C920);
+    let h264 = "codec = \"h264\"";
+    let memfd = |format| format!("{h264}\n[[sink]]\nkind = \"memfd\"\nformat = \"{format}\"");
+    for (keys, expected) in [
+        (h264.to_owned(), "H264"),
+        (memfd("h264"), "H264"),
+        (memfd("raw"), "MJPG"),
+        (memfd("jpeg"), "MJPG"),
+        ("codec = \"jpeg\"".to_owned(), "MJPG"),
+        (
+            format!("{h264}\n[[listener]]\nprotocol = \"http\"\nbind = \"127.0.0.1:2\""),
+            "MJPG",
+        ),
+    ] {
+        let demand = only(&keys);
+        let choice = webcam.choose(&wish(&demand, VGA, 30));
+        assert_eq!(code_name(choice.code), expected, "{keys}");
+    }
+    let demand = only(h264);
+    assert_eq!(
+        webcam.choose(&wish(&demand, VGA, 30)).why,
+        "passed on untouched; MJPG, YUYV: no H.264"
+    );
+    let configured = Wish {
+        format: Some(CameraFormat::H264),
+        ..wish(&demand, HD, 30)
+    };
+    let choice = webcam.choose(&configured);
+    assert_eq!((choice.format, choice.size), (CameraFormat::H264, HD));
+    let rates = |code, size| camera(&C270).rates(code, size);
+    assert_eq!(choose(&camera(&C270).offers, &configured, rates), None);
 }

@@ -4,7 +4,7 @@
 //! it against the codec). Chroma samples count like those of luma: 2 a pixel in 4:2:2, 1.5 in 4:2:0. A camera's JPEG is taken
 //! for 4:2:2, as most webcams send it. What all formats have in common is left out: sending, mirroring, a time stamp.
 
-use crate::config::{Config, SinkFormat, SinkKind};
+use crate::config::{Config, ListenerConfig, SinkConfig, SinkFormat, SinkKind};
 use crate::picture::frame::{Area, Bounds, Chroma, Orientation, PixelFormat, Size};
 
 /// To encode: DCT, quantisation and Huffman codes.
@@ -145,6 +145,8 @@ struct Want {
 /// which, so each counts as one that always has somebody waiting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
+    /// See [`Demand::is_for_h264`].
+    is_for_h264: bool,
     wants: Vec<Want>,
     /// What is shown of a picture, as viewers see it.
     crop: Option<Area>,
@@ -165,7 +167,8 @@ impl Demand {
     /// That of all listeners and sinks of this configuration.
     pub fn of(config: &Config) -> Self {
         let mut wants = Vec::new();
-        for listener in &config.listeners {
+        let mut takes_any = false;
+        for listener in config.listeners.iter().filter(|it| !it.is_for_h264()) {
             let raw_quality = listener.raw_quality();
             let want = Want {
                 quality: listener.quality,
@@ -189,8 +192,12 @@ impl Demand {
             }
         }
         for sink in &config.sinks {
+            if sink.is_for_h264() {
+                continue;
+            }
             if (sink.kind, sink.format) == (SinkKind::Memfd, SinkFormat::Raw) {
                 // It takes whatever there is.
+                takes_any = true;
                 continue;
             }
             let raw_quality = sink.raw_quality();
@@ -203,10 +210,18 @@ impl Demand {
                 pixels: !sink.takes_jpegs(),
             });
         }
+        let films = config.listeners.iter().any(ListenerConfig::is_for_h264)
+            || config.sinks.iter().any(SinkConfig::is_for_h264);
         Demand {
+            is_for_h264: films && wants.is_empty() && !takes_any,
             wants,
             crop: config.camera.crop,
         }
+    }
+
+    /// Whether nobody can get anything but H.264.
+    pub fn is_for_h264(&self) -> bool {
+        self.is_for_h264
     }
 
     /// Instructions per second with pictures of size `stored` at `fps`, which have to be turned as `left` says. To turn a

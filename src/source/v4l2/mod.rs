@@ -28,6 +28,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::libc::ENOSPC;
+use v4l::v4l_sys::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME;
 
 use self::choice::{Choice, Wish};
 use self::cost::Demand;
@@ -38,8 +39,10 @@ use self::turning::Turning;
 use crate::config::{CameraConfig, Config};
 use crate::limits;
 use crate::measure::times::Epoch;
-use crate::picture::frame::{Frame, FrameBuf, Size};
+use crate::picture::chain::Chain;
+use crate::picture::frame::{CameraFormat, Frame, FrameBuf, Size};
 use crate::source::control::{Control, ControlError};
+use crate::source::film::Film;
 use crate::source::interface::{Captured, Cropped, Fault, Negotiated, Source};
 use crate::source::say;
 use crate::system::v4l2::device::{
@@ -55,6 +58,10 @@ pub struct V4l2 {
     frame_bytes: usize,
     /// For JPEGs that come without Huffman tables. Its pages cost nothing until one does.
     copy: FrameBuf,
+    /// For H.264; as `copy`. While the camera streams that, the ring has it.
+    film: Option<Film>,
+    /// What the driver says to the request for a key picture has been told.
+    keys_told: bool,
     ring: Option<Ring<Streaming>>,
     /// See [`Source::may_hang`].
     may_hang: bool,
@@ -110,6 +117,8 @@ impl V4l2 {
             demand: Demand::of(config),
             frame_bytes,
             copy: FrameBuf::new(frame_bytes),
+            film: Some(Film::of_buffers(frame_bytes)),
+            keys_told: false,
             ring: None,
             may_hang: false,
             keeper: Keeper::new(&config.camera.controls),
@@ -167,13 +176,14 @@ impl V4l2 {
         };
         let granted = set_format(device, &wanted)
             .map_err(|failure| NotStarted::by(failure, &config.device))?;
-        let layout = Layout::new(&granted).map_err(&refuse)?;
+        let layout = layout_of(&granted).map_err(&refuse)?;
+        let format = formats::known_of_camera(granted.fourcc).expect("it has a layout");
         // vivid answers a format that it does not have with one that it has, and no error.
-        if config.format.is_some_and(|wanted| wanted != layout.format) {
+        if config.format.is_some_and(|wanted| wanted != format) {
             return Err(refuse(format!(
                 "asked for {}, the driver set {}",
                 choice.format.name(),
-                layout.format.name()
+                format.name()
             ))
             .into());
         }
@@ -212,7 +222,7 @@ impl V4l2 {
                 ..Wanted::default()
             };
             let granted = set_format(device, &wanted).ok()?;
-            let layout = Layout::new(&granted).ok()?;
+            let layout = layout_of(&granted).ok()?;
             let is_same = granted.fourcc == agreed.granted.fourcc;
             smaller = is_same.then_some((granted, layout));
             is_same.then_some((granted.width, granted.height))
@@ -247,7 +257,8 @@ impl V4l2 {
         choice::more_modest(&offer.sizes, wanted, self.config.fps, rates)
     }
 
-    fn begin(&self, ask: &Ask, now: Instant) -> Result<Begun, NotStarted> {
+    /// `film`: where H.264 is to go. It is taken where the camera gives some.
+    fn begin(&self, ask: &Ask, film: &mut Option<Film>, now: Instant) -> Result<Begun, NotStarted> {
         let config = &self.config;
         let path = &config.device;
         let device = Cropping::new(self.open()?);
@@ -297,14 +308,22 @@ impl V4l2 {
                 fault: why.into_fault(path),
             })?;
         let count = streaming.count();
-        let ring = Ring::new(
-            streaming,
-            layout,
-            Epoch::now(),
-            config.fps,
-            self.frame_bytes,
-            now,
-        )?;
+        let is_film = granted.fourcc == formats::H264;
+        let ring = if is_film {
+            // One that went with a start that failed is made anew.
+            let film = film.take();
+            let film = film.unwrap_or_else(|| Film::of_buffers(self.frame_bytes));
+            Ring::of_film(streaming, layout, Epoch::now(), film, now)?
+        } else {
+            Ring::new(
+                streaming,
+                layout,
+                Epoch::now(),
+                config.fps,
+                self.frame_bytes,
+                now,
+            )?
+        };
         let fps = rate.map(|rate| rate.min(f64::from(config.fps)) as f32);
         let at = rate.map_or(String::new(), |rate| {
             format!(" at {} fps", choice::rate_name(rate))
@@ -340,6 +359,13 @@ fn set_format(device: &Device, wanted: &Wanted) -> Result<Granted, Failure> {
     weaving::set_format(wanted, |wanted| device.set_format(Queue::Capture, wanted))
 }
 
+fn layout_of(granted: &Granted) -> Result<Layout, String> {
+    match formats::known_of_camera(granted.fourcc) {
+        Some(CameraFormat::H264) => Layout::of_h264(granted),
+        _ => Layout::new(granted),
+    }
+}
+
 /// And what the log is to have of its size, if it is not the wanted one.
 type Begun = (Ring<Streaming>, Negotiated, Option<String>);
 
@@ -369,8 +395,11 @@ impl Source for V4l2 {
             size: (self.config.width.into(), self.config.height.into()),
             fps: self.config.fps,
         };
-        let begin = |ask: &Ask| self.begin(ask, now);
-        match within_bandwidth(auto, wanted, begin, |code| self.more_modest(code)) {
+        let mut film = self.film.take();
+        let begin = |ask: &Ask| self.begin(ask, &mut film, now);
+        let begun = within_bandwidth(auto, wanted, begin, |code| self.more_modest(code));
+        self.film = film;
+        match begun {
             Ok(((ring, negotiated, instead), no_room)) => {
                 if let Some(text) = instead {
                     say::info(format_args!("{text}"));
@@ -403,7 +432,13 @@ impl Source for V4l2 {
     }
 
     fn stop(&mut self) {
-        self.ring = None;
+        if let Some(mut ring) = self.ring.take()
+            && let Some(mut film) = ring.take_film()
+        {
+            // Who has got pictures of it goes on with the first key picture of the next start.
+            film.clear();
+            self.film = Some(film);
+        }
         self.copy.clear();
     }
 
@@ -443,6 +478,28 @@ impl Source for V4l2 {
 
     fn newest(&self) -> Option<Frame<'_>> {
         self.ring.as_ref()?.newest(&self.copy)
+    }
+
+    fn chain(&self) -> Option<&Chain> {
+        Some(self.ring.as_ref()?.film()?.chain())
+    }
+
+    fn ask_key(&mut self) {
+        let Some(ring) = self.ring.as_ref().filter(|ring| ring.film().is_some()) else {
+            return;
+        };
+        // The value of a button means nothing.
+        let device = &ring.driver().device;
+        let asked = device.set_control(V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME, false, 1);
+        if let Err(failure) = asked
+            && !std::mem::replace(&mut self.keys_told, true)
+        {
+            say::info(format_args!(
+                "{}: the camera makes no key pictures when asked ({}): viewers of H.264 wait for the next one",
+                self.config.device.display(),
+                failure.error
+            ));
+        }
     }
 
     fn holds(&self) -> bool {

@@ -1,4 +1,5 @@
-//! The ring of capture buffers: keeps the newest good one, and gives all others back to the driver at once.
+//! The ring of capture buffers: keeps the newest good one, and gives all others back to the driver at once. Of a camera that gives
+//! H.264 it keeps none: all of them go into the chain.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use v4l::v4l_sys::{V4L2_BUF_FLAG_ERROR, v4l2_field_V4L2_FIELD_BOTTOM as FIELD_BOTTOM};
 
 use super::dating::{Dating, Nonsense};
-use crate::limits;
+use crate::limits::{self, FPS_MAX};
 use crate::measure::decimate::Decimator;
 use crate::measure::times::Epoch;
 use crate::picture::frame::{
@@ -14,6 +15,7 @@ use crate::picture::frame::{
 };
 use crate::picture::jpeg::{self, Field};
 use crate::picture::whole::Examiner;
+use crate::source::film::{Film, Take};
 use crate::source::interface::{Captured, Fault};
 use crate::system::v4l2::device::{Failure, Filled, PLANES};
 use crate::system::v4l2::formats::{Layout, Lines};
@@ -106,6 +108,8 @@ impl Held {
 pub struct Ring<D> {
     driver: D,
     layout: Layout,
+    /// The buffers hold H.264, and their pictures are there. Then none is held here.
+    film: Option<Film>,
     dating: Dating,
     decimator: Decimator,
     examiner: Examiner,
@@ -143,10 +147,41 @@ impl<D: Driver> Ring<D> {
         frame_bytes: usize,
         now: Instant,
     ) -> Result<Ring<D>, Fault> {
-        let mut ring = Ring {
+        let ring = Ring::begin(driver, layout, epoch, fps, frame_bytes, now);
+        ring.without_stale()
+    }
+
+    /// As [`Ring::new`], of a camera that gives H.264. All pictures count: there is no rate to which they could be thinned out.
+    pub fn of_film(
+        driver: D,
+        layout: Layout,
+        epoch: Epoch,
+        mut film: Film,
+        now: Instant,
+    ) -> Result<Ring<D>, Fault> {
+        film.clear();
+        let mut ring = Ring::begin(driver, layout, epoch, FPS_MAX, film.capacity(), now);
+        ring.film = Some(film);
+        // The first one of others stands for itself, and the next one that does may be seconds away.
+        match ring.driver.keeps() {
+            true => Ok(ring),
+            false => ring.without_stale(),
+        }
+    }
+
+    fn begin(
+        driver: D,
+        layout: Layout,
+        epoch: Epoch,
+        fps: u16,
+        frame_bytes: usize,
+        now: Instant,
+    ) -> Ring<D> {
+        Ring {
             queued: driver.count(),
             driver,
             layout,
+            film: None,
             dating: Dating::new(epoch),
             decimator: Decimator::new(fps),
             examiner: Examiner::new(),
@@ -161,16 +196,29 @@ impl<D: Driver> Ring<D> {
             last_look: now,
             more: false,
             failed: None,
-        };
-        for _ in 0..ring.driver.count() {
-            let Some(filled) = ring.dequeue()? else {
+        }
+    }
+
+    fn without_stale(mut self) -> Result<Ring<D>, Fault> {
+        for _ in 0..self.driver.count() {
+            let Some(filled) = self.dequeue()? else {
                 break;
             };
-            ring.pass_over(&filled);
-            ring.queue(filled.index)?;
+            self.pass_over(&filled);
+            self.queue(filled.index)?;
         }
-        ring.check();
-        Ok(ring)
+        self.check();
+        Ok(self)
+    }
+
+    /// The pictures of H.264; `None`: it gives none.
+    pub fn film(&self) -> Option<&Film> {
+        self.film.as_ref()
+    }
+
+    /// The memory for H.264 goes back to its owner.
+    pub fn take_film(&mut self) -> Option<Film> {
+        self.film.take()
     }
 
     pub fn driver(&self) -> &D {
@@ -257,8 +305,13 @@ impl<D: Driver> Ring<D> {
                 (self.more, self.by_stamp) = (false, 0);
                 break;
             };
-            captured.dropped += self.lost_before(filled.sequence);
+            let lost = self.lost_before(filled.sequence);
+            captured.dropped += lost;
             self.stamps = [self.stamps[1], Some(filled.timestamp)];
+            if self.film.is_some() {
+                self.take_into_film(filled, lost, now, &mut captured)?;
+                continue;
+            }
             self.take_in(filled, now, copy, &mut captured)?;
             if self.is_up_to_date(now) {
                 self.more = false;
@@ -267,10 +320,59 @@ impl<D: Driver> Ring<D> {
             }
         }
         self.check();
+        if let Some(film) = &mut self.film {
+            if film.quiet().is_some_and(|at| at <= now)
+                && film.take_in(film.heard(), now, Take::Pending, &mut captured)
+            {
+                self.stall = now + limits::CAPTURE_STALL;
+            }
+            let path = self.driver.path().display();
+            if let Some(refusal) = film.refusal() {
+                return Err(Fault(format!("{path}: {refusal}")));
+            }
+            if film.in_vain(now) >= limits::KEY_WAIT {
+                let seconds = limits::KEY_WAIT.as_secs();
+                return Err(Fault(format!(
+                    "{path}: its H.264 has had no key picture for {seconds} s: ask the camera for more of them"
+                )));
+            }
+        }
         if self.stall <= now {
             return Err(self.stalled());
         }
         Ok(captured)
+    }
+
+    /// Copies what is in a buffer, and gives it back at once, however slow those are who get its pictures.
+    fn take_into_film(
+        &mut self,
+        filled: Filled,
+        lost: u32,
+        now: Instant,
+        captured: &mut Captured,
+    ) -> Result<(), Fault> {
+        let at = self.dating.date(&filled, now);
+        let film = self.film.as_mut().expect("it was just seen");
+        film.missed(lost);
+        let reason = if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
+            film.cut();
+            Some(Reason::Flagged)
+        } else if let Some(data) = bytes_of(&self.driver, &filled, 0) {
+            if film.take_buffer(data, at, now, captured) {
+                self.good(now);
+            }
+            None
+        } else {
+            film.missed(1);
+            Some(Reason::Empty)
+        };
+        if let Some(reason) = reason {
+            log::debug!("{}: bad picture: {reason}", self.driver.path().display());
+            captured.bad += 1;
+            self.bad_since = self.bad_since.saturating_add(1);
+            self.last_bad = Some(reason);
+        }
+        self.queue(filled.index)
     }
 
     fn take_in(
@@ -412,10 +514,11 @@ impl<D: Driver> Ring<D> {
 
     /// See [`crate::source::Source::deadline`].
     pub fn deadline(&self) -> Instant {
+        let pending = self.film.as_ref().and_then(Film::quiet);
         if self.more || self.failed.is_some() {
             self.last_look
         } else {
-            self.stall
+            pending.map_or(self.stall, |quiet| quiet.min(self.stall))
         }
     }
 

@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::io;
 
 use nix::libc;
-use v4l::v4l_sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
+use v4l::v4l_sys::{V4L2_BUF_FLAG_KEYFRAME, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC};
 
 use super::*;
+use crate::picture::h264::SPS_64X48;
 use crate::system::v4l2::device::{Extent, Granted};
 
 const SOI_TO_SOS: &[u8] = &[
@@ -920,4 +921,375 @@ fn planes_in_memory_of_their_own_behind_a_data_offset() {
         (&[2; 128][..], 16)
     );
     assert!(raw.planes[2].data.is_empty());
+}
+
+/// A picture that leans on the one of the number before; `is_reference`: others lean on it.
+fn slice(number: u8, is_reference: bool) -> Vec<u8> {
+    let kind = if is_reference { 0x41 } else { 0x01 };
+    // first_mb_in_slice 0, slice_type 0 (P), pic_parameter_set_id 0, and frame_num in 4 bits, as the SPS has it.
+    vec![kind, 0xE1 | number << 1, 0x9A, number | 0x40]
+}
+
+const IDR: &[u8] = &[0x65, 0x88, 0x84, 0x0A];
+const PPS: &[u8] = &[0x68, 0xCE, 0x3C, 0x80];
+const AUD: &[u8] = &[9, 0xF0];
+const SEI: &[u8] = &[6, 5, 1, 0x55, 0x80];
+
+/// NAL units, each behind a start code; it has 3 bytes and 4 in turn.
+fn stream(nals: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (n, nal) in nals.iter().enumerate() {
+        bytes.extend_from_slice(&[0, 0, 0, 1][n % 2..]);
+        bytes.extend_from_slice(nal);
+    }
+    bytes
+}
+
+fn key() -> Vec<u8> {
+    stream(&[&SPS_64X48, PPS, IDR])
+}
+
+fn lean(number: u8) -> Vec<u8> {
+    stream(&[&slice(number, true)])
+}
+
+struct FilmBench {
+    bench: Bench,
+    last: u64,
+    ms: u64,
+}
+
+fn film_of(driver: Fake, film: Film) -> FilmBench {
+    let start = Instant::now() + Duration::from_secs(100);
+    let layout = Layout::of_h264(&granted(b"H264")).unwrap();
+    let ring = Ring::of_film(driver, layout, epoch(start), film, start).unwrap();
+    let bench = Bench {
+        ring,
+        copy: FrameBuf::new(600),
+        start,
+    };
+    FilmBench {
+        bench,
+        last: 0,
+        ms: 0,
+    }
+}
+
+fn film(count: usize) -> FilmBench {
+    film_of(Fake::new(count), Film::of_buffers(600))
+}
+
+impl FilmBench {
+    fn fill(&mut self, data: &[u8]) -> &mut Filled {
+        self.bench.camera().fill(data)
+    }
+
+    /// So many ms pass, and what there is is taken in. All buffers are the driver's again.
+    fn capture(&mut self, ms: u64) -> Result<Captured, Fault> {
+        self.ms += ms;
+        let captured = self.bench.capture_at(self.ms);
+        assert_eq!(self.bench.camera().out(), 0);
+        assert_eq!(self.bench.newest(), None);
+        captured
+    }
+
+    /// What one who gets every picture got since the last time: the NAL units of each.
+    fn got(&mut self) -> Vec<Vec<Vec<u8>>> {
+        let now = self.bench.start + Duration::from_millis(self.ms);
+        let chain = self.bench.ring.film().unwrap().chain();
+        let mut units = Vec::new();
+        while let Some(unit) = chain.after(self.last, now) {
+            self.last = unit.meta.sequence;
+            let mut rest = unit.sample;
+            let mut nals = Vec::new();
+            while let Some((length, more)) = rest.split_first_chunk() {
+                let (nal, more) = more.split_at(u32::from_be_bytes(*length) as usize);
+                nals.push(nal.to_vec());
+                rest = more;
+            }
+            units.push(nals);
+        }
+        units
+    }
+
+    /// Begins with a key picture.
+    fn begin(&mut self) {
+        self.fill(&key());
+        assert_eq!(self.capture(40), Ok(got(true, 0, 0)));
+        assert_eq!(self.got(), [[IDR]]);
+    }
+}
+
+#[test]
+fn buffers_of_h264_go_on_untouched_and_back_at_once() {
+    let mut b = film(2);
+    let first = stream(&[
+        AUD,
+        &SPS_64X48,
+        PPS,
+        SEI,
+        IDR,
+        &[0x65, 0x48, 0x84],
+        &[0x65, 0x28, 0x84],
+    ]);
+    b.fill(&first);
+    // Drivers that pad do so with zeros.
+    let mut second = stream(&[SEI, &slice(1, true), &[0x41, 0x61, 0x9A]]);
+    second.extend([0; 9]);
+    b.fill(&second);
+    // The picture is whole with its buffer: it does not wait for the next one.
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    let expected: [&[&[u8]]; 2] = [
+        &[SEI, IDR, &[0x65, 0x48, 0x84], &[0x65, 0x28, 0x84]],
+        &[SEI, &slice(1, true), &[0x41, 0x61, 0x9A]],
+    ];
+    assert_eq!(b.got(), expected);
+    for n in 2..100 {
+        b.fill(&lean(n % 16));
+        assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+        assert_eq!(b.got(), [[slice(n % 16, true)]]);
+    }
+}
+
+#[test]
+fn pictures_of_h264_are_dated_as_all_others() {
+    let mut b = film(4);
+    let stamps = [30, 70, 110];
+    for (n, ms) in stamps.into_iter().enumerate() {
+        let bytes = if n == 0 { key() } else { lean(n as u8) };
+        date(b.fill(&bytes), ms);
+    }
+    assert_eq!(b.capture(120), Ok(got(true, 0, 0)));
+    let chain = b.bench.ring.film().unwrap().chain();
+    for (n, ms) in (0..).zip(stamps) {
+        let now = b.bench.start + Duration::from_millis(120);
+        let meta = chain.after(n, now).unwrap().meta;
+        assert_eq!(meta.captured, b.bench.start + Duration::from_millis(ms));
+        assert_eq!((meta.width, meta.height), (64, 48));
+    }
+}
+
+#[test]
+fn a_buffer_may_hold_parameter_sets_alone_or_several_pictures() {
+    let mut b = film(4);
+    b.fill(&stream(&[&SPS_64X48, PPS]));
+    b.fill(&stream(&[IDR]));
+    b.fill(&[lean(1), lean(2)].concat());
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    let expected: [&[&[u8]]; 3] = [&[IDR], &[&slice(1, true)], &[&slice(2, true)]];
+    assert_eq!(b.got(), expected);
+}
+
+#[test]
+fn a_driver_that_splits_pictures_is_found_out() {
+    let mut b = film(4);
+    b.begin();
+    let whole = [lean(1), vec![0x77; 20]].concat();
+    let (half, rest) = whole.split_at(12);
+    b.fill(half);
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    b.got();
+    // It was taken too early: what leans on it is of no use.
+    b.fill(rest);
+    assert_eq!(b.capture(1), Ok(got(false, 0, 1)));
+    b.fill(&lean(2));
+    b.fill(&key());
+    b.capture(39).unwrap();
+    b.got();
+    // From then on it is waited for.
+    for n in 1..10 {
+        let whole = [lean(n), vec![0x77; 20]].concat();
+        let (half, rest) = whole.split_at(12);
+        b.fill(half);
+        b.capture(38).unwrap();
+        b.got();
+        b.fill(rest);
+        b.capture(2).unwrap();
+        assert_eq!(b.got(), Vec::<Vec<Vec<u8>>>::new());
+        let deadline = b.bench.ring.deadline();
+        let wait = deadline - (b.bench.start + Duration::from_millis(b.ms));
+        assert!(wait <= Duration::from_millis(20), "{wait:?}");
+        b.capture(wait.as_millis() as u64).unwrap();
+        assert_eq!(
+            b.got(),
+            [[[slice(n, true), vec![0x77; 20]].concat()]],
+            "{n}"
+        );
+    }
+    // Slices in buffers of their own.
+    b.fill(&lean(10));
+    b.fill(&stream(&[&[0x41, 0x61, 0x9A]]));
+    b.capture(30).unwrap();
+    b.capture(10).unwrap();
+    assert_eq!(b.got(), [[slice(10, true), vec![0x41, 0x61, 0x9A]]]);
+}
+
+#[test]
+fn a_damaged_buffer_of_h264_cuts_the_chain() {
+    let mut b = film(4);
+    b.begin();
+    let damaged = b.fill(&lean(1));
+    damaged.flags |= V4L2_BUF_FLAG_ERROR;
+    assert_eq!(b.capture(40), Ok(got(false, 0, 1)));
+    // That it stands for itself is not taken from the driver.
+    b.fill(&lean(2)).flags |= V4L2_BUF_FLAG_KEYFRAME;
+    assert_eq!(b.capture(40), Ok(got(false, 1, 0)));
+    assert_eq!(b.got(), Vec::<Vec<Vec<u8>>>::new());
+    // And neither that it does not.
+    b.fill(&key());
+    b.fill(&lean(1));
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    assert_eq!(b.got(), [[IDR.to_vec()], [slice(1, true)]]);
+    b.fill(&[]);
+    assert_eq!(b.capture(40), Ok(got(false, 0, 1)));
+    // Nothing says that there was a picture in it.
+    b.fill(&lean(2));
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    b.fill(&[]);
+    b.fill(&lean(4));
+    assert_eq!(b.capture(40), Ok(got(false, 1, 1)));
+}
+
+#[test]
+fn pictures_that_the_driver_lost_cut_the_chain_if_others_lean_on_them() {
+    let none = Vec::<Vec<Vec<u8>>>::new();
+    let mut b = film(4);
+    b.begin();
+    b.fill(&lean(1));
+    // Lost: one on which nothing leans.
+    b.bench.camera().next += 1;
+    b.fill(&lean(2));
+    assert_eq!(b.capture(40), Ok(got(true, 1, 0)));
+    assert_eq!(b.got(), [[slice(1, true)], [slice(2, true)]]);
+    b.fill(&stream(&[&slice(3, false)]));
+    b.fill(&lean(3));
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    assert_eq!(b.got(), [[slice(3, false)], [slice(3, true)]]);
+    // Lost: number 4.
+    b.bench.camera().next += 1;
+    b.fill(&lean(5));
+    assert_eq!(b.capture(40), Ok(got(false, 2, 0)));
+    b.fill(&lean(6));
+    assert_eq!(b.capture(40), Ok(got(false, 1, 0)));
+    assert_eq!(b.got(), none);
+    b.fill(&key());
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    assert_eq!(b.got(), [[IDR]]);
+    // So many that numbers tell nothing.
+    b.bench.camera().next += 16;
+    b.fill(&lean(1));
+    assert_eq!(b.capture(40), Ok(got(false, 17, 0)));
+    assert_eq!(b.got(), none);
+}
+
+#[test]
+fn h264_that_cannot_be_passed_on_is_a_fault_that_says_why() {
+    let mut b = film(4);
+    b.begin();
+    b.fill(&stream(&[&[0x01, 0x9E, 0x21, 0x6C]]));
+    let fault = b.capture(40).unwrap_err().0;
+    assert!(
+        fault.starts_with("/dev/fake: its H.264 has B-pictures") && fault.contains("-bf 0"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn other_parameters_begin_with_their_key_picture() {
+    let mut b = film(4);
+    b.begin();
+    let before = b.bench.ring.film().unwrap().chain().parameters().clone();
+    b.fill(&lean(1));
+    let pps = [0x68, 0xCE, 0x3C, 0xC0];
+    b.fill(&stream(&[&SPS_64X48, &pps, IDR]));
+    b.fill(&lean(1));
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    assert_eq!(b.got(), [[IDR.to_vec()], [slice(1, true)]]);
+    assert_ne!(*b.bench.ring.film().unwrap().chain().parameters(), before);
+}
+
+#[test]
+fn a_camera_that_never_gives_a_key_picture_is_opened_again() {
+    let mut b = film(4);
+    for second in 0..=20 {
+        b.fill(&lean(second % 16));
+        match b.capture(1000) {
+            Ok(captured) => assert_eq!(captured, got(false, 1, 0), "{second}"),
+            Err(fault) => {
+                assert!(fault.0.contains("no key picture for 20 s"), "{fault}");
+                assert_eq!(second, 20);
+                return;
+            }
+        }
+    }
+    panic!("no fault");
+}
+
+#[test]
+fn a_camera_of_h264_fails_as_any_other() {
+    let mut b = film(4);
+    b.begin();
+    let stall = limits::CAPTURE_STALL.as_millis() as u64;
+    assert_eq!(b.capture(stall - 1), Ok(got(false, 0, 0)));
+    assert!(b.capture(1).unwrap_err().0.contains("no picture for"));
+    let mut b = film(4);
+    b.begin();
+    b.bench.camera().ready.push_back(Err(libc::EIO));
+    assert!(b.capture(1).unwrap_err().0.contains("VIDIOC_DQBUF"));
+    let mut b = film(4);
+    b.bench.camera().queue_error = Some(libc::EINVAL);
+    b.fill(&key());
+    b.ms += 40;
+    let fault = b.bench.capture_at(40).unwrap_err();
+    assert!(fault.0.contains("VIDIOC_QBUF"), "{fault}");
+    // What does not fit.
+    let mut driver = Fake::new(4);
+    for memory in &mut driver.memory {
+        memory[0].resize(1000, 0);
+    }
+    let mut b = film_of(driver, Film::of_buffers(600));
+    b.begin();
+    b.fill(&[lean(1), vec![0x77; 700]].concat());
+    let captured = b.capture(40).unwrap();
+    assert!(!captured.fresh && captured.bad >= 1, "{captured:?}");
+    b.fill(&lean(2));
+    assert!(!b.capture(40).unwrap().fresh);
+    b.fill(&key());
+    assert!(b.capture(40).unwrap().fresh);
+}
+
+#[test]
+fn who_has_seen_a_camera_of_h264_goes_on_when_it_is_back() {
+    let mut b = film(4);
+    b.begin();
+    b.fill(&lean(1));
+    b.capture(40).unwrap();
+    b.got();
+    let last = b.last;
+    let film = b.bench.ring.take_film().unwrap();
+    let mut b = FilmBench {
+        last,
+        ..film_of(Fake::new(4), film)
+    };
+    // It begins anew.
+    b.fill(&lean(2));
+    assert_eq!(b.capture(40), Ok(got(false, 1, 0)));
+    assert_eq!(b.got(), Vec::<Vec<Vec<u8>>>::new());
+    b.fill(&key());
+    b.fill(&lean(1));
+    assert_eq!(b.capture(40), Ok(got(true, 0, 0)));
+    assert_eq!(b.got(), [[IDR.to_vec()], [slice(1, true)]]);
+    assert!(b.last > last);
+}
+
+#[test]
+fn what_v4l2loopback_kept_of_minutes_ago_is_thrown_away() {
+    for keeps in [true, false] {
+        let mut driver = Fake::new(4);
+        driver.keeps = keeps;
+        driver.fill(&key());
+        let mut b = film_of(driver, Film::of_buffers(600));
+        let captured = b.capture(40).unwrap();
+        assert_eq!(captured.fresh, keeps);
+    }
 }

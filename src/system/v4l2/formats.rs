@@ -10,7 +10,7 @@ use v4l::v4l_sys::{
 
 use super::device::{Device, Granted, PLANES, Queue, Sizes};
 use crate::limits;
-use crate::picture::frame::PixelFormat;
+use crate::picture::frame::{CameraFormat, PixelFormat};
 
 /// V4L2's code of a format from its four characters.
 pub const fn fourcc(code: &[u8; 4]) -> u32 {
@@ -50,6 +50,17 @@ pub fn known(code: u32) -> Option<PixelFormat> {
         .map(|&(_, format)| format)
 }
 
+/// V4L2's code of H.264 as a stream of bytes, an access unit in a buffer.
+pub const H264: u32 = fourcc(b"H264");
+
+/// What a camera is asked for by this V4L2 code, if camd can serve it.
+pub fn known_of_camera(code: u32) -> Option<CameraFormat> {
+    match code {
+        H264 => Some(CameraFormat::H264),
+        code => known(code).map(CameraFormat::Pictures),
+    }
+}
+
 /// The V4L2 codes of a format, the preferred one first.
 pub fn codes(format: PixelFormat) -> impl Iterator<Item = u32> {
     let all = CODES.iter().filter(move |(_, known)| *known == format);
@@ -66,7 +77,7 @@ pub struct Offer {
     /// V4L2's code of the format.
     pub code: u32,
     /// The same as camd's.
-    pub format: PixelFormat,
+    pub format: CameraFormat,
     /// As the device tells them.
     pub sizes: Sizes,
 }
@@ -79,7 +90,7 @@ pub fn offers(device: &Device) -> Vec<Offer> {
         .filter_map(|one| {
             Some(Offer {
                 code: one.fourcc,
-                format: known(one.fourcc)?,
+                format: known_of_camera(one.fourcc)?,
                 sizes: device.sizes(one.fourcc),
             })
         })
@@ -162,6 +173,18 @@ impl Lines {
 }
 
 impl Layout {
+    /// Of H.264: the size alone. What else it says is of pictures that stand for themselves, as which there are none.
+    pub fn of_h264(granted: &Granted) -> Result<Layout, String> {
+        if granted.planes != 1 {
+            return Err(format!("H264 in {} memory planes", granted.planes));
+        }
+        Layout::new(&Granted {
+            fourcc: fourcc(b"MJPG"),
+            field: 0,
+            ..*granted
+        })
+    }
+
     /// Of pictures with both fields in one buffer, one behind the other, it is that of the first field. Errors say what the
     /// driver got wrong.
     pub fn new(granted: &Granted) -> Result<Layout, String> {
@@ -297,7 +320,7 @@ mod tests {
             let code = fourcc(code);
             Offer {
                 code,
-                format: known(code).unwrap(),
+                format: known_of_camera(code).unwrap(),
                 sizes,
             }
         };
@@ -310,10 +333,11 @@ mod tests {
             offer(b"YUYV", Sizes::Discrete(vec![(640, 480), (320, 240)])),
             offer(b"MJPG", range),
             offer(b"GREY", Sizes::Unknown),
+            offer(b"H264", Sizes::Discrete(vec![(640, 480)])),
         ];
         assert_eq!(
             describe(&camera),
-            "yuyv 640x480 320x240, mjpeg 32x32 to 3840x2160, grey"
+            "yuyv 640x480 320x240, mjpeg 32x32 to 3840x2160, grey, h264 640x480"
         );
     }
 
@@ -388,5 +412,8 @@ mod tests {
         assert!(Layout::new(&granted(b"H264", 640, 480, &[0])).is_err());
         assert!(Layout::new(&granted(b"GREY", 70_000, 480, &[0])).is_err());
         assert!(Layout::new(&granted(b"GREY", 640, 0, &[0])).is_err());
+        assert!(Layout::of_h264(&granted(b"H264", 640, 480, &[0])).is_ok());
+        assert!(Layout::of_h264(&granted(b"H264", 640, 0, &[0])).is_err());
+        assert!(Layout::of_h264(&granted(b"H264", 640, 480, &[0, 0])).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use camd::command::fetch::{self, FetchOptions, Output};
+use camd::command::fetch::{self, FetchOptions, FilmOptions, Output};
 use camd_fuzz::{Cuts, Input, start};
 use socket2::SockRef;
 
@@ -61,6 +61,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         fingerprint: None,
         count,
         output: Output::File(PathBuf::from("/dev/null")),
+        film: FilmOptions::default(),
         timeout: Duration::from_secs(10),
     };
     if let Err(error) = fetch::run(&options) {
