@@ -563,29 +563,24 @@ impl<S: Stream> Hub<S> {
         let last = slot.subscription.sequence();
         let form = slot.form();
         let Some(chain) = camera.chain() else {
-            if form == Form::Stream {
-                // It can be told nothing. There may be some when the camera is back.
-                return match camera.condition() {
-                    Condition::Live => {
-                        listener.tell_no_film();
-                        Err(CloseReason::NoFilm)
-                    }
-                    _ => Ok(false),
-                };
-            }
-            let why = match camera.condition() {
-                Condition::Fault => camera.reason(),
-                Condition::Live => NO_CHAIN,
+            // In trouble, it may come back as it was. What gives something else now never does.
+            let (why, is_for_good) = match camera.condition() {
                 Condition::Idle | Condition::Starting => return Ok(false),
+                Condition::Fault => (camera.reason(), false),
+                Condition::Live => (NO_CHAIN, true),
             };
-            if last == 0 {
-                slot.no_picture(why);
-                self.sent_away = Some(now);
-                return Ok(true);
-            }
-            // It may come back as it was; as something else it never does.
-            return match camera.condition() {
-                Condition::Live => Err(CloseReason::Done),
+            return match form {
+                // It can be told nothing.
+                Form::Stream if is_for_good => {
+                    listener.tell_no_film();
+                    Err(CloseReason::NoFilm)
+                }
+                Form::Jpeg | Form::Text if last == 0 => {
+                    slot.no_picture(why);
+                    self.sent_away = Some(now);
+                    Ok(true)
+                }
+                _ if is_for_good => Err(CloseReason::Done),
                 _ => Ok(false),
             };
         };

@@ -38,6 +38,11 @@ pub mod nal {
 /// What stands in front of a NAL unit in a stream of bytes.
 pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
+/// Whether this is how a stream of bytes begins. To be asked with as many as [`START_CODE`] has.
+pub fn begins_stream(bytes: &[u8]) -> bool {
+    bytes.starts_with(&START_CODE) || bytes.starts_with(&START_CODE[1..])
+}
+
 /// Why a stream cannot be passed on, for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -677,30 +677,26 @@ impl<S: Source> Camera<S> {
 
     /// Lends the newest picture: the camera's, or the card while there is trouble. `None` before the first.
     pub fn newest(&self) -> Option<Frame<'_>> {
-        match &self.trouble {
-            Some(_) if self.card.is_empty() => None,
-            None if self.chain_card.is_some() && self.card.is_empty() => None,
-            shows if shows.is_some() || self.chain_card.is_some() => {
-                let Size { width, height } = self.card_size();
-                let meta = FrameMeta {
-                    sequence: self.sequence,
-                    live: false,
-                    ..FrameMeta::taken(self.card_captured, width, height)
-                };
-                Some(Frame {
-                    meta,
-                    picture: Picture::Jpeg(self.card.as_slice()),
-                })
-            }
-            _ if self.settling != Settling::Done => None,
-            _ => {
-                let orientation = self.orientation();
-                let mut frame = self.source.newest()?;
-                frame.meta.sequence = self.sequence;
-                frame.meta.orientation = orientation;
-                Some(self.cropped(frame))
-            }
+        if self.trouble.is_some() || self.chain_card.is_some() {
+            let Size { width, height } = self.card_size();
+            let meta = FrameMeta {
+                sequence: self.sequence,
+                live: false,
+                ..FrameMeta::taken(self.card_captured, width, height)
+            };
+            return (!self.card.is_empty()).then_some(Frame {
+                meta,
+                picture: Picture::Jpeg(self.card.as_slice()),
+            });
         }
+        if self.settling != Settling::Done {
+            return None;
+        }
+        let orientation = self.orientation();
+        let mut frame = self.source.newest()?;
+        frame.meta.sequence = self.sequence;
+        frame.meta.orientation = orientation;
+        Some(self.cropped(frame))
     }
 
     /// See [`Source::holds`].

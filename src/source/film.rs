@@ -202,7 +202,7 @@ impl Film {
             let gone = lost.oversized - self.lost.oversized + lost.torn - self.lost.torn;
             if gone > 0 {
                 if lost.torn > self.lost.torn {
-                    self.wait = (2 * self.wait).max(UNIT_QUIET);
+                    self.wait = longer(self.wait);
                     self.flushed = false;
                 }
                 captured.bad += u32::try_from(gone).unwrap_or(u32::MAX);
@@ -224,7 +224,7 @@ impl Film {
             if !unit.has_beginning() {
                 // What is left of a picture that was not whole.
                 if self.flushed {
-                    self.wait = (2 * self.wait).max(UNIT_QUIET);
+                    self.wait = longer(self.wait);
                 }
                 captured.bad += 1;
                 self.chain.cut();
@@ -263,6 +263,11 @@ impl Film {
         (self.last, self.interval, self.wait) = (None, None, self.first_wait);
         (self.number, self.doubtful, self.in_vain) = (None, false, None);
     }
+}
+
+/// One that was taken to be whole after this time was not: how long the next one gets.
+fn longer(wait: Duration) -> Duration {
+    (2 * wait).max(UNIT_QUIET)
 }
 
 /// Whether nothing is missing on which this picture leans, as its number has it.

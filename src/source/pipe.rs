@@ -21,6 +21,7 @@ use crate::limits::{CAPTURE_STALL, FIRST_PICTURE};
 use crate::measure::said::{Said, Times};
 use crate::picture::chain::Chain;
 use crate::picture::frame::Frame;
+use crate::picture::h264;
 use crate::picture::jpeg::{SplitCounts, Splitter};
 use crate::system::broker;
 use crate::system::program::Outputs;
@@ -298,8 +299,7 @@ impl Running {
             }
         }
         if self.stdout_ready {
-            let is_film = seen.starts_with(&[0, 0, 1]) || seen.starts_with(&[0, 0, 0, 1]);
-            if is_film {
+            if h264::begins_stream(seen) {
                 film.spare()[..seen.len()].copy_from_slice(seen);
                 film.filled(now, seen.len());
                 self.coding = Coding::H264;
@@ -488,7 +488,7 @@ impl Drop for Pipe {
 /// What a program writes.
 enum Coding {
     /// Its first bytes, as far as they have come.
-    Unknown(heapless::Vec<u8, 4>),
+    Unknown(heapless::Vec<u8, { h264::START_CODE.len() }>),
     Jpeg,
     H264,
 }

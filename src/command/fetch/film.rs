@@ -16,7 +16,7 @@ use crate::picture::chain::Chain;
 use crate::picture::frame::FrameMeta;
 use crate::picture::h264::{AccessUnit, Parameters};
 use crate::protocol::Head;
-use crate::protocol::http::mp4;
+use crate::protocol::http::mp4::{self, Track};
 
 /// Bytes of the head of a box with a size of 32 bits.
 pub(super) const HEAD: usize = 8;
@@ -288,64 +288,21 @@ impl Clip {
     /// `moov` with a table of all pictures, each a chunk of its own.
     fn index(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let duration: u64 = self.deltas().sum();
-        let count = self.samples.len() as u32;
-        let Init {
-            timescale,
-            width,
-            height,
-            ..
-        } = self.init;
-        let matrix = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
-        nest(&mut out, b"moov", |out| {
-            // Version 1: times have 64 bits.
-            nest(out, b"mvhd", |out| {
-                numbers(out, &[0x0100_0000, 0, 0, 0, 0, timescale]);
-                out.extend(duration.to_be_bytes());
-                numbers(out, &[0x1_0000, 0x100_0000, 0, 0]);
-                numbers(out, &matrix);
-                numbers(out, &[0, 0, 0, 0, 0, 0, 2]);
-            });
-            nest(out, b"trak", |out| {
-                nest(out, b"tkhd", |out| {
-                    numbers(out, &[0x0100_0003, 0, 0, 0, 0, 1, 0]);
-                    out.extend(duration.to_be_bytes());
-                    numbers(out, &[0, 0, 0, 0]);
-                    numbers(out, &matrix);
-                    numbers(out, &[u32::from(width) << 16, u32::from(height) << 16]);
-                });
-                nest(out, b"mdia", |out| {
-                    nest(out, b"mdhd", |out| {
-                        numbers(out, &[0x0100_0000, 0, 0, 0, 0, timescale]);
-                        out.extend(duration.to_be_bytes());
-                        numbers(out, &[0x55C4_0000]);
-                    });
-                    nest(out, b"hdlr", |out| {
-                        numbers(out, &[0, 0]);
-                        out.extend(b"vide");
-                        numbers(out, &[0, 0, 0]);
-                        out.extend(b"camd\0");
-                    });
-                    nest(out, b"minf", |out| {
-                        nest(out, b"vmhd", |out| numbers(out, &[1, 0, 0]));
-                        nest(out, b"dinf", |out| {
-                            nest(out, b"dref", |out| {
-                                numbers(out, &[0, 1]);
-                                nest(out, b"url ", |out| numbers(out, &[1]));
-                            });
-                        });
-                        nest(out, b"stbl", |out| self.tables(count, out));
-                    });
-                });
-            });
-        });
+        let track = Track {
+            timescale: self.init.timescale,
+            duration: Some(self.deltas().sum()),
+            width: self.init.width,
+            height: self.init.height,
+        };
+        track.write(&mut mp4::Boxes(&mut out), |it| self.tables(it), |_| {});
         out
     }
 
-    fn tables(&self, count: u32, out: &mut Vec<u8>) {
-        nest(out, b"stsd", |out| {
-            numbers(out, &[0, 1]);
-            out.extend(&self.init.entry);
+    fn tables(&self, out: &mut mp4::Boxes<'_, Vec<u8>>) {
+        let count = self.samples.len() as u32;
+        out.full(b"stsd", 0, |it| {
+            it.number(1);
+            it.put(&self.init.entry);
         });
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for delta in self.deltas() {
@@ -355,48 +312,32 @@ impl Clip {
                 _ => runs.push((1, delta)),
             }
         }
-        nest(out, b"stts", |out| {
-            numbers(out, &[0, runs.len() as u32]);
+        out.full(b"stts", 0, |it| {
+            it.number(runs.len() as u32);
             for (run, delta) in &runs {
-                numbers(out, &[*run, *delta]);
+                it.numbers(&[*run, *delta]);
             }
         });
         let keys = (1..).zip(&self.samples).filter(|(_, sample)| sample.is_key);
         let keys: Vec<u32> = keys.map(|(number, _)| number).collect();
-        nest(out, b"stss", |out| {
-            numbers(out, &[0, keys.len() as u32]);
-            numbers(out, &keys);
+        out.full(b"stss", 0, |it| {
+            it.number(keys.len() as u32);
+            it.numbers(&keys);
         });
-        nest(out, b"stsc", |out| numbers(out, &[0, 1, 1, 1, 1]));
-        nest(out, b"stsz", |out| {
-            numbers(out, &[0, 0, count]);
+        out.full(b"stsc", 0, |it| it.numbers(&[1, 1, 1, 1]));
+        out.full(b"stsz", 0, |it| {
+            it.numbers(&[0, count]);
             for sample in &self.samples {
-                numbers(out, &[sample.size]);
+                it.number(sample.size);
             }
         });
-        nest(out, b"co64", |out| {
-            numbers(out, &[0, count]);
+        out.full(b"co64", 0, |it| {
+            it.number(count);
             for sample in &self.samples {
-                out.extend(sample.at.to_be_bytes());
+                it.put(&sample.at.to_be_bytes());
             }
         });
     }
-}
-
-fn numbers(out: &mut Vec<u8>, all: &[u32]) {
-    for number in all {
-        out.extend(number.to_be_bytes());
-    }
-}
-
-/// A box around what `fill` writes.
-fn nest(out: &mut Vec<u8>, name: &[u8; 4], fill: impl FnOnce(&mut Vec<u8>)) {
-    let at = out.len();
-    numbers(out, &[0]);
-    out.extend(name);
-    fill(out);
-    let size = (out.len() - at) as u32;
-    out[at..at + 4].copy_from_slice(&size.to_be_bytes());
 }
 
 /// What became of a picture that came.

@@ -8,6 +8,7 @@ use super::pictures::{PICTURE_LIMIT, Pictures};
 use super::url::{Scheme, Url};
 use super::wire::Wire;
 use super::{call, http, pull, push, raw};
+use crate::picture::h264::{START_CODE, begins_stream};
 use crate::protocol::push::{HEADER, parse_header};
 use crate::tls::client::{Client, Trust};
 use crate::tls::fingerprint::Fingerprint;
@@ -109,7 +110,7 @@ impl Network {
     /// Whether what comes is H.264. Where only its beginning tells, that is waited for.
     pub(super) fn is_film(&mut self) -> Result<bool, FetchError> {
         if let Receiver::Raw(_) = self.receiver {
-            while self.wire.received().len() < raw::START_CODE.len() {
+            while self.wire.received().len() < START_CODE.len() {
                 let filled = self.wire.fill();
                 let url = self.url.as_ref().expect("no picture has come");
                 let explained = filled
@@ -118,7 +119,7 @@ impl Network {
                     break;
                 }
             }
-            if raw::is_film(self.wire.received()) {
+            if begins_stream(self.wire.received()) {
                 self.receiver = Receiver::Bytes(Box::new(raw::Film::new()));
             }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::FetchError;
 use super::film::Place;
-use super::pictures::{Kind, MP4};
+use super::pictures::Kind;
 
 /// The command line's `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,18 +32,6 @@ impl Output {
         } else {
             Output::File(path)
         }
-    }
-}
-
-impl Output {
-    /// Where a film goes.
-    pub(super) fn place(&self) -> Result<Place, FetchError> {
-        Ok(match Sink::open(self, MP4)? {
-            Sink::File(path) => Place::File(path),
-            Sink::Dir { path, .. } => Place::Dir(path),
-            Sink::Stream(file) => Place::Stream("standard output".into(), file),
-            Sink::Special { path, file } => Place::Stream(path, file),
-        })
     }
 }
 
@@ -114,6 +102,16 @@ impl Sink {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sink::File(path.clone())),
                 Err(error) => Err(failed(path, &error)),
             },
+        }
+    }
+
+    /// The same for a film.
+    pub(super) fn place(self) -> Place {
+        match self {
+            Sink::File(path) => Place::File(path),
+            Sink::Dir { path, .. } => Place::Dir(path),
+            Sink::Stream(file) => Place::Stream("standard output".into(), file),
+            Sink::Special { path, file } => Place::Stream(path, file),
         }
     }
 

@@ -27,13 +27,6 @@ pub(super) const PNG: Kind = Kind {
     begins: &SIGNATURE,
 };
 
-/// A film, which is none of these.
-pub(super) const MP4: Kind = Kind {
-    name: "film",
-    extension: "mp4",
-    begins: &[],
-};
-
 /// Where pictures come from.
 pub(super) trait Pictures {
     /// Puts the next whole picture into the empty `picture`; false: the other side has ended the stream in good order.

@@ -99,13 +99,6 @@ impl Receiver {
     }
 }
 
-pub(super) use h264::START_CODE;
-
-/// Whether this is how H.264 begins.
-pub(super) fn is_film(bytes: &[u8]) -> bool {
-    bytes.starts_with(&START_CODE) || bytes.starts_with(&START_CODE[1..])
-}
-
 /// H.264 as a stream of bytes.
 pub(super) struct Film {
     splitter: h264::Splitter,

@@ -71,7 +71,7 @@ pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
         let mut sink = Sink::open(&options.output, JPEG)?;
         let mut memory = memfd::Receiver::connect(Path::new(path), options.timeout)?;
         if memory.is_film()? {
-            return record(&mut memory, options);
+            return record(&mut memory, options, sink);
         }
         return fetch(&mut memory, options, JPEG, &mut sink);
     }
@@ -84,7 +84,7 @@ pub fn run(options: &FetchOptions) -> Result<Summary, FetchError> {
     let mut sink = Sink::open(&options.output, JPEG)?;
     let mut network = Network::connect(&url, options.fingerprint, options.timeout, options.count)?;
     if network.is_film()? {
-        return record(&mut network, options);
+        return record(&mut network, options, sink);
     }
     fetch(&mut network, options, JPEG, &mut sink)
 }
@@ -110,18 +110,22 @@ fn end_in_order() {
 }
 
 /// A film into files.
-fn record(boxes: &mut dyn Boxes, options: &FetchOptions) -> Result<Summary, FetchError> {
+fn record(
+    boxes: &mut dyn Boxes,
+    options: &FetchOptions,
+    sink: Sink,
+) -> Result<Summary, FetchError> {
     let FilmOptions {
         count,
         duration,
         segment,
         anywhere,
     } = options.film;
-    let output = match anywhere {
-        true => Output::File(CLIP.into()),
-        false => options.output.clone(),
+    let sink = match anywhere {
+        true => Sink::open(&Output::File(CLIP.into()), JPEG)?,
+        false => sink,
     };
-    let place = output.place()?;
+    let place = sink.place();
     if let (Place::Stream(path, _), Some(_)) = (&place, segment) {
         return Err(FetchError::File(format!(
             "{}: --segment makes several files: -o needs a file or a folder",

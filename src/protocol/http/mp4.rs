@@ -10,6 +10,7 @@
 //! for a gap, behind which they wait for a key picture (3.5.8, 1.6), and do not mind if it is less. So what is said is the longest
 //! distance of late.
 
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,28 +121,49 @@ fn ticks(time: Duration) -> u64 {
         + u64::from(time.subsec_micros()) * u64::from(TIMESCALE) / 1_000_000
 }
 
-/// Writes boxes into a head, whose room is reckoned with the largest ([`crate::limits::HEAD`]).
-struct Boxes<'a>(&'a mut Head);
+/// Where boxes go.
+pub trait Room: DerefMut<Target = [u8]> {
+    /// Appends bytes.
+    fn put(&mut self, bytes: &[u8]);
+}
 
-impl Boxes<'_> {
+/// Its room is reckoned with the largest ([`crate::limits::HEAD`]).
+impl Room for Head {
     fn put(&mut self, bytes: &[u8]) {
-        self.0
-            .extend_from_slice(bytes)
+        self.extend_from_slice(bytes)
             .expect("every head fits limits::HEAD");
     }
+}
 
-    fn number(&mut self, number: u32) {
+impl Room for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Writes boxes.
+pub struct Boxes<'a, R>(pub &'a mut R);
+
+impl<R: Room> Boxes<'_, R> {
+    /// Bytes as they are.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.0.put(bytes);
+    }
+
+    /// 32 bits.
+    pub fn number(&mut self, number: u32) {
         self.put(&number.to_be_bytes());
     }
 
-    fn numbers(&mut self, numbers: &[u32]) {
+    /// One behind the other.
+    pub fn numbers(&mut self, numbers: &[u32]) {
         for number in numbers {
             self.number(*number);
         }
     }
 
     /// A box: its size, its name, and what `fill` writes.
-    fn nest(&mut self, name: &[u8; 4], fill: impl FnOnce(&mut Boxes<'_>)) {
+    fn nest(&mut self, name: &[u8; 4], fill: impl FnOnce(&mut Boxes<'_, R>)) {
         let at = self.0.len();
         self.number(0);
         self.put(name);
@@ -150,8 +172,13 @@ impl Boxes<'_> {
         self.0[at..at + 4].copy_from_slice(&size.to_be_bytes());
     }
 
-    /// As `nest`, of a box with version and flags.
-    fn full(&mut self, name: &[u8; 4], version_and_flags: u32, fill: impl FnOnce(&mut Boxes<'_>)) {
+    /// A box with version and flags.
+    pub fn full(
+        &mut self,
+        name: &[u8; 4],
+        version_and_flags: u32,
+        fill: impl FnOnce(&mut Boxes<'_, R>),
+    ) {
         self.nest(name, |it| {
             it.number(version_and_flags);
             fill(it);
@@ -164,59 +191,120 @@ impl Boxes<'_> {
     }
 }
 
-/// What a decoder must know, with one video track (number 1) and no picture yet.
+/// A film's one track, number 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Track {
+    /// Units of time a second.
+    pub timescale: u32,
+    /// In these; `None`: nobody knows.
+    pub duration: Option<u64>,
+    /// Of the pictures, in pixels.
+    pub width: u16,
+    /// Likewise.
+    pub height: u16,
+}
+
+impl Track {
+    /// `moov` (8.2.1). `samples` writes what `stbl` has, and `more` what stands behind the track.
+    pub fn write<R: Room>(
+        &self,
+        out: &mut Boxes<'_, R>,
+        samples: impl FnOnce(&mut Boxes<'_, R>),
+        more: impl FnOnce(&mut Boxes<'_, R>),
+    ) {
+        out.nest(b"moov", |it| {
+            self.header(it, b"mvhd", 0, &[self.timescale], |it| {
+                it.numbers(&[0x1_0000, 0x100_0000, 0, 0]);
+                it.matrix();
+                it.numbers(&[0, 0, 0, 0, 0, 0, 2]);
+            });
+            it.nest(b"trak", |it| {
+                // Enabled, and in the movie.
+                self.header(it, b"tkhd", 3, &[1, 0], |it| {
+                    it.numbers(&[0, 0, 0, 0]);
+                    it.matrix();
+                    it.numbers(&[self.width, self.height].map(|side| u32::from(side) << 16));
+                });
+                it.nest(b"mdia", |it| {
+                    // Language "und".
+                    self.header(it, b"mdhd", 0, &[self.timescale], |it| {
+                        it.number(0x55C4_0000);
+                    });
+                    it.full(b"hdlr", 0, |it| {
+                        it.number(0);
+                        it.put(b"vide");
+                        it.numbers(&[0, 0, 0]);
+                        it.put(b"camd\0");
+                    });
+                    it.nest(b"minf", |it| {
+                        it.full(b"vmhd", 1, |it| it.numbers(&[0, 0]));
+                        it.nest(b"dinf", |it| {
+                            it.full(b"dref", 0, |it| {
+                                it.number(1);
+                                it.full(b"url ", 1, |_| {});
+                            });
+                        });
+                        it.nest(b"stbl", samples);
+                    });
+                });
+            });
+            more(it);
+        });
+    }
+
+    /// One of the three headers that tell times: when it was made, which nobody knows, then `middle`, then the duration. They have 32
+    /// bits, or 64 in version 1.
+    fn header<R: Room>(
+        &self,
+        out: &mut Boxes<'_, R>,
+        name: &[u8; 4],
+        flags: u32,
+        middle: &[u32],
+        fill: impl FnOnce(&mut Boxes<'_, R>),
+    ) {
+        let (version, made): (u32, &[u32]) = match self.duration {
+            None => (0, &[0, 0]),
+            Some(_) => (1, &[0, 0, 0, 0]),
+        };
+        out.full(name, version << 24 | flags, |it| {
+            it.numbers(made);
+            it.numbers(middle);
+            match self.duration {
+                None => it.number(0),
+                Some(duration) => it.put(&duration.to_be_bytes()),
+            }
+            fill(it);
+        });
+    }
+}
+
+/// What a decoder must know, and no picture yet.
 fn write_init(parameters: &Parameters, meta: &FrameMeta, head: &mut Head) {
     let mut out = Boxes(head);
-    let (width, height) = (u32::from(meta.width), u32::from(meta.height));
     out.nest(b"ftyp", |it| {
         it.put(b"isom");
         it.number(0x200);
         it.put(b"isomiso5avc1mp41");
     });
-    out.nest(b"moov", |it| {
-        it.full(b"mvhd", 0, |it| {
-            it.numbers(&[0, 0, TIMESCALE, 0, 0x1_0000, 0x100_0000, 0, 0]);
-            it.matrix();
-            it.numbers(&[0, 0, 0, 0, 0, 0, 2]);
-        });
-        it.nest(b"trak", |it| {
-            // Enabled, and in the movie.
-            it.full(b"tkhd", 3, |it| {
-                it.numbers(&[0, 0, 1, 0, 0, 0, 0, 0, 0]);
-                it.matrix();
-                it.numbers(&[width << 16, height << 16]);
+    let track = Track {
+        timescale: TIMESCALE,
+        duration: None,
+        width: meta.width,
+        height: meta.height,
+    };
+    track.write(
+        &mut out,
+        |it| write_sample_table(parameters, meta, it),
+        |it| {
+            it.nest(b"mvex", |it| {
+                it.full(b"trex", 0, |it| it.numbers(&[1, 1, 0, 0, 0]));
             });
-            it.nest(b"mdia", |it| {
-                it.full(b"mdhd", 0, |it| {
-                    // Language "und".
-                    it.numbers(&[0, 0, TIMESCALE, 0, 0x55C4_0000]);
-                });
-                it.full(b"hdlr", 0, |it| {
-                    it.number(0);
-                    it.put(b"vide");
-                    it.numbers(&[0, 0, 0]);
-                    it.put(b"camd\0");
-                });
-                it.nest(b"minf", |it| {
-                    it.full(b"vmhd", 1, |it| it.numbers(&[0, 0]));
-                    it.nest(b"dinf", |it| {
-                        it.full(b"dref", 0, |it| {
-                            it.number(1);
-                            it.full(b"url ", 1, |_| {});
-                        });
-                    });
-                    it.nest(b"stbl", |it| write_sample_table(parameters, meta, it));
-                });
-            });
-        });
-        it.nest(b"mvex", |it| {
-            it.full(b"trex", 0, |it| it.numbers(&[1, 1, 0, 0, 0]));
-        });
-    });
+        },
+    );
 }
 
 /// 8.5: of no samples, and what they are like.
-fn write_sample_table(parameters: &Parameters, meta: &FrameMeta, out: &mut Boxes<'_>) {
+fn write_sample_table(parameters: &Parameters, meta: &FrameMeta, out: &mut Boxes<'_, Head>) {
     out.full(b"stsd", 0, |it| {
         it.number(1);
         it.nest(b"avc1", |it| {
@@ -238,11 +326,11 @@ fn write_sample_table(parameters: &Parameters, meta: &FrameMeta, out: &mut Boxes
 }
 
 /// AVCDecoderConfigurationRecord (14496-15, 5.3.3.1): lengths of NAL units take four bytes.
-fn write_configuration(parameters: &Parameters, out: &mut Boxes<'_>) {
+fn write_configuration(parameters: &Parameters, out: &mut Boxes<'_, Head>) {
     out.put(&[1]);
     out.put(&parameters.profile());
     out.put(&[0xFF, 0xE0 | parameters.sps().len() as u8]);
-    let put_set = |out: &mut Boxes<'_>, set: &[u8]| {
+    let put_set = |out: &mut Boxes<'_, Head>, set: &[u8]| {
         out.put(&(set.len() as u16).to_be_bytes());
         out.put(set);
     };

@@ -354,23 +354,16 @@ impl<D: Driver> Ring<D> {
         let at = self.dating.date(&filled, now);
         let film = self.film.as_mut().expect("it was just seen");
         film.missed(lost);
-        let reason = if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
+        if filled.flags & V4L2_BUF_FLAG_ERROR != 0 {
             film.cut();
-            Some(Reason::Flagged)
+            self.bad(Reason::Flagged, captured);
         } else if let Some(data) = bytes_of(&self.driver, &filled, 0) {
             if film.take_buffer(data, at, now, captured) {
                 self.good(now);
             }
-            None
         } else {
             film.missed(1);
-            Some(Reason::Empty)
-        };
-        if let Some(reason) = reason {
-            log::debug!("{}: bad picture: {reason}", self.driver.path().display());
-            captured.bad += 1;
-            self.bad_since = self.bad_since.saturating_add(1);
-            self.last_bad = Some(reason);
+            self.bad(Reason::Empty, captured);
         }
         self.queue(filled.index)
     }
@@ -391,10 +384,7 @@ impl<D: Driver> Ring<D> {
                 return self.queue(filled.index);
             }
             Verdict::Bad(reason) => {
-                log::debug!("{}: bad picture: {reason}", self.driver.path().display());
-                captured.bad += 1;
-                self.bad_since = self.bad_since.saturating_add(1);
-                self.last_bad = Some(reason);
+                self.bad(reason, captured);
                 return self.queue(filled.index);
             }
         };
@@ -415,6 +405,13 @@ impl<D: Driver> Ring<D> {
             self.queue(filled.index)?;
         }
         Ok(())
+    }
+
+    fn bad(&mut self, reason: Reason, captured: &mut Captured) {
+        log::debug!("{}: bad picture: {reason}", self.driver.path().display());
+        captured.bad += 1;
+        self.bad_since = self.bad_since.saturating_add(1);
+        self.last_bad = Some(reason);
     }
 
     fn good(&mut self, now: Instant) {
