@@ -93,6 +93,21 @@ struct Wire {
     short: u8,
 }
 
+impl Wire {
+    /// The client has taken some: the server is told what it waits for. As Linux does, it is told of room when a good part of the
+    /// buffer is free again.
+    fn was_read(&mut self) {
+        if self.wants_empty && self.to_client.is_empty() {
+            self.wants_empty = false;
+            self.writable_event = true;
+        }
+        if self.wants_room && (self.room - self.to_client.len()) * 3 >= self.room {
+            self.wants_room = false;
+            self.writable_event = true;
+        }
+    }
+}
+
 struct ServerEnd {
     wire: Rc<RefCell<Wire>>,
     rng: Rng,
@@ -299,6 +314,19 @@ struct SimCamera {
     running: bool,
 }
 
+/// What simulated cameras give.
+fn negotiated() -> Negotiated {
+    Negotiated {
+        format: PixelFormat::Mjpeg,
+        width: 64,
+        height: 48,
+        fps: None,
+        orientation: None,
+        cropped: None,
+        description: "simulated".into(),
+    }
+}
+
 impl Source for SimCamera {
     fn start(&mut self, _: Instant) -> Result<Negotiated, Fault> {
         assert!(!self.running, "started twice");
@@ -306,16 +334,7 @@ impl Source for SimCamera {
             return Err(Fault(NO_CAMERA.into()));
         }
         self.running = true;
-        let description = "simulated".into();
-        Ok(Negotiated {
-            format: PixelFormat::Mjpeg,
-            width: 64,
-            height: 48,
-            fps: None,
-            orientation: None,
-            cropped: None,
-            description,
-        })
+        Ok(negotiated())
     }
 
     fn stop(&mut self) {
@@ -540,15 +559,7 @@ impl Client {
             let n = n.min(wire.to_client.len());
             self.received.extend(wire.to_client.drain(..n));
         }
-        if wire.wants_empty && wire.to_client.is_empty() {
-            wire.wants_empty = false;
-            wire.writable_event = true;
-        }
-        // As Linux does, the event comes when a good part of the buffer is free again.
-        if wire.wants_room && (wire.room - wire.to_client.len()) * 3 >= wire.room {
-            wire.wants_room = false;
-            wire.writable_event = true;
-        }
+        wire.was_read();
         let closed = wire.server_closed || wire.server_shutdown;
         let waits = wire.wants_room || wire.writable_event || !wire.to_client.is_empty();
         let whole = !waits && !closed;

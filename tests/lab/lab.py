@@ -594,54 +594,54 @@ def _(lab):
     return "set, put back, set again and put back"
 
 
+# Squares, so that no two parts look alike; without the text, which tells the time.
+STILL = "controls = { test_pattern = 4, osd_text_mode = 2 }"
+
+
+def snapshot(lab, camera, keys=""):
+    """A snapshot of vivid's still pattern: its size, its luma, and the session that gave it."""
+    session = lab.start(camera, keys=f"{keys}\n{STILL}")
+    status, _, picture = get(session.port(HTTP), "/snapshot", timeout=RECOVERY_SECONDS)
+    check(status == 200, f"/snapshot is answered with {status}: {session.log()}")
+    size, state = clients.jpeg_size(picture), session.state()
+    check(size == (state["width"], state["height"]), f"a picture of {size}, and {state}")
+    return size, clients.gray([picture], size)[0], session
+
+
 @test("crop: by vivid's own selection, the part that was asked for and no other, which is put back at the end")
 def _(lab):
-    part, still = "crop = [320, 120, 240, 200]", "controls = { test_pattern = 4, osd_text_mode = 2 }"
     lab.end()
     lab.load(HDMI)
-
-    def shown(keys):
-        session = lab.start(HDMI, keys=keys)
-        status, _, picture = get(session.port(HTTP), "/snapshot", timeout=RECOVERY_SECONDS)
-        check(status == 200, f"/snapshot is answered with {status}: {session.log()}")
-        size, state = clients.jpeg_size(picture), session.state()
-        check(size == (state["width"], state["height"]), f"a picture of {size}, and {state}")
-        return *size, clients.gray([picture], size)[0], session.log(1000)
-
-    width, height, whole, _ = shown(still)
-    check((width, height) == HDMI.size, f"the whole picture is {width}x{height}")
-    width, height, got, log = shown(f"{part}\n{still}")
+    size, whole, _ = snapshot(lab, HDMI)
+    check(size == HDMI.size, f"the whole picture is {size}")
+    size, got, session = snapshot(lab, HDMI, "crop = [320, 120, 240, 200]")
+    log = session.log(1000)
     check("camera: cropped by the camera: 320,120 240x200 of 640x480" in log, f"the log says: {log}")
-    check((width, height) == (240, 200), f"the part is {width}x{height}")
+    check(size == (240, 200), f"the part is {size}")
     rows = (whole[640 * y + 320 : 640 * y + 560] for y in range(120, 320))
     wanted = b"".join(rows)
     check(len(set(wanted)) > 4, "the part shows something")
     apart = [sum(abs(a - b) for a, b in zip(wanted, other)) / len(wanted) for other in (got, whole[: len(wanted)])]
     check(apart[0] < 4 < 20 < apart[1], f"levels between the part and what is there: {apart}")
     # A program that does not crop has the whole again.
-    width, height, *_ = shown(still)
-    check((width, height) == HDMI.size, f"after that the whole picture is {width}x{height}")
+    size, *_ = snapshot(lab, HDMI)
+    check(size == HDMI.size, f"after that the whole picture is {size}")
     lab.unload()
     return f"{apart[0]:.2f} levels between the part and the same of the whole picture"
 
 
 @test("fields: of an interlaced input each picture has all lines, in their order")
 def _(lab):
-    # Squares, which have another look in each quarter; the text tells the time, and moves.
-    still = "controls = { test_pattern = 4, osd_text_mode = 2 }"
     lab.end()
     lab.load(SVIDEO)
 
     def shown(camera):
-        session = lab.start(camera, keys=still)
-        status, _, picture = get(session.port(HTTP), "/snapshot", timeout=RECOVERY_SECONDS)
-        check(status == 200, f"/snapshot is answered with {status}: {session.log()}")
-        state, size = session.state(), clients.jpeg_size(picture)
-        check((state["width"], state["height"]) == size == camera.size, f"a picture of {size}, and {state}")
+        size, picture, session = snapshot(lab, camera)
+        check(size == camera.size, f"a picture of {size}, and {session.state()}")
         fields = session.guest.run("cat /run/camd.log | grep -ci field || true").strip()
         check(fields == "0", f"a woven picture needs no word about fields: {session.log(100)}")
         lab.end()
-        return clients.gray([picture], size)[0]
+        return picture
 
     whole = shown(SVIDEO)
     small = shown(Camera(SVIDEO.name, SVIDEO.module, SVIDEO.format, (360, 288), SVIDEO.fps))

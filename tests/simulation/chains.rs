@@ -85,15 +85,7 @@ impl Source for FilmCamera {
     fn start(&mut self, _: Instant) -> Result<Negotiated, Fault> {
         assert!(!self.running, "started twice");
         self.running = true;
-        Ok(Negotiated {
-            format: PixelFormat::Mjpeg,
-            width: 64,
-            height: 48,
-            fps: None,
-            orientation: None,
-            cropped: None,
-            description: "simulated".into(),
-        })
+        Ok(negotiated())
     }
 
     fn stop(&mut self) {
@@ -198,14 +190,7 @@ impl Viewer {
         let mut wire = self.wire.borrow_mut();
         let n = most.min(wire.to_client.len());
         self.received.extend(wire.to_client.drain(..n));
-        if wire.wants_empty && wire.to_client.is_empty() {
-            wire.wants_empty = false;
-            wire.writable_event = true;
-        }
-        if wire.wants_room && (wire.room - wire.to_client.len()) * 3 >= wire.room {
-            wire.wants_room = false;
-            wire.writable_event = true;
-        }
+        wire.was_read();
         let is_closed = wire.server_closed || wire.server_shutdown;
         let is_empty = wire.to_client.is_empty();
         drop(wire);
