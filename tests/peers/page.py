@@ -570,12 +570,12 @@ def update(browser, folder, url, pid):
         browser.go(url)
         live(browser)
 
-    def until_told(text):
+    def until_told(text, shows=("Send", None)):
         deadline = time.monotonic() + PATIENCE
         while (now := browser.run(UPLOAD))["told"] != text:
             assert time.monotonic() < deadline, f"the page says {now}, not {text!r}"
             time.sleep(0.05)
-        assert (now["button"], now["bar"]) == ("Send", None), now
+        assert (now["button"], now["bar"]) == shows, now
 
     begin("otto")
     assert not browser.run(UPLOAD)["shown"], "who may not update is shown how to"
@@ -651,6 +651,18 @@ def update(browser, folder, url, pid):
     os.kill(pid, signal.SIGHUP)
     browser.wait("the page says no more how to", "return document.getElementById('update').hidden")
     live(browser)
+
+    # Lost when all of it is sent: whether the box has taken it nobody knows.
+    with open(config, "w") as file:
+        file.write(text)
+    os.kill(pid, signal.SIGHUP)
+    browser.wait("the page says how to again", "return !document.getElementById('update').hidden")
+    browser.click("#send")
+    updater.accept()
+    updater.take(len(image))
+    until_told("100 % sent", ("Stop", 1))
+    os.kill(pid, signal.SIGKILL)
+    until_told("The connection was lost.")
 
 
 def secure(browser, folder, url, pid):
